@@ -1,0 +1,1 @@
+"""Thin adapters between frameworks and the core: flat modules, one for each framework."""

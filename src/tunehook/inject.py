@@ -1,0 +1,239 @@
+"""Putting a trial's values into live objects: slots, the resolution of names, apply and read back.
+
+An adapter lists the slots of a framework's objects; everything else (which slot a name means, whether a value fits,
+whether it arrived) is decided here, once for all frameworks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class InjectionError(ValueError):
+    """A value that cannot be put where it was meant to go, so that training with it would be a lie."""
+
+
+class _Unknown:
+    """The value of a slot whose object is made later (an optimizer before ``configure_optimizers``)."""
+
+    def __repr__(self) -> str:
+        return "<made later>"
+
+
+UNKNOWN = _Unknown()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a live object where a hyperparameter lives.
+
+    Attributes:
+        path: Full name, such as ``model.hidden``; what stands behind the first dot is the short name.
+        get: Reads the present value; `UNKNOWN` while the object is not made yet.
+        set: Takes a new value. A setter may only note it and leave the work to ``commit``.
+        commit: Called once after all setters, however many slots share it: the place to rebuild an object.
+        rank: Where a short name matches several slots, those of the lowest rank win: constructor arguments (0) come
+            before what they lead to (1). Two slots of one rank are ambiguous.
+        joint: Slots that have the same non-empty ``joint`` are set together, whichever of them is named.
+        type: The type that the slot takes, an annotation or the class of its default; ``None`` takes anything.
+        listed: Whether messages and the effective configuration show the slot.
+    """
+
+    path: str
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+    commit: Callable[[], None] | None = None
+    rank: int = 0
+    joint: str = ""
+    type: object = None
+    listed: bool = True
+
+    @property
+    def short(self) -> str:
+        """The short name: the path behind its first dot."""
+        return self.path.split(".", 1)[-1]
+
+
+def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> list[Slot]:
+    """Find the slots that a name of the space means.
+
+    Args:
+        name: A full path, or a short name that only one slot has.
+        slots: All slots that exist.
+        notes: Lines of the error message on slots that cannot be listed one by one.
+
+    Returns:
+        The slot, and those that are set together with it.
+
+    Raises:
+        InjectionError: No slot has the name, or several have it.
+    """
+    found = [slot for slot in slots if slot.path == name]
+    if not found:
+        found = [slot for slot in slots if slot.short == name]
+        best = min((slot.rank for slot in found), default=0)
+        found = [slot for slot in found if slot.rank == best]
+    if not found:
+        raise InjectionError(_unknown(name, slots, notes))
+    joints = {slot.joint for slot in found}
+    if len(found) > 1 and (len(joints) > 1 or "" in joints):
+        paths = [slot.path for slot in found]
+        raise InjectionError(
+            f"The hyperparameter '{name}' could go to {_and(paths)}.\n"
+            f"  Write the full path in the space, for example '{paths[0]}'."
+        )
+    joint = found[0].joint
+    return [slot for slot in slots if slot is found[0] or (joint and slot.joint == joint)]
+
+
+class Injection:
+    """A trial's values in their slots.
+
+    Args:
+        values: The trial's values by the names of the space.
+        slots: All slots that exist in the user's objects.
+        notes: Lines for error messages on slots that cannot be listed one by one.
+
+    Raises:
+        InjectionError: A name has no slot or several, two names mean one slot, or a value has the wrong type.
+            Nothing is changed then.
+    """
+
+    def __init__(self, values: Mapping[str, Any], slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> None:
+        self._slots = list(slots)
+        self._targets: list[tuple[str, Any, Slot]] = []
+        owner: dict[str, str] = {}
+        for name, value in values.items():
+            for slot in resolve(name, slots, notes=notes):
+                if slot.path in owner:
+                    raise InjectionError(
+                        f"The hyperparameters '{owner[slot.path]}' and '{name}' both mean {slot.path}.\n"
+                        "  Remove one of them from the space."
+                    )
+                owner[slot.path] = name
+                _check_type(name, value, slot)
+                self._targets.append((name, value, slot))
+
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The injected values by slot path."""
+        return {slot.path: value for _, value, slot in self._targets}
+
+    def apply(self) -> None:
+        """Set every value, then do the work that the setters noted, then read back."""
+        for _, value, slot in self._targets:
+            slot.set(value)
+        commits = [slot.commit for _, _, slot in self._targets if slot.commit is not None]
+        for commit in dict.fromkeys(commits):
+            commit()
+        self.read_back("right after it was set")
+
+    def read_back(self, when: str) -> None:
+        """Check that every slot that exists by now still holds its value.
+
+        Args:
+            when: The moment, as words for the message.
+
+        Raises:
+            InjectionError: A slot holds another value.
+        """
+        lost = [(name, value, slot, slot.get()) for name, value, slot in self._targets]
+        lost = [row for row in lost if row[3] is not UNKNOWN and not same(row[1], row[3])]
+        if lost:
+            lines = [
+                f"  {slot.path} holds {_show(present)} instead of {_show(value)} (hyperparameter '{name}')"
+                for name, value, slot, present in lost
+            ]
+            raise InjectionError(
+                f"Injected values were lost {when}:\n" + "\n".join(lines) + "\n"
+                "  Something else sets them: remove that, or take the name out of the space."
+            )
+
+    def missing(self) -> list[str]:
+        """Paths of injected slots whose object has not been made yet."""
+        return [slot.path for _, _, slot in self._targets if slot.get() is UNKNOWN]
+
+    def effective(self) -> dict[str, Any]:
+        """What is in force, by path: every injected slot and every listed one whose object exists."""
+        injected = self.paths
+        known = {slot.path: slot.get() for slot in self._slots if slot.listed and slot.path not in injected}
+        return {**{path: value for path, value in known.items() if value is not UNKNOWN}, **injected}
+
+
+def same(wanted: Any, present: Any) -> bool:
+    """Whether a slot that reads ``present`` holds ``wanted``; lists and tuples of equal members are the same."""
+    if isinstance(wanted, list | tuple) and isinstance(present, list | tuple):
+        return len(wanted) == len(present) and all(map(same, wanted, present))
+    try:
+        return bool(wanted == present)
+    except (TypeError, ValueError, RuntimeError):  # arrays refuse a single truth value
+        return wanted is present
+
+
+def near(name: str, names: Iterable[str]) -> list[str]:
+    """The names that look like ``name``, nearest first, at most three."""
+    return difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3, cutoff=0.6)
+
+
+def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
+    names = [text for slot in slots for text in (slot.short, slot.path)]
+    close = near(name, [text for text in names if "." not in text or "." in name])
+    hint = f" Did you mean {' or '.join(repr(text) for text in close)}?" if close else ""
+    listed = [f"{slot.path} = {_show(slot.get())}" for slot in slots if slot.listed]
+    rows = [f"    {row}" for row in [*listed, *notes]] or ["    (none)"]
+    return (
+        f"There is nothing called '{name}' to inject.{hint}\n"
+        "  What can be injected here:\n" + "\n".join(rows) + "\n"
+        f"  Rename '{name}' in the space, or make it an argument of the constructor that should use it."
+    )
+
+
+def _check_type(name: str, value: Any, slot: Slot) -> None:
+    allowed = _plain_types(slot.type)
+    if allowed is None or any(_fits(value, kind) for kind in allowed):
+        return
+    wanted = " or ".join(kind.__name__ for kind in allowed)
+    raise InjectionError(
+        f"The hyperparameter '{name}' is {_show(value)} ({type(value).__name__}), but {slot.path} takes {wanted}.\n"
+        f"  Use a distribution that gives {wanted}"
+        + (", such as Int(...)." if int in allowed and float not in allowed else ".")
+    )
+
+
+def _plain_types(annotation: object) -> list[type] | None:
+    """The plain classes that an annotation admits; ``None`` where it admits more than can be checked."""
+    if annotation is None or isinstance(annotation, str):
+        return None
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_plain_types(arg) for arg in typing.get_args(annotation)]
+        if any(part is None for part in parts):
+            return None
+        return [kind for part in parts if part is not None for kind in part]
+    kind = origin if isinstance(origin, type) else annotation
+    plain = (int, float, str, bool, list, tuple, dict, type(None))
+    return [kind] if isinstance(kind, type) and kind in plain else None
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float)
+    if kind in (list, tuple):
+        return isinstance(value, list | tuple)
+    return isinstance(value, kind)
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

@@ -1,0 +1,38 @@
+"""The one owner of every file name below a study's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# The hyphen is on purpose: a folder called `tunehook` in the working directory would shadow an editable install.
+ROOT = Path("tunehook-studies")
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """File names of one study.
+
+    Args:
+        folder: The study's folder, ``tunehook-studies/<study>`` by default.
+    """
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of a study with the default storage."""
+        return self.folder / "study.db"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial."""
+        return self.folder / f"trial-{number:04d}"
+
+    def journal(self, number: int) -> Path:
+        """The journal of one trial."""
+        return journal_of(self.trial(number))
+
+
+def journal_of(trial_folder: Path) -> Path:
+    """The journal in a trial's folder."""
+    return trial_folder / "journal.jsonl"

@@ -1,0 +1,112 @@
+"""What a callback sees of a trial: its values, the decisions about it, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["running", "complete", "pruned", "infeasible", "failed", "interrupted"]
+Mode = Literal["min", "max"]
+
+GO_ON = "go on"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of hyperparameters to train with.
+
+    Attributes:
+        study: Name of the study.
+        number: Number of the trial within the study, from 0.
+        params: The sampled values by the names of the space.
+        folder: Where the trial's record lies.
+        metric: Name of the metric that is tuned.
+        mode: ``"min"`` or ``"max"``.
+        attempt: How many times these values were begun before: 0 unless the trial is asked again.
+    """
+
+    study: str
+    number: int
+    params: Mapping[str, Any]
+    folder: Path
+    metric: str
+    mode: Mode
+    attempt: int = 0
+
+    @property
+    def name(self) -> str:
+        """The trial's name on disk and on dashboards, such as ``trial-0007``."""
+        return f"trial-{self.number:04d}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a trial may train, so that stopping rules can follow from it.
+
+    Attributes:
+        epochs: Number of epochs, ``None`` where the framework does not know it beforehand.
+        reports_per_epoch: How often the metric is measured in an epoch; below 1 where several epochs lie between
+            two measurements.
+    """
+
+    epochs: int | None = None
+    reports_per_epoch: float = 1.0
+
+    @property
+    def reports(self) -> int | None:
+        """Number of reports in a whole trial, at least 1; ``None`` where the epochs are not known."""
+        return None if self.epochs is None else max(1, int(self.epochs * self.reports_per_epoch))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer to a report: go on or stop, and why."""
+
+    stop: bool = False
+    reason: str = GO_ON
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        state: ``"complete"``, ``"pruned"`` (a stopping rule), ``"infeasible"`` (out of memory, NaN, a broken
+            constraint: the sampler learns to avoid it), ``"failed"`` (the user's error) or ``"interrupted"``
+            (Ctrl-C, preempted, killed: asked again).
+        reason: One sentence for people.
+        value: The objective, ``None`` where nothing was measured.
+        step: The step at which ``value`` was measured.
+        traceback: The traceback of a failed trial.
+    """
+
+    state: State
+    reason: str = ""
+    value: float | None = None
+    step: int | None = None
+    traceback: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that ends so would return: 0, 1 for a failure, 130 (as for Ctrl-C) for an interruption."""
+        return {"failed": 1, "infeasible": 1, "interrupted": 130}.get(self.state, 0)
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A trial as the study remembers it, finished or running.
+
+    Attributes:
+        number: Number of the trial within the study, from 0.
+        params: The sampled values by the names of the space.
+        value: The objective, ``None`` where nothing was measured.
+        outcome: How it ended; state ``"running"`` while it trains.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    value: float | None
+    outcome: Outcome
+    extra: Mapping[str, Any] = field(default_factory=dict)
