@@ -1,0 +1,412 @@
+"""The recorder for Weights & Biases: every trial is a run, with its configuration, metrics, outcome and exit code."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import numbers
+import os
+import re
+import reprlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+try:
+    # `import wandb` alone succeeds without the package wherever a folder `wandb/` with earlier runs lies about.
+    from wandb import Run, Settings
+except ImportError as error:
+    if error.name != "wandb":
+        raise
+    raise ModuleNotFoundError(
+        "tunehook.integrations.wandb needs the package wandb: pip install 'tunehook[wandb]'", name="wandb"
+    ) from error
+
+import wandb
+from wandb.errors import UsageError
+from wandb.sdk.lib import wbauth
+
+from tunehook.trial import Outcome, Trial
+
+AXIS = "trial/step"
+SHARED_PREFIX = "trial/"
+OURS = "tunehook"
+
+RunMode = Literal["online", "offline", "disabled"]
+
+_LEAN = Settings(
+    x_save_requirements=False, x_disable_stats=True, console="off", disable_git=True, x_disable_machine_info=True
+)
+_FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
+_OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
+_TRACEBACK_LIMIT = 4000
+
+# Which trial a run of this process belongs to. Shared by all recorders: two studies can meet in one WandbLogger.
+_owners: dict[str, tuple[str, int]] = {}
+
+_log = logging.getLogger("tunehook")
+
+
+@dataclass
+class _Live:
+    """The run of the trial that is open now."""
+
+    run: Run
+    config: dict[str, Any]
+    trial: Trial
+    logger: Any = None
+    defined: set[str] = field(default_factory=set)
+
+    @property
+    def prefix(self) -> str:
+        return "" if self.logger is None else SHARED_PREFIX
+
+
+@dataclass
+class _Process:
+    """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
+
+    pid: int = field(default_factory=os.getpid)
+    live: _Live | None = None
+    released: list[tuple[Any, int]] = field(default_factory=list)
+
+
+class WandbRecorder:
+    """Keeps each trial as a run of Weights & Biases.
+
+    If the user's trainer has a Lightning ``WandbLogger``, the trial shares that logger's run; otherwise it gets a run
+    of its own, also while the user has a ``wandb.run`` of their own open. Two trials never end in one run.
+
+    - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
+      and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain
+      (objects, NaN) is kept as text.
+    - *Metrics* have the axis ``trial/step``. In a run of our own they keep their names. In a shared run they are called
+      ``trial/<metric>``, because the ``WandbLogger`` writes ``<metric>`` itself, at other moments and on another axis.
+    - *Summary*: ``best/<metric>``, ``best/step``, ``outcome``, ``reason``, and ``traceback`` (at most 4000 characters).
+    - *Run id*: made of the study's name, the trial's number and eight random characters, and kept in the trial's
+      folder: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study
+      of the same name never does. In a shared run the id is the logger's own, if the trainer made the run already.
+
+    A run costs about 65 ms offline, of which ``requirements.txt`` is 50; ``lean`` makes it 10. It is a choice, because
+    a run without its packages, git state, console and system metrics is less of a record.
+
+    Args:
+        project: The W&B project of runs of our own; a shared run lies where its ``WandbLogger`` says.
+        entity: The user or team. Default: the account's own.
+        group: Groups the runs of a study. Default: the study's name.
+        tags: Tags of every run, each of 1 to 64 characters.
+        mode: ``"online"``, ``"offline"`` or ``"disabled"``. Default: ``WANDB_MODE`` or W&B's settings; without
+            either, online where an API key is configured, else offline. A shared run has its logger's mode.
+        dir: Where W&B keeps its ``wandb`` folder. Default: ``WANDB_DIR``, else the working directory.
+        lean: Leaves out requirements, system metrics, console output, git and machine information of our own runs.
+
+    Raises:
+        TypeError: If ``tags`` is a single text.
+        ValueError: If ``project`` is empty, ``mode`` is unknown or a tag is empty or too long.
+
+    Example:
+        >>> recorder = WandbRecorder("digits", tags=["first try"], mode="offline")
+        >>> recorder.where() is None
+        True
+    """
+
+    def __init__(
+        self,
+        project: str,
+        *,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        mode: RunMode | None = None,
+        dir: str | Path | None = None,  # noqa: A002 - as in wandb.init
+        lean: bool = False,
+    ) -> None:
+        if not project:
+            raise ValueError("project must be the name of a W&B project, got an empty text.")
+        if mode is not None and mode not in get_args(RunMode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(RunMode))} or None, got {mode!r}.")
+        self.project, self.entity, self.group = project, entity, group
+        self.tags, self.mode, self.lean = _check_tags(tags), mode, lean
+        self.dir = None if dir is None else Path(dir)
+        self._where: str | None = None
+        self._told_mode = False
+        self._process = _Process()
+
+    def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
+        """Begin the trial's run, or share that of the user's ``WandbLogger``, and write the configuration.
+
+        Args:
+            trial: The trial, with its sampled values.
+            config: The effective configuration by slot path.
+            loggers: The loggers of the user's trainer.
+
+        Raises:
+            ValueError: If the ``WandbLogger`` holds the run of another trial or a finished one, or if a
+                hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
+        """
+        self._close(_OVERTAKEN)
+        self._close_reopened(keep=loggers)
+        values = _describe(trial, config)
+        logger = next((logger for logger in loggers if _is_wandb_logger(logger)), None)
+        run = self._start(trial, values) if logger is None else self._share(logger, trial)
+        self._here.live = live = _Live(run, values, trial, logger)
+        atexit.register(self._close_at_exit)
+        run.define_metric(AXIS)
+        _write_config(live)
+        self._where = _address(run)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step as one row, on the axis ``trial/step``."""
+        live = self._here.live
+        if live is None:
+            raise RuntimeError("The recorder has no open trial: call open() before report().")
+        row = {live.prefix + name: value for name, value in metrics.items()}
+        for name in row.keys() - live.defined:
+            # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
+            live.run.define_metric(name, step_metric=AXIS)
+            live.defined.add(name)
+        live.run.log({**row, AXIS: step})
+
+    def close(self, outcome: Outcome) -> None:
+        """Write the summary and finish the run with the outcome's exit code; harmless without an open run."""
+        self._close(outcome)
+
+    def where(self) -> str | None:
+        """The address of the run that was opened last, or its folder if it is offline."""
+        return self._where
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=_Process())
+
+    @property
+    def _here(self) -> _Process:
+        if self._process.pid != os.getpid():
+            self._process = _Process()
+        return self._process
+
+    def _start(self, trial: Trial, values: dict[str, Any]) -> Run:
+        run_id, was_begun = _run_id(trial)
+        settings = _LEAN.model_copy() if self.lean else Settings()
+        settings.silent = True
+        mode, why = self._find_mode()
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            group=self.group or trial.study,
+            job_type="trial",
+            name=trial.name,
+            tags=self.tags or None,
+            id=run_id,
+            # An unconditional "allow" would cost each first attempt a request.
+            resume="allow" if was_begun else None,
+            reinit="create_new",
+            config=values,
+            mode=mode,
+            dir=self.dir,
+            settings=settings,
+        )
+        _owners[run.id] = (trial.study, trial.number)
+        self._tell_mode(mode, why)
+        return run
+
+    def _share(self, logger: Any, trial: Trial) -> Run:
+        """The run of the user's logger, with our group, job type, tags and name where the user gave none."""
+        made_by_trainer = logger._experiment is not None  # noqa: SLF001 - `experiment` would make it
+        if not made_by_trainer and not logger._wandb_init.get("id"):  # noqa: SLF001
+            logger._wandb_init["id"], _ = _run_id(trial)  # noqa: SLF001 - read by wandb.init, always with resume="allow"
+        run: Run = logger.experiment
+        _claim(run, trial)
+        # Lightning makes the experiment before any Callback.setup, and wandb has no setter for group and job type:
+        # they are set as `run.tags = ...` does it. Later records of a run complete its first one, online and offline.
+        settings = run._settings  # noqa: SLF001
+        settings.run_group = settings.run_group or self.group or trial.study
+        settings.run_job_type = settings.run_job_type or "trial"
+        if not (logger._wandb_init.get("name") or os.environ.get("WANDB_NAME")):  # noqa: SLF001
+            settings.run_name = trial.name
+        run.tags = settings.run_tags or self.tags
+        return run
+
+    def _find_mode(self) -> tuple[Any, str]:
+        """The mode of our own runs and why, found without a question and without the network."""
+        if self.mode is not None:
+            return self.mode, "as asked for"
+        if from_environment := os.environ.get("WANDB_MODE"):
+            return from_environment, "WANDB_MODE"
+        settings = wandb.setup().settings
+        if settings.mode != "online":
+            return settings.mode, "W&B's settings"
+        if settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url):
+            return "online", "an API key is configured"
+        return "offline", "no API key is configured; `wandb login` before the study, or `wandb sync` after it"
+
+    def _tell_mode(self, mode: str, why: str) -> None:
+        if not self._told_mode:
+            self._told_mode = True
+            _log.info("W&B records the trials in project %r, %s (%s).", self.project, mode, why)
+
+    def _close(self, outcome: Outcome) -> None:
+        live, self._here.live = self._here.live, None
+        if live is None:
+            return
+        try:
+            _sum_up(live, outcome)
+        except UsageError as error:
+            _log.warning("The W&B run of %s lacks its outcome (%s): %s", live.trial.name, outcome.state, error)
+        finally:
+            self._finish(live, outcome)
+
+    def _finish(self, live: _Live, outcome: Outcome) -> None:
+        try:
+            if live.logger is not None:
+                # Logs the checkpoints of log_model=True now: the trainer's own call comes after the run is finished.
+                live.logger.finalize("success" if outcome.exit_code == 0 else "failed")
+        finally:
+            live.run.finish(exit_code=outcome.exit_code)
+            if live.logger is not None:
+                _release(live.logger, live.run)
+                self._here.released.append((live.logger, outcome.exit_code))
+
+    def _close_reopened(self, *, keep: Sequence[object] = ()) -> None:
+        """Finish the runs that a logger resumed after its trial was closed, as `trainer.test` after the fit does."""
+        released, self._here.released = self._here.released, []
+        for logger, exit_code in released:
+            if any(logger is kept for kept in keep):
+                self._here.released.append((logger, exit_code))
+            elif logger._experiment is not None:  # noqa: SLF001
+                logger._experiment.finish(exit_code=exit_code)  # noqa: SLF001
+
+    def _close_at_exit(self) -> None:
+        self._close(_FORGOTTEN)
+        self._close_reopened()
+
+
+def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a sequence of texts, got the single text {tags!r}; write [{tags!r}].")
+    for tag in tags:
+        if not 1 <= len(tag) <= 64:
+            raise ValueError(f"A tag must have 1 to 64 characters, got {len(tag)}: {tag!r}.")
+    return tuple(tags)
+
+
+def _run_id(trial: Trial) -> tuple[str, bool]:
+    """The id of the trial's run, and whether an earlier attempt began it; the trial's folder remembers the id."""
+    file = trial.folder / "wandb-run-id.txt"
+    if file.exists() and (known := file.read_text().strip()):
+        return known, True
+    study = re.sub(r"[^A-Za-z0-9_-]+", "-", trial.study)[:80].strip("-")
+    made = f"{study or 'study'}-{trial.number:04d}-{secrets.token_hex(4)}"
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(made + "\n")
+    return made, False
+
+
+def _describe(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration as plain values."""
+    if taken := {OURS, "_wandb"} & trial.params.keys():
+        raise ValueError(
+            f"A hyperparameter is called {min(taken)!r}, which is taken in a W&B configuration: rename it."
+        )
+    ours = {
+        "study": trial.study,
+        "trial": trial.number,
+        "attempt": trial.attempt,
+        "metric": trial.metric,
+        "mode": trial.mode,
+        "slots": _plain(config),
+    }
+    return {**_plain(trial.params), OURS: ours}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON knows it; what JSON does not know becomes text, and nothing raises."""
+    if value is None or isinstance(value, bool | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, numbers.Integral) and abs(int(value)) < 2**63:
+        return int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        number = float(value)
+        # W&B would turn NaN and infinity into null.
+        return number if number - number == 0 else str(number)
+    if isinstance(value, Mapping) and depth < 8:
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < 8:
+        return [_plain(item, depth + 1) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return _plain(value.item(), depth + 1)
+    return str(value) if isinstance(value, os.PathLike) else _shorten_repr(value)
+
+
+def _shorten_repr(value: object) -> str:
+    short = reprlib.Repr()
+    short.maxother = 200
+    return short.repr_instance(value, 1)
+
+
+def _is_wandb_logger(logger: object) -> bool:
+    """Whether this is a Lightning WandbLogger of either namespace, told by name: Lightning is not imported here."""
+    return any(
+        parent.__name__ == "WandbLogger" and parent.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
+        for parent in type(logger).__mro__
+    )
+
+
+def _claim(run: Run, trial: Trial) -> None:
+    """Make a logger's run this trial's own, or say why it cannot be."""
+    kept = dict(run.config).get(OURS) or {}
+    mine = (trial.study, trial.number)
+    owner = _owners.get(run.id) or (kept.get("study", trial.study), kept.get("trial", trial.number))
+    if owner != mine:
+        raise ValueError(_not_yours(run, trial, f"belongs to trial-{owner[1]:04d} of study {owner[0]!r}"))
+    try:
+        run.define_metric(AXIS)
+    except UsageError as error:
+        raise ValueError(_not_yours(run, trial, "is finished already")) from error
+    _owners[run.id] = mine
+
+
+def _not_yours(run: Run, trial: Trial, why: str) -> str:
+    return (
+        f"The WandbLogger of {trial.name} of study {trial.study!r} holds the W&B run {run.id!r}, which {why}. "
+        "Every trial needs a run of its own: make the WandbLogger inside the training function, without a fixed id."
+    )
+
+
+def _release(logger: Any, run: Run) -> None:
+    """Let the logger resume the finished run if it is used once more (`trainer.test`), without making it global."""
+    again = {"id": run.id, "project": run.project, "entity": run.entity or None}
+    logger._wandb_init.update(again, resume="allow", reinit="create_new")  # noqa: SLF001
+    logger._id, logger._experiment = run.id, None  # noqa: SLF001
+
+
+def _write_config(live: _Live) -> None:
+    live.run.config.update(live.config, allow_val_change=True)  # type: ignore[no-untyped-call]
+
+
+def _sum_up(live: _Live, outcome: Outcome) -> None:
+    """Write how the trial ended, and the configuration once more."""
+    # Lightning logs the hyperparameters of `save_hyperparameters` after Callback.setup, over the sampled values.
+    _write_config(live)
+    summary = {"outcome": outcome.state, "reason": outcome.reason}
+    measured = {f"best/{live.trial.metric}": outcome.value, "best/step": outcome.step}
+    live.run.summary.update({**summary, **{key: value for key, value in measured.items() if value is not None}})
+    if outcome.traceback is not None:
+        live.run.summary["traceback"] = _shorten(outcome.traceback)
+
+
+def _shorten(text: str) -> str:
+    """The first lines and, mostly, the last ones, where a traceback says what happened."""
+    if len(text) <= _TRACEBACK_LIMIT:
+        return text
+    return f"{text[:500]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[500 - _TRACEBACK_LIMIT :]}"
+
+
+def _address(run: Run) -> str | None:
+    if run.disabled:
+        return None
+    return run.sync_dir if run.offline else run.url
