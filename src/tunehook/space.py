@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
+class GridExhausted(SpaceError):  # noqa: N818 - a state that a search reaches in the end, not a mistake
+    """A grid was asked for more combinations than it has."""
+
+
 class Space(Mapping[str, Distribution]):
     """The hyperparameters that are searched, by name.
 

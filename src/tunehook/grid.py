@@ -1,0 +1,119 @@
+"""A grid search that stays exact with many processes and after a restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from tunehook.space import GridExhausted, Space, SpaceError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+
+class GridSampler(BaseSampler):
+    """All combinations of a space, each exactly once, also from many processes and after a restart.
+
+    A trial's combination follows from its number alone: the trials with lower numbers that were asked of the grid are
+    counted. Storages hand out numbers atomically, so that no two trials can get the same combination. Enqueued trials
+    (``fixed_params``) and Optuna's retries (``failed_trial``) are marked as such from their creation and not counted.
+
+    Optuna's own ``GridSampler`` (5.0) is not enough: once an enqueued trial or a restart has shifted the numbers, it
+    draws at random among the combinations that are left, so that two workers may get the same; when all are handed out
+    it hands out running ones again, then repeats finished ones with a warning; with ask and tell, the last ``tell``
+    raises a RuntimeError; it takes scalars only; and it keeps a list of all combinations in memory.
+
+    Args:
+        space: The space; every hyperparameter has finitely many values.
+
+    Raises:
+        SpaceError: A hyperparameter has no grid.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._size = space.grid_size()
+
+    def remaining(self, study: Study) -> int:
+        """Number of combinations that have not been handed out yet."""
+        return max(0, self._size - sum(map(_is_asked, _trials(study))))
+
+    def point(self, study: Study, number: int) -> dict[str, Any]:
+        """The user's values of the trial ``number``, also if it ended before they were stored.
+
+        Raises:
+            GridExhausted: The grid has no combination for it.
+        """
+        index = sum(_is_asked(trial) for trial in _trials(study) if trial.number < number)
+        if index >= self._size:
+            raise GridExhausted(
+                f"All {self._size} combinations of the grid have been handed out, there is none for trial {number}.\n"
+                "  Add values to the space for more."
+            )
+        return self._space.grid_point(index)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Refuse a trial for which the grid has no values; it is marked as failed, so that nobody waits for it.
+
+        Raises:
+            GridExhausted: All combinations have been handed out.
+            SpaceError: An enqueued trial leaves values open.
+        """
+        try:
+            if _is_asked(trial):
+                self.point(study, trial.number)
+            else:
+                self._check_complete(trial)
+        except SpaceError:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # noqa: SLF001 - see _trials
+            raise
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """All names: a combination is sampled at once."""
+        return self._space.distributions()
+
+    def sample_relative(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The raw values of the trial's combination."""
+        retried: int = trial.system_attrs.get("failed_trial", trial.number)
+        return self._space.encode(self.point(study, retried))
+
+    def sample_independent(
+        self,
+        study: Study,  # noqa: ARG002
+        trial: FrozenTrial,  # noqa: ARG002
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Refuse what is not in the space.
+
+        Raises:
+            SpaceError: Always.
+        """
+        raise SpaceError(f"The grid has no '{param_name}' with {param_distribution}, it is over {self._space!r}.")
+
+    def _check_complete(self, trial: FrozenTrial) -> None:
+        given = trial.system_attrs.get("fixed_params")
+        missing = [] if given is None else [name for name in self._space.searched if name not in given]
+        if missing:
+            raise SpaceError(
+                f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.\n"
+                "  Add them, or use another search."
+            )
+
+
+def _trials(study: Study) -> list[FrozenTrial]:
+    # Not study.get_trials: under a HyperbandPruner, Optuna gives samplers a study that shows one bracket only.
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001
+
+
+def _is_asked(trial: FrozenTrial) -> bool:
+    return not {"fixed_params", "failed_trial"} & trial.system_attrs.keys()

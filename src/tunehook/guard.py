@@ -1,0 +1,38 @@
+"""A pruner that is asked only where its answer makes sense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna.pruners import BasePruner
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+
+class Guarded(BasePruner):
+    """A pruner that is asked only where its answer makes sense.
+
+    Optuna lets a sampler see only the trials of the same bracket if the study's pruner is a ``HyperbandPruner``; its
+    documentation asks for ten trials in each of the brackets then. Behind this class a sampler learns from all trials.
+
+    Args:
+        pruner: The pruner that is asked.
+        first: The first report at which it is asked.
+        last: The number of reports in a whole trial, at which it is not asked; None where that is not known.
+    """
+
+    def __init__(self, pruner: BasePruner, *, first: int, last: int | None) -> None:
+        self.pruner = pruner
+        self.first = first
+        self.last = last
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the trial should stop at its latest report."""
+        step = trial.last_step
+        if step is None or step < self.first:
+            return False
+        if self.last is not None and step >= self.last:
+            return False
+        return self.pruner.prune(study, trial)
