@@ -308,7 +308,7 @@ class Normal(Distribution):
     Args:
         mu: Mean.
         sigma: Standard deviation, above 0.
-        step: Round to a multiple of this, above 0. Defaults to None.
+        step: Round to a multiple of this, above 0; the values are ints if it is one. Defaults to None.
 
     Raises:
         SpaceError: A number breaks a rule above, is NaN or infinite.
@@ -326,7 +326,8 @@ class Normal(Distribution):
         if self.sigma <= 0:
             raise SpaceError(f"{kind} needs sigma > 0, got sigma={self.sigma!r}: use a plain value for a constant.")
         if self.step is not None:
-            _set(self, "step", _number(kind, "step", self.step))
+            step = _number(kind, "step", self.step)
+            _set(self, "step", int(self.step) if isinstance(self.step, Integral) else step)
             if self.step <= 0:
                 raise SpaceError(f"{kind} needs step > 0, got step={self.step!r}: leave it out for any number.")
 
@@ -349,7 +350,7 @@ class Normal(Distribution):
 
         return FloatDistribution(_TAIL, 1 - _TAIL)
 
-    def _decode(self, raw: Any) -> float:
+    def _decode(self, raw: Any) -> int | float:
         exact = self._from_normal(self.mu + self.sigma * _STANDARD.inv_cdf(float(raw)))
         return self._round(exact) if self.step is None else _multiple(exact, self.step)
 
@@ -382,7 +383,7 @@ class LogNormal(Normal):
     Args:
         mu: Mean of the logarithm.
         sigma: Standard deviation of the logarithm, above 0.
-        step: Round to a multiple of this, above 0; small values become 0. Defaults to None.
+        step: Round to a multiple of this, above 0, also to 0; the values are ints if it is one. Defaults to None.
 
     Raises:
         SpaceError: A number breaks a rule above, is NaN or infinite, or the largest value is too large for a double.
@@ -537,8 +538,8 @@ def _exact(number: float) -> Decimal:
     return Decimal(str(number))
 
 
-def _multiple(number: float, step: float) -> float:
-    return float(round(number / step) * _exact(step))
+def _multiple(number: float, step: int | float) -> int | float:
+    return type(step)(round(number / step) * _exact(step))
 
 
 def _nearest(raw: float, low: float, step: float, count: int | None) -> int:

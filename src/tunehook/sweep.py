@@ -1,0 +1,179 @@
+"""A sweep file in the schema of Weights & Biases, read into a space."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunehook.space import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
+
+
+def read_space(path: str | Path) -> Space:
+    """Read the space from a sweep file.
+
+    The hyperparameters stand under ``parameters``, or are the whole document where that key is missing. Nested ones
+    (a parameter that has ``parameters`` itself) get dotted names, such as ``optimizer.lr``. Numbers are read as YAML
+    1.2 writes them, so that ``1e-5`` is a number and ``"1e-5"`` a text. The quantized distributions give the multiples
+    of ``q`` from ``min`` to ``max`` (W&B rounds, and so may leave that range), whole numbers if ``q`` is one.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        SpaceError: The file cannot be read, or something in it is unknown, missing or makes no distribution. The
+            message names the file, the parameter and the key.
+    """
+    document = load(path)
+    try:
+        return Space(dict(_flat(document.get("parameters", document), "")))
+    except SpaceError as error:
+        raise SpaceError(f"{path}: {error}") from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        SpaceError: There is no such file, it is not YAML, has a key twice, or holds something else.
+    """
+    try:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise SpaceError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise SpaceError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        what = "is empty" if document is None else f"holds {type(document).__name__} {document!r}"
+        raise SpaceError(f"{path} {what}, expected a mapping with 'parameters'.")
+    return document
+
+
+def _flat(parameters: Any, prefix: str) -> Iterable[tuple[str, Distribution]]:
+    if not isinstance(parameters, dict):
+        where = f"'{prefix}parameters'" if prefix else "'parameters'"
+        raise SpaceError(f"{where} must be a mapping of parameters by name, got {parameters!r}.")
+    for key, fields in parameters.items():
+        name = f"{prefix}{key}"
+        if not isinstance(fields, dict):
+            raise SpaceError(f"parameter '{name}' must be a mapping, got {fields!r}: write 'value: {fields}' under it.")
+        if set(fields) == {"parameters"}:
+            yield from _flat(fields["parameters"], f"{name}.")
+            continue
+        try:
+            yield name, _distribution(fields)
+        except SpaceError as error:
+            raise SpaceError(f"parameter '{name}': {error}") from error
+
+
+def _distribution(fields: Mapping[str, Any]) -> Distribution:
+    given = dict(fields)
+    kind = given.pop("distribution", None)
+    if kind is None:
+        kind = _kind(given)
+    if kind not in _DISTRIBUTIONS:
+        raise SpaceError(f"unknown distribution {kind!r}." + _possible("distributions", str(kind), _DISTRIBUTIONS))
+    needed, defaults, make = _DISTRIBUTIONS[kind]
+    for key in given:
+        if key not in (*needed, *defaults):
+            raise SpaceError(
+                f"unknown key '{key}' for the distribution {kind}."
+                + _possible("keys", str(key), (*needed, *defaults, "distribution"))
+            )
+    missing = [key for key in needed if key not in given]
+    if missing:
+        raise SpaceError(f"the distribution {kind} needs {' and '.join(map(repr, missing))}.")
+    if "values" in given and not isinstance(given["values"], list):
+        raise SpaceError(f"'values' must be a list, got {given['values']!r}.")
+    return make(*(given.get(key, defaults.get(key)) for key in (*needed, *defaults)))
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    """The distribution that W&B takes where none is named."""
+    if "value" in given:
+        return "constant"
+    if "values" in given:
+        return "categorical"
+    if "min" in given and "max" in given:
+        whole = all(isinstance(given[key], int) for key in ("min", "max"))
+        return "int_uniform" if whole else "uniform"
+    every = {key for needed, defaults, _ in _DISTRIBUTIONS.values() for key in (*needed, *defaults)}
+    for key in given:
+        if key not in every:
+            raise SpaceError(f"unknown key '{key}'." + _possible("keys", str(key), (*sorted(every), "distribution")))
+    raise SpaceError(
+        f"the keys {sorted(given)} say too little: give 'value', 'values', 'min' and 'max', or 'distribution'."
+    )
+
+
+def _quantized(low: Any, high: Any, q: Any, *, log: bool = False) -> Distribution:
+    for key, value in {"min": low, "max": high, "q": q}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpaceError(f"'{key}' must be a finite number, got {value!r}.")
+    if q <= 0:
+        raise SpaceError(f"'q' must be above 0, got {q!r}.")
+    first, last = math.ceil(low / q - 1e-9), math.floor(high / q + 1e-9)  # 0.3 / 0.1 is 2.9999999999999996
+    if first >= last:
+        raise SpaceError(f"there are not two multiples of q={q!r} between {low!r} and {high!r}: use a smaller q.")
+    if isinstance(q, int):
+        return Int(first * q, last * q, log=log, step=q)
+    unit = float(f"{q:.12g}")
+    return Float(float(f"{first * unit:.12g}"), float(f"{last * unit:.12g}"), log=log, step=unit)
+
+
+def _exp(exponent: Any) -> float:
+    if isinstance(exponent, bool) or not isinstance(exponent, int | float) or not abs(exponent) < 700:
+        raise SpaceError(f"'min' and 'max' of log_uniform are exponents of e between -700 and 700, got {exponent!r}.")
+    return math.exp(exponent)
+
+
+def _log(low: Any, high: Any) -> Distribution:
+    return Float(low, high, log=True)
+
+
+# By the name of the distribution: the keys it needs, the keys it may have with W&B's defaults, and what makes it of
+# their values in this order.
+_DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any], Callable[..., Distribution]]] = {
+    "constant": (("value",), {}, Fixed),
+    "categorical": (("values",), {}, Choice),
+    "int_uniform": (("min", "max"), {}, Int),
+    "uniform": (("min", "max"), {}, Float),
+    "q_uniform": (("min", "max"), {"q": 1}, _quantized),
+    "log_uniform_values": (("min", "max"), {}, _log),
+    "q_log_uniform_values": (("min", "max"), {"q": 1}, partial(_quantized, log=True)),
+    "log_uniform": (("min", "max"), {}, lambda low, high: _log(_exp(low), _exp(high))),
+    "q_log_uniform": (("min", "max"), {"q": 1}, lambda low, high, q: _quantized(_exp(low), _exp(high), q, log=True)),
+    "normal": ((), {"mu": 0, "sigma": 1}, Normal),
+    "q_normal": ((), {"mu": 0, "sigma": 1, "q": 1}, lambda mu, sigma, q: Normal(mu, sigma, step=q)),
+    "log_normal": ((), {"mu": 0, "sigma": 1}, LogNormal),
+    "q_log_normal": ((), {"mu": 0, "sigma": 1, "q": 1}, lambda mu, sigma, q: LogNormal(mu, sigma, step=q)),
+}
+
+
+def _possible(what: str, word: str, words: Iterable[str]) -> str:
+    known = list(words)
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{hint} Possible {what}: {', '.join(known)}."
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's SafeLoader (YAML 1.1) with the floats of YAML 1.2, and an error where a key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
