@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import numbers
 import os
 import re
-import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +26,11 @@ import wandb
 from wandb.errors import UsageError
 from wandb.sdk.lib import wbauth
 
+from tunehook.integrations import wandb_logger, wandb_values
 from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
 SHARED_PREFIX = "trial/"
-OURS = "tunehook"
 
 RunMode = Literal["online", "offline", "disabled"]
 
@@ -41,10 +39,6 @@ _LEAN = Settings(
 )
 _FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
 _OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
-_TRACEBACK_LIMIT = 4000
-
-# Which trial a run of this process belongs to. Shared by all recorders: two studies can meet in one WandbLogger.
-_owners: dict[str, tuple[str, int]] = {}
 
 _log = logging.getLogger("tunehook")
 
@@ -58,6 +52,7 @@ class _Live:
     trial: Trial
     logger: Any = None
     defined: set[str] = field(default_factory=set)
+    is_lost: bool = False
 
     @property
     def prefix(self) -> str:
@@ -70,7 +65,7 @@ class _Process:
 
     pid: int = field(default_factory=os.getpid)
     live: _Live | None = None
-    released: list[tuple[Any, int]] = field(default_factory=list)
+    released: list[tuple[_Live, int]] = field(default_factory=list)
 
 
 class WandbRecorder:
@@ -146,10 +141,9 @@ class WandbRecorder:
             ValueError: If the ``WandbLogger`` holds the run of another trial or a finished one, or if a
                 hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
         """
-        self._close(_OVERTAKEN)
-        self._close_reopened(keep=loggers)
-        values = _describe(trial, config)
-        logger = next((logger for logger in loggers if _is_wandb_logger(logger)), None)
+        self._close_left_over(_OVERTAKEN, trial, loggers)
+        values = wandb_values.describe_trial(trial, config)
+        logger = wandb_logger.find_logger(loggers)
         run = self._start(trial, values) if logger is None else self._share(logger, trial)
         self._here.live = live = _Live(run, values, trial, logger)
         atexit.register(self._close_at_exit)
@@ -162,12 +156,14 @@ class WandbRecorder:
         live = self._here.live
         if live is None:
             raise RuntimeError("The recorder has no open trial: call open() before report().")
-        row = {live.prefix + name: value for name, value in metrics.items()}
-        for name in row.keys() - live.defined:
-            # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-            live.run.define_metric(name, step_metric=AXIS)
-            live.defined.add(name)
-        live.run.log({**row, AXIS: step})
+        if live.is_lost:
+            return
+        try:
+            _log_row(live, step, metrics)
+        except UsageError as error:
+            # wandb.init() in the user's code returns the latest open run, ours too, and may finish it.
+            live.is_lost = True
+            _log.warning("The W&B run of %s keeps nothing from step %s on: %s", live.trial.name, step, error)
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run."""
@@ -210,26 +206,14 @@ class WandbRecorder:
             dir=self.dir,
             settings=settings,
         )
-        _owners[run.id] = (trial.study, trial.number)
+        wandb_logger.claim_run(run, trial)
         self._tell_mode(mode, why)
         return run
 
     def _share(self, logger: Any, trial: Trial) -> Run:
-        """The run of the user's logger, with our group, job type, tags and name where the user gave none."""
-        made_by_trainer = logger._experiment is not None  # noqa: SLF001 - `experiment` would make it
-        if not made_by_trainer and not logger._wandb_init.get("id"):  # noqa: SLF001
-            logger._wandb_init["id"], _ = _run_id(trial)  # noqa: SLF001 - read by wandb.init, always with resume="allow"
-        run: Run = logger.experiment
-        _claim(run, trial)
-        # Lightning makes the experiment before any Callback.setup, and wandb has no setter for group and job type:
-        # they are set as `run.tags = ...` does it. Later records of a run complete its first one, online and offline.
-        settings = run._settings  # noqa: SLF001
-        settings.run_group = settings.run_group or self.group or trial.study
-        settings.run_job_type = settings.run_job_type or "trial"
-        if not (logger._wandb_init.get("name") or os.environ.get("WANDB_NAME")):  # noqa: SLF001
-            settings.run_name = trial.name
-        run.tags = settings.run_tags or self.tags
-        return run
+        run_id, _ = _run_id(trial)
+        defaults = wandb_logger.Defaults(run_id, trial.name, self.group or trial.study, self.tags)
+        return wandb_logger.share_run(logger, trial, defaults)
 
     def _find_mode(self) -> tuple[Any, str]:
         """The mode of our own runs and why, found without a question and without the network."""
@@ -268,21 +252,31 @@ class WandbRecorder:
         finally:
             live.run.finish(exit_code=outcome.exit_code)
             if live.logger is not None:
-                _release(live.logger, live.run)
-                self._here.released.append((live.logger, outcome.exit_code))
+                wandb_logger.release_run(live.logger, live.run)
+                self._here.released.append((live, outcome.exit_code))
 
-    def _close_reopened(self, *, keep: Sequence[object] = ()) -> None:
-        """Finish the runs that a logger resumed after its trial was closed, as `trainer.test` after the fit does."""
+    def _close_left_over(self, outcome: Outcome, trial: Trial | None = None, loggers: Sequence[object] = ()) -> None:
+        """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
+        finished = [] if self._here.live is None else [self._here.live.run]
+        self._close(outcome)
         released, self._here.released = self._here.released, []
-        for logger, exit_code in released:
-            if any(logger is kept for kept in keep):
-                self._here.released.append((logger, exit_code))
-            elif logger._experiment is not None:  # noqa: SLF001
-                logger._experiment.finish(exit_code=exit_code)  # noqa: SLF001
+        for past, exit_code in released:
+            run = wandb_logger.resumed_run(past.logger)
+            if run is None or _is_same_trial(past.trial, trial):
+                continue
+            past.run = run
+            _write_config(past)
+            run.finish(exit_code=exit_code)
+            finished.append(run)
+        adopters = [logger for logger in loggers if all(logger is not past.logger for past, _ in released)]
+        wandb_logger.forget_runs(adopters, finished)
 
     def _close_at_exit(self) -> None:
-        self._close(_FORGOTTEN)
-        self._close_reopened()
+        self._close_left_over(_FORGOTTEN)
+
+
+def _is_same_trial(first: Trial, second: Trial | None) -> bool:
+    return second is not None and (first.folder, first.number) == (second.folder, second.number)
 
 
 def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -306,104 +300,23 @@ def _run_id(trial: Trial) -> tuple[str, bool]:
     return made, False
 
 
-def _describe(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration as plain values."""
-    if taken := {OURS, "_wandb"} & trial.params.keys():
-        raise ValueError(
-            f"A hyperparameter is called {min(taken)!r}, which is taken in a W&B configuration: rename it."
-        )
-    ours = {
-        "study": trial.study,
-        "trial": trial.number,
-        "attempt": trial.attempt,
-        "metric": trial.metric,
-        "mode": trial.mode,
-        "slots": _plain(config),
-    }
-    return {**_plain(trial.params), OURS: ours}
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as JSON knows it; what JSON does not know becomes text, and nothing raises."""
-    if value is None or isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, numbers.Integral) and abs(int(value)) < 2**63:
-        return int(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        number = float(value)
-        # W&B would turn NaN and infinity into null.
-        return number if number - number == 0 else str(number)
-    if isinstance(value, Mapping) and depth < 8:
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset) and depth < 8:
-        return [_plain(item, depth + 1) for item in value]
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return _plain(value.item(), depth + 1)
-    return str(value) if isinstance(value, os.PathLike) else _shorten_repr(value)
-
-
-def _shorten_repr(value: object) -> str:
-    short = reprlib.Repr()
-    short.maxother = 200
-    return short.repr_instance(value, 1)
-
-
-def _is_wandb_logger(logger: object) -> bool:
-    """Whether this is a Lightning WandbLogger of either namespace, told by name: Lightning is not imported here."""
-    return any(
-        parent.__name__ == "WandbLogger" and parent.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
-        for parent in type(logger).__mro__
-    )
-
-
-def _claim(run: Run, trial: Trial) -> None:
-    """Make a logger's run this trial's own, or say why it cannot be."""
-    kept = dict(run.config).get(OURS) or {}
-    mine = (trial.study, trial.number)
-    owner = _owners.get(run.id) or (kept.get("study", trial.study), kept.get("trial", trial.number))
-    if owner != mine:
-        raise ValueError(_not_yours(run, trial, f"belongs to trial-{owner[1]:04d} of study {owner[0]!r}"))
-    try:
-        run.define_metric(AXIS)
-    except UsageError as error:
-        raise ValueError(_not_yours(run, trial, "is finished already")) from error
-    _owners[run.id] = mine
-
-
-def _not_yours(run: Run, trial: Trial, why: str) -> str:
-    return (
-        f"The WandbLogger of {trial.name} of study {trial.study!r} holds the W&B run {run.id!r}, which {why}. "
-        "Every trial needs a run of its own: make the WandbLogger inside the training function, without a fixed id."
-    )
-
-
-def _release(logger: Any, run: Run) -> None:
-    """Let the logger resume the finished run if it is used once more (`trainer.test`), without making it global."""
-    again = {"id": run.id, "project": run.project, "entity": run.entity or None}
-    logger._wandb_init.update(again, resume="allow", reinit="create_new")  # noqa: SLF001
-    logger._id, logger._experiment = run.id, None  # noqa: SLF001
-
-
 def _write_config(live: _Live) -> None:
     live.run.config.update(live.config, allow_val_change=True)  # type: ignore[no-untyped-call]
 
 
+def _log_row(live: _Live, step: int, metrics: Mapping[str, float]) -> None:
+    row = {live.prefix + name: value for name, value in metrics.items()}
+    for name in row.keys() - live.defined:
+        # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
+        live.run.define_metric(name, step_metric=AXIS)
+        live.defined.add(name)
+    live.run.log({**row, AXIS: step})
+
+
 def _sum_up(live: _Live, outcome: Outcome) -> None:
-    """Write how the trial ended, and the configuration once more."""
     # Lightning logs the hyperparameters of `save_hyperparameters` after Callback.setup, over the sampled values.
     _write_config(live)
-    summary = {"outcome": outcome.state, "reason": outcome.reason}
-    measured = {f"best/{live.trial.metric}": outcome.value, "best/step": outcome.step}
-    live.run.summary.update({**summary, **{key: value for key, value in measured.items() if value is not None}})
-    if outcome.traceback is not None:
-        live.run.summary["traceback"] = _shorten(outcome.traceback)
-
-
-def _shorten(text: str) -> str:
-    """The first lines and, mostly, the last ones, where a traceback says what happened."""
-    if len(text) <= _TRACEBACK_LIMIT:
-        return text
-    return f"{text[:500]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[500 - _TRACEBACK_LIMIT :]}"
+    live.run.summary.update(wandb_values.describe_outcome(live.trial, outcome))
 
 
 def _address(run: Run) -> str | None:

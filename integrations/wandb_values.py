@@ -1,0 +1,93 @@
+"""What a W&B run says about its trial: the configuration and the summary, as plain values that W&B can keep."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from tunehook.trial import Outcome, Trial
+
+OURS = "tunehook"
+DEPTH_LIMIT = 8
+TRACEBACK_LIMIT = 4000
+
+
+def describe_trial(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run: the sampled values by name, and everything else under ``tunehook``.
+
+    Raises:
+        ValueError: If a hyperparameter bears a name that is taken.
+    """
+    if taken := {OURS, "_wandb"} & trial.params.keys():
+        raise ValueError(
+            f"A hyperparameter is called {min(taken)!r}, which is taken in a W&B configuration: rename it."
+        )
+    ours = {
+        "study": trial.study,
+        "trial": trial.number,
+        "attempt": trial.attempt,
+        "metric": trial.metric,
+        "mode": trial.mode,
+        "slots": make_plain(config),
+    }
+    return {**make_plain(trial.params), OURS: ours}
+
+
+def describe_outcome(trial: Trial, outcome: Outcome) -> dict[str, Any]:
+    """The summary of a run; what was not measured is left out."""
+    # The summary turns NaN into null, where the history has the text that W&B reads as NaN.
+    value = "NaN" if outcome.value is not None and math.isnan(outcome.value) else outcome.value
+    summary = {
+        "outcome": outcome.state,
+        "reason": outcome.reason,
+        f"best/{trial.metric}": value,
+        "best/step": outcome.step,
+        "traceback": None if outcome.traceback is None else _shorten(outcome.traceback),
+    }
+    return {key: value for key, value in summary.items() if value is not None}
+
+
+def make_plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON knows it; what JSON does not know (NaN too) becomes text, and nothing raises.
+
+    Args:
+        value: Anything.
+        depth: How deep in containers the value lies; from 8 on they become text, so that an endless one ends.
+    """
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value) if abs(int(value)) < 2**63 else str(int(value))
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if isinstance(value, Mapping) and depth < DEPTH_LIMIT:
+        return {_make_text(key): make_plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < DEPTH_LIMIT:
+        return [make_plain(item, depth + 1) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and depth < DEPTH_LIMIT:
+        return make_plain(value.item(), depth + 1)  # a scalar of an array library
+    return _make_text(value)
+
+
+def _make_text(value: object) -> str:
+    """The text itself, else a short representation, also of an object whose ``__repr__`` raises."""
+    if isinstance(value, str):
+        return str(value)
+    short = reprlib.Repr()
+    short.maxother = short.maxlong = 200
+    return short.repr(value)
+
+
+def _shorten(text: str) -> str:
+    """The first lines and, mostly, the last ones, where a traceback says what happened."""
+    if len(text) <= TRACEBACK_LIMIT:
+        return text
+    return f"{text[:500]}\n... {len(text) - TRACEBACK_LIMIT} characters left out ...\n{text[500 - TRACEBACK_LIMIT :]}"
