@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from tunehook.trial import Outcome, Trial
+from tunehook.paths import journal_of
+from tunehook.trial import Decision, Outcome, Trial
+
+log = logging.getLogger("tunehook")
+
+
+class JournalError(OSError):
+    """The journal of a trial cannot be written."""
 
 
 @runtime_checkable
 class Recorder(Protocol):
-    """Something that keeps a trial's record: `Journal` here, `WandbRecorder` in ``tunehook.integrations.wandb``.
+    """Something that keeps a trial's record, such as `WandbRecorder` in ``tunehook.integrations.wandb``.
 
     A study holds recorders and calls them on one rank only, from the thread that trains, in this order: `open` once,
     `report` any number of times, `close` once. One recorder serves one trial after the other.
@@ -30,10 +39,134 @@ class Recorder(Protocol):
         """
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics of one step; steps grow."""
+        """Keep the metrics of one step; steps never go down."""
 
     def close(self, outcome: Outcome) -> None:
         """End the record, whatever happened."""
 
     def where(self) -> str | None:
         """Where a person finds the record of the trial that was opened last: a path or an address."""
+
+
+class Journal:
+    """The durable record of one trial: one JSON object a line, on disk when each call returns.
+
+    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``config`` (what is
+    in force), ``report`` (step and metrics), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and
+    infinities are written as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
+
+    Args:
+        folder: The trial's folder; it is made where it does not exist.
+
+    Raises:
+        JournalError: The folder or the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = journal_of(folder)
+        self._file: BinaryIO | None = None
+
+    def begin(self, trial: Trial) -> None:
+        """Write that this process begins the trial."""
+        self._write("begin", trial=trial.number, study=trial.study, params=dict(trial.params), attempt=trial.attempt,
+                    metric=trial.metric, mode=trial.mode, pid=os.getpid(), host=host())  # fmt: skip
+
+    def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
+        """Write the effective configuration by slot path, and where other recorders keep the trial."""
+        self._write("config", effective=dict(effective), records=list(records))
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        self._write("report", step=step, metrics=dict(metrics))
+
+    def decision(self, step: int, decision: Decision) -> None:
+        """Write that the trial is stopped, and why."""
+        self._write("decision", step=step, stop=decision.stop, state=decision.state, reason=decision.reason)
+
+    def problem(self, text: str) -> None:
+        """Write that something beside the training went wrong, such as a recorder."""
+        self._write("problem", text=text)
+
+    def end(self, outcome: Outcome) -> None:
+        """Write how the trial ended, and close the file."""
+        self._write("end", state=outcome.state, reason=outcome.reason, value=outcome.value, step=outcome.step,
+                    traceback=outcome.traceback)  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next event opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **plain(fields)}, allow_nan=False)
+        try:
+            if self._file is None:
+                self._file = _append(self.path)
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(
+                f"The journal {self.path} cannot be written: {error.strerror or error}.\n"
+                "  Make room or make the folder writable, or give the study another folder: Study(..., folder=...)."
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+
+def _append(path: Path) -> BinaryIO:
+    """Open a journal for appending; a torn last line is closed first, so that it spoils no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab+")
+    if file.seek(0, os.SEEK_END) > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a journal in order.
+
+    A line that is no JSON (the last one, where the process or the machine died while it was written) is left out and
+    told in one warning. A journal that does not exist has no events.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError:
+            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def plain(value: Any) -> Any:
+    """The same value in what JSON knows; other objects become their ``repr``, numbers beyond JSON their names."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # scalars of NumPy, torch, JAX
+        return plain(value.item())
+    return repr(value)
+
+
+def host() -> str:
+    """The name of this machine."""
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "unknown")

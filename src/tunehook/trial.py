@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,10 +62,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer to a report: go on or stop, and why."""
+    """The answer to a report: go on or stop, and why.
+
+    Attributes:
+        stop: Whether training should end in good order now.
+        reason: One sentence for people.
+        state: How a trial that is stopped so ends: ``"pruned"`` or ``"infeasible"``.
+    """
 
     stop: bool = False
     reason: str = GO_ON
+    state: State = "pruned"
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """What a process that ends so would return: 0, 1 for a failure, 130 (as for Ctrl-C) for an interruption."""
+        """What a process that ends so returns: 0 (complete, pruned), 130 (interrupted, as for Ctrl-C) or 1."""
         return {"failed": 1, "infeasible": 1, "interrupted": 130}.get(self.state, 0)
 
 
@@ -109,4 +116,3 @@ class FinishedTrial:
     params: Mapping[str, Any]
     value: float | None
     outcome: Outcome
-    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,403 @@
+"""TuneCallback for PyTorch Lightning: tunes an existing project, in ``lightning.pytorch`` and ``pytorch_lightning``.
+
+The callback only translates between a Trainer and a `TrialSession`; every rule lives in the core.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.context import get_spawning_popen
+from typing import TYPE_CHECKING, Any
+
+from tunehook.inject import Injection, InjectionError
+from tunehook.session import TrialError, TrialSession, active, set_broadcast
+from tunehook.study import OptunaTrial, Study
+from tunehook.trial import Budget
+
+_NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+
+
+def _namespaces() -> tuple[str, ...]:
+    """The namespaces that are loaded, else the first one that is installed, loaded now."""
+    loaded = tuple(name for name in _NAMESPACES if f"{name}.callbacks" in sys.modules)
+    if loaded:
+        return loaded
+    for name in _NAMESPACES:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            importlib.import_module(name)
+            return (name,)
+    raise ImportError(
+        "tunehook.integrations.lightning needs Lightning: pip install 'tunehook[lightning]' "
+        "(or 'tunehook[pytorch-lightning]')"
+    )
+
+
+_namespaces()
+
+from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
+
+install_recorders()
+
+if TYPE_CHECKING:
+    import optuna
+    from lightning.pytorch import Callback, LightningModule, Trainer
+else:
+    Callback = object
+
+
+class TuneCallback(Callback):
+    """Tunes the training that it is added to.
+
+    At the start of a fit the trial's values are put into the model, the datamodule or loaders, the trainer and the
+    optimizers, exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good
+    order; the end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
+
+    Args:
+        source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
+            An Optuna trial: its parameters, for people who have an Optuna objective.
+        metric: Name of the metric to report; with an Optuna trial only, where it is required.
+        inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
+            that uses ``trial.params`` by itself. Defaults to True.
+
+    Raises:
+        InjectionError: In the fit, before the first step: a value cannot be injected exactly. For a constructor
+            argument that nobody reads: after the first batch.
+        TrialError: In the fit: the metric is not logged in the first epoch, or nothing is trained.
+        optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
+
+    Example:
+        >>> trainer = Trainer(max_epochs=10, callbacks=[TuneCallback()])
+    """
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> TuneCallback:
+        """Make the instance a callback of every loaded namespace, whose Trainers check for their own class."""
+        install_recorders()
+        return object.__new__(_bound(cls, _namespaces()))
+
+    def __init__(
+        self, source: Study | optuna.Trial | None = None, *, metric: str | None = None, inject: bool = True
+    ) -> None:
+        if source is None or isinstance(source, Study):
+            if metric is not None or not inject:
+                raise ValueError(
+                    "metric= and inject= go with an Optuna trial only: TuneCallback(trial, metric='val_acc').\n"
+                    "  A study has its own metric: Study(..., metric=...)."
+                )
+            self._source: Study | OptunaTrial | None = source
+        elif hasattr(source, "suggest_float") and hasattr(source, "should_prune"):
+            self._source = OptunaTrial(source, metric=metric, inject=inject)
+        else:
+            raise TypeError(
+                f"TuneCallback takes nothing, a tunehook Study or an Optuna trial; got {source!r}.\n"
+                "  For example TuneCallback(study), or TuneCallback() inside study.optimize(train, ...)."
+            )
+        self._session: TrialSession | None = None
+        self._fit: _Fit | None = None
+
+    # ------------------------------------------------------------------ life of a fit
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask (rank 0), agree (all ranks) and inject."""
+        if stage != "fit":
+            return
+        self._fit = None
+        _check_alone(trainer)
+        self._session = self._agree_on_trial(trainer)
+        if self._session is not None:
+            self._fit = _Fit(trainer, self._session, LightningSlots(trainer, pl_module, self))
+            _together(trainer, self._fit.begin)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read back, now that the optimizers exist, and open the recorders."""
+        if self._fit is not None:
+            _together(trainer, self._fit.check_built)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read back once more, after a checkpoint was restored and every other callback had its say."""
+        if self._fit is not None:
+            _together(trainer, self._fit.check_started)
+
+    def on_train_batch_end(self, trainer: Trainer, *_args: Any, **_kwargs: Any) -> None:
+        """After the first batch: was every injected argument used?"""
+        if self._fit is not None and not self._fit.is_checked:
+            self._fit.is_checked = True
+            _together(trainer, self._fit.slots.check_used)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the metrics, so that those of this validation can be told from older ones."""
+        if self._fit is not None and not trainer.sanity_checking:
+            self._fit.mark()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the metrics of this validation."""
+        if self._fit is not None and not trainer.sanity_checking:
+            self._fit.take(validation=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take what the module logged in its own ``on_train_epoch_end``, which runs after ours."""
+        if self._fit is None:
+            return
+        self._fit.take_late()
+        if self._fit.session.decision.stop:
+            raise StopIteration  # the fit loop's own way to end before an epoch begins
+        self._fit.mark()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the metrics of this epoch that no validation reported."""
+        if self._fit is not None:
+            self._fit.epochs += 1
+            self._fit.take()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take what was logged last."""
+        if self._fit is not None:
+            self._fit.take_late()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell a fit that trained nothing."""
+        if self._fit is None:
+            return
+        self._fit.complete()
+        if isinstance(self._source, OptunaTrial):
+            # TrialPruned is raised from the teardown, so ours comes last. A new list: Lightning iterates over this one.
+            trainer.callbacks = [*(other for other in trainer.callbacks if other is not self), self]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the trial, where no `Study.optimize` of this process does."""
+        fit = self._fit
+        if stage != "fit" or fit is None:
+            return
+        fit.slots.close()
+        # A learning-rate search is a fit of its own that is torn down but not completed: the trial goes on.
+        if fit.is_complete and (self._source is not None or fit.session.pid != os.getpid()):
+            fit.session.end()
+            if isinstance(self._source, OptunaTrial):
+                self._source.raise_if_pruned(fit.session)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tell what ended the training."""
+        if self._fit is not None:
+            self._fit.slots.close()
+        if self._session is None or self._session.is_over:
+            return
+        if self._source is not None:
+            self._session.end(exception)
+        elif isinstance(exception, KeyboardInterrupt | SystemExit):
+            self._session.exception = exception  # Lightning 2.1 swallows it; study.optimize ends the session
+
+    # ------------------------------------------------------------------ the trial
+
+    def _claim(self) -> TrialSession | None:
+        """The session to work on: the open one, the active one of `study.optimize`, or a newly asked one."""
+        if self._session is not None:
+            self._session.refresh()  # a spawned process may have ended it
+            if not self._session.is_over:
+                return self._session
+        if self._source is None:
+            return active()
+        return self._source.session(self._source.ask())
+
+    def _agree_on_trial(self, trainer: Trainer) -> TrialSession | None:
+        """Rank 0 asks; the others get the trial, or the reason why there is none."""
+        if trainer.world_size == 1:
+            set_broadcast(None)
+            return self._claim()
+        set_broadcast(trainer.strategy.broadcast)
+        session, error = None, None
+        if trainer.is_global_zero:
+            try:
+                session = self._claim()
+            except Exception as raised:  # noqa: BLE001 - told to the other ranks first, then raised
+                error = raised
+        said = (session and session.trial, None if error is None else f"rank 0: {error}")
+        trial, text = trainer.strategy.broadcast(said)
+        if text is not None:
+            raise error or TrialError(text)
+        return session if session is not None or trial is None else TrialSession(trial)
+
+    # ------------------------------------------------------------------ pickling
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The class is made for the namespaces that are loaded, so it is pickled as what it was made from."""
+        state = {**self.__dict__, "_fit": None}
+        if get_spawning_popen() is not None:  # a strategy starts its processes: this one asks, rank 0 there trains
+            state["_session"] = self._session = self._claim()
+        return _restore, (type(self).__mro__[1], state)
+
+
+class _Fit:
+    """One fit of a trial: what is injected where, and which metrics were seen.
+
+    Args:
+        trainer: The Trainer.
+        session: The session of the trial; one that only follows, on ranks above 0.
+        slots: The slots of the user's objects.
+    """
+
+    def __init__(self, trainer: Trainer, session: TrialSession, slots: LightningSlots) -> None:
+        self.session, self.slots = session, slots
+        self.epochs = 0
+        self.is_checked = False
+        self.is_complete = False
+        self._trainer = trainer
+        self._injection: Injection | None = None
+        self._seen: dict[str, Any] = {}
+        self._names: dict[str, None] = {}
+        self._has_validated = False
+        self._measured_by_validation = False
+        self._has_started = False
+
+    def begin(self) -> None:
+        """Inject; optimizers and schedulers get their values as they are made."""
+        self._injection = self.session.begin(self.slots.slots, notes=self.slots.notes)
+        self.slots.open()
+
+    def check_built(self) -> None:
+        """Check what was made, and open the recorders."""
+        self.slots.close()
+        self.slots.check_made()
+        self._read_back("while the model was set up")
+        self.session.ready(loggers=self._trainer.loggers)
+
+    def check_started(self) -> None:
+        """Check that nothing was set back before the first step."""
+        self._has_started = True
+        self.slots.check_loaders()
+        self.slots.check_restored()
+        self._read_back("before the first step")
+        self.session.budget = _budget(self._trainer)
+        if self.session.decision.stop:  # a later fit of a trial that was stopped
+            self._stop()
+
+    def _read_back(self, when: str) -> None:
+        if self._injection is not None:
+            self._injection.read_back(when)
+
+    def mark(self) -> None:
+        """Take the metrics that exist now as seen."""
+        self._seen = dict(self._trainer.callback_metrics)
+
+    def take(self, *, validation: bool = False) -> None:
+        """Report what changed since the last look, or record it where the tuned metric is not among it.
+
+        A metric that a validation measures is reported there only.
+        """
+        metrics = self._trainer.callback_metrics
+        fresh = {name: value for name, value in metrics.items() if self._seen.get(name) is not value}
+        self._seen = dict(metrics)
+        self._names.update(dict.fromkeys(metrics))
+        self._has_validated |= validation
+        measured = self.session.trial.metric in fresh and (validation or not self._measured_by_validation)
+        self._measured_by_validation |= validation and measured
+        if fresh:
+            fresh.update(epoch=self._trainer.current_epoch, global_step=self._trainer.global_step)
+        _together(self._trainer, functools.partial(self._hand_over, fresh, measured=measured))
+        if self._trainer.world_size > 1:
+            self.session.follow(*self._trainer.strategy.broadcast((self.session.step, self.session.decision)))
+        if self.session.decision.stop:
+            self._stop()
+
+    def _hand_over(self, metrics: dict[str, Any], *, measured: bool) -> None:
+        if not self._trainer.is_global_zero:
+            return
+        if measured:
+            self.session.report(self.session.step + 1, metrics)
+        else:
+            self.session.log(metrics)
+
+    def take_late(self) -> None:
+        """Take what was logged after our end of the epoch; by now the tuned metric must have been measured."""
+        if self.epochs == 0:
+            return
+        self.take()
+        is_due = self._has_validated or not self._trainer.enable_validation
+        if self.session.step == 0 and is_due:
+            raise self.session.missing(self._names)
+
+    def complete(self) -> None:
+        """The fit ended in good order."""
+        if not self._has_started:
+            raise TrialError(
+                "The fit ended without a training step, so there is nothing to tune: the trainer's limit "
+                f"(max_epochs={self._trainer.max_epochs}, max_steps={self._trainer.max_steps}) was reached before, "
+                "or there were no batches.\n  Make a new Trainer for each trial, inside the training function."
+            )
+        self.is_complete = True
+
+    def _stop(self) -> None:
+        """End the fit in good order; Lightning would go on to ``min_epochs`` and ``min_steps`` first."""
+        self._trainer.fit_loop.min_epochs = None
+        self._trainer.fit_loop.epoch_loop.min_steps = None
+        self._trainer.should_stop = True
+
+
+@functools.cache
+def _bound(cls: type[TuneCallback], namespaces: tuple[str, ...]) -> type[TuneCallback]:
+    """The class with the Callback of each namespace among its bases; a Trainer accepts it in Lightning 2.1 to 2.6."""
+    hosts = [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
+    return type(cls.__name__, (cls, *hosts), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+
+
+def _restore(cls: type[TuneCallback], state: dict[str, Any]) -> TuneCallback:
+    instance = object.__new__(_bound(cls, _namespaces()))
+    instance.__dict__.update(state)
+    return instance
+
+
+def _together(trainer: Trainer, action: Callable[[], None]) -> None:
+    """Do something on all ranks; where it fails on one, it fails on all, with that one's message."""
+    error: Exception | None = None
+    try:
+        action()
+    except Exception as raised:
+        if trainer.world_size == 1:
+            raise
+        error = raised
+    if trainer.world_size > 1:
+        texts = _gather(None if error is None else str(error), trainer.world_size)
+        if error is not None:
+            raise error
+        for rank, text in enumerate(texts):
+            if text is not None:
+                raise InjectionError(f"rank {rank}: {text}")
+
+
+def _gather(text: str | None, ranks: int) -> list[str | None]:
+    """What each rank says, by rank."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [text]
+    texts: list[str | None] = [None] * ranks
+    distributed.all_gather_object(texts, text)
+    return texts
+
+
+def _check_alone(trainer: Trainer) -> None:
+    if sum(isinstance(other, TuneCallback) for other in trainer.callbacks) > 1:
+        raise TrialError("The Trainer has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
+
+
+def _budget(trainer: Trainer) -> Budget:
+    """How long this fit trains, and how often it validates."""
+    batches = float(trainer.num_training_batches)
+    epochs = float(trainer.max_epochs) if trainer.max_epochs is not None and trainer.max_epochs > 0 else math.inf
+    if trainer.max_steps > 0 and math.isfinite(batches) and batches > 0:
+        epochs = min(epochs, math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / batches))
+    return Budget(None if math.isinf(epochs) else int(epochs), _validations_per_epoch(trainer, batches))
+
+
+def _validations_per_epoch(trainer: Trainer, batches: float) -> float:
+    every = float(trainer.val_check_batch or math.inf)
+    if not trainer.enable_validation or not math.isfinite(every) or not math.isfinite(batches):
+        return 1.0
+    if trainer.check_val_every_n_epoch is None:  # validation counts batches over the epochs
+        return batches / every
+    return max(1, batches // every) / trainer.check_val_every_n_epoch

@@ -1,0 +1,154 @@
+"""One trial after the other in this process, and the same loop on the other ranks of a training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from tunehook.inject import InjectionError
+from tunehook.progress import Progress
+from tunehook.session import TrialError, TrialSession, activate, broadcast, set_broadcast
+from tunehook.study import Study, StudyError, StudyFinished
+from tunehook.trial import FinishedTrial
+
+# Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
+_LEADER = "TUNEHOOK_LEADER"
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+def optimize(
+    study: Study, train: Callable[[], object], *, trials: int | None, timeout: float | None, progress: bool
+) -> None:
+    """Train trials until there are enough, as the process that asks or as one of its ranks.
+
+    Args:
+        study: The study.
+        train: The training, with a callback that uses the active trial.
+        trials: How many finished trials the study shall have, ``None`` for no limit.
+        timeout: Seconds after which no further trial begins, ``None`` for no limit.
+        progress: Whether to show a live table.
+    """
+    with _leading(study) as leads:
+        if not leads:
+            _follow(train)
+            return
+        _lead(study, train, trials=trials, end=time.monotonic() + (timeout or float("inf")), progress=progress)
+
+
+def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, progress: bool) -> None:
+    past = study.trials
+    done = _finished(past)
+    failures: list[BaseException] = []
+    with contextlib.ExitStack() as stack:
+        table = stack.enter_context(_table(study, past, trials)) if progress else None
+        while (trials is None or done < trials) and time.monotonic() < end:
+            try:
+                session = study.session(study.ask())
+            except StudyFinished:
+                break
+            _announce(True)
+            error = _train(session, train, table)
+            state = session.end().state
+            done += state != "interrupted"
+            if state != "failed":
+                failures.clear()
+            elif error is not None:
+                failures.append(error)
+            _raise_if_over(study, session, error, failures)
+    _announce(False)
+
+
+def _train(session: TrialSession, train: Callable[[], object], table: Progress | None) -> BaseException | None:
+    """Run one training and end its session, whatever happens; returns what it raised."""
+    error: BaseException | None = None
+    if table is not None:
+        session.watch(table)
+    with activate(session):
+        try:
+            train()
+        except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
+            error = raised
+        finally:
+            session.end(error)
+    return error
+
+
+def _raise_if_over(
+    study: Study, session: TrialSession, error: BaseException | None, failures: Sequence[BaseException]
+) -> None:
+    """Raise where no further trial makes sense."""
+    outcome = session.end()
+    if outcome.state == "interrupted":
+        raise error if error is not None else KeyboardInterrupt
+    if error is None:
+        if outcome.state == "failed":  # nothing was raised, and nothing was measured
+            raise TrialError(outcome.reason)
+        return
+    if isinstance(error, InjectionError | TrialError) or broadcast() is not None:
+        raise error  # the same in every trial; or the other ranks are gone
+    traceback.clear_frames(error.__traceback__)  # they hold the model's memory
+    if len(failures) >= study.max_failures:
+        raise StudyError(
+            f"{len(failures)} trials in a row failed, so study '{study.name}' stops; the first of them: "
+            f"{failures[0]!r}.\n  Mend the training and start the script again: the study goes on where it was."
+        ) from failures[0]
+
+
+def _follow(train: Callable[[], object]) -> None:
+    """Run the trainings that rank 0 begins; the callbacks get their values from it."""
+    goes_on = True
+    while goes_on:
+        train()
+        channel = broadcast()
+        goes_on = channel is not None and bool(channel(None))
+
+
+def _announce(goes_on: bool) -> None:
+    """Tell the ranks that follow whether another trial comes; the first one, which starts them, they begin unasked."""
+    channel = broadcast()
+    if channel is not None:
+        channel(goes_on)
+
+
+def _is_follower(study: Study) -> bool:
+    leader, _, name = os.environ.get(_LEADER, "").partition(":")
+    if leader:
+        return leader != str(os.getpid()) and name == study.name
+    return any(os.environ.get(rank, "0") != "0" for rank in _RANKS)
+
+
+@contextlib.contextmanager
+def _leading(study: Study) -> Iterator[bool]:
+    """Whether this process leads the study; while it does, the processes that it starts know."""
+    leads, before = not _is_follower(study), os.environ.get(_LEADER)
+    if leads:
+        os.environ[_LEADER] = f"{os.getpid()}:{study.name}"
+    set_broadcast(None)
+    try:
+        yield leads
+    finally:
+        set_broadcast(None)
+        os.environ.pop(_LEADER, None)
+        if before is not None:
+            os.environ[_LEADER] = before
+
+
+def _table(study: Study, past: Sequence[FinishedTrial], trials: int | None) -> Progress:
+    complete = [trial.value for trial in past if trial.outcome.state == "complete" and trial.value is not None]
+    return Progress(
+        study.name,
+        study.space.names,
+        metric=study.metric,
+        mode=study.mode,
+        total=study.space.grid_size() if trials is None and study.is_grid else trials,
+        done=_finished(past),
+        best=(min if study.mode == "min" else max)(complete, default=None),
+    )
+
+
+def _finished(trials: Sequence[FinishedTrial]) -> int:
+    """How many trials count towards the number that was asked for: all but running and interrupted ones."""
+    return sum(trial.outcome.state not in ("running", "interrupted") for trial in trials)

@@ -1,0 +1,380 @@
+"""The life of one trial, driven by every callback: all rules live here once, so that adapters cannot differ."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tunehook.inject import Injection, Slot, near
+from tunehook.record import Journal, Recorder, read_journal
+from tunehook.trial import Budget, Decision, Outcome, State, Trial
+
+log = logging.getLogger("tunehook")
+
+Objective = Literal["best", "last"] | int
+
+# Names of the exceptions by which torch, TensorFlow and JAX say that memory ran out.
+_OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
+
+
+class TrialError(RuntimeError):
+    """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
+
+
+class Judge(Protocol):
+    """Who owns a trial: a study in this process, or the way to one in another."""
+
+    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
+        """Take the tuned metric of one step and answer whether to go on."""
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Take the end of the trial."""
+
+
+def objective_value(
+    series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
+) -> tuple[float, int] | None:
+    """The value that counts, and its step.
+
+    Args:
+        series: Steps and values of the tuned metric, in order; NaN and infinities do not count.
+        mode: ``"min"`` or ``"max"``.
+        objective: ``"best"``, ``"last"``, or k for the mean of the last k values (of all, where there are fewer).
+
+    Returns:
+        Value and step (of the best value, else of the last), or ``None`` where no value is finite.
+    """
+    finite = [(step, value) for step, value in series if math.isfinite(value)]
+    if not finite:
+        return None
+    if objective == "best":
+        pick = min if mode == "min" else max
+        step, value = pick(finite, key=lambda row: row[1])
+        return value, step
+    last = finite[-(1 if objective == "last" else int(objective)) :]
+    return math.fsum(value for _, value in last) / len(last), last[-1][0]
+
+
+class TrialSession:
+    """One trial from its begin to its end.
+
+    A callback calls `begin` with the slots of the user's objects, `ready` when everything is built, `report` and `log`
+    as metrics come, and `end`. Values go in, decisions come out; nothing here knows a framework.
+
+    Args:
+        trial: The trial.
+        judge: Who decides and is told the end; ``None`` on a rank that only follows, where nothing is recorded.
+        recorders: Further recorders beside the journal.
+        objective: The rule for the value that counts; see `objective_value`.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        judge: Judge | None = None,
+        *,
+        recorders: Sequence[Recorder] = (),
+        objective: Objective = "best",
+    ) -> None:
+        self.trial = trial
+        self.budget = Budget()
+        self.decision = Decision()
+        self.outcome: Outcome | None = None
+        self.exception: BaseException | None = None
+        self.step = 0
+        self.pid = os.getpid()
+        self._judge = judge
+        self._recorders = list(recorders) if judge is not None else []
+        self._open: list[Recorder] = []
+        self._objective = objective
+        self._journal = Journal(trial.folder) if judge is not None else None
+        self._injection: Injection | None = None
+        self._series: list[tuple[int, float]] = []
+        self._driven = False
+        self._is_ready = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial has ended."""
+        return self.outcome is not None
+
+    @property
+    def best(self) -> float | None:
+        """The objective up to now, ``None`` before the first finite value."""
+        return self._objective_now()[0]
+
+    def begin(self, slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> Injection:
+        """Put the trial's values into the user's objects. Several fits of one trial begin several times.
+
+        Args:
+            slots: All slots that exist.
+            notes: Lines for error messages on slots that cannot be listed one by one.
+
+        Raises:
+            InjectionError: A value cannot be injected exactly.
+        """
+        self._driven = True
+        self._injection = Injection(self.trial.params, slots, notes=notes)
+        self._injection.apply()
+        return self._injection
+
+    def ready(self, *, loggers: Sequence[object] = ()) -> None:
+        """Open the recorders, now that the effective configuration is known; a second call does nothing.
+
+        Args:
+            loggers: The loggers that the user gave to the framework.
+        """
+        if self._is_ready or self._journal is None:
+            return
+        self._is_ready = True
+        effective = self._injection.effective() if self._injection is not None else {}
+        for recorder in self._recorders:
+            recorder.open(self.trial, effective, loggers=loggers)
+            self._open.append(recorder)
+        places = [place for recorder in self._open if (place := recorder.where()) is not None]
+        self._journal.config(effective, records=places)
+
+    def report(self, step: int, metrics: Mapping[str, Any]) -> Decision:
+        """Take a measurement of the tuned metric and decide.
+
+        Args:
+            step: Number of this measurement in the trial, from 1; it grows, over several fits too.
+            metrics: The metrics measured now, the tuned one among them. NaN is taken as it comes.
+
+        Returns:
+            Go on, or stop with a reason; once stopped, the answer stays.
+
+        Raises:
+            TrialError: The tuned metric is not among the metrics, or the step does not grow.
+        """
+        if self.trial.metric not in metrics:
+            raise self.missing(metrics)
+        if step <= self.step:
+            raise TrialError(f"Step {step} was reported after step {self.step}; the steps of a trial grow.")
+        self.step = step
+        numbers = {name: float(value) for name, value in metrics.items()}
+        value = numbers[self.trial.metric]
+        self._series.append((step, value))
+        self._record(step, numbers)
+        if not self.decision.stop:
+            self.decision = self._decide(step, value)
+            if self.decision.stop and self._journal is not None:
+                self._journal.decision(step, self.decision)
+        return self.decision
+
+    def follow(self, step: int, decision: Decision) -> None:
+        """Take over what rank 0 reported and was answered."""
+        self.step, self.decision = step, decision
+
+    def watch(self, recorder: Recorder) -> None:
+        """Add a recorder that shows the trial from now on, before `ready`."""
+        recorder.open(self.trial, {})
+        self._open.append(recorder)
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Record metrics beside the tuned one, at the step of the last report."""
+        if metrics:
+            self._record(self.step, {name: float(value) for name, value in metrics.items()})
+
+    def missing(self, metrics: Mapping[str, Any]) -> TrialError:
+        """The error for a tuned metric that is not among those that were logged."""
+        close = near(self.trial.metric, metrics)
+        hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+        return TrialError(
+            f"The study tunes the metric '{self.trial.metric}', but the training did not log it.{hint}\n"
+            f"  Metrics that exist: {', '.join(sorted(metrics)) or '(none)'}.\n"
+            f"  Log '{self.trial.metric}' in every epoch, or name one of these as Study(..., metric=...)."
+        )
+
+    def end(self, exception: BaseException | None = None) -> Outcome:
+        """Close the record and tell the judge; the first call counts, later ones return its outcome.
+
+        Args:
+            exception: What ended the training, ``None`` where it returned.
+        """
+        self.refresh()
+        if self.outcome is None:
+            self._finish(self._conclude(exception or self.exception))
+        return self.outcome  # type: ignore[return-value]
+
+    def refresh(self) -> None:
+        """Take over what another process (a spawned rank) wrote of this trial, its end included."""
+        if self.outcome is None and self._journal is not None and not self._driven:
+            told = self._replay(self._journal.path)
+            if told is not None:
+                self._finish(told, is_told=True)
+
+    def recover(self, reason: str) -> Outcome:
+        """End a trial whose process is gone, with all that its journal holds.
+
+        Args:
+            reason: What happened, for people; a journal that holds the end wins.
+        """
+        self.refresh()
+        if self.outcome is None:
+            value, step = self._objective_now()
+            self._finish(Outcome("interrupted", reason, value, step))
+        return self.outcome  # type: ignore[return-value]
+
+    def _objective_now(self) -> tuple[float, int] | tuple[None, None]:
+        return objective_value(self._series, self.trial.mode, self._objective) or (None, None)
+
+    def _decide(self, step: int, value: float) -> Decision:
+        if not math.isfinite(value):
+            return Decision(True, f"{self.trial.metric} is {value} at step {step}", "infeasible")
+        if self._judge is None:
+            return Decision()
+        return self._judge.report(self.trial, step, value, self.budget)
+
+    def _record(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._journal is not None:
+            self._journal.report(step, metrics)
+        for recorder in list(self._open):
+            with self._guarded(recorder):
+                recorder.report(step, metrics)
+
+    def _conclude(self, exception: BaseException | None) -> Outcome:
+        value, step = self._objective_now()
+        if exception is not None:
+            return describe(exception, value=value, step=step)
+        if self.decision.stop:
+            return Outcome(self.decision.state, self.decision.reason, value, step)
+        if value is None:
+            return Outcome("failed", self._why_nothing())
+        return Outcome("complete", "trained to its end", value, step)
+
+    def _why_nothing(self) -> str:
+        if not self._driven:
+            return (
+                "The training returned without a TuneCallback, so no value was used and nothing was measured.\n"
+                "  Add TuneCallback() to the callbacks of the Trainer or of model.fit inside the training function."
+            )
+        return (
+            f"The training returned, but the metric '{self.trial.metric}' was never reported.\n"
+            "  Train at least one epoch, and log the metric in it."
+        )
+
+    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
+        """Every keeper hears of the end, also where another one cannot write any more."""
+        self.outcome = outcome
+        if self._journal is None or self._judge is None:
+            return
+        try:
+            if not is_told:
+                self._journal.end(outcome)
+        finally:
+            try:
+                self._judge.tell(self.trial, outcome)
+            finally:
+                for recorder in list(self._open):
+                    with self._guarded(recorder):
+                        recorder.close(outcome)
+                self._open.clear()
+                self._journal.close()
+
+    @contextlib.contextmanager
+    def _guarded(self, recorder: Recorder) -> Iterator[None]:
+        """A recorder that fails is told once in the journal and as a warning; training goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - recorders are other people's code; none may end a training
+            text = f"{type(recorder).__name__} failed and is left out from here on: {error!r}"
+            log.warning("%s. The journal keeps everything: %s", text, self._journal and self._journal.path)
+            if recorder in self._open:
+                self._open.remove(recorder)
+            if self._journal is not None:
+                self._journal.problem(text)
+
+    def _replay(self, path: Path) -> Outcome | None:
+        """Read what another process, which holds a copy of this session, did with the trial."""
+        outcome = None
+        for event in read_journal(path):
+            if event["event"] == "report" and self.trial.metric in event["metrics"] and event["step"] > self.step:
+                self.step = event["step"]
+                self._series.append((self.step, float(event["metrics"][self.trial.metric])))
+            elif event["event"] == "decision":
+                self.decision = Decision(event["stop"], event["reason"], event["state"])
+            elif event["event"] == "end":
+                outcome = Outcome(event["state"], event["reason"], event["value"], event["step"], event["traceback"])
+        return outcome
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For spawned processes: what is open stays here."""
+        return {**self.__dict__, "_open": [], "_injection": None}
+
+
+def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
+    """The outcome that an exception means.
+
+    Memory that ran out is infeasible; Ctrl-C, SIGTERM and ``sys.exit`` are an interruption; all else is a failure.
+
+    Args:
+        exception: What ended the training.
+        value: The objective up to then.
+        step: The step of that value.
+    """
+    name = type(exception).__name__
+    said = str(exception).strip().splitlines()
+    reason = f"{name}: {said[0]}" if said else name
+    state: State = "failed"
+    if is_out_of_memory(exception):
+        state = "infeasible"
+    elif isinstance(exception, KeyboardInterrupt | SystemExit):
+        state = "interrupted"
+        reason = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM"}.get(name, reason)
+    text = "".join(traceback.format_exception(exception)) if state == "failed" else None
+    return Outcome(state, reason, value, step, text)
+
+
+def is_out_of_memory(exception: BaseException) -> bool:
+    """Whether memory ran out, on the device or the host."""
+    if any(kind.__name__ in _OUT_OF_MEMORY for kind in type(exception).__mro__):
+        return True
+    text = str(exception).lower()
+    told = isinstance(exception, RuntimeError) or type(exception).__name__ == "ProcessRaisedException"
+    return told and any(mark in text for mark in _OUT_OF_MEMORY_TEXTS)
+
+
+class _Active:
+    """What this process works on: the trial in progress, and how its ranks speak to each other."""
+
+    session: TrialSession | None = None
+    # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
+    broadcast: Callable[[Any], Any] | None = None
+
+
+def active() -> TrialSession | None:
+    """The session of the trial that this process is working on, ``None`` where there is none."""
+    return _Active.session
+
+
+def set_broadcast(broadcast: Callable[[Any], Any] | None) -> None:
+    """Let the study's loop speak to the other ranks of the training, which run the same loop."""
+    _Active.broadcast = broadcast
+
+
+def broadcast() -> Callable[[Any], Any] | None:
+    """How rank 0 speaks to the other ranks, ``None`` in a training of one."""
+    return _Active.broadcast
+
+
+@contextlib.contextmanager
+def activate(session: TrialSession) -> Iterator[TrialSession]:
+    """Make a session the active one for the callbacks inside."""
+    if _Active.session is not None and not _Active.session.is_over:
+        raise TrialError(
+            f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "
+            "process; a trial cannot start another one inside.\n  End it first, or run the inner study by itself."
+        )
+    _Active.session = session
+    try:
+        yield session
+    finally:
+        _Active.session = None

@@ -1,0 +1,611 @@
+"""Study: ask, tell, best, resume. The only module that touches storage."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunehook.inject import near
+from tunehook.paths import ROOT, StudyPaths
+from tunehook.record import Journal, Recorder, host, read_journal
+from tunehook.session import Objective, TrialSession
+from tunehook.space import Space
+from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
+log = logging.getLogger("tunehook")
+
+# How often the values of an interrupted trial are asked again before they are given up.
+ATTEMPTS = 3
+
+_DESCRIPTION = "tunehook:study"
+_OUTCOME = "tunehook:outcome"
+_ATTEMPT = "tunehook:attempt"
+
+
+class StudyError(RuntimeError):
+    """A study that cannot be opened, or cannot go on."""
+
+
+class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
+    """There is nothing left to ask for: every combination of a grid has been handed out."""
+
+
+class Study:
+    """A search over a space, with many trials, kept in a storage.
+
+    Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
+    storage open the same study again, in any number of processes.
+
+    Args:
+        name: Name of the study; letters, digits, ``_``, ``.`` and ``-``. It names the folder and the W&B group too.
+        space: Distributions by name, a `Space` or a mapping; a plain value is a fixed one.
+        metric: Name of the metric to tune, as the training logs it.
+        mode: ``"min"`` or ``"max"``.
+        search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
+            ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
+        stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
+            a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
+        objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
+        storage: Any Optuna storage or storage URL. Defaults to an SQLite file in the study's folder.
+        seed: Seed of the search, an integer or ``None`` (default) for another search each time.
+        recorders: Where each trial is kept besides its journal, such as ``[WandbRecorder(project="digits")]``.
+        folder: The study's folder. Defaults to ``tunehook-studies/<name>`` in the working directory.
+        max_failures: So many failed trials in a row stop the study with the first error. Defaults to 3.
+
+    Raises:
+        ValueError: An argument is none of the above.
+        SpaceError: The space cannot be searched.
+        StudyError: On first use: the folder or storage cannot be written, or it holds a study with another space,
+            metric, mode or objective.
+
+    Example:
+        >>> study = Study("digits", {"lr": Float(1e-4, 1e-1, log=True)}, metric="val_acc", mode="max")
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: Space | Mapping[str, Any],
+        *,
+        metric: str,
+        mode: Mode,
+        search: str | optuna.samplers.BaseSampler = "bayes",
+        stopper: str | optuna.pruners.BasePruner | None = None,
+        objective: Objective = "best",
+        storage: str | optuna.storages.BaseStorage | None = None,
+        seed: int | None = None,
+        recorders: Sequence[Recorder] = (),
+        folder: str | os.PathLike[str] | None = None,
+        max_failures: int = 3,
+    ) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+            raise ValueError(
+                f"A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; got {name!r}."
+            )
+        if not isinstance(metric, str) or not metric:
+            raise ValueError(f"metric is the name of a logged metric, such as 'val_acc'; got {metric!r}.")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode is 'min' or 'max'; got {mode!r}.")
+        if objective not in ("best", "last") and not _is_positive(objective):
+            raise ValueError(
+                f"objective is 'best', 'last', or k > 0 for the mean of the last k reports; got {objective!r}."
+            )
+        if not _is_positive(max_failures):
+            raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
+        for recorder in recorders:
+            if not isinstance(recorder, Recorder):
+                raise TypeError(
+                    f"A recorder has the methods open, report, close and where; got {recorder!r}.\n"
+                    "  Pass instances, such as recorders=[WandbRecorder(project='digits')]."
+                )
+        self.name = name
+        self.space = space if isinstance(space, Space) else Space(space)
+        self.metric = metric
+        self.mode: Mode = mode
+        self.objective = objective
+        self.recorders = list(recorders)
+        self.max_failures = max_failures
+        self.paths = StudyPaths(Path(folder) if folder is not None else ROOT / name)
+        self._search = search
+        self._stopper = stopper
+        self._storage = storage
+        self._seed = seed
+        self._plan: int | None = None
+        self._reset()
+        self._check_names()
+
+    # ------------------------------------------------------------------ the search
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The Optuna study below, for everything that Optuna offers."""
+        if self._pid != os.getpid():  # database connections do not survive a fork
+            self._reset()
+        if self._study is None:
+            self._study = self._open()
+        return self._study
+
+    def ask(self) -> Trial:
+        """Ask for a trial, which is running from now on.
+
+        The random states of Python, NumPy and torch are left as they were.
+
+        Raises:
+            StudyFinished: Every combination of a grid has been handed out.
+        """
+        from tunehook.search import GridExhausted
+
+        study = self.optuna
+        with _random_states_kept():
+            try:
+                asked = study.ask(self._distributions)
+            except GridExhausted as error:
+                raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
+        self._running[asked.number] = asked
+        trial = self._as_trial(asked)
+        Journal(trial.folder).begin(trial)
+        return trial
+
+    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
+        """Take the metric of one step of a running trial and answer whether to go on.
+
+        Args:
+            trial: A trial from `ask`.
+            step: Number of the report, from 1.
+            value: The metric.
+            budget: How long the trial trains; the warm-up of a named stopper follows from it.
+        """
+        running = self._run(trial.number)
+        running.report(value, step)
+        if self._stopper is None:
+            return Decision()
+        if self._budget != budget:
+            from tunehook.search import make_stopper
+
+            self.optuna.pruner, self._budget = make_stopper(self._stopper, budget), budget
+        if not running.should_prune():
+            return Decision()
+        name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
+        return Decision(True, f"{name}: {self.metric} {value:.6g} at step {step} falls behind the other trials")
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Take the end of a trial. What is told first counts; interrupted values are asked again, at most twice.
+
+        Args:
+            trial: A trial from `ask`.
+            outcome: How it ended.
+        """
+        from optuna.trial import TrialState
+
+        study, running = self.optuna, self._run(trial.number)
+        if study.trials[trial.number].state.is_finished():
+            return
+        running.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
+                                         "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
+        if outcome.state == "infeasible":
+            running.set_constraint("feasible", 1.0)
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "infeasible": TrialState.PRUNED}
+        with _random_states_kept():
+            study.tell(
+                trial.number,
+                outcome.value if outcome.state == "complete" else None,
+                state=state.get(outcome.state, TrialState.FAIL),
+            )
+        self._running.pop(trial.number, None)
+        if outcome.state == "interrupted" and trial.attempt + 1 < ATTEMPTS:
+            study.enqueue_trial(self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1})
+
+    def session(self, trial: Trial) -> TrialSession:
+        """The session that leads one trial from its begin to its end."""
+        return TrialSession(trial, self, recorders=self.recorders, objective=self.objective)
+
+    def optimize(
+        self,
+        train: Callable[[], object],
+        *,
+        trials: int | None = None,
+        timeout: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Train one trial after the other in this process.
+
+        Args:
+            train: Your training, a function of no arguments with ``TuneCallback()`` among its callbacks. It runs once a
+                trial.
+            trials: How many trials the study shall have when it returns, those of earlier calls and processes
+                included, so that a script that was stopped is simply started again. Interrupted trials do not count.
+                Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
+            timeout: Seconds after which no further trial begins. Defaults to None, no limit.
+            progress: Show a live table, or a line a trial where there is no terminal. Defaults to True.
+
+        Raises:
+            StudyError: ``max_failures`` trials in a row failed; the first error is its cause.
+            InjectionError, TrialError: At once, since every trial would end so.
+        """
+        from tunehook.launch.inline import optimize
+
+        if trials is not None and (not isinstance(trials, int) or isinstance(trials, bool) or trials < 1):
+            raise ValueError(f"trials is an integer above 0, or None; got {trials!r}.")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, or None; got {timeout!r}.")
+        if trials is None and timeout is None and not self.is_grid:
+            raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
+        if not callable(train):
+            raise TypeError(f"train is a function of no arguments; got {train!r}.")
+        self._plan = trials
+        optimize(self, train, trials=trials, timeout=timeout, progress=progress)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the search is the exact grid."""
+        return self._search == "grid"
+
+    # ------------------------------------------------------------------ what was found
+
+    @property
+    def trials(self) -> list[FinishedTrial]:
+        """All trials in the order of their numbers, running ones too."""
+        return [self._as_finished(frozen) for frozen in self.optuna.trials if not _is_waiting(frozen)]
+
+    @property
+    def best(self) -> FinishedTrial:
+        """The complete trial with the best value.
+
+        Raises:
+            StudyError: No trial is complete.
+        """
+        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
+        if not complete:
+            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
+            raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
+        return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
+
+    def records(self, number: int) -> list[str]:
+        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
+        path = self.paths.journal(number)
+        return [str(path), *(place for event in read_journal(path) for place in event.get("records", ()))]
+
+    def counts(self) -> dict[State, int]:
+        """Number of trials by state."""
+        states = [trial.outcome.state for trial in self.trials]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    def dataframe(self) -> pd.DataFrame:
+        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
+        rows = [
+            {
+                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
+                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
+            }
+            for trial in self.trials
+        ]  # fmt: skip
+        names = [f"params.{name}" for name in self.space.names]
+        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+
+    # ------------------------------------------------------------------ below
+
+    def _reset(self) -> None:
+        self._study: optuna.Study | None = None
+        self._running: dict[int, optuna.Trial] = {}
+        self._budget: Budget | None = None
+        self._pid = os.getpid()
+
+    def _check_names(self) -> None:
+        """Wrong names of a search or stopper are told here, before any work, without loading Optuna."""
+        from tunehook.search import SEARCHES, STOPPERS
+
+        for argument, value, names in (("search", self._search, SEARCHES), ("stopper", self._stopper, STOPPERS)):
+            if isinstance(value, str) and value not in names:
+                close = near(value, names)
+                hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+                raise ValueError(
+                    f"There is no {argument} called {value!r}.{hint}\n  Possible: {', '.join(names)}, "
+                    f"or any Optuna {'sampler' if argument == 'search' else 'pruner'}."
+                )
+        if self.is_grid:
+            self.space.grid_size()
+
+    def _open(self) -> optuna.Study:
+        import optuna
+
+        from tunehook.search import make_sampler, make_stopper
+
+        _make_visible()
+        self._distributions = self.space.distributions()
+        sampler, note = make_sampler(self._search, self.space, seed=self._seed, trials=self._plan)
+        stopper = make_stopper(self._stopper, Budget())
+        direction = "minimize" if self.mode == "min" else "maximize"
+        with _quiet(optuna), _storage_errors(self):
+            self._make_folder()
+            storage = self._make_storage()
+            study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
+                                        direction=direction, load_if_exists=True)  # fmt: skip
+            self._compare(study)
+            self._study = study
+            self._reclaim(study)
+        if note:
+            log.info("%s", note)
+        return study
+
+    def _make_folder(self) -> None:
+        folder = self.paths.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = "it is a file" if folder.is_file() else error.strerror or str(error)
+            raise StudyError(
+                f"The study's folder {folder} cannot be made: {why}.\n"
+                "  Move what is in the way, or give another one: Study(..., folder=...)."
+            ) from error
+
+    def _make_storage(self) -> optuna.storages.BaseStorage | str:
+        if self._storage is None:
+            return sqlite(self.paths.database)
+        return self._storage
+
+    def _compare(self, study: optuna.Study) -> None:
+        """Refuse a study of another kind under the same name."""
+        mine = {"metric": self.metric, "mode": self.mode, "objective": self.objective, "space": self.space.describe()}
+        theirs = study.user_attrs.get(_DESCRIPTION)
+        if theirs is None:
+            study.set_user_attr(_DESCRIPTION, mine)
+            return
+        lines = [
+            f"{key}: it has {theirs[key]!r}, you passed {mine[key]!r}"
+            for key in ("metric", "mode", "objective")
+            if theirs[key] != mine[key]
+        ]
+        lines += self.space.difference(theirs["space"])
+        if lines:
+            raise StudyError(
+                f"The study '{self.name}' exists already and differs:\n"
+                + "".join(f"  {line}\n" for line in lines)
+                + "  Give the new one another name, or open the old one as it was."
+            )
+
+    def _reclaim(self, study: optuna.Study) -> None:
+        """Trials that died with their process are told as interrupted, and so asked again."""
+        for frozen in study.trials:
+            if frozen.state.name != "RUNNING":
+                continue
+            begun = next((e for e in read_journal(self.paths.journal(frozen.number)) if e["event"] == "begin"), None)
+            if begun is not None and begun["host"] == host() and not is_alive(begun["pid"], since=begun["time"]):
+                trial = self._as_trial(frozen)
+                session = self.session(trial)
+                outcome = session.recover(f"its process {begun['pid']} was killed")
+                log.info("Trial %d: %s (%s)", trial.number, outcome.state, outcome.reason)
+
+    def _run(self, number: int) -> optuna.Trial:
+        """The running Optuna trial; another process may have asked for it."""
+        import optuna
+
+        study = self.optuna
+        if number not in self._running:
+            self._running[number] = optuna.Trial(study, study.trials[number]._trial_id)  # noqa: SLF001 - no public way
+        return self._running[number]
+
+    def _as_trial(self, asked: optuna.Trial | optuna.trial.FrozenTrial) -> Trial:
+        return Trial(
+            study=self.name,
+            number=asked.number,
+            params=self.space.decode(asked.params),
+            folder=self.paths.trial(asked.number),
+            metric=self.metric,
+            mode=self.mode,
+            attempt=asked.user_attrs.get(_ATTEMPT, 0),
+        )
+
+    def _as_finished(self, frozen: optuna.trial.FrozenTrial) -> FinishedTrial:
+        kept = frozen.user_attrs.get(_OUTCOME)
+        if kept is not None:
+            outcome = Outcome(**kept)
+        elif frozen.state.name == "RUNNING":
+            outcome = Outcome("running")
+        else:  # told by Optuna itself, past this class
+            states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
+            outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
+        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For spawned processes, which open the storage anew."""
+        from optuna.storages import BaseStorage, InMemoryStorage
+
+        if isinstance(self._storage, InMemoryStorage):
+            raise StudyError(
+                f"Study '{self.name}' is kept in memory, which a spawned process cannot see.\n"
+                "  Leave out storage=... (an SQLite file) or give a database's URL."
+            )
+        if isinstance(self._storage, BaseStorage):
+            log.debug("The storage object of study %s is pickled.", self.name)
+        return {**self.__dict__, "_study": None, "_running": {}, "_budget": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"
+
+
+class OptunaTrial:
+    """A trial of someone's own Optuna study, led like one of ours. Optuna records its end, not this class.
+
+    Args:
+        trial: The Optuna trial.
+        metric: Name of the metric to report.
+        inject: Whether its parameters are injected.
+
+    Raises:
+        ValueError: No metric is given, or the study has several objectives.
+    """
+
+    def __init__(self, trial: optuna.Trial, *, metric: str | None, inject: bool) -> None:
+        if not metric:
+            raise ValueError(
+                "An Optuna trial does not know which metric to report: TuneCallback(trial, metric='val_acc')."
+            )
+        if len(trial.study.directions) != 1:
+            raise ValueError(
+                f"The Optuna study has {len(trial.study.directions)} objectives; a trial with several cannot be "
+                "stopped early.\n  Leave TuneCallback out, or give the study one direction."
+            )
+        self._optuna, self._metric, self._inject = trial, metric, inject
+
+    def ask(self) -> Trial:
+        """The trial with the parameters that were suggested up to now."""
+        name = re.sub(r"[^\w.-]", "_", self._optuna.study.study_name)
+        trial = Trial(
+            study=name,
+            number=self._optuna.number,
+            params=dict(self._optuna.params) if self._inject else {},
+            folder=StudyPaths(ROOT / name).trial(self._optuna.number),
+            metric=self._metric,
+            mode="min" if self._optuna.study.direction.name == "MINIMIZE" else "max",
+        )
+        Journal(trial.folder).begin(trial)
+        return trial
+
+    def session(self, trial: Trial) -> TrialSession:
+        """The session that leads the trial; a further fit goes on after the steps that are reported already."""
+        session = TrialSession(trial, self)
+        session.step = max(self._optuna.study.trials[trial.number].intermediate_values, default=0)
+        return session
+
+    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
+        """Report to Optuna and ask its pruner."""
+        self._optuna.report(value, step)
+        if not self._optuna.should_prune():
+            return Decision()
+        pruner = type(self._optuna.study.pruner).__name__
+        return Decision(True, f"{pruner}: {trial.metric} {value:.6g} at step {step} falls behind the other trials")
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Keep the reason beside the trial; the objective's return or exception is what Optuna records."""
+        self._optuna.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason})
+
+    def raise_if_pruned(self, session: TrialSession) -> None:
+        """Tell Optuna of a stop in the way that it understands, so that it does not record the trial as complete."""
+        from optuna import TrialPruned
+
+        if session.decision.stop:
+            raise TrialPruned(session.decision.reason)
+
+
+def sqlite(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage on an SQLite file in WAL mode: readers do not wait, and a commit costs no full sync.
+
+    A commit survives the death of every process; what a power failure may take back is in the journals.
+    """
+    import optuna
+    import sqlalchemy
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def tune(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # connections that were made before the listener
+    return storage
+
+
+def is_alive(pid: int, *, since: float) -> bool:
+    """Whether the process that had this id at a time (seconds since 1970) still runs on this machine."""
+    if sys.platform == "win32":
+        return True  # there os.kill(pid, 0) would end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        started = Path(f"/proc/{pid}").stat().st_ctime
+    except OSError:
+        return True
+    return started <= since + 1.0  # a later start is another process under a used id
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_waiting(frozen: optuna.trial.FrozenTrial) -> bool:
+    return frozen.state.name == "WAITING"
+
+
+def _make_visible() -> None:
+    """Show tunehook's own lines to people who configured no logging."""
+    if not log.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("tunehook: %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def _quiet(optuna: Any) -> Iterator[None]:
+    """Optuna's own lines on a study that is opened say nothing that ours do not."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _storage_errors(study: Study) -> Iterator[None]:
+    """Say which storage cannot be used and what to do; passwords stay out."""
+    import sqlalchemy.exc
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError) as error:
+        where = study._storage if study._storage is not None else study.paths.database  # noqa: SLF001
+        with contextlib.suppress(Exception):
+            where = sqlalchemy.engine.make_url(str(where)).render_as_string(hide_password=True)
+        cause = error.__cause__ or error
+        said = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise StudyError(
+            f"The storage {where} of study '{study.name}' cannot be used: {said}.\n"
+            "  Check that the place exists and can be written, or give another one: Study(..., storage=...)."
+        ) from error
+
+
+@contextlib.contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """A sampler must not move the random numbers that the training draws."""
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    ours = random.getstate()
+    numpys = numpy.random.get_state() if numpy else None
+    torchs = torch.get_rng_state() if torch else None
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        if numpy:
+            numpy.random.set_state(numpys)
+        if torch:
+            torch.set_rng_state(torchs)
