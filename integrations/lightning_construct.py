@@ -1,0 +1,290 @@
+"""One Lightning object as a constructor call that can be made again with other arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from tunehook.inject import InjectionError, same
+from tunehook.integrations import lightning_compare as compare
+from tunehook.integrations import lightning_record as record
+
+Kind = Literal["model", "data"]
+
+_INSTANTIATOR = "_instantiator"  # the key by which Lightning's command line marks its hyperparameters
+
+
+class Construction:
+    """The constructor call of a LightningModule or LightningDataModule.
+
+    Args:
+        made: The live object.
+        kind: ``"model"`` or ``"data"``, the first part of slot paths.
+
+    Attributes:
+        why_not: Why the call cannot be made again, ``""`` where it can.
+        missing: Required arguments that are not known, because hyperparameters were saved without them.
+    """
+
+    def __init__(self, made: Any, kind: Kind) -> None:
+        self.made = made
+        self.kind = kind
+        self.cls: type = type(made)
+        self.base = lightning_base(self.cls)
+        self.name = self.cls.__name__
+        self.parameters = _parameters(self.cls, self.base)
+        self.why_not = ""
+        self.missing: list[str] = []
+        self._load()
+
+    def _load(self) -> None:
+        self.call = record.recorded(self.made)
+        if self.call is not None:
+            self.bound = self._signature.bind(*self.call["args"], **self.call["kwargs"])
+        elif compare.hparams(self.made):
+            self.bound = self._from_hparams()
+        else:
+            self.bound = self._signature.bind_partial()
+            if self.parameters:
+                self.why_not = (
+                    f"{self.name} was constructed before tunehook.integrations.lightning was imported, and does not "
+                    "call save_hyperparameters()"
+                )
+
+    def _from_hparams(self) -> inspect.BoundArguments:
+        """Take the arguments from ``hparams``, by the rules of ``load_from_checkpoint``."""
+        saved = {name: value for name, value in compare.hparams(self.made).items() if name != _INSTANTIATOR}
+        whole = vars(self.made).get("_hparams_name")
+        own = self._signature.parameters
+        if whole in own and own[whole].kind is not inspect.Parameter.VAR_KEYWORD:
+            saved = {whole: self.made.hparams}
+        if self._rest is None:
+            saved = {name: value for name, value in saved.items() if name in own}
+        required = [name for name, item in own.items() if item.default is item.empty and item.kind in _NAMED]
+        self.missing = [name for name in required if name not in saved]
+        return self._signature.bind_partial(**saved)
+
+    @property
+    def _signature(self) -> inspect.Signature:
+        own = inspect.signature(self.cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
+    @property
+    def _rest(self) -> str | None:
+        """Name of the ``**kwargs`` parameter."""
+        kinds = {item.kind: name for name, item in self._signature.parameters.items()}
+        return kinds.get(inspect.Parameter.VAR_KEYWORD)
+
+    @property
+    def random(self) -> Mapping[str, Any] | None:
+        """The random state that the call began with; ``None`` where only hyperparameters are known."""
+        return None if self.call is None else self.call["random"]
+
+    def values(self) -> dict[str, Any]:
+        """The present arguments by name, defaults included; not those that are missing."""
+        if self.why_not or self.cls.__init__ is self.base.__init__:  # type: ignore[misc]
+            return {}
+        given = dict(self.bound.arguments)
+        rest = given.pop(self._rest, {}) if self._rest else {}
+        defaults = {name: item.default for name, item in self.parameters.items() if item.default is not item.empty}
+        named = {name: value for name, value in given.items() if name in self.parameters}
+        return {**defaults, **named, **rest}
+
+    def type_of(self, name: str) -> object:
+        """What an argument takes: its annotation, else the type of its default, ``None`` for anything."""
+        parameter = self.parameters.get(name)
+        if parameter is None:
+            return None
+        if parameter.annotation is not parameter.empty:
+            return None if isinstance(parameter.annotation, str) else parameter.annotation
+        return type_of_default(parameter.default)
+
+    def changed(self, staged: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the staged values that are not the present ones."""
+        present = self.values()
+        return {name: value for name, value in staged.items() if name not in present or not same(value, present[name])}
+
+    def arguments(self, new: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call with some of them replaced."""
+        bound = inspect.BoundArguments(self._signature, self.bound.arguments.copy())
+        for name, value in new.items():
+            if name in self._signature.parameters:
+                bound.arguments[name] = value
+            else:
+                rest = str(self._rest)
+                bound.arguments[rest] = {**bound.arguments.get(rest, {}), name: value}
+        return bound.args, bound.kwargs
+
+    def build(self, new: Mapping[str, Any], start: record.State) -> tuple[Any, dict[str, Any]]:
+        """Construct another object, with copies of the arguments that a constructor may change.
+
+        Args:
+            new: Arguments that replace the present ones.
+            start: The random state to begin with.
+
+        Returns:
+            The object and the random state afterwards.
+        """
+        args, kwargs = self.arguments(new)
+        with self._surroundings(new):
+            copies = [_own(arg) for arg in args], {name: _own(arg) for name, arg in kwargs.items()}
+            record.restore_random(start)
+            made = self.cls(*copies[0], **copies[1])
+            return made, record.random_state()
+
+    def rebuild(self, new: Mapping[str, Any], start: record.State) -> dict[str, Any]:
+        """Run the constructor again on the live object.
+
+        Args:
+            new: Arguments that replace the present ones.
+            start: The random state to begin with.
+
+        Returns:
+            The random state afterwards.
+        """
+        args, kwargs = self.arguments(new)
+        before = dict(vars(self.made))
+        with self._surroundings(new):
+            vars(self.made).clear()
+            record.restore_random(start)
+            known = {"order": -1, "random": None} if self.random is None else _pick(self.call, "order", "seed")
+            vars(self.made)[record.KEY] = record.new_call(args, kwargs, **known)
+            self.cls.__init__(self.made, *args, **kwargs)  # type: ignore[misc]
+            end = record.random_state()
+        self._keep_managed(before)
+        self._load()
+        return end
+
+    def _keep_managed(self, before: Mapping[str, Any]) -> None:
+        """Carry over what Lightning set on the object since it was constructed."""
+        live = vars(self.made)
+        kept = compare.MANAGED - {"_param_requires_grad_state", "_metric_attributes"}
+        if before.get("_compiler_ctx") is not None:
+            kept |= compare.COMPILED
+        live.update({name: before[name] for name in kept if name in before})
+        saved = before.get("_hparams")
+        if isinstance(saved, dict) and isinstance(live.get("_hparams"), dict):
+            for name in live["_hparams"].keys() - saved.keys():  # what cannot be pickled is dropped when fit begins
+                dict.__delitem__(live["_hparams"], name)
+
+    @contextlib.contextmanager
+    def _surroundings(self, new: Mapping[str, Any]) -> Iterator[None]:
+        """What stood around the call: the default type and device, and hyperparameters given by a command line."""
+        call = self.call or {}
+        dtype, device = torch.get_default_dtype(), torch.empty(0).device
+        with contextlib.ExitStack() as stack:
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(call.get("dtype", dtype))
+            if call.get("device", device) != device:
+                stack.enter_context(call["device"])
+            stack.enter_context(self._given_hparams(new))
+            yield
+
+    def _given_hparams(self, new: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+        saved = dict(compare.hparams(self.made))
+        if _INSTANTIATOR not in saved:
+            return contextlib.nullcontext()
+        mixin = sys.modules[f"{self.base.__module__.split('.core.')[0]}.core.mixins.hparams_mixin"]
+        instantiator = saved.pop(_INSTANTIATOR)
+        context: contextlib.AbstractContextManager[None] = mixin._given_hyperparameters_context(  # noqa: SLF001
+            {**saved, **new}, instantiator
+        )
+        return context
+
+    def check_complete(self) -> None:
+        """Raise where a required argument is not known."""
+        if self.missing:
+            names = ", ".join(self.missing)
+            raise InjectionError(
+                f"{self.name} cannot be constructed again: its argument {names} is not among its saved "
+                "hyperparameters.\n"
+                f"  Import tunehook.integrations.lightning before {self.name} is constructed, or do not ignore {names} "
+                "in save_hyperparameters()."
+            )
+
+
+_NAMED = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
+
+
+def lightning_base(cls: type) -> type:
+    """The LightningModule, LightningDataModule or Trainer that a class derives from.
+
+    Raises:
+        InjectionError: There is none.
+    """
+    for base in cls.__mro__:
+        if base.__name__ in ("LightningModule", "LightningDataModule", "Trainer") and base.__module__.startswith(
+            record.NAMESPACES
+        ):
+            return base
+    raise InjectionError(f"{cls.__name__} is not a class of Lightning.")
+
+
+def namespace_of(cls: type) -> str:
+    """The namespace of a Lightning class: ``lightning.pytorch`` or ``pytorch_lightning``."""
+    module = lightning_base(cls).__module__
+    return next(name for name in record.NAMESPACES if module.startswith(name))
+
+
+def _parameters(cls: type, base: type) -> dict[str, inspect.Parameter]:
+    """Named parameters of the constructor, and of those of its base classes that it hands ``**kwargs`` on to."""
+    found: dict[str, inspect.Parameter] = {}
+    for each in cls.__mro__:
+        if each is base:
+            break
+        if "__init__" not in vars(each):
+            continue
+        own = list(_resolved(each).values())[1:]
+        found = {**{item.name: item for item in own if item.kind in _NAMED}, **found}
+        if not any(item.kind is inspect.Parameter.VAR_KEYWORD for item in own):
+            break
+    return found
+
+
+def _resolved(cls: type) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's own constructor, with annotations evaluated where that is possible."""
+    try:
+        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except Exception:  # noqa: BLE001 - it evaluates strings of the user's, which may raise anything
+        hints = {}
+    own = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    return {
+        name: item.replace(annotation=hints[name]) if name in hints and item.kind in _NAMED else item
+        for name, item in own.items()
+    }
+
+
+def type_of_default(default: object) -> object:
+    """The type that a default value stands for; an integer does not forbid floats."""
+    if default is None or default is inspect.Parameter.empty:
+        return None
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return float
+    return type(default)
+
+
+def _pick(call: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:
+    return {name: call[name] for name in names} if call is not None else {}
+
+
+def _own(value: Any) -> Any:
+    """A copy of what a constructor may change: modules and containers; everything else by reference."""
+    if isinstance(value, nn.Module):
+        return copy.deepcopy(value)
+    if type(value) in (list, tuple, set):
+        return type(value)(_own(item) for item in value)
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    return copy.copy(value) if isinstance(value, dict | list | set) else value

@@ -1,0 +1,174 @@
+"""What is remembered of a Lightning object's construction: its arguments and the random state it started from."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+
+KEY = "_tunehook_call"
+NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+
+_BASES = ("LightningModule", "LightningDataModule")
+_ORDER = itertools.count()
+
+State = Mapping[str, Any]
+"""The states of the random number generators, by the names ``torch``, ``python``, ``numpy`` and ``cuda``."""
+
+
+class Call(dict[str, Any]):
+    """A recorded constructor call: ``args``, ``kwargs``, ``random``, ``seed``, ``order``, ``dtype`` and ``device``.
+
+    Copies of the object share it, because its arguments belong to the user. It pickles to a plain dict, so that a
+    pickled model can be loaded where tunehook is not installed; to an empty one where an argument cannot be pickled.
+    """
+
+    def __copy__(self) -> Call:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Call:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type, tuple[dict[str, Any]]]:
+        plain = dict(self)
+        try:
+            pickle.Pickler(cast("Any", _Nowhere()), protocol).dump(plain)
+        except Exception:  # noqa: BLE001 - pickling runs code of the arguments, which may raise anything
+            plain = {}
+        return dict, (plain,)
+
+
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def install_recorders() -> None:
+    """Record every construction of a LightningModule or LightningDataModule from now on.
+
+    Acts on the namespaces that are loaded (``lightning.pytorch``, ``pytorch_lightning``) and imports none. May be
+    called again, such as after another namespace was imported.
+    """
+    for namespace in NAMESPACES:
+        loaded = sys.modules.get(namespace)
+        for name in _BASES:
+            base = getattr(loaded, name, None)
+            if isinstance(base, type) and "__new__" not in vars(base):
+                base.__new__ = _recording_new(base)  # type: ignore[method-assign]
+
+
+def recorded(made: object) -> Mapping[str, Any] | None:
+    """The recorded call of an object, ``None`` where there is none or it was lost in pickling."""
+    return vars(made).get(KEY) or None
+
+
+def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> Call:
+    """Note a constructor call that begins now.
+
+    Args:
+        args: Its positional arguments, kept by reference.
+        kwargs: Its keyword arguments, kept by reference.
+        known: Entries that are known better than the present state tells.
+    """
+    return Call(
+        {
+            "args": args,
+            "kwargs": dict(kwargs),
+            "random": random_state(),
+            "seed": torch.initial_seed(),
+            "order": next(_ORDER),
+            "dtype": torch.get_default_dtype(),
+            "device": torch.empty(0).device,  # the device of an enclosing `with torch.device(...)`
+            **known,
+        }
+    )
+
+
+def _recording_new(base: type) -> Any:
+    def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it becomes one
+        following: Callable[..., Any] = super(cast("Any", base), cls).__new__
+        made = following(cls) if following is object.__new__ else following(cls, *args, **kwargs)
+        # A class with a __new__ of its own may hand on other arguments than its __init__ will get.
+        if cls.__new__ is __new__:
+            vars(made)[KEY] = new_call(args, kwargs)
+        return made
+
+    return staticmethod(__new__)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random number generator that is in use."""
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        state["numpy"] = numpy.random.get_state()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random(state: State) -> None:
+    """Put the generators back; those that were not in use when the state was taken are left alone."""
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    if "numpy" in state:
+        sys.modules["numpy"].random.set_state(state["numpy"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def kept_random() -> Iterator[None]:
+    """Leave no trace in the random number generators."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random(state)
+
+
+def same_part(part: str, one: State, other: State) -> bool:
+    """Whether one generator is in the same state; true where one of the two states does not know it."""
+    if part not in one or part not in other:
+        return True
+    return bool(_plain(one[part]) == _plain(other[part]))
+
+
+def same_random(one: State, other: State) -> bool:
+    """Whether all generators are in the same state."""
+    return all(same_part(part, one, other) for part in one)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def fresh_random(seed: int) -> dict[str, Any]:
+    """The state of the generators right after they were seeded with ``seed``, as ``seed_everything`` does."""
+    state: dict[str, Any] = {
+        "torch": torch.Generator().manual_seed(seed).get_state(),
+        "python": random.Random(seed).getstate(),  # noqa: S311 - compared, not used
+    }
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and 0 <= seed < 2**32:
+        state["numpy"] = numpy.random.RandomState(seed).get_state()
+    return state
+
+
+def is_seeded() -> bool:
+    """Whether the script asked for reproducible numbers.
+
+    A process that was never seeded starts torch from 53 random bits; seeds that people choose fit in 32.
+    """
+    return "PL_GLOBAL_SEED" in os.environ or torch.initial_seed() < 2**32

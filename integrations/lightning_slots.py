@@ -1,0 +1,216 @@
+"""Where hyperparameters live in Lightning objects: the slots of a fit, and the checks that they took effect."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from tunehook.inject import InjectionError, Slot
+from tunehook.integrations import lightning_compare as compare
+from tunehook.integrations.lightning_construct import Construction
+from tunehook.integrations.lightning_loaders import LoaderSize
+from tunehook.integrations.lightning_made import MadeObjects, close_window, open_window
+from tunehook.integrations.lightning_rebuild import Rebuilder
+from tunehook.integrations.lightning_record import install_recorders, kept_random
+from tunehook.integrations.lightning_settings import TrainerSettings
+
+__all__ = ["LightningSlots", "install_recorders"]
+
+
+class LightningSlots:
+    """The slots of one fit.
+
+    A callback makes one in ``setup``, applies its values and calls `open`; `check_made` in ``on_fit_start``;
+    `check_restored` and `check_loaders` in ``on_train_start``; `check_used` after the first training batch; `finish`
+    whenever the fit ends.
+
+    Args:
+        trainer: The Trainer.
+        module: The LightningModule that it fits.
+        callback: The callback itself, so that those that stand before it are known.
+
+    Attributes:
+        slots: All slots.
+        notes: Lines for error messages on slots that cannot be listed one by one.
+
+    Example:
+        >>> slots = LightningSlots(trainer, module, callback)
+        >>> injection = Injection({"lr": 0.1}, slots.slots, notes=slots.notes)
+        >>> injection.apply()
+    """
+
+    def __init__(self, trainer: Any, module: Any, callback: object | None = None) -> None:
+        self._trainer = trainer
+        self._module = module
+        self._rebuilder = Rebuilder(trainer, module, callback)
+        self._settings = TrainerSettings(trainer)
+        self._made = MadeObjects(trainer, module)
+        self._loaders = [
+            LoaderSize(trainer.fit_loop, "data.batch_size"),
+            LoaderSize(trainer.fit_loop.epoch_loop.val_loop, "data.val_batch_size"),
+        ]
+        self._reads: list[Reads] = []
+        self._injected: dict[str, Any] = {}
+        self.slots = [_noting(slot, self._injected) for slot in self._all_slots()]
+        self.notes = [f"{part.kind}.<argument>: not possible, {part.why_not}" for part in self._parts if part.why_not]
+        self.notes += [self._made.optimizers.note(), self._made.schedulers.note()]
+
+    @property
+    def _parts(self) -> list[Construction]:
+        return self._rebuilder.parts
+
+    def _all_slots(self) -> list[Slot]:
+        parts = sorted(self._parts, key=lambda part: part.kind != "model")
+        found = [self._argument(part, name) for part in parts for name in (*part.values(), *part.missing)]
+        taken = {slot.path for slot in found}
+        found += [size.slot() for size in self._loaders if size.exists and size.slot().path not in taken]
+        return found + self._settings.slots() + self._made.optimizers.slots() + self._made.schedulers.slots()
+
+    def _argument(self, part: Construction, name: str) -> Slot:
+        both = all(name in each.values() for each in self._parts) and len(self._parts) > 1
+        return Slot(
+            f"{part.kind}.{name}",
+            get=functools.partial(self._rebuilder.get, part, name),
+            set=functools.partial(self._rebuilder.set, part, name),
+            commit=self._commit,
+            joint=f"argument:{name}" if both else "",  # Lightning's logger refuses different values of one name
+            type=part.type_of(name),
+        )
+
+    def _commit(self) -> None:
+        self._rebuilder.commit()
+        self._reads = [Reads(applied.part.made) for applied in self._rebuilder.applied.values()]
+
+    def open(self) -> None:
+        """Begin to edit the constructor calls of optimizers and schedulers."""
+        open_window(self._made.optimizers)
+        open_window(self._made.schedulers)
+
+    def close(self) -> None:
+        """Stop it. May be called at any time and more than once."""
+        close_window(self._made.optimizers)
+        close_window(self._made.schedulers)
+
+    def finish(self) -> None:
+        """Undo everything that was for this fit only. May be called at any time and more than once."""
+        self.close()
+        for size in self._loaders:
+            size.undo()
+        for reads in self._reads:
+            reads.stop()
+
+    def check_made(self) -> None:
+        """Check in ``on_fit_start`` that the values for optimizers and schedulers were taken up.
+
+        Raises:
+            InjectionError: They were not, or something overwrote them, or a setting of the trainer has no effect.
+        """
+        self.close()
+        self._settings.check_automatic(self._module)
+        self._made.check_made()
+
+    def check_restored(self) -> None:
+        """Check in ``on_train_start`` that no checkpoint restored an old setting over an injected one.
+
+        Raises:
+            InjectionError: One did.
+        """
+        self._made.check_restored(list(self._injected.values()))
+
+    def check_loaders(self) -> None:
+        """Check in ``on_train_start`` that the loaders have the injected batch sizes.
+
+        Raises:
+            InjectionError: One has not.
+        """
+        for size in self._loaders:
+            size.check()
+
+    def check_used(self) -> None:
+        """Check after the first training batch that every new constructor argument made a difference.
+
+        Raises:
+            InjectionError: An argument is stored nowhere, changes nothing, and was not read from ``hparams``.
+        """
+        reads = {id(each.made): each.stop() for each in self._reads}
+        for applied in self._rebuilder.applied.values():
+            seen = applied.used | reads.get(id(applied.part.made), set())
+            with kept_random():
+                dead = [name for name in applied.new if name not in seen and applied.is_dead(name)]
+            if dead:
+                paths = ", ".join(f"{applied.part.kind}.{name}" for name in dead)
+                raise InjectionError(
+                    f"Nothing uses {paths}: {applied.part.name} is the same with {applied.old[dead[0]]!r} and with "
+                    f"{applied.new[dead[0]]!r}, and did not read it from hparams in the first batch.\n"
+                    f"  Use the argument in {applied.part.name}, or take it out of the space."
+                )
+
+
+class Reads:
+    """Notes which saved hyperparameters of an object are read.
+
+    Args:
+        made: The object; its ``hparams`` are watched until `stop`.
+    """
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+        self.names: set[str] = set()
+        self._saved: Any = vars(made).get("_hparams")
+        self._original = type(self._saved)
+        if isinstance(self._saved, dict):
+            # object.__setattr__, for a dict with attributes would take "__class__" for a key
+            object.__setattr__(self._saved, "__class__", _watching(self._original, self.names))
+        else:
+            self.names |= set(compare.hparams(made))  # a configuration object of another library: any may be read
+
+    def stop(self) -> set[str]:
+        """Stop watching; may be called more than once.
+
+        Returns:
+            The names that were read.
+        """
+        if type(self._saved) is not self._original:
+            object.__setattr__(self._saved, "__class__", self._original)
+        return self.names
+
+
+def _watching(original: type, names: set[str]) -> type:
+    """A subclass of a dict class that notes the keys that are read."""
+
+    def one(method: str) -> Any:
+        def read(self: Any, key: Any, *rest: Any) -> Any:
+            names.add(key)
+            return getattr(super(watching, self), method)(key, *rest)
+
+        return read
+
+    def every(method: str) -> Any:
+        def read(self: Any) -> Any:
+            names.update(dict.keys(self))
+            return getattr(super(watching, self), method)()
+
+        return read
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        return original, (dict(dict.items(self)),)
+
+    body = {
+        **{method: one(method) for method in ("__getitem__", "get", "pop", "__getattr__") if hasattr(original, method)},
+        **{method: every(method) for method in ("__iter__", "keys", "values", "items", "copy")},
+        "__reduce_ex__": reduce,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+    }
+    watching: type = type(original.__name__, (original,), body)
+    return watching
+
+
+def _noting(slot: Slot, injected: dict[str, Any]) -> Slot:
+    """The slot, with a setter that also notes the value."""
+
+    def set_(value: Any) -> None:
+        injected[slot.path] = value
+        slot.set(value)
+
+    return Slot(slot.path, slot.get, set_, slot.commit, slot.rank, slot.joint, slot.type, slot.listed)
