@@ -66,13 +66,16 @@ class _Process:
     pid: int = field(default_factory=os.getpid)
     live: _Live | None = None
     released: list[tuple[_Live, int]] = field(default_factory=list)
+    watches_exit: bool = False
 
 
 class WandbRecorder:
     """Keeps each trial as a run of Weights & Biases.
 
-    If the user's trainer has a Lightning ``WandbLogger``, the trial shares that logger's run; otherwise it gets a run
-    of its own, also while the user has a ``wandb.run`` of their own open. Two trials never end in one run.
+    If the user's trainer has a Lightning ``WandbLogger``, the trial shares that logger's run and finishes it; what the
+    logger gets afterwards, as from ``trainer.test``, goes on in the same run. Without a ``WandbLogger`` the trial has a
+    run of its own, also while the user has a ``wandb.run`` open. Two trials never end in one run. (``wandb.init`` in
+    the training code returns the latest open run, so the trial's own, as long as W&B's ``reinit`` is not set.)
 
     - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
       and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain
@@ -146,10 +149,10 @@ class WandbRecorder:
         logger = wandb_logger.find_logger(loggers)
         run = self._start(trial, values) if logger is None else self._share(logger, trial)
         self._here.live = live = _Live(run, values, trial, logger)
-        atexit.register(self._close_at_exit)
-        run.define_metric(AXIS)
-        _write_config(live)
         self._where = _address(run)
+        self._watch_exit()
+        if logger is not None:
+            _write_config(live)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one step as one row, on the axis ``trial/step``."""
@@ -167,7 +170,15 @@ class WandbRecorder:
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run."""
-        self._close(outcome)
+        live, self._here.live = self._here.live, None
+        if live is None:
+            return
+        try:
+            _sum_up(live, outcome)
+        except UsageError as error:
+            _log.warning("The W&B run of %s lacks its outcome (%s): %s", live.trial.name, outcome.state, error)
+        finally:
+            self._finish(live, outcome)
 
     def where(self) -> str | None:
         """The address of the run that was opened last, or its folder if it is offline."""
@@ -233,17 +244,6 @@ class WandbRecorder:
             self._told_mode = True
             _log.info("W&B records the trials in project %r, %s (%s).", self.project, mode, why)
 
-    def _close(self, outcome: Outcome) -> None:
-        live, self._here.live = self._here.live, None
-        if live is None:
-            return
-        try:
-            _sum_up(live, outcome)
-        except UsageError as error:
-            _log.warning("The W&B run of %s lacks its outcome (%s): %s", live.trial.name, outcome.state, error)
-        finally:
-            self._finish(live, outcome)
-
     def _finish(self, live: _Live, outcome: Outcome) -> None:
         try:
             if live.logger is not None:
@@ -258,7 +258,7 @@ class WandbRecorder:
     def _close_left_over(self, outcome: Outcome, trial: Trial | None = None, loggers: Sequence[object] = ()) -> None:
         """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
         finished = [] if self._here.live is None else [self._here.live.run]
-        self._close(outcome)
+        self.close(outcome)
         released, self._here.released = self._here.released, []
         for past, exit_code in released:
             run = wandb_logger.resumed_run(past.logger)
@@ -270,6 +270,12 @@ class WandbRecorder:
             finished.append(run)
         adopters = [logger for logger in loggers if all(logger is not past.logger for past, _ in released)]
         wandb_logger.forget_runs(adopters, finished)
+
+    def _watch_exit(self) -> None:
+        if not self._here.watches_exit:
+            self._here.watches_exit = True
+            # After wandb.init, whose own exit handler is then called later than ours.
+            atexit.register(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
         self._close_left_over(_FORGOTTEN)
@@ -322,4 +328,5 @@ def _sum_up(live: _Live, outcome: Outcome) -> None:
 def _address(run: Run) -> str | None:
     if run.disabled:
         return None
-    return run.sync_dir if run.offline else run.url
+    # Not run.sync_dir, which is younger than the oldest wandb we support.
+    return str(Path(run.dir).parent) if run.offline else run.url

@@ -25,12 +25,13 @@ class RunFile:
 
     path: Path
     id: str = ""
+    started: float = 0.0
     project: str = ""
     name: str = ""
     group: str = ""
     job_type: str = ""
     tags: tuple[str, ...] = ()
-    resume: bool = False
+    resume: bool | None = None  # not in the files of wandb 0.28
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -51,8 +52,8 @@ def read_runs(folder: Path, *, timeout: float = 10.0) -> list[RunFile]:
         folder: The folder that ``WANDB_DIR`` named.
         timeout: Seconds to wait for an exit record, because ``run.finish()`` returns before the file is complete.
     """
-    paths = sorted(folder.rglob("*.wandb"), key=lambda path: path.stat().st_ctime_ns)
-    return [read_finished(path, timeout=timeout) for path in paths]
+    runs = [read_finished(path, timeout=timeout) for path in folder.rglob("*.wandb")]
+    return sorted(runs, key=lambda run: run.started)
 
 
 def read_finished(path: Path, *, timeout: float = 10.0) -> RunFile:
@@ -100,10 +101,11 @@ def read_records(data: bytes) -> Iterator[bytes]:
 
 def _take_run(run: RunFile, record: Any) -> None:
     new = record.run
+    run.started = run.started or new.start_time.ToNanoseconds() / 1e9
     run.id, run.project = new.run_id or run.id, new.project or run.project
     run.name, run.group = new.display_name or run.name, new.run_group or run.group
     run.job_type, run.tags = new.job_type or run.job_type, tuple(new.tags) or run.tags
-    run.resume = run.resume or new.resume
+    run.resume = getattr(new, "resume", None)
     _update(run.config, new.config.update)
 
 
