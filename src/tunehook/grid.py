@@ -22,10 +22,13 @@ class GridSampler(BaseSampler):
     counted. Storages hand out numbers atomically, so that no two trials can get the same combination. Enqueued trials
     (``fixed_params``) and Optuna's retries (``failed_trial``) are marked as such from their creation and not counted.
 
-    Optuna's own ``GridSampler`` (5.0) is not enough: once an enqueued trial or a restart has shifted the numbers, it
-    draws at random among the combinations that are left, so that two workers may get the same; when all are handed out
-    it hands out running ones again, then repeats finished ones with a warning; with ask and tell, the last ``tell``
-    raises a RuntimeError; it takes scalars only; and it keeps a list of all combinations in memory.
+    Optuna's own ``GridSampler`` (5.0) is not enough. An enqueued trial takes the place of a combination, which is drawn
+    later, at random among those left, so that two workers may draw the same. When all are handed out, those that still
+    run are handed out again; when all are finished, the first that comes along is repeated with a warning. Under ask
+    and tell the last ``tell`` raises a RuntimeError. Values are scalars only, and all combinations are kept in memory.
+
+    A finished trial that was put in by ``study.add_trial`` counts as a combination, unless its system attributes have
+    ``fixed_params``.
 
     Args:
         space: The space; every hyperparameter has finitely many values.

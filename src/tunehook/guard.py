@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner
@@ -29,10 +30,12 @@ class Guarded(BasePruner):
         self.last = last
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial should stop at its latest report."""
+        """Whether the trial should stop at its latest report; it should if all that it reported is NaN."""
         step = trial.last_step
         if step is None or step < self.first:
             return False
         if self.last is not None and step >= self.last:
             return False
+        if all(math.isnan(value) for value in trial.intermediate_values.values()):
+            return True  # the pruners say so too, but NumPy warns on the way
         return self.pruner.prune(study, trial)

@@ -32,7 +32,7 @@ def read_space(path: str | Path) -> Space:
     """
     document = load(path)
     try:
-        return Space(dict(_flat(document.get("parameters", document), "")))
+        return Space(_unique(_flat(document.get("parameters", document), "")))
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from error
 
@@ -53,6 +53,15 @@ def load(path: str | Path) -> dict[str, Any]:
         what = "is empty" if document is None else f"holds {type(document).__name__} {document!r}"
         raise SpaceError(f"{path} {what}, expected a mapping with 'parameters'.")
     return document
+
+
+def _unique(pairs: Iterable[tuple[str, Distribution]]) -> dict[str, Distribution]:
+    found: dict[str, Distribution] = {}
+    for name, distribution in pairs:
+        if name in found:
+            raise SpaceError(f"parameter '{name}' stands twice.")
+        found[name] = distribution
+    return found
 
 
 def _flat(parameters: Any, prefix: str) -> Iterable[tuple[str, Distribution]]:
@@ -77,7 +86,7 @@ def _distribution(fields: Mapping[str, Any]) -> Distribution:
     kind = given.pop("distribution", None)
     if kind is None:
         kind = _kind(given)
-    if kind not in _DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in _DISTRIBUTIONS:
         raise SpaceError(f"unknown distribution {kind!r}." + _possible("distributions", str(kind), _DISTRIBUTIONS))
     needed, defaults, make = _DISTRIBUTIONS[kind]
     for key in given:
@@ -149,6 +158,8 @@ _DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any], Callable[..., D
     "q_log_uniform_values": (("min", "max"), {"q": 1}, partial(_quantized, log=True)),
     "log_uniform": (("min", "max"), {}, lambda low, high: _log(_exp(low), _exp(high))),
     "q_log_uniform": (("min", "max"), {"q": 1}, lambda low, high, q: _quantized(_exp(low), _exp(high), q, log=True)),
+    "inv_log_uniform_values": (("min", "max"), {}, _log),  # log(1/x) is uniform where log(x) is
+    "inv_log_uniform": (("min", "max"), {}, lambda low, high: _log(1 / _exp(high), 1 / _exp(low))),
     "normal": ((), {"mu": 0, "sigma": 1}, Normal),
     "q_normal": ((), {"mu": 0, "sigma": 1, "q": 1}, lambda mu, sigma, q: Normal(mu, sigma, step=q)),
     "log_normal": ((), {"mu": 0, "sigma": 1}, LogNormal),
