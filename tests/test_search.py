@@ -19,7 +19,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePru
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tunehook.grid import GridSampler
-from tunehook.search import SEARCHES, STOPPERS, make_sampler, make_stopper, startup, warm_up
+from tunehook.search import STOPPERS, make_sampler, make_stopper, startup, warm_up
 from tunehook.space import Choice, Float, GridExhausted, Int, LogNormal, Normal, Space, SpaceError
 from tunehook.trial import Budget
 

@@ -430,13 +430,13 @@ class Fixed(Distribution):
     def _count(self) -> int:
         return 1
 
-    def _value(self, index: int) -> Any:  # noqa: ARG002
+    def _value(self, index: int) -> Any:
         return copy.deepcopy(self.constant)
 
     def _distribution(self) -> None:
         return None
 
-    def _decode(self, raw: Any) -> Any:  # noqa: ARG002
+    def _decode(self, raw: Any) -> Any:
         return self.value(0)
 
     def _encode(self, value: Any) -> None:

@@ -75,7 +75,7 @@ class GridSampler(BaseSampler):
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # noqa: SLF001 - see _trials
             raise
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All names: a combination is sampled at once."""
         return self._space.distributions()
 
@@ -83,7 +83,7 @@ class GridSampler(BaseSampler):
         self,
         study: Study,
         trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """The raw values of the trial's combination."""
         retried: int = trial.system_attrs.get("failed_trial", trial.number)
@@ -91,8 +91,8 @@ class GridSampler(BaseSampler):
 
     def sample_independent(
         self,
-        study: Study,  # noqa: ARG002
-        trial: FrozenTrial,  # noqa: ARG002
+        study: Study,
+        trial: FrozenTrial,
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:

@@ -63,7 +63,7 @@ def make_sampler(
     return sampler, f"{search}: {why}"
 
 
-def _grid(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:  # noqa: ARG001
+def _grid(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
     from tunehook.grid import GridSampler
 
     size = space.grid_size()
