@@ -67,9 +67,10 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def begin(self, trial: Trial) -> None:
-        """Write that this process begins the trial."""
+        """Write that this process begins the trial, and close the file: the session opens it again."""
         self._write("begin", trial=trial.number, study=trial.study, params=dict(trial.params), attempt=trial.attempt,
                     metric=trial.metric, mode=trial.mode, pid=os.getpid(), host=host())  # fmt: skip
+        self.close()
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
         """Write the effective configuration by slot path, and where other recorders keep the trial."""
