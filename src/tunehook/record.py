@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -96,9 +97,10 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the next event opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # a line that could not be written was told, and is in its buffer still
+                file.close()
 
     def _write(self, event: str, **fields: Any) -> None:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **plain(fields)}, allow_nan=False)
@@ -109,6 +111,7 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
+            self.close()  # the next event ends the torn line first
             raise JournalError(
                 f"The journal {self.path} cannot be written: {error.strerror or error}.\n"
                 "  Make room or make the folder writable, or give the study another folder: Study(..., folder=...)."
