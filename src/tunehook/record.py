@@ -140,7 +140,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """
     try:
         lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -148,10 +148,11 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
         try:
             event = json.loads(line)
         except ValueError:
-            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
-            continue
-        if isinstance(event, dict):
+            event = None
+        if isinstance(event, dict) and "event" in event:
             yield event
+        else:
+            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
 
 
 def plain(value: Any) -> Any:
