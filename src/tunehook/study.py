@@ -256,7 +256,10 @@ class Study:
     @property
     def trials(self) -> list[FinishedTrial]:
         """All trials in the order of their numbers, running ones too."""
-        return [self._as_finished(frozen) for frozen in self.optuna.trials if not _is_waiting(frozen)]
+        searched = self.space.searched.keys()
+        # Without values are: enqueued ones, those that another process samples right now, one that a grid refused.
+        return [self._as_finished(frozen) for frozen in self.optuna.trials if searched <= frozen.params.keys()
+                and not _is_waiting(frozen)]  # fmt: skip
 
     @property
     def best(self) -> FinishedTrial:
