@@ -518,18 +518,20 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 
     A commit survives the death of every process; what a power failure may take back is in the journals.
     """
+    import sqlite3
+
     import optuna
-    import sqlalchemy
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    place = path.absolute()  # relative to the folder that the script stands in now, not later
 
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def tune(connection: Any, _record: Any) -> None:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
 
-    storage.engine.dispose()  # connections that were made before the listener
-    return storage
+    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def is_alive(pid: int, *, since: float) -> bool:
