@@ -8,6 +8,7 @@ import os
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -545,10 +546,13 @@ def is_alive(pid: int, *, since: float) -> bool:
     except PermissionError:
         return True
     try:
-        started = Path(f"/proc/{pid}").stat().st_ctime
-    except OSError:
+        # Behind the name, which may have spaces and parentheses, stand fields 3 (the state) to 22 (the start).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
         return True
-    return started <= since + 1.0  # a later start is another process under a used id
+    # A zombie is a process that ended; a later start is another process under a used id.
+    return fields[0] != "Z" and time.time() - age <= since + 1.0
 
 
 def _is_positive(value: object) -> bool:
