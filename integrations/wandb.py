@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +21,11 @@ except ImportError as error:
     ) from error
 
 import wandb
-from wandb.errors import UsageError
 from wandb.sdk.lib import wbauth
 
 from tunehook.integrations import wandb_logger, wandb_values
+from tunehook.integrations.wandb_run import TrialRun, find_run_id
 from tunehook.trial import Outcome, Trial
-
-AXIS = "trial/step"
-SHARED_PREFIX = "trial/"
 
 RunMode = Literal["online", "offline", "disabled"]
 
@@ -44,28 +39,12 @@ _log = logging.getLogger("tunehook")
 
 
 @dataclass
-class _Live:
-    """The run of the trial that is open now."""
-
-    run: Run
-    config: dict[str, Any]
-    trial: Trial
-    logger: Any = None
-    defined: set[str] = field(default_factory=set)
-    is_lost: bool = False
-
-    @property
-    def prefix(self) -> str:
-        return "" if self.logger is None else SHARED_PREFIX
-
-
-@dataclass
 class _Process:
     """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
 
     pid: int = field(default_factory=os.getpid)
-    live: _Live | None = None
-    released: list[tuple[_Live, int]] = field(default_factory=list)
+    live: TrialRun | None = None
+    released: list[TrialRun] = field(default_factory=list)
     watches_exit: bool = False
 
 
@@ -148,25 +127,18 @@ class WandbRecorder:
         values = wandb_values.describe_trial(trial, config)
         logger = wandb_logger.find_logger(loggers)
         run = self._start(trial, values) if logger is None else self._share(logger, trial)
-        self._here.live = live = _Live(run, values, trial, logger)
-        self._where = _address(run)
+        self._here.live = live = TrialRun(run, trial, values, logger)
+        self._where = live.address()
         self._watch_exit()
         if logger is not None:
-            _write_config(live)
+            live.write_config()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one step as one row, on the axis ``trial/step``."""
         live = self._here.live
         if live is None:
             raise RuntimeError("The recorder has no open trial: call open() before report().")
-        if live.is_lost:
-            return
-        try:
-            _log_row(live, step, metrics)
-        except UsageError as error:
-            # wandb.init() in the user's code returns the latest open run, ours too, and may finish it.
-            live.is_lost = True
-            _log.warning("The W&B run of %s keeps nothing from step %s on: %s", live.trial.name, step, error)
+        live.log(step, metrics)
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run."""
@@ -174,11 +146,10 @@ class WandbRecorder:
         if live is None:
             return
         try:
-            _sum_up(live, outcome)
-        except UsageError as error:
-            _log.warning("The W&B run of %s lacks its outcome (%s): %s", live.trial.name, outcome.state, error)
+            live.finish(outcome)
         finally:
-            self._finish(live, outcome)
+            if live.logger is not None:
+                self._here.released.append(live)
 
     def where(self) -> str | None:
         """The address of the run that was opened last, or its folder if it is offline."""
@@ -197,7 +168,7 @@ class WandbRecorder:
         return self._process
 
     def _start(self, trial: Trial, values: dict[str, Any]) -> Run:
-        run_id, was_begun = _run_id(trial)
+        run_id, was_begun = find_run_id(trial)
         settings = _LEAN.model_copy() if self.lean else Settings()
         settings.silent = True
         mode, why = self._find_mode()
@@ -222,7 +193,7 @@ class WandbRecorder:
         return run
 
     def _share(self, logger: Any, trial: Trial) -> Run:
-        run_id, _ = _run_id(trial)
+        run_id, _ = find_run_id(trial)
         defaults = wandb_logger.Defaults(run_id, trial.name, self.group or trial.study, self.tags)
         return wandb_logger.share_run(logger, trial, defaults)
 
@@ -244,31 +215,14 @@ class WandbRecorder:
             self._told_mode = True
             _log.info("W&B records the trials in project %r, %s (%s).", self.project, mode, why)
 
-    def _finish(self, live: _Live, outcome: Outcome) -> None:
-        try:
-            if live.logger is not None:
-                # Logs the checkpoints of log_model=True now: the trainer's own call comes after the run is finished.
-                live.logger.finalize("success" if outcome.exit_code == 0 else "failed")
-        finally:
-            live.run.finish(exit_code=outcome.exit_code)
-            if live.logger is not None:
-                wandb_logger.release_run(live.logger, live.run)
-                self._here.released.append((live, outcome.exit_code))
-
     def _close_left_over(self, outcome: Outcome, trial: Trial | None = None, loggers: Sequence[object] = ()) -> None:
         """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
         finished = [] if self._here.live is None else [self._here.live.run]
         self.close(outcome)
         released, self._here.released = self._here.released, []
-        for past, exit_code in released:
-            run = wandb_logger.resumed_run(past.logger)
-            if run is None or _is_same_trial(past.trial, trial):
-                continue
-            past.run = run
-            _write_config(past)
-            run.finish(exit_code=exit_code)
-            finished.append(run)
-        adopters = [logger for logger in loggers if all(logger is not past.logger for past, _ in released)]
+        others = [past for past in released if not _is_same_trial(past.trial, trial)]
+        finished += [run for past in others if (run := past.finish_resumed()) is not None]
+        adopters = [logger for logger in loggers if all(logger is not past.logger for past in released)]
         wandb_logger.forget_runs(adopters, finished)
 
     def _watch_exit(self) -> None:
@@ -292,41 +246,3 @@ def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
         if not 1 <= len(tag) <= 64:
             raise ValueError(f"A tag must have 1 to 64 characters, got {len(tag)}: {tag!r}.")
     return tuple(tags)
-
-
-def _run_id(trial: Trial) -> tuple[str, bool]:
-    """The id of the trial's run, and whether an earlier attempt began it; the trial's folder remembers the id."""
-    file = trial.folder / "wandb-run-id.txt"
-    if file.exists() and (known := file.read_text().strip()):
-        return known, True
-    study = re.sub(r"[^A-Za-z0-9_-]+", "-", trial.study)[:80].strip("-")
-    made = f"{study or 'study'}-{trial.number:04d}-{secrets.token_hex(4)}"
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(made + "\n")
-    return made, False
-
-
-def _write_config(live: _Live) -> None:
-    live.run.config.update(live.config, allow_val_change=True)  # type: ignore[no-untyped-call]
-
-
-def _log_row(live: _Live, step: int, metrics: Mapping[str, float]) -> None:
-    row = {live.prefix + name: value for name, value in metrics.items()}
-    for name in row.keys() - live.defined:
-        # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-        live.run.define_metric(name, step_metric=AXIS)
-        live.defined.add(name)
-    live.run.log({**row, AXIS: step})
-
-
-def _sum_up(live: _Live, outcome: Outcome) -> None:
-    # Lightning logs the hyperparameters of `save_hyperparameters` after Callback.setup, over the sampled values.
-    _write_config(live)
-    live.run.summary.update(wandb_values.describe_outcome(live.trial, outcome))
-
-
-def _address(run: Run) -> str | None:
-    if run.disabled:
-        return None
-    # Not run.sync_dir, which is younger than the oldest wandb we support.
-    return str(Path(run.dir).parent) if run.offline else run.url
