@@ -102,6 +102,11 @@ class Study:
             raise ValueError(
                 f"objective is 'best', 'last', or k > 0 for the mean of the last k reports; got {objective!r}."
             )
+        if storage is not None and not isinstance(storage, str) and not hasattr(storage, "create_new_study"):
+            raise TypeError(
+                f"storage is a URL, such as 'sqlite:///study.db', or an Optuna storage; got {storage!r}.\n"
+                "  Leave it out for an SQLite file in the study's folder."
+            )
         if not _is_positive(max_failures):
             raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
         for recorder in recorders:
@@ -344,8 +349,8 @@ class Study:
             study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
                                         direction=direction, load_if_exists=True)  # fmt: skip
             self._compare(study)
-            self._study = study
-            self._reclaim(study)
+        self._study = study
+        self._reclaim(study)
         if note:
             log.info("%s", note)
         return study
@@ -591,16 +596,15 @@ def _storage_errors(study: Study) -> Iterator[None]:
 
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
         where = study._storage if study._storage is not None else study.paths.database  # noqa: SLF001
-        with contextlib.suppress(Exception):
-            where = sqlalchemy.engine.make_url(str(where)).render_as_string(hide_password=True)
         cause = error.__cause__ or error
-        said = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise StudyError(
-            f"The storage {where} of study '{study.name}' cannot be used: {said}.\n"
+        said = (str(getattr(cause, "orig", None) or cause) or repr(cause)).splitlines()[0].rstrip(".")
+        text = (
+            f"The storage {getattr(where, 'url', where)} of study '{study.name}' cannot be used: {said}.\n"
             "  Check that the place exists and can be written, or give another one: Study(..., storage=...)."
-        ) from error
+        )
+        raise StudyError(re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)) from error
 
 
 @contextlib.contextmanager
