@@ -110,7 +110,7 @@ class Study:
         if not _is_positive(max_failures):
             raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
         for recorder in recorders:
-            if not isinstance(recorder, Recorder):
+            if isinstance(recorder, type) or not isinstance(recorder, Recorder):
                 raise TypeError(
                     f"A recorder has the methods open, report, close and where; got {recorder!r}.\n"
                     "  Pass instances, such as recorders=[WandbRecorder(project='digits')]."
@@ -323,12 +323,18 @@ class Study:
         from tunehook.search import SEARCHES, STOPPERS
 
         for argument, value, names in (("search", self._search, SEARCHES), ("stopper", self._stopper, STOPPERS)):
+            kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
+            if isinstance(value, type) or not (value is None or isinstance(value, str) or hasattr(value, method)):
+                raise TypeError(
+                    f"{argument} is one of {', '.join(map(repr, names))}, or an instance of an Optuna {kind}; "
+                    f"got {value!r}."
+                )
             if isinstance(value, str) and value not in names:
                 close = near(value, names)
                 hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
                 raise ValueError(
                     f"There is no {argument} called {value!r}.{hint}\n  Possible: {', '.join(names)}, "
-                    f"or any Optuna {'sampler' if argument == 'search' else 'pruner'}."
+                    f"or any Optuna {kind}."
                 )
         if self.is_grid:
             self.space.grid_size()
