@@ -192,11 +192,24 @@ class Study:
             trial: A trial from `ask`.
             outcome: How it ended.
         """
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self._tell(trial, outcome)
+        except UpdateFinishedTrialError:  # another process told it at the same moment
+            return
+        finally:
+            self._running.pop(trial.number, None)
+        if outcome.state == "interrupted" and trial.attempt + 1 < ATTEMPTS:
+            self.optuna.enqueue_trial(self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1})
+
+    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         study, running = self.optuna, self._run(trial.number)
         if study.trials[trial.number].state.is_finished():
-            return
+            raise UpdateFinishedTrialError
         running.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
         if outcome.state == "infeasible":
@@ -208,9 +221,6 @@ class Study:
                 outcome.value if outcome.state == "complete" else None,
                 state=state.get(outcome.state, TrialState.FAIL),
             )
-        self._running.pop(trial.number, None)
-        if outcome.state == "interrupted" and trial.attempt + 1 < ATTEMPTS:
-            study.enqueue_trial(self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1})
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads one trial from its begin to its end."""
