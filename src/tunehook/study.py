@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import near
 from tunehook.paths import ROOT, StudyPaths
-from tunehook.record import Journal, Recorder, host, read_journal
+from tunehook.record import Journal, JournalError, Recorder, host, read_journal
 from tunehook.session import Objective, TrialSession
 from tunehook.space import Space
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial
@@ -149,6 +149,7 @@ class Study:
 
         Raises:
             StudyFinished: Every combination of a grid has been handed out.
+            JournalError: The trial's journal cannot be written; its values are asked again.
         """
         from tunehook.search import GridExhausted
 
@@ -160,7 +161,11 @@ class Study:
                 raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
         self._running[asked.number] = asked
         trial = self._as_trial(asked)
-        Journal(trial.folder).begin(trial)
+        try:
+            Journal(trial.folder).begin(trial)
+        except JournalError as error:  # nobody would find its process, so it would run for ever
+            self.tell(trial, Outcome("interrupted", str(error)))
+            raise
         return trial
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
