@@ -122,7 +122,8 @@ class Study:
         self.objective = objective
         self.recorders = list(recorders)
         self.max_failures = max_failures
-        self.paths = StudyPaths(Path(folder) if folder is not None else ROOT / name)
+        # Absolute, since a training may change the working directory, as Hydra does.
+        self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._search = search
         self._stopper = stopper
         self._storage = storage
