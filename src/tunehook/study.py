@@ -340,7 +340,9 @@ class Study:
 
         for argument, value, names in (("search", self._search, SEARCHES), ("stopper", self._stopper, STOPPERS)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
-            if isinstance(value, type) or not (value is None or isinstance(value, str) or hasattr(value, method)):
+            if isinstance(value, type) or not (
+                (value is None and argument == "stopper") or isinstance(value, str) or hasattr(value, method)
+            ):
                 raise TypeError(
                     f"{argument} is one of {', '.join(map(repr, names))}, or an instance of an Optuna {kind}; "
                     f"got {value!r}."
