@@ -91,7 +91,7 @@ class Progress(Recorder):
             self._best, self._best_number = outcome.value, self._number
         self._draw(force=True)
         if self._live is None:
-            self._console.print(self._line(self._number, row), soft_wrap=True, highlight=False)
+            self._console.print(Text(self._line(self._number, row)), soft_wrap=True)
         self._rows = dict(list(self._rows.items())[-_ROWS:])
 
     def where(self) -> str | None:
@@ -118,19 +118,20 @@ class Progress(Recorder):
         self._live.update(Group(self._table(), self._pace()), refresh=True)
 
     def _table(self) -> Table:
-        table = Table(title=f"study {self._title}", title_justify="left", expand=False)
+        # Text throughout: rich would read [...] in names, values and reasons as markup.
+        table = Table(title=Text(f"study {self._title}"), title_justify="left", expand=False)
         table.add_column("trial", justify="right")
         table.add_column("state")
         for name in self._names:
-            table.add_column(name, justify="right", overflow="ellipsis", max_width=20)
+            table.add_column(Text(name), justify="right", overflow="ellipsis", max_width=20)
         for name in (self._metric, "step", "seconds"):
-            table.add_column(name, justify="right")
+            table.add_column(Text(name), justify="right")
         for number, row in list(self._rows.items())[-_ROWS:]:
             took = row["took"] if row["took"] is not None else time.monotonic() - row["began"]
             mark = " *" if number == self._best_number else ""
             table.add_row(
                 f"{number}{mark}", Text(row["state"], style=_STYLES[row["state"]]),
-                *(short(row["params"][name]) for name in self._names),
+                *(Text(short(row["params"][name])) for name in self._names),
                 short(row["value"]), short(row["step"]), f"{took:.1f}",
             )  # fmt: skip
         return table
