@@ -303,11 +303,12 @@ class Normal(Distribution):
 
     The probability is sampled uniformly and put through the inverse of the cumulative distribution function (inverse
     transform sampling: Devroye, Non-Uniform Random Variate Generation, 1986, II.2), so that every search can use it.
-    Values are rounded to about nine digits of ``sigma``: what was recorded can then be asked again exactly.
+    Values are rounded to about nine digits of ``sigma``: what was recorded can then be asked again exactly, although
+    a probability near 1 tells values no finer apart than that.
 
     Args:
         mu: Mean.
-        sigma: Standard deviation, above 0.
+        sigma: Standard deviation, above 0, and at least a millionth of ``mu``.
         step: Round to a multiple of this, above 0; the values are ints if it is one. Defaults to None.
 
     Raises:
@@ -325,6 +326,10 @@ class Normal(Distribution):
             _set(self, name, _number(kind, name, getattr(self, name)))
         if self.sigma <= 0:
             raise SpaceError(f"{kind} needs sigma > 0, got sigma={self.sigma!r}: use a plain value for a constant.")
+        if self._smallest() > self.sigma:
+            raise SpaceError(
+                f"{kind} needs a sigma of at least a millionth of mu, got {self!r}: use Float for so narrow a range."
+            )
         if self.step is not None:
             step = _number(kind, "step", self.step)
             _set(self, "step", int(self.step) if isinstance(self.step, Integral) else step)
@@ -355,14 +360,18 @@ class Normal(Distribution):
         return self._round(exact) if self.step is None else _multiple(exact, self.step)
 
     def _encode(self, value: Any) -> float:
-        if not _is(value, Real):
-            raise self._outside(value, "it is not a number")
+        if not _is(value, Real) or not math.isfinite(value):
+            raise self._outside(value, "it is not a finite number")
         z = (self._to_normal(value) - self.mu) / self.sigma
         raw = min(max(_STANDARD.cdf(z), _TAIL), 1 - _TAIL)
         nearest = self.decode(raw)
         if nearest != value:
             raise self._outside(value, f"the nearest value that can be sampled is {nearest!r}")
         return raw
+
+    def _smallest(self) -> float:
+        # Below, doubles are too coarse around mu to tell the rounded values apart.
+        return abs(self.mu) / 1e6
 
     def _from_normal(self, x: float) -> float:
         return x
@@ -378,11 +387,11 @@ class Normal(Distribution):
 class LogNormal(Normal):
     """A positive number whose natural logarithm has a normal distribution, cut off at five standard deviations.
 
-    Sampled as `Normal` is; values are rounded to nine significant digits.
+    Sampled as `Normal` is; values are rounded to seven significant digits.
 
     Args:
         mu: Mean of the logarithm.
-        sigma: Standard deviation of the logarithm, above 0.
+        sigma: Standard deviation of the logarithm, above 0, and at least a millionth of ``mu``.
         step: Round to a multiple of this, above 0, also to 0; the values are ints if it is one. Defaults to None.
 
     Raises:
@@ -404,7 +413,7 @@ class LogNormal(Normal):
         return math.log(value) if value > 0 else -math.inf
 
     def _round(self, exact: float) -> float:
-        return float(f"{exact:.9g}")
+        return float(f"{exact:.7g}")
 
 
 @dataclass(frozen=True, repr=False)
