@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tunehook.inject import Injection, Slot, near
-from tunehook.record import Journal, Recorder, read_journal
+from tunehook.record import Journal, JournalError, Recorder, read_journal
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
 log = logging.getLogger("tunehook")
@@ -290,7 +290,8 @@ class TrialSession:
             if recorder in self._open:
                 self._open.remove(recorder)
             if self._journal is not None:
-                self._journal.problem(text)
+                with contextlib.suppress(JournalError):  # its next event tells that; the other recorders come first
+                    self._journal.problem(text)
 
     def _replay(self, path: Path) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
