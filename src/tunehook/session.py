@@ -215,12 +215,13 @@ class TrialSession:
         """End a trial whose process is gone, with all that its journal holds.
 
         Args:
-            reason: What happened, for people; a journal that holds the end wins.
+            reason: What happened, for people; a journal that holds the end, or a stop, wins.
         """
         self.refresh()
         if self.outcome is None:
             value, step = self._objective_now()
-            self._finish(Outcome("interrupted", reason, value, step))
+            lost = Outcome("interrupted", reason, value, step)
+            self._finish(self._conclude(None) if self.decision.stop else lost)
         return self.outcome  # type: ignore[return-value]
 
     def _objective_now(self) -> tuple[float, int] | tuple[None, None]:
