@@ -370,13 +370,22 @@ def broadcast() -> Callable[[Any], Any] | None:
 @contextlib.contextmanager
 def activate(session: TrialSession) -> Iterator[TrialSession]:
     """Make a session the active one for the callbacks inside."""
-    if _Active.session is not None and not _Active.session.is_over:
-        raise TrialError(
-            f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "
-            "process; a trial cannot start another one inside.\n  End it first, or run the inner study by itself."
-        )
+    check_idle()
     _Active.session = session
     try:
         yield session
     finally:
         _Active.session = None
+
+
+def check_idle() -> None:
+    """Check that this process is not in the middle of a trial.
+
+    Raises:
+        TrialError: It is.
+    """
+    if _Active.session is not None and not _Active.session.is_over:
+        raise TrialError(
+            f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "
+            "process; a trial cannot start another one inside.\n  End it first, or run the inner study by itself."
+        )
