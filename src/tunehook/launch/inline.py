@@ -39,12 +39,11 @@ def optimize(
 
 
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, progress: bool) -> None:
-    past = study.trials
-    done = _finished(past)
     failures: list[BaseException] = []
     with contextlib.ExitStack() as stack:
-        table = stack.enter_context(_table(study, past, trials)) if progress else None
-        while (trials is None or done < trials) and time.monotonic() < end:
+        table = stack.enter_context(_table(study, trials)) if progress else None
+        # Counted anew each time: other processes may work on the same study.
+        while (trials is None or _finished(study.trials) < trials) and time.monotonic() < end:
             try:
                 session = study.session(study.ask())
             except StudyFinished:
@@ -52,7 +51,6 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
             _announce(True)
             error = _train(session, train, table)
             state = session.end().state
-            done += state != "interrupted"
             if state != "failed":
                 failures.clear()
             elif error is not None:
@@ -136,7 +134,8 @@ def _leading(study: Study) -> Iterator[bool]:
             os.environ[_LEADER] = before
 
 
-def _table(study: Study, past: Sequence[FinishedTrial], trials: int | None) -> Progress:
+def _table(study: Study, trials: int | None) -> Progress:
+    past = study.trials
     complete = [trial.value for trial in past if trial.outcome.state == "complete" and trial.value is not None]
     return Progress(
         study.name,
