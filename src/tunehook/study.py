@@ -510,7 +510,7 @@ class OptunaTrial:
             study=name,
             number=self._optuna.number,
             params=dict(self._optuna.params) if self._inject else {},
-            folder=StudyPaths(ROOT / name).trial(self._optuna.number),
+            folder=StudyPaths((ROOT / name).absolute()).trial(self._optuna.number),
             metric=self._metric,
             mode="min" if self._optuna.study.direction.name == "MINIMIZE" else "max",
         )
