@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
-from tunehook.session import TrialError, TrialSession, activate, broadcast, set_broadcast
+from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, set_broadcast
 from tunehook.study import Study, StudyError, StudyFinished
 from tunehook.trial import FinishedTrial
 
@@ -31,6 +31,7 @@ def optimize(
         timeout: Seconds after which no further trial begins, ``None`` for no limit.
         progress: Whether to show a live table.
     """
+    check_idle()  # before anything is asked for, shown or sent
     with _leading(study) as leads:
         if not leads:
             _follow(train)
