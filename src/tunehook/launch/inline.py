@@ -88,12 +88,22 @@ def _raise_if_over(
         return
     if isinstance(error, InjectionError | TrialError) or broadcast() is not None:
         raise error  # the same in every trial; or the other ranks are gone
-    traceback.clear_frames(error.__traceback__)  # they hold the model's memory
+    _free(error)
     if len(failures) >= study.max_failures:
         raise StudyError(
             f"{len(failures)} trials in a row failed, so study '{study.name}' stops; the first of them: "
             f"{failures[0]!r}.\n  Mend the training and start the script again: the study goes on where it was."
         ) from failures[0]
+
+
+def _free(error: BaseException) -> None:
+    """Let go of what the frames of an error hold, and of those that it was raised from: the model's memory."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        traceback.clear_frames(link.__traceback__)
+        chain.append(link)
+        link = link.__cause__ or link.__context__
 
 
 def _follow(train: Callable[[], object]) -> None:
