@@ -174,7 +174,7 @@ class TuneCallback(Callback):
         fit = self._fit
         if stage != "fit" or fit is None:
             return
-        fit.slots.close()
+        fit.slots.finish()
         # A learning-rate search is a fit of its own that is torn down but not completed: the trial goes on.
         if fit.is_complete and (self._source is not None or fit.session.pid != os.getpid()):
             fit.session.end()
@@ -184,7 +184,7 @@ class TuneCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell what ended the training."""
         if self._fit is not None:
-            self._fit.slots.close()
+            self._fit.slots.finish()
         if self._session is None or self._session.is_over:
             return
         if self._source is not None:

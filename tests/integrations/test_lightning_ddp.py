@@ -1,0 +1,204 @@
+"""Two ranks train with the same values, stop at the same step, and equal the plain script to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tunehook as th
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import importlib, json, sys, warnings
+warnings.filterwarnings("ignore")
+options = json.loads(sys.argv[1])
+pl = importlib.import_module(options["namespace"])
+import optuna, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+import tunehook as th
+from tunehook.integrations.lightning import TuneCallback
+
+
+class Net(pl.LightningModule):
+    def __init__(self, hidden=8, lr=0.1, dropout=0.3):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    def training_step(self, batch, index):
+        return self.net(batch[0]).pow(2).mean()
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", self.net(batch[0]).pow(2).mean(), sync_dist=True)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+
+
+class Meddler(pl.Callback):
+    def on_fit_start(self, trainer, module):
+        if options.get("meddle_on_rank") == trainer.global_rank:
+            module.hparams["lr"] = 77.0
+
+
+def train(*callbacks, batch_size=8, **values):
+    pl.seed_everything(3)
+    data = TensorDataset(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
+    net = Net(**values)
+    trainer = pl.Trainer(
+        max_epochs=6, accelerator="cpu", devices=2, strategy=options.get("strategy", "ddp"),
+        callbacks=[*callbacks, Meddler()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(net, DataLoader(data, batch_size=batch_size, shuffle=True), DataLoader(data, batch_size=8))
+    torch.save(dict(net.state_dict()), f"weights-{trainer.global_rank}.pt")
+    with open(f"seen-{trainer.global_rank}.jsonl", "a") as file:
+        print(json.dumps([trainer.global_step, trainer.current_epoch, dict(net.hparams)]), file=file)
+
+
+if __name__ == "__main__":
+    if options["mode"] == "plain":
+        train(**options["values"])
+    else:
+        space = {name: th.Float(*value) if isinstance(value, list) else value
+                 for name, value in options["values"].items()}
+        stopper = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
+        study = th.Study("ranks", space, metric=options.get("metric", "val_loss"), mode="min", seed=1,
+                         search="random", stopper=stopper, objective="last")
+        if options["mode"] == "callback":
+            train(TuneCallback(study))
+        else:
+            study.optimize(lambda: train(TuneCallback()), trials=options["trials"], progress=False)
+"""
+
+
+def run(folder: Path, *, fails: bool = False, **options: Any) -> str:
+    """Run the script in a folder of its own; returns what it printed."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "train.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps({"namespace": "lightning.pytorch", **options})],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, said
+    return said
+
+
+def weights(folder: Path, rank: int = 0) -> dict[str, torch.Tensor]:
+    """The weights that a rank ended with."""
+    loaded: dict[str, torch.Tensor] = torch.load(folder / f"weights-{rank}.pt", weights_only=True)
+    return loaded
+
+
+def seen(folder: Path, rank: int = 0) -> list[Any]:
+    """Last step, epoch and hyperparameters of each fit of a rank."""
+    return [json.loads(line) for line in (folder / f"seen-{rank}.jsonl").read_text().splitlines()]
+
+
+def study_in(folder: Path, names: list[str]) -> th.Study:
+    """The trials as the storage has them; read past the study's own check of the space."""
+    import optuna
+
+    storage = f"sqlite:///{folder}/tunehook-studies/ranks/study.db"
+    kept = optuna.load_study(study_name="ranks", storage=storage).user_attrs["tunehook:study"]
+    space = th.Space.from_description(kept["space"])
+    assert sorted(space.names) == sorted(names)
+    return th.Study(
+        "ranks", space, metric=kept["metric"], mode="min", search="random", storage=storage, objective="last",
+        folder=folder / "tunehook-studies/ranks",
+    )  # fmt: skip
+
+
+def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    """Equal to the last bit."""
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("namespace", ["lightning.pytorch", "pytorch_lightning"])
+def test_script_launcher_equals_the_plain_script(tmp_path: Path, namespace: str) -> None:
+    """Shapes, learning rate and batch size under two-process DDP give the weights of the typed-in script."""
+    values = {"hidden": 16, "lr": 0.02, "batch_size": 4}
+    run(tmp_path / "plain", mode="plain", namespace=namespace, values=values)
+    run(tmp_path / "tuned", mode="callback", namespace=namespace, values=values)
+    for rank in (0, 1):
+        assert_equal(weights(tmp_path / "tuned", rank), weights(tmp_path / "plain", rank))
+        assert seen(tmp_path / "tuned", rank) == seen(tmp_path / "plain", rank)
+    assert len(study_in(tmp_path / "tuned", list(values)).trials) == 1
+
+
+def test_ranks_ask_once_and_agree_over_several_trials(tmp_path: Path) -> None:
+    """Three trials of study.optimize: three are asked for, and both ranks train with the values of each."""
+    run(tmp_path, mode="optimize", trials=3, values={"lr": [0.001, 0.05], "dropout": [0.0, 0.5]})
+    trials = study_in(tmp_path, ["lr", "dropout"]).trials
+    assert [trial.outcome.state for trial in trials] == ["complete"] * 3
+    assert seen(tmp_path, 0) == seen(tmp_path, 1)
+    assert [fit[2]["lr"] for fit in seen(tmp_path)] == [trial.params["lr"] for trial in trials]
+
+
+def test_ranks_stop_at_the_same_step(tmp_path: Path) -> None:
+    """A stopping rule ends both ranks after the third of six epochs, and the trial is pruned."""
+    run(tmp_path, mode="callback", prune=True, values={"lr": 0.01})
+    assert seen(tmp_path, 0) == seen(tmp_path, 1)
+    assert seen(tmp_path)[0][1] == 3
+    (trial,) = study_in(tmp_path, ["lr"]).trials
+    assert trial.outcome.state == "pruned"
+
+
+def test_an_error_on_one_rank_is_an_error_on_all(tmp_path: Path) -> None:
+    """Rank 1 loses its value: both ranks end, rank 0 with the message of rank 1, and the trial has failed."""
+    said = run(tmp_path, mode="callback", meddle_on_rank=1, values={"lr": 0.01}, fails=True)
+    assert "rank 1: Injected values were lost before the first step:" in said
+    (trial,) = study_in(tmp_path, ["lr"]).trials
+    assert trial.outcome.state == "failed"
+    assert "model.lr holds 77.0 instead of 0.01 (hyperparameter 'lr')" in (trial.outcome.traceback or "")
+
+
+def test_an_unknown_name_is_the_same_error_on_both_ranks(tmp_path: Path) -> None:
+    """No rank starts to train when a name has no slot."""
+    said = run(tmp_path, mode="optimize", trials=2, values={"hiden": 4}, fails=True)
+    assert "There is nothing called 'hiden' to inject. Did you mean 'hidden'" in said
+    assert not (tmp_path / "seen-0.jsonl").exists()
+    assert len(study_in(tmp_path, ["hiden"]).trials) == 1
+
+
+def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
+    """With spawn the parent asks, rank 0 of the spawned processes trains and tells."""
+    values = {"lr": 0.02, "batch_size": 4}
+    run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values=values)
+    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values)
+    assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
+    (trial,) = study_in(tmp_path / "tuned", list(values)).trials
+    assert trial.outcome.state == "complete"
+
+
+def test_spawned_ranks_tune_several_trials(tmp_path: Path) -> None:
+    """The loop stays in the parent and takes each trial's end from its journal."""
+    run(tmp_path, mode="optimize", strategy="ddp_spawn", trials=2, values={"lr": [0.001, 0.05]})
+    trials = study_in(tmp_path, ["lr"]).trials
+    assert [trial.outcome.state for trial in trials] == ["complete", "complete"]
+    assert len({trial.value for trial in trials}) == 2
+
+
+def test_spawned_ranks_refuse_another_shape(tmp_path: Path) -> None:
+    """The parent would load the weights into its old model, so a new shape ends at once with the reason."""
+    said = run(tmp_path, mode="optimize", strategy="ddp_spawn", trials=5, values={"hidden": 16}, fails=True)
+    assert "the strategy trains in other processes and loads the weights back into the model of this one" in said
+    (trial,) = study_in(tmp_path, ["hidden"]).trials
+    assert trial.outcome.state == "failed"
+    assert trial.outcome.reason.startswith("InjectionError: model.hidden")
