@@ -60,12 +60,14 @@ class Made:
         made: The object.
         keys: The arguments that its constructor takes.
         values: The values that it was constructed with, for injected arguments.
+        defaults: What it made of them, for parameter groups without a value of their own.
         groups: Its number of parameter groups then.
     """
 
     made: Any
     keys: list[str]
     values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
 
 
@@ -114,8 +116,7 @@ class Window:
     def _in_force(self, each: Made, key: str) -> Any:
         if self.role == "scheduler":
             return each.values[key]
-        found = group_values(each.made, key)
-        lost = [value for value in found if not same(each.values[key], value)]
+        lost = [present for _, present in _deviating(each, key)]
         return lost[0] if lost else each.values[key]
 
     def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -192,6 +193,14 @@ def group_values(optimizer: Any, key: str) -> list[Any]:
     return [group[first] if first in group else group.get(key, UNKNOWN) for group in optimizer.param_groups]
 
 
+def _deviating(each: Made, key: str) -> list[tuple[int, Any]]:
+    """Numbers of the parameter groups that do not have the optimizer's default for a key, and what they have."""
+    if key not in each.defaults:
+        return []
+    found = enumerate(group_values(each.made, key))
+    return [(number, present) for number, present in found if not same(each.defaults[key], present)]
+
+
 class _Patch:
     """The patched constructors of a role, while any window of that role is open."""
 
@@ -247,6 +256,7 @@ class _Patch:
         for window, each in notes:
             if self.role == "optimizer":
                 each.groups = len(made.param_groups)
+                each.defaults = {key: made.defaults[key] for key in each.values if key in made.defaults}
                 _check_groups(each)
             window.made.append(each)
 
@@ -281,13 +291,9 @@ def close_window(window: Window) -> None:
 def _check_groups(each: Made) -> None:
     """Refuse parameter groups with a value of their own."""
     for key, value in each.values.items():
-        own = [
-            number
-            for number, present in enumerate(group_values(each.made, key))
-            if present is not UNKNOWN and not same(value, present)
-        ]
+        own = _deviating(each, key)
         if own:
-            groups = ", ".join(map(str, own))
+            groups = ", ".join(str(number) for number, _ in own)
             raise InjectionError(
                 f"optimizer.{key} = {value!r} does not reach parameter group {groups} of "
                 f"{type(each.made).__name__}, which has its own {key}.\n"
@@ -342,11 +348,9 @@ class MadeObjects:
 
     def _check_overwritten(self, each: Made) -> None:
         for key, value in each.values.items():
-            values = group_values(each.made, key)
-            present = [one for one in values[: each.groups] if one is not UNKNOWN and not same(value, one)]
-            if present:
-                raise InjectionError(self._overwritten(each, key, value, present[0]))
-            if any(one is not UNKNOWN and not same(value, one) for one in values[each.groups :]):
+            for number, present in _deviating(each, key):
+                if number < each.groups:
+                    raise InjectionError(self._overwritten(each, key, value, present))
                 raise InjectionError(
                     f"optimizer.{key} = {value!r} does not reach a parameter group that was added later with its own "
                     f"{key}.\n  Make it an argument of the module's constructor."

@@ -63,10 +63,10 @@ class Rebuilder:
         """
         changes = {part.kind: part.changed(self._staged[part.kind]) for part in self.parts}
         before = {part.kind: dict(vars(part.made)) for part in self.parts}
-        now = record.random_state()
+        now, seed = record.random_state(), torch.initial_seed()
         try:
             if any(changes.values()):
-                self._rebuild(changes, now)
+                self._rebuild(changes, now, seed)
             else:
                 self._check_drift()
                 record.restore_random(now)
@@ -78,9 +78,9 @@ class Rebuilder:
             raise
         self._remember()
 
-    def _rebuild(self, changes: Mapping[Kind, Mapping[str, Any]], now: State) -> None:
+    def _rebuild(self, changes: Mapping[Kind, Mapping[str, Any]], now: State, seed: int) -> None:
         names = ", ".join(f"{kind}.{name}" for kind, new in changes.items() for name in new)
-        replay = Replay(now, names)
+        replay = Replay(now, seed, names)
         for part in self.parts:
             new = changes[part.kind]
             start = replay.start(part)
@@ -386,11 +386,13 @@ class Replay:
 
     Args:
         now: The state in callback.setup.
+        seed: What torch was seeded with last; restoring a state changes that too.
         names: The new arguments, for messages.
     """
 
-    def __init__(self, now: State, names: str) -> None:
+    def __init__(self, now: State, seed: int, names: str) -> None:
         self.now = now
+        self._seed = seed
         self._names = names
         self._where = ""
         self._old: State | None = None
@@ -408,7 +410,7 @@ class Replay:
     def start(self, part: Construction) -> State:
         """Where the construction of a part begins with the new arguments."""
         begins = self.now if part.random is None else dict(part.random)
-        seed = torch.initial_seed() if part.call is None else int(part.call["seed"])
+        seed = self._seed if part.call is None else int(part.call["seed"])
         return self._moved(begins, seed, f"the construction of {part.name}")
 
     def skip(self, part: Construction, start: State) -> None:
@@ -433,18 +435,18 @@ class Replay:
 
     def end(self, before: State | None = None) -> State:
         """The state that the plain script would have, where it was ``before`` (default: now)."""
-        return self._moved(self.now if before is None else before, torch.initial_seed(), "fit")
+        return self._moved(self.now if before is None else before, self._seed, "fit")
 
     def candidates(self) -> list[State]:
         """States that are explained: the end of the last construction, and freshly seeded ones."""
         self._trace()
-        fresh = record.fresh_random(torch.initial_seed())
+        fresh = record.fresh_random(self._seed)
         last = self.now if self._old is None else self._old
         return [last, {**last, **fresh}, {**last, "torch": fresh["torch"]}]
 
     def lost(self, until: str) -> None:
         """Raise if the script is seeded: the state cannot be traced."""
-        if record.is_seeded():
+        if record.is_seeded(self._seed):
             raise InjectionError(
                 f"{self._names}: the random state moved between the construction of {self._where} and {until} by code "
                 "that cannot be replayed, so that the trial would not equal the same script with the value typed in.\n"

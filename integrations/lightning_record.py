@@ -166,9 +166,9 @@ def fresh_random(seed: int) -> dict[str, Any]:
     return state
 
 
-def is_seeded() -> bool:
-    """Whether the script asked for reproducible numbers.
+def is_seeded(seed: int) -> bool:
+    """Whether the script asked for reproducible numbers, judged by what torch was seeded with last.
 
     A process that was never seeded starts torch from 53 random bits; seeds that people choose fit in 32.
     """
-    return "PL_GLOBAL_SEED" in os.environ or torch.initial_seed() < 2**32
+    return "PL_GLOBAL_SEED" in os.environ or seed < 2**32

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
+import inspect
+import pickle
 import random
+import re
 import warnings
 from typing import Any
 
@@ -12,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset, random_split
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset, random_split
 
-from tunehook.inject import Injection
+from tunehook.inject import Injection, InjectionError
+from tunehook.integrations.lightning_made import Window, close_window, open_window
+from tunehook.integrations.lightning_record import KEY
 from tunehook.integrations.lightning_slots import LightningSlots, install_recorders
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
@@ -342,3 +348,782 @@ def test_trainer_setting_equals_typed_in(pl: Any, values: dict[str, Any]) -> Non
     plain = trained(pl, lambda: (net(), loader()), **values)
     injected = {f"trainer.{name}": value for name, value in values.items()}
     assert_same(trained(pl, lambda: (net(), loader()), injected), plain)
+
+
+def refused(pl: Any, args: Any, values: dict[str, Any], /, *before: Any, **settings: Any) -> str:
+    """The message of the error that a fit with these values ends in, before its first step or right after it."""
+    made = trainer(pl, *before, tuner(pl, values), **settings)
+    with pytest.raises(InjectionError) as error:
+        made.fit(*args)
+    assert made.global_step <= 1
+    assert "__init_subclass__" not in vars(torch.optim.Optimizer)
+    return str(error.value)
+
+
+def test_recording_leaves_classes_and_objects_as_they_are(pl: Any) -> None:
+    """Signatures, copies, pickles and TorchScript work as without recorders; installing twice changes nothing."""
+    cls = classes(pl)["Net"]
+    constructor = pl.LightningModule.__new__
+    install_recorders()
+    assert pl.LightningModule.__new__ is constructor
+    assert list(inspect.signature(cls).parameters) == ["hidden", "lr", "dropout"]
+    made = cls(6)
+    assert vars(copy.deepcopy(made))[KEY] is vars(made)[KEY]
+    plain = pickle.loads(pickle.dumps(vars(made)[KEY]))
+    assert type(plain) is dict
+    assert plain["args"] == (6,)
+    assert pickle.loads(pickle.dumps(vars(pl.LightningDataModule())[KEY]))["args"] == ()
+
+
+class Holder:
+    """An argument that cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("no")
+
+
+def test_an_unpicklable_argument_leaves_the_module_picklable(one: Any) -> None:
+    """The record is lost in such a pickle, and nothing else."""
+
+    class Net(one.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self, holder: Any) -> None:
+            super().__init__()
+
+    record = vars(Net(Holder()))[KEY]
+    assert pickle.loads(pickle.dumps(record)) == {}
+
+
+def test_a_class_with_its_own_new_is_not_recorded(one: Any) -> None:
+    """It may hand on other arguments, so that a message says that nothing is known."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            return super().__new__(cls)
+
+    message = refused(one, (Net(), loader()), {"hidden": 7})
+    assert (
+        "    model.<argument>: not possible, Net was constructed before tunehook.integrations.lightning was imported, "
+        "and does not call save_hyperparameters()\n"
+    ) in message
+
+
+def test_a_second_fit_goes_on_with_the_trained_weights(pl: Any) -> None:
+    """A fit whose values are in place already rebuilds nothing, even with a changed shape."""
+    net = classes(pl)["Net"]
+    plain = net(hidden=7)
+    seed()
+    model = net()
+    trainer(pl, tuner(pl, {"hidden": 7})).fit(model, loader())
+    again = weights(model)
+    trainer(pl, tuner(pl, {"hidden": 7}), max_epochs=0).fit(model, loader())
+    assert_same(weights(model), again)
+    assert [tensor.shape for tensor in again] == [tensor.shape for tensor in weights(plain)]
+
+
+def test_loaded_weights_stay(pl: Any) -> None:
+    """A pretrained module with a new learning rate trains from its own weights."""
+    net = classes(pl)["Net"]
+
+    def make(**typed: Any) -> Any:
+        model = net(**typed)
+        model.load_state_dict({name: tensor + 0.1 for name, tensor in model.state_dict().items()})
+        return model, loader()
+
+    assert_same(trained(pl, make, {"lr": 0.03}), trained(pl, lambda: make(lr=0.03)))
+
+
+def test_frozen_parameters_and_evaluation_modes_stay(one: Any) -> None:
+    """What was frozen after construction is frozen after a rebuild."""
+    net = classes(one)["Net"]
+
+    def make(**typed: Any) -> Any:
+        model = net(**typed)
+        model.net[0].requires_grad_(False)
+        model.net[1].eval()
+        return model, loader()
+
+    assert_same(trained(one, make, {"lr": 0.03}), trained(one, lambda: make(lr=0.03)))
+
+
+def test_loaded_weights_and_a_changed_shape(one: Any) -> None:
+    """Loaded weights cannot be put into another shape."""
+    model = classes(one)["Net"]()
+    model.net[0].weight.data += 1
+    before = weights(model)
+    assert refused(one, (model, loader()), {"hidden": 7}) == (
+        "model.hidden changes the shape of net.0.bias and 2 more, but weights were loaded or trained before fit.\n"
+        "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
+    )
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda model: setattr(model, "extra", 1), "extra"),
+        (lambda model: setattr(model, "lr", 0.5), "lr"),
+        (lambda model: model.add_module("head", nn.ReLU()), "head, head.inplace"),
+        (lambda model: model.net[0].register_forward_hook(print), "net.0._forward_hooks"),
+        (lambda model: setattr(model, "automatic_optimization", False), "_automatic_optimization"),
+        (lambda model: setattr(model.net[1], "p", 0.9), "net.1.p"),
+    ],
+)
+def test_a_module_that_was_changed_after_construction(one: Any, change: Any, named: str) -> None:
+    """What would be lost in a rebuild is named."""
+    model = classes(one)["Net"]()
+    change(model)
+    assert refused(one, (model, loader()), {"hidden": 7}) == (
+        f"model.hidden cannot be injected: Net was changed after it was constructed ({named}), and constructing it "
+        "anew would lose that.\n"
+        "  Do it in Net.__init__ or in a hook such as configure_model, or take the name out of the space."
+    )
+
+
+def test_an_attribute_changed_by_hand_to_hide_the_value(one: Any) -> None:
+    """A value equal to the typed-in one is not taken for granted where the attribute says otherwise."""
+    model = classes(one)["Net"](lr=0.1)
+    model.lr = 0.5
+    message = refused(one, (model, loader()), {"lr": 0.1})
+    assert message.startswith("Its hyperparameters cannot be injected: Net was changed after it was constructed (lr)")
+
+
+def test_a_constructor_that_is_not_deterministic(one: Any) -> None:
+    """A clock or a unique name in a constructor is no change."""
+    base = classes(one)["Net"]
+    counter = iter(range(100))
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            self.name = f"run-{next(counter)}"
+
+    plain = trained(one, lambda: (Net(7), loader()))
+    assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)
+
+
+def test_a_constructor_that_refuses_the_value(one: Any) -> None:
+    """The error of the user's constructor is the reason, and the module is as before."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5) -> None:
+            if hidden > 6:
+                raise ValueError("too wide")
+            super().__init__(hidden)
+
+    model = Net()
+    before = dict(vars(model))
+    assert refused(one, (model, loader()), {"hidden": 7}) == (
+        "Net cannot be constructed with model.hidden = 7: ValueError: too wide\n  Leave such values out of the space."
+    )
+    assert vars(model)["_modules"] is before["_modules"]
+
+
+def test_a_constructor_that_uses_up_its_arguments(one: Any) -> None:
+    """An argument that is empty after the first call cannot make the object again."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, config: dict[str, int], lr: float = 0.1) -> None:
+            super().__init__(config.pop("hidden"), lr)
+
+    assert refused(one, (Net({"hidden": 4}), loader()), {"lr": 0.2}) == (
+        "Net cannot be constructed again with its own arguments: KeyError: 'hidden'\n"
+        "  Its constructor must not use up what it is given; or take its hyperparameters out of the space."
+    )
+
+
+def test_random_numbers_between_construction_and_fit(one: Any) -> None:
+    """Where the random state cannot be traced, a value that draws other numbers is an error, and lr is none."""
+    net = classes(one)["Net"]
+
+    def make(**typed: Any) -> Any:
+        model = net(**typed)
+        torch.randn(3)
+        return model, loader()
+
+    assert_same(trained(one, make, {"lr": 0.03}), trained(one, lambda: make(lr=0.03)))
+    seed()
+    assert refused(one, make(), {"hidden": 7}) == (
+        "model.hidden: the random state moved between the construction of Net and fit by code that cannot be "
+        "replayed, so that the trial would not equal the same script with the value typed in.\n"
+        "  Construct Net right before trainer.fit, or call seed_everything again right before it."
+    )
+
+
+def test_seeding_again_right_before_fit(one: Any) -> None:
+    """A fresh seed makes what was drawn before irrelevant."""
+    net = classes(one)["Net"]
+
+    def make(**typed: Any) -> Any:
+        model = net(**typed)
+        torch.randn(3)
+        one.seed_everything(5)
+        return model, loader()
+
+    assert_same(trained(one, make, {"hidden": 7}), trained(one, lambda: make(hidden=7)))
+
+
+def test_a_module_that_draws_from_every_generator(one: Any) -> None:
+    """Python's and NumPy's random states are restored like torch's."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            self.drawn = [random.random() for _ in range(hidden)]  # noqa: S311
+            self.sum = float(np.random.rand(hidden).sum())
+
+        def on_train_start(self) -> None:
+            self.net[0].bias.data += random.random() + np.random.rand()  # noqa: S311
+
+    plain = trained(one, lambda: (Net(7), loader()))
+    assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)
+
+
+def test_a_callback_that_copied_the_model(one: Any) -> None:
+    """Weight averaging before our callback would average the old model."""
+    averaging = one.callbacks.StochasticWeightAveraging(swa_lrs=0.01)
+    assert refused(one, (classes(one)["Net"](), loader()), {"hidden": 7}, averaging) == (
+        "StochasticWeightAveraging copied the model before its hyperparameters were injected.\n"
+        "  Put TuneCallback first in Trainer(callbacks=[...])."
+    )
+
+
+def test_a_launcher_of_processes(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that loads the weights back into this process's model cannot change shapes."""
+
+    class Launcher:
+        _start_method = "spawn"
+
+        def launch(self, function: Any, *args: Any, trainer: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+    made = trainer(one, tuner(one, {"hidden": 7}))
+    monkeypatch.setattr(made.strategy, "_launcher", Launcher())
+    expected = (
+        "model.hidden changes the shape of net.0.bias and 2 more, but the strategy trains in other processes and loads "
+        "the weights back into the model of this one.\n"
+    )
+    with pytest.raises(InjectionError, match=re.escape(expected)):
+        made.fit(classes(one)["Net"](), loader())
+
+
+def test_configure_callbacks_that_depends_on_the_value(one: Any) -> None:
+    """Callbacks of the module were made before injection; with the same ones there is no error."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, patience: int = 3, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            self.patience = patience
+
+        def configure_callbacks(self) -> Any:
+            return one.callbacks.EarlyStopping("val", patience=self.patience, check_on_train_epoch_end=False)
+
+    assert refused(one, (Net(), loader()), {"patience": 7}) == (
+        "model.patience changes what Net.configure_callbacks() returns, which Lightning asked for before "
+        "hyperparameters were injected.\n"
+        "  Give these callbacks to the Trainer, or take the name out of the space."
+    )
+    trained(one, lambda: (Net(), loader(), loader()), {"hidden": 7})
+
+
+def test_a_dead_argument(pl: Any) -> None:
+    """An argument that changes nothing and that nobody reads is an error after the first batch."""
+    base = classes(pl)["Saved"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5, lr: float = 0.1, dropout: float = 0.2, unused: float = 1.0) -> None:
+            super().__init__(hidden, lr, dropout)
+            self.save_hyperparameters()
+
+    values = {"hidden": 7, "lr": 0.2, "dropout": 0.5, "unused": 2.0}
+    assert refused(pl, (Net(), loader()), values) == (
+        "Nothing uses model.unused: Net is the same with 1.0 and with 2.0, and did not read it from hparams in the "
+        "first batch.\n"
+        "  Use the argument in Net, or take it out of the space."
+    )
+
+
+def test_an_argument_that_only_a_function_keeps(one: Any) -> None:
+    """A value in a closure, a partial or an object of one's own is used."""
+    base = classes(one)["Net"]
+
+    class Weighting:
+        def __init__(self, power: float) -> None:
+            self.table = (power**2,)
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, alpha: float = 1.0, beta: float = 1.0, power: float = 1.0) -> None:
+            super().__init__()
+            twice = alpha * 2
+            self.scale = lambda loss: loss * twice
+            self.shift = functools.partial(torch.add, alpha=beta + 1)
+            self.weighting = Weighting(power)
+
+    trained(one, lambda: (Net(), loader()), {"alpha": 2.0, "beta": 3.0, "power": 4.0})
+
+
+def test_keyword_arguments_of_base_classes(one: Any) -> None:
+    """Arguments that go through ``**kwargs`` to a base class are slots too."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, extra: int = 1, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.extra = extra
+
+    plain = trained(one, lambda: (Net(hidden=7, dropout=0.5), loader()))
+    assert_same(trained(one, lambda: (Net(hidden=4), loader()), {"hidden": 7, "dropout": 0.5}), plain)
+
+
+def test_types_come_from_annotations_and_defaults(one: Any) -> None:
+    """An annotation is the type, a number as a default is a float, no default takes anything."""
+
+    class Net(one.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self, a: int, b: float | None = None, c=1, d=None, e="x", *, f=True) -> None:  # type: ignore[no-untyped-def]
+            super().__init__()
+
+    made = trainer(one)
+    model = Net(1)
+    made.fit_loop._data_source.instance = model
+    made.strategy.connect(model)
+    slots = {slot.path: slot for slot in LightningSlots(made, model).slots}
+    types = {name: slots[f"model.{name}"].type for name in "abcdef"}
+    assert types == {"a": int, "b": float | None, "c": float, "d": None, "e": str, "f": bool}
+    assert [slots[f"model.{name}"].get() for name in "abcdef"] == [1, None, 1, None, "x", True]
+
+
+def test_the_same_argument_in_module_and_datamodule(one: Any) -> None:
+    """It is set in both, as Lightning's logger demands."""
+    base, data = classes(one)["Hooks"], classes(one)["Data"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, batch_size: int = 8) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.batch_size = batch_size
+
+    class Data(data):  # type: ignore[misc, valid-type]
+        def __init__(self, batch_size: int = 8) -> None:
+            super().__init__(batch_size)
+            self.save_hyperparameters()
+
+    plain = trained(one, lambda: (Net(5), None, None, Data(5)))
+    made: list[Any] = []
+
+    def make() -> Any:
+        made[:] = [Net(), None, None, Data()]
+        return made
+
+    assert_same(trained(one, make, {"batch_size": 5}), plain)
+    assert made[0].hparams_initial == made[3].hparams_initial == {"batch_size": 5}
+
+
+def without_record(model: Any) -> Any:
+    """The model as if it was constructed before recorders were installed."""
+    del vars(model)[KEY]
+    return model
+
+
+def test_hyperparameters_are_enough_for_what_leaves_weights_alone(pl: Any) -> None:
+    """Without a record the call is taken from hparams, as load_from_checkpoint does."""
+    cls = classes(pl)["Saved"]
+    plain = trained(pl, lambda: (cls(lr=0.03, dropout=0.5), loader()))
+    values = {"lr": 0.03, "dropout": 0.5}
+    assert_same(trained(pl, lambda: (without_record(cls()), loader()), values), plain)
+
+
+def test_hyperparameters_without_a_required_argument(one: Any) -> None:
+    """What was ignored cannot be found again."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, loss: Any, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            self.save_hyperparameters(ignore="loss")
+
+    assert refused(one, (without_record(Net(nn.MSELoss())), loader()), {"hidden": 7}) == (
+        "Net cannot be constructed again: its argument loss is not among its saved hyperparameters.\n"
+        "  Import tunehook.integrations.lightning before Net is constructed, or do not ignore loss in "
+        "save_hyperparameters()."
+    )
+
+
+def test_hyperparameters_and_a_changed_shape(one: Any) -> None:
+    """Without the random state new weights would not be those of the plain script."""
+    seed()
+    message = refused(one, (without_record(classes(one)["Saved"]()), loader()), {"hidden": 7})
+    assert message.startswith("model.hidden changes the shape of net.0.bias and 2 more, but ")
+
+
+def test_hyperparameters_given_by_a_command_line(one: Any) -> None:
+    """Those that Lightning's command line hands to save_hyperparameters stay, with the new values in them."""
+    cls = classes(one)["Saved"]
+    mixin = importlib.import_module("lightning.pytorch.core.mixins.hparams_mixin")
+    if not hasattr(mixin, "_given_hyperparameters_context"):
+        pytest.skip("this Lightning's command line leaves save_hyperparameters alone")
+
+    def make() -> Any:
+        with mixin._given_hyperparameters_context({"hidden": 5, "lr": 0.1, "dropout": 0.2, "_class_path": "x"}, "cli"):
+            return cls(), loader()
+
+    plain = trained(one, lambda: (cls(lr=0.03), loader()))
+    assert_same(trained(one, make, {"lr": 0.03}), plain)
+
+
+def test_a_datamodule_that_was_changed_after_construction(one: Any) -> None:
+    """What setup makes is legitimate; what was set by hand would be lost."""
+    data = classes(one)["Data"]()
+    data.note = 1
+    assert refused(one, (classes(one)["Net"](), None, None, data), {"batch_size": 5}) == (
+        "data.batch_size cannot be injected: Data was changed after it was constructed (note), and constructing it "
+        "anew would lose that.\n"
+        "  Do it in Data.__init__ or in a hook such as configure_model, or take the name out of the space."
+    )
+    assert data.note == 1
+
+
+def test_a_datamodule_made_from_datasets(one: Any) -> None:
+    """Its batch size lies in its loaders only."""
+    net = classes(one)["Net"]
+
+    def make(size: int = 8) -> Any:
+        return net(), None, None, one.LightningDataModule.from_datasets(dataset(), batch_size=size)
+
+    assert_same(trained(one, make, {"batch_size": 5}), trained(one, lambda: make(5)))
+
+
+def test_optimizer_key_that_does_not_exist(one: Any) -> None:
+    """The optimizer's own keys are listed."""
+    expected = (
+        "optimizer.betas = (0.8, 0.9) was taken up by nothing. What the optimizers of this fit take:\n"
+        "    optimizer.0 (SGD): lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, "
+        "fused\n"
+        "  Rename optimizer.betas in the space, or take it out."
+    )
+    assert refused(one, (classes(one)["Net"](), loader()), {"betas": (0.8, 0.9)}) == expected
+
+
+def test_optimizer_that_was_made_before(one: Any) -> None:
+    """An optimizer from a constructor cannot be edited."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def configure_optimizers(self) -> Any:
+            return self.optimizer
+
+    assert refused(one, (Net(), loader()), {"optimizer.lr": 0.2}) == (
+        "optimizer.lr = 0.2 was taken up by nothing: no optimizer was made by configure_optimizers.\n"
+        "  Make it there, or take optimizer.lr out of the space."
+    )
+
+
+def several(pl: Any, lrs: tuple[float, float] = (0.1, 0.1), decays: tuple[float, float] = (0.9, 0.9)) -> Any:
+    """A module with two optimizers and schedulers, stepped by hand."""
+    net = classes(pl)["Net"]
+
+    class Several(net):  # type: ignore[misc, valid-type]
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.manual_backward(super().training_step(batch, batch_idx))
+            for made, scheduler in zip(self.optimizers(), self.lr_schedulers(), strict=True):
+                made.step()
+                scheduler.step()
+                made.zero_grad()
+
+        def configure_optimizers(self) -> Any:
+            made = [torch.optim.Adam(self.net[part].parameters(), lr=lr) for part, lr in zip((0, 2), lrs, strict=True)]
+            exponential = torch.optim.lr_scheduler.ExponentialLR
+            return made, [exponential(each, gamma) for each, gamma in zip(made, decays, strict=True)]
+
+    return Several
+
+
+def test_several_optimizers_and_schedulers(pl: Any) -> None:
+    """They are named by number, in the order in which they are made."""
+    cls, typed = several(pl), several(pl, (0.1, 0.03), (0.5, 0.9))
+    plain = trained(pl, lambda: (typed(), loader()))
+    assert_same(trained(pl, lambda: (cls(), loader()), {"optimizer.1.lr": 0.03, "scheduler.0.gamma": 0.5}), plain)
+    assert refused(pl, (cls(), loader()), {"optimizer.lr": 0.03}) == (
+        "optimizer.lr could go to 2 optimizers.\n"
+        "  Write optimizer.0.lr or optimizer.1.lr in the space, in the order in which they are made."
+    )
+    assert refused(pl, (cls(), loader()), {"gamma": 0.5}) == (
+        "scheduler.gamma could go to 2 schedulers.\n"
+        "  Write scheduler.0.gamma or scheduler.1.gamma in the space, in the order in which they are made."
+    )
+
+
+def test_manual_optimization(one: Any) -> None:
+    """Clipping and accumulation are not heeded by a module that optimizes by hand."""
+    assert refused(one, (several(one)(), loader()), {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}) == (
+        "trainer.accumulate_grad_batches, trainer.gradient_clip_val has no effect: Several optimizes manually "
+        "(automatic_optimization = False).\n"
+        "  Make it an argument of the module's constructor and use it in training_step."
+    )
+
+
+def optimized(pl: Any, make: Any) -> Any:
+    """A module whose configure_optimizers is ``make``."""
+    net = classes(pl)["Net"]
+    return type("Optimized", (net,), {"configure_optimizers": make})
+
+
+def test_parameter_group_with_its_own_value(one: Any) -> None:
+    """A value that does not reach all groups is an error."""
+    cls = optimized(
+        one,
+        lambda self: torch.optim.SGD(
+            [{"params": self.net[0].parameters()}, {"params": self.net[2].parameters(), "lr": 0.5}], lr=0.1
+        ),
+    )
+    assert refused(one, (cls(), loader()), {"optimizer.lr": 0.2}) == (
+        "optimizer.lr = 0.2 does not reach parameter group 1 of SGD, which has its own lr.\n"
+        "  Make it an argument of the module's constructor, or leave lr out of the group."
+    )
+
+
+def test_an_optimizer_validates_its_value(one: Any) -> None:
+    """A wrong value is refused by the optimizer, as when it is typed in."""
+    made = trainer(one, tuner(one, {"optimizer.lr": -1.0}))
+    with pytest.raises(ValueError, match=re.escape("Invalid learning rate: -1.0")):
+        made.fit(optimized(one, lambda self: torch.optim.SGD(self.parameters(), lr=0.1))(), loader())
+
+
+def test_scheduler_that_overwrites_the_learning_rate(one: Any) -> None:
+    """OneCycleLR sets its own learning rates; the way out is its max_lr."""
+    message = refused(one, (scheduled(one, one_cycle, lr=0.1)(), loader()), {"optimizer.lr": 0.2})
+    assert message == (
+        "optimizer.lr = 0.2 has no effect: OneCycleLR overwrites it with 0.004.\n  Tune scheduler.max_lr instead."
+    )
+
+    def cyclic(module: Any, optimizer: Any) -> Any:
+        return torch.optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, cycle_momentum=False)
+
+    message = refused(one, (scheduled(one, cyclic, lr=0.1)(), loader()), {"optimizer.lr": 0.2})
+    assert message == (
+        "optimizer.lr = 0.2 has no effect: CyclicLR overwrites it with 0.01.\n"
+        "  Tune scheduler.base_lr or scheduler.max_lr instead."
+    )
+
+
+def test_schedulers_within_a_scheduler(one: Any) -> None:
+    """Each scheduler of a SequentialLR has its own arguments."""
+
+    def sequence(module: Any, optimizer: Any, start: float = 0.1, gamma: float = 0.9) -> Any:
+        schedulers = torch.optim.lr_scheduler
+        parts = [schedulers.LinearLR(optimizer, start, total_iters=3), schedulers.ExponentialLR(optimizer, gamma)]
+        return schedulers.SequentialLR(optimizer, parts, milestones=[3])
+
+    cls = scheduled(one, sequence, lr=0.1)
+    typed = scheduled(one, functools.partial(sequence, start=0.4, gamma=0.7), lr=0.1)
+    plain = trained(one, lambda: (typed(), loader()))
+    assert_same(trained(one, lambda: (cls(), loader()), {"start_factor": 0.4, "gamma": 0.7}), plain)
+
+
+def test_windows_leave_classes_as_they_were() -> None:
+    """Whatever the order in which windows close, and for classes that are defined meanwhile."""
+    sgd = torch.optim.SGD.__init__
+    one, two = Window("optimizer"), Window("optimizer")
+    open_window(one)
+    open_window(two)
+    open_window(two)
+    assert torch.optim.SGD.__init__ is not sgd
+
+    class Mine(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            super().__init__(params, lr=lr / 2)
+
+    two.staged["lr"] = 0.6
+    made = Mine([nn.Parameter(torch.zeros(1))])
+    assert made.param_groups[0]["lr"] == 0.3
+    close_window(one)
+    assert torch.optim.SGD.__init__ is not sgd
+    close_window(two)
+    close_window(two)
+    assert torch.optim.SGD.__init__ is sgd
+    assert Mine([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.05
+    assert "__init_subclass__" not in vars(torch.optim.Optimizer)
+
+
+@pytest.mark.parametrize("name", ["lr", "optimizer.lr"])
+def test_checkpoint_that_restores_an_old_learning_rate(pl: Any, tmp_path: Any, name: str) -> None:
+    """A restored optimizer would train with the old value."""
+    cls = classes(pl)["Net"]
+    if name == "optimizer.lr":
+        cls = optimized(pl, lambda self: torch.optim.SGD(self.parameters(), lr=0.1))
+    made = trainer(pl, max_epochs=1)
+    made.fit(cls(), loader())
+    made.save_checkpoint(tmp_path / "old.ckpt")
+    tuned = trainer(pl, tuner(pl, {name: 0.03}), max_epochs=2)
+    expected = (
+        "The checkpoint restored lr of SGD: it is 0.1 instead of the injected 0.03.\n"
+        "  Load only the weights (load_from_checkpoint, load_state_dict), or take the name out of the space."
+    )
+    with pytest.raises(InjectionError, match=re.escape(expected)):
+        tuned.fit(cls(), loader(), ckpt_path=tmp_path / "old.ckpt")
+
+
+def test_checkpoint_and_a_changed_shape(one: Any, tmp_path: Any) -> None:
+    """Weights that fit restores do not fit another shape."""
+    net = classes(one)["Net"]
+    made = trainer(one, max_epochs=1)
+    made.fit(net(), loader())
+    made.save_checkpoint(tmp_path / "old.ckpt")
+    expected = "model.hidden changes the shape of net.0.bias and 2 more, but fit restores a checkpoint.\n"
+    with pytest.raises(InjectionError, match=re.escape(expected)):
+        trainer(one, tuner(one, {"hidden": 7})).fit(net(), loader(), ckpt_path=tmp_path / "old.ckpt")
+
+
+def test_learning_rate_finder(pl: Any) -> None:
+    """One that runs before fit and changes an injected learning rate is told."""
+    cls = classes(pl)["Net"]
+    model = cls()
+    made = trainer(pl, tuner(pl, {"lr": 0.03}), max_epochs=5)
+    finder = importlib.import_module(f"{pl.__name__}.tuner").Tuner(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        finder.lr_find(model, loader(), num_training=20, attr_name="lr", update_attr=True)
+    assert model.lr != 0.03
+    expected = "Its hyperparameters cannot be injected: Net was changed after it was constructed (lr)"
+    with pytest.raises(InjectionError, match=re.escape(expected)):
+        made.fit(model, loader())
+
+
+def test_learning_rate_finder_within_fit(pl: Any) -> None:
+    """One that is a callback and changes an injected learning rate is told when training starts."""
+    finder = pl.callbacks.LearningRateFinder(num_training_steps=20, attr_name="lr")
+    made = trainer(pl, tuner(pl, {"lr": 0.03}), finder, max_epochs=5)
+    with pytest.raises(InjectionError, match=re.escape("instead of 0.03 (hyperparameter 'lr')")) as error:
+        made.fit(classes(pl)["Net"](), loader())
+    assert str(error.value).startswith("Injected values were lost before training:\n  model.lr holds ")
+
+
+class Endless(IterableDataset[torch.Tensor]):
+    """Samples without a length."""
+
+    def __iter__(self) -> Any:
+        return iter(dataset())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: DataLoader(dataset(), batch_size=None), "a DataLoader has no batch size"),
+        (
+            lambda: DataLoader(dataset(), batch_sampler=BatchSampler(RandomSampler(dataset()), 4, False)),
+            "a DataLoader has a batch sampler of its own",
+        ),
+        (lambda: [(torch.zeros(2, 4), torch.zeros(2, 1))], "list is no torch DataLoader"),
+    ],
+)
+def test_loader_without_a_batch_size(one: Any, make: Any, why: str) -> None:
+    """A loader that does not make its batches by size is an error, passed to fit or made by a hook."""
+    expected = (
+        f"data.batch_size = 5 cannot be injected: {why}.\n"
+        "  Make the batch size an argument of the datamodule or module that makes it."
+    )
+    assert refused(one, (classes(one)["Net"](), make()), {"batch_size": 5}) == expected
+    hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: make()})
+    assert refused(one, (hook(),), {"batch_size": 5}) == expected
+
+
+def test_loader_of_an_iterable_dataset(one: Any) -> None:
+    """A stream of samples is batched with the new size."""
+    net = classes(one)["Net"]
+    plain = trained(one, lambda: (net(), DataLoader(Endless(), batch_size=5)))
+    assert_same(trained(one, lambda: (net(), DataLoader(Endless(), batch_size=8)), {"batch_size": 5}), plain)
+
+
+def test_loader_that_lightning_makes_again(one: Any) -> None:
+    """A loader that is constructed anew, as for a distributed sampler, has the new size too."""
+    cls = classes(one)["TypedIn"]
+    plain = trained(one, lambda: (type("Five", (cls,), {"size": 5})(),), overfit_batches=3)
+    assert_same(trained(one, lambda: (cls(),), {"batch_size": 5}, overfit_batches=3), plain)
+
+
+def test_loader_that_types_in_its_size(one: Any) -> None:
+    """A loader class with its own size comes back with it when it is constructed anew."""
+
+    class Four(DataLoader[Any]):
+        def __init__(self, data: Any, **kwargs: Any) -> None:
+            super().__init__(data, **{"batch_size": 4, "shuffle": True, **kwargs, "batch_size": 4})  # noqa: F601
+
+    hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: Four(dataset())})
+    assert refused(one, (hook(),), {"batch_size": 5}, overfit_batches=3) == (
+        "data.batch_size = 5 does not reach Four, which has batches of 4.\n"
+        "  Make the batch size an argument of the datamodule or module that makes the loader."
+    )
+
+
+@pytest.mark.parametrize("value", [0, -3, True, 2.5])
+def test_batch_size_that_is_none(one: Any, value: Any) -> None:
+    """A batch size is a positive integer."""
+    size = LightningSlots(attached(one), attached(one).lightning_module)._loaders[0]
+    with pytest.raises(InjectionError) as error:
+        size.set(value)
+    assert str(error.value) == (
+        f"data.batch_size is {value!r}, but a batch size is an integer from 1.\n  Use a distribution that gives one."
+    )
+
+
+def attached(pl: Any) -> Any:
+    """A trainer that fits a module, as in setup."""
+    made, model = trainer(pl), classes(pl)["Net"]()
+    made._data_connector.attach_data(model, train_dataloaders=loader())
+    made.strategy.connect(model)
+    return made
+
+
+@pytest.mark.parametrize("name", ["precision", "devices", "strategy", "num_nodes", "accelerator"])
+def test_settings_that_come_too_late(pl: Any, name: str) -> None:
+    """What a Trainer decides when it is made is an error that names the way out."""
+    assert refused(pl, (classes(pl)["Net"](), loader()), {f"trainer.{name}": 2}) == (
+        f"trainer.{name} = 2 cannot be injected: it is decided when the Trainer is made, before callbacks run.\n"
+        f"  Take it out of the space and give it to Trainer({name}=...) yourself."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("max_epochs", -2, "an integer from 0, or -1 for no limit"),
+        ("max_steps", -2, "an integer from 0, or -1 for no limit"),
+        ("accumulate_grad_batches", 0, "an integer from 1"),
+        ("gradient_clip_val", -0.5, "a number from 0, or None for no clipping"),
+        ("gradient_clip_algorithm", "nrom", "'norm' or 'value'"),
+    ],
+)
+def test_settings_with_wrong_values(one: Any, name: str, value: Any, rule: str) -> None:
+    """The rule is stated with what was given."""
+    assert refused(one, (classes(one)["Net"](), loader()), {name: value}) == (
+        f"trainer.{name} is {value!r}, but it takes {rule}.\n  Use a distribution that gives one."
+    )
+
+
+def test_unknown_names_list_what_exists(one: Any) -> None:
+    """The message shows every slot that can be listed, and notes for the others."""
+    assert refused(one, (classes(one)["Net"](), loader()), {"hiden": 1}) == (
+        "There is nothing called 'hiden' to inject. Did you mean 'hidden'?\n"
+        "  What can be injected here:\n"
+        "    model.hidden = 5\n"
+        "    model.lr = 0.1\n"
+        "    model.dropout = 0.2\n"
+        "    data.batch_size = 8\n"
+        "    trainer.max_epochs = 2\n"
+        "    trainer.max_steps = -1\n"
+        "    trainer.accumulate_grad_batches = 1\n"
+        "    trainer.gradient_clip_val = None\n"
+        "    trainer.gradient_clip_algorithm = None\n"
+        "    optimizer.<argument> of the optimizer that configure_optimizers makes\n"
+        "    scheduler.<argument> of the scheduler that configure_optimizers makes\n"
+        "  Rename 'hiden' in the space, or make it an argument of the constructor that should use it."
+    )
