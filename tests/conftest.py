@@ -1,0 +1,30 @@
+"""Shared fixtures: every test runs in an empty folder, with W&B offline and Optuna quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+HOSTILE = ["two words", "ünï-日本→", 'it\'s "quoted"', "100%20 ?x=1#y&z;", "{b} [c] $HOME"]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory, where relative folders such as ``tunehook-studies`` land."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("TUNEHOOK_LEADER", "RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield tmp_path
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(params=HOSTILE)
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder whose name has what shells, URLs, templates and markup trip over; it does not exist yet."""
+    return tmp_path / str(request.param) / "study"

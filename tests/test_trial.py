@@ -1,0 +1,67 @@
+"""Trial, Budget, Decision, Outcome, and the names of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+
+from tunehook.paths import StudyPaths, journal_of
+from tunehook.trial import Budget, Decision, Outcome, State, Trial
+
+TRIAL = Trial("digits", 7, {"lr": 0.1}, Path("somewhere"), "acc", "max")
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "trial-0000"), (7, "trial-0007"), (12345, "trial-12345")])
+def test_the_name_of_a_trial_is_that_of_its_folder(number: int, name: str) -> None:
+    """A trial is called the same on dashboards and on disk, also beyond four digits."""
+    assert dataclasses.replace(TRIAL, number=number).name == name
+    assert StudyPaths(Path("s")).trial(number) == Path("s", name)
+
+
+def test_paths_lie_below_the_study(hostile: Path) -> None:
+    """All file names hang on the study's folder, whatever it is called."""
+    paths = StudyPaths(hostile)
+    assert paths.database == hostile / "study.db"
+    assert paths.journal(3) == hostile / "trial-0003" / "journal.jsonl" == journal_of(paths.trial(3))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "per_epoch", "reports"),
+    [
+        (None, 1.0, None),
+        (10, 1.0, 10),
+        (10, 4.0, 40),
+        (10, 0.5, 5),
+        (9, 0.5, 4),
+        (1, 0.2, 1),
+        (0, 1.0, 1),
+    ],
+)
+def test_the_reports_of_a_budget(epochs: int | None, per_epoch: float, reports: int | None) -> None:
+    """Reports follow from epochs and reports an epoch, rounded down, at least one."""
+    assert Budget(epochs, per_epoch).reports == reports
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [("complete", 0), ("pruned", 0), ("running", 0), ("infeasible", 1), ("failed", 1), ("interrupted", 130)],
+)
+def test_the_exit_code_of_an_outcome(state: State, code: int) -> None:
+    """A process ends with 0 where the trial did what it should, 130 after an interruption, else 1."""
+    assert Outcome(state).exit_code == code
+
+
+def test_a_fresh_decision_is_to_go_on() -> None:
+    """The default says go on."""
+    assert Decision() == Decision(stop=False, reason="go on", state="pruned")
+
+
+@pytest.mark.parametrize("value", [TRIAL, Budget(3), Decision(True, "x", "infeasible"), Outcome("failed", "x")])
+def test_values_are_frozen_and_pickle(value: Trial | Budget | Decision | Outcome) -> None:
+    """What callbacks see cannot be changed, and travels to other processes whole."""
+    assert pickle.loads(pickle.dumps(value)) == value
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.other = 1  # type: ignore[union-attr]
