@@ -131,7 +131,7 @@ class Injection:
         commits = [slot.commit for _, _, slot in self._targets if slot.commit is not None]
         for commit in dict.fromkeys(commits):
             commit()
-        self.read_back("right after it was set")
+        self.read_back("right after they were set")
 
     def read_back(self, when: str) -> None:
         """Check that every slot that exists by now still holds its value.
