@@ -19,6 +19,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePru
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tunehook.grid import GridSampler
+from tunehook.guard import Guarded
 from tunehook.search import STOPPERS, make_sampler, make_stopper, startup, warm_up
 from tunehook.space import Choice, Float, GridExhausted, Int, LogNormal, Normal, Space, SpaceError
 from tunehook.trial import Budget
@@ -324,7 +325,14 @@ def test_grid_wants_whole_trials() -> None:
 def test_grid_sees_all_brackets() -> None:
     """Optuna shows samplers one bracket only under a HyperbandPruner; the grid stays exact."""
     study = grid_study(pruner=HyperbandPruner(min_resource=1, max_resource=9))
-    assert sorted(repr(ask(study, GRID)) for _ in range(24)) == ALL
+    values = []
+    for _ in range(GRID.grid_size()):
+        trial = study.ask(GRID.distributions())
+        trial.report(0.0, 1)
+        trial.should_prune()  # from the first call on there are brackets
+        values.append(repr(GRID.decode(trial.params)))
+        study.tell(trial, 0.0)
+    assert sorted(values) == ALL
 
 
 @pytest.mark.slow
@@ -413,6 +421,26 @@ def test_nothing_is_stopped_in_the_warm_up(name: str, budget: Budget) -> None:
     if warm_up(budget) < budget.reports:
         assert sum(length < budget.reports for length in lengths[1::2]) >= 5
         assert min(stopped) == warm_up(budget)
+
+
+class Stern(BasePruner):
+    """Stops whenever it is asked."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("step", "last", "expected"),
+    [(1, 5, False), (2, 5, False), (3, 5, True), (4, 5, True), (5, 5, False), (6, 5, False), (6, None, True)],
+)
+def test_guard(step: int, last: int | None, expected: bool) -> None:
+    """The pruner is asked from the first report on that it may judge, and not at the last one, nor without reports."""
+    study = optuna.create_study(pruner=Guarded(Stern(), first=3, last=last))
+    trial = study.ask()
+    assert not trial.should_prune()
+    trial.report(0.0, step)
+    assert trial.should_prune() is expected
 
 
 @pytest.mark.parametrize("name", STOPPERS)

@@ -40,6 +40,7 @@ PARAMETERS: list[tuple[str, Any]] = [
     ("{distribution: q_uniform, min: 10, max: 100, q: 8}", Int(16, 96, step=8)),
     ("{distribution: q_uniform, min: 0.05, max: 0.52, q: 0.1}", Float(0.1, 0.5, step=0.1)),
     ("{distribution: q_uniform, min: 0.1, max: 0.3, q: 0.1}", Float(0.1, 0.3, step=0.1)),
+    ("{distribution: q_uniform, min: 0.07, max: 0.1, q: 0.01}", Float(0.07, 0.1, step=0.01)),
     ("{distribution: q_uniform, min: -1, max: 1, q: 0.5}", Float(-1, 1, step=0.5)),
     ("{distribution: q_log_uniform_values, min: 10, max: 100, q: 8}", Int(16, 96, step=8, log=True)),
     ("{distribution: q_log_uniform, min: 0, max: 3, q: 1}", Int(1, 20, log=True)),

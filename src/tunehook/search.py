@@ -217,9 +217,8 @@ def _asha(budget: Budget) -> BasePruner:
 def _hyperband(budget: Budget) -> BasePruner:
     from optuna.pruners import HyperbandPruner
 
-    first = warm_up(budget)
-    longest = "auto" if budget.reports is None else max(first, budget.reports)  # below `first`: no bracket at all
-    return HyperbandPruner(min_resource=first, max_resource=longest, reduction_factor=REDUCTION)
+    longest = "auto" if budget.reports is None else budget.reports
+    return HyperbandPruner(min_resource=warm_up(budget), max_resource=longest, reduction_factor=REDUCTION)
 
 
 STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
