@@ -65,7 +65,7 @@ def hparams(made: object) -> Mapping[str, Any]:
 
 def _hook_names(module: nn.Module, name: str) -> list[str]:
     hooks = vars(module).get(name) or {}
-    return [str(getattr(hook, "__qualname__", qualified(type(hook)))) for hook in hooks.values()]
+    return [_name(hook) for hook in hooks.values()]
 
 
 def weights(made: object) -> dict[str, Tensor]:
@@ -161,7 +161,15 @@ def alike(one: Any, other: Any, *, deep: bool = False, seen: frozenset[tuple[int
         return len(one) == len(other) and (one == other or not deep or _same_pickle(one, other))
     if hasattr(one, "__array__") and hasattr(one, "tobytes"):
         return bool(one.shape == other.shape and (one.dtype == object or one.tobytes() == other.tobytes()))
+    if isinstance(one, types.MethodType):
+        return _name(one.__func__) == _name(other.__func__) and (
+            not deep or bool(recurse(one.__self__, other.__self__))
+        )
     return _deep_alike(one, other, recurse) if deep else True
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", qualified(type(function))))
 
 
 def _deep_alike(one: Any, other: Any, recurse: Any) -> bool:
@@ -171,8 +179,6 @@ def _deep_alike(one: Any, other: Any, recurse: Any) -> bool:
         return torch.equal(one.get_state(), other.get_state())
     if isinstance(one, functools.partial):
         return all(recurse(getattr(one, name), getattr(other, name)) for name in ("func", "args", "keywords"))
-    if isinstance(one, types.MethodType):
-        return one.__func__.__qualname__ == other.__func__.__qualname__ and bool(recurse(one.__self__, other.__self__))
     if isinstance(one, types.FunctionType):
         return one.__code__ == other.__code__ and bool(recurse(_captured(one), _captured(other)))
     if hasattr(one, "__dict__"):

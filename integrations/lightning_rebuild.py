@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from types import FrameType
+from types import FrameType, MethodType
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ class Rebuilder:
         applied = Applied(part, new, part.random or start)
         if part.kind == "model":
             self._check_copies(part)
-        before = Before(part.made)
+        before = Before(part.made, applied.control)
         applied.check_unchanged(allow_set_up=part.kind == "data")
         try:
             end = part.rebuild(new, start)
@@ -115,6 +115,7 @@ class Rebuilder:
         if replay is not None:
             replay.advance(part, applied.end, end)
         self.applied[part.kind] = applied
+        vars(part.made).update(applied.carried)
         if part.kind == "model":
             self._reattach(part.made)
             applied.settle_weights(before, restored=self._restores_weights())
@@ -205,9 +206,8 @@ class Rebuilder:
                 ]
                 if any(isinstance(one, int | float | str) and not same(value, one) for one in held):
                     part.check_complete()
-                    Applied(part, {}, part.random or record.random_state()).check_unchanged(
-                        allow_set_up=part.kind == "data"
-                    )
+                    applied = Applied(part, {name: value}, part.random or record.random_state())
+                    applied.check_unchanged(allow_set_up=part.kind == "data")
 
     def _remember(self) -> None:
         """Note where the injected values lie, so that a change by someone else is seen."""
@@ -221,10 +221,23 @@ class Rebuilder:
 
 
 class Before:
-    """What a live object was before it is rebuilt."""
+    """What a live object was before it is rebuilt.
 
-    def __init__(self, made: Any) -> None:
+    Args:
+        made: The live object.
+        control: What its constructor made of it.
+
+    Attributes:
+        weights: Parameters and buffers by name.
+        loaded: Copies of those that are not as constructed, for a module that was passed as an argument is
+            initialized again in place.
+        flags: What `compare.flags` says.
+    """
+
+    def __init__(self, made: Any, control: Any) -> None:
         self.weights = compare.weights(made)
+        changed = compare.differing_weights(self.weights, compare.weights(control))
+        self.loaded = {name: self.weights[name].detach().clone() for name in changed & self.weights.keys()}
         self.flags = compare.flags(made)
 
 
@@ -242,6 +255,7 @@ class Applied:
         self.new = dict(new)
         self.old = {name: value for name, value in part.values().items() if name in new}
         self.kept: dict[str, list[str]] = {}
+        self.carried: dict[str, Any] = {}
         self.used: set[str] = set()
         self._random_known = part.random is not None
         self._start = start
@@ -271,6 +285,10 @@ class Applied:
         made = self.part.made
         live, control = compare.attributes(made), compare.attributes(self.control)
         differing = {path for path in compare.differing(live, control) if not _dropped(path, live)}
+        # A method that was put on the object, as Lightning's command line does with configure_optimizers, is put there
+        # again.
+        self.carried = {path: live[path] for path in differing if _is_method_of(made, live.get(path))}
+        differing -= self.carried.keys()
         structure = compare.differing_shapes(compare.weights(made), compare.weights(self.control))
         if differing or structure:
             # A constructor that is not deterministic (a clock, a unique name) differs from itself too.
@@ -311,9 +329,8 @@ class Applied:
             restored: Why weights of the old shapes are needed anyway, ``""`` where they are not.
         """
         control, made = compare.weights(self.control), compare.weights(self.part.made)
-        loaded = compare.differing_weights(before.weights, control)
         reshaped = compare.differing_shapes(before.weights, made)
-        if reshaped and (loaded or restored):
+        if reshaped and (before.loaded or restored):
             why = restored or "weights were loaded or trained before fit"
             raise InjectionError(
                 f"{self._names()} changes the shape of {_first(reshaped)}, but {why}.\n"
@@ -325,8 +342,8 @@ class Applied:
                 f"  Import tunehook.integrations.lightning before {self.part.name} is constructed."
             )
         with torch.no_grad():
-            for name in loaded:
-                made[name].copy_(before.weights[name])
+            for name, tensor in before.loaded.items():
+                made[name].copy_(tensor)
 
     def settle_flags(self, before: Before) -> None:
         """Keep frozen parameters and evaluation modes that were set after construction."""
@@ -480,6 +497,10 @@ def _present(made: Any, path: str) -> Any:
     *owners, name = path.split(".")
     owner = made.get_submodule(".".join(owners)) if owners else made
     return vars(owner).get(name, _NOTHING)
+
+
+def _is_method_of(made: Any, value: Any) -> bool:
+    return isinstance(value, MethodType) and value.__self__ is made
 
 
 def _dropped(path: str, live: Mapping[str, Any]) -> bool:

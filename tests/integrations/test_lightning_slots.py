@@ -9,6 +9,8 @@ import inspect
 import pickle
 import random
 import re
+import timeit
+import types
 import warnings
 from typing import Any
 
@@ -485,7 +487,7 @@ def test_an_attribute_changed_by_hand_to_hide_the_value(one: Any) -> None:
     model = classes(one)["Net"](lr=0.1)
     model.lr = 0.5
     message = refused(one, (model, loader()), {"lr": 0.1})
-    assert message.startswith("Its hyperparameters cannot be injected: Net was changed after it was constructed (lr)")
+    assert message.startswith("model.lr cannot be injected: Net was changed after it was constructed (lr)")
 
 
 def test_a_constructor_that_is_not_deterministic(one: Any) -> None:
@@ -993,7 +995,7 @@ def test_learning_rate_finder(pl: Any) -> None:
         warnings.simplefilter("ignore")
         finder.lr_find(model, loader(), num_training=20, attr_name="lr", update_attr=True)
     assert model.lr != 0.03
-    expected = "Its hyperparameters cannot be injected: Net was changed after it was constructed (lr)"
+    expected = "model.lr cannot be injected: Net was changed after it was constructed (lr)"
     with pytest.raises(InjectionError, match=re.escape(expected)):
         made.fit(model, loader())
 
@@ -1127,3 +1129,116 @@ def test_unknown_names_list_what_exists(one: Any) -> None:
         "    scheduler.<argument> of the scheduler that configure_optimizers makes\n"
         "  Rename 'hiden' in the space, or make it an argument of the constructor that should use it."
     )
+
+
+def test_a_module_argument_that_is_initialized_in_place(one: Any) -> None:
+    """Weights that were loaded into a module which is an argument survive a constructor that initializes it."""
+    base = classes(one)["Base"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, net: Any, lr: float = 0.1) -> None:
+            super().__init__()
+            self.net, self.lr = net, lr
+            nn.init.uniform_(net.weight)
+
+    def make(**typed: Any) -> Any:
+        model = Net(nn.Linear(4, 1), **typed)
+        model.net.weight.data += 1
+        return model, loader()
+
+    assert_same(trained(one, make, {"lr": 0.03}), trained(one, lambda: make(lr=0.03)))
+
+
+def test_a_method_that_was_put_on_the_module(one: Any) -> None:
+    """Lightning's command line adds configure_optimizers so; a method that a constructor chooses is chosen anew."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            self.act = self.one if hidden == 5 else self.two
+
+        def one(self) -> float:
+            return 1.0
+
+        def two(self) -> float:
+            return 2.0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.act() * super().training_step(batch, batch_idx)
+
+    def make(hidden: int = 5) -> Any:
+        model = Net(hidden)
+        adam = functools.partial(lambda module, lr: torch.optim.Adam(module.parameters(), lr=lr), lr=0.01)
+        model.configure_optimizers = types.MethodType(functools.update_wrapper(adam, base.configure_optimizers), model)
+        return model, loader()
+
+    assert_same(trained(one, make, {"hidden": 7}), trained(one, lambda: make(7)))
+
+
+def test_a_trained_module_goes_on_with_another_value(one: Any) -> None:
+    """A second fit with another learning rate begins with the trained weights."""
+
+    def twice(tune: Any) -> list[torch.Tensor]:
+        seed()
+        model = classes(one)["Saved"](lr=0.03)
+        trainer(one).fit(model, loader())
+        if tune is None:
+            model.hparams.lr = 0.2
+        trainer(one, *([] if tune is None else [tune])).fit(model, loader())
+        return weights(model)
+
+    assert_same(twice(tuner(one, {"lr": 0.2})), twice(None))
+
+
+def test_a_datamodule_that_was_set_up_by_hand(one: Any) -> None:
+    """A script may call setup before fit, to learn a size from it."""
+    net, data = classes(one)["Net"], classes(one)["Data"]
+
+    def make(hidden: int = 5, **typed: Any) -> Any:
+        made = data(**typed)
+        made.setup("fit")
+        return net(hidden + len(made.train) * 0), None, None, made
+
+    for values in ({"batch_size": 5}, {"hidden": 7}, {"hidden": 7, "held_out": 12}):
+        assert_same(trained(one, make, values), trained(one, lambda values=values: make(**values)))
+
+
+def test_two_trials_after_each_other(one: Any) -> None:
+    """One trainer that fits two new modules injects into each of them."""
+    net = classes(one)["Net"]
+
+    def twice(*models: Any) -> list[torch.Tensor]:
+        made = []
+        for make in models:
+            seed()
+            made += trained(one, lambda make=make: (make(), loader()), {"hidden": 7})
+        return made
+
+    first = trained(one, lambda: (net(hidden=7), loader()))
+    assert_same(twice(net, net), [*first, *first])
+
+
+def test_random_state_is_left_alone_where_nothing_is_new(one: Any) -> None:
+    """Values that are in place already, checks and listing draw no random numbers."""
+    net = classes(one)["Net"]
+    plain = trained(one, lambda: (net(), loader()))
+    values = {"hidden": 5, "lr": 0.1, "dropout": 0.2, "batch_size": 8, "trainer.max_epochs": 2}
+    assert_same(trained(one, lambda: (net(), loader()), values), plain)
+
+
+def test_an_unseeded_script(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a seed there is nothing to be equal to, so that moved random numbers are no error."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.seed()
+    model = classes(one)["Net"]()
+    torch.randn(3)
+    trainer(one, tuner(one, {"hidden": 7})).fit(model, loader())
+    assert model.net[0].out_features == 7
+
+
+def test_recording_is_quick(one: Any) -> None:
+    """A construction is recorded in less than 0.3 ms."""
+    bare = one.LightningDataModule
+    took = min(timeit.repeat(bare, number=20, repeat=10)) / 20
+    assert took < 0.3e-3
