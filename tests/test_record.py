@@ -1,0 +1,288 @@
+"""The journal: every event, on disk when the call returns, whatever happens to the disk and the process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import pickle
+import re
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tunehook.record import Journal, JournalError, Recorder, host, plain, read_journal
+from tunehook.trial import Decision, Outcome, Trial
+
+
+def trial(folder: Path) -> Trial:
+    """Trial 7, whose record lies in the folder."""
+    return Trial("digits", 7, {"lr": 0.1, "betas": (0.9, 0.99), "act": None}, folder, "acc", "max", attempt=1)
+
+
+def events(journal: Journal) -> list[dict[str, Any]]:
+    """What can be read back, without the times."""
+    return [{key: value for key, value in event.items() if key != "time"} for event in read_journal(journal.path)]
+
+
+def test_every_event_is_read_back(hostile: Path) -> None:
+    """Each kind of event has its line of JSON, in any folder, in the order of writing."""
+    journal = Journal(hostile)
+    before = time.time()
+    journal.begin(trial(hostile))
+    journal.config({"model.lr": 0.1, "model.net": object}, records=["https://w/1"])
+    journal.report(1, {"acc": 0.5, "loss": 2.0})
+    journal.decision(1, Decision(True, "falls behind: “ü”\nsecond line"))
+    journal.problem("W&B is away")
+    journal.end(Outcome("pruned", "why", 0.5, 1))
+    assert events(journal) == [
+        {
+            "event": "begin",
+            "trial": 7,
+            "study": "digits",
+            "params": {"lr": 0.1, "betas": [0.9, 0.99], "act": None},
+            "attempt": 1,
+            "metric": "acc",
+            "mode": "max",
+            "pid": os.getpid(),
+            "host": host(),
+        },
+        {"event": "config", "effective": {"model.lr": 0.1, "model.net": repr(object)}, "records": ["https://w/1"]},
+        {"event": "report", "step": 1, "metrics": {"acc": 0.5, "loss": 2.0}},
+        {
+            "event": "decision",
+            "step": 1,
+            "stop": True,
+            "state": "pruned",
+            "reason": "falls behind: “ü”\nsecond line",
+        },
+        {"event": "problem", "text": "W&B is away"},
+        {"event": "end", "state": "pruned", "reason": "why", "value": 0.5, "step": 1, "traceback": None},
+    ]
+    assert all(before - 0.001 <= event["time"] <= time.time() for event in read_journal(journal.path))
+    assert journal.path.read_bytes().count(b"\n") == 6
+
+
+def test_numbers_beyond_json_are_texts() -> None:
+    """Every line is JSON by the letter; NaN and infinities come back through float()."""
+    journal = Journal(Path("t"))
+    journal.report(1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1e-320})
+    journal.close()
+    (line,) = journal.path.read_text().splitlines()
+    metrics = json.loads(line, parse_constant=pytest.fail)["metrics"]
+    assert metrics == {"a": "NaN", "b": "Infinity", "c": "-Infinity", "d": 1e-320}
+    assert [float(metrics[name]) for name in "bc"] == [math.inf, -math.inf]
+    assert math.isnan(float(metrics["a"]))
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (None, None),
+        (True, True),
+        (3, 3),
+        ("x", "x"),
+        (0.1, 0.1),
+        (math.nan, "NaN"),
+        ({1: (2, {3})}, {"1": [2, [3]]}),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.array(math.inf), "Infinity"),
+        (np.array([1]), "array([1])"),
+        (Path("x"), "PosixPath('x')"),
+        (frozenset(), []),
+    ],
+)
+def test_what_json_knows(value: Any, kept: Any) -> None:
+    """Other objects become their repr, scalars of NumPy their plain value."""
+    assert plain(value) == kept
+    assert type(plain(value)) is type(kept)
+
+
+def test_a_journal_that_does_not_exist_has_no_events() -> None:
+    """Neither has one below a file."""
+    assert list(read_journal(Path("none/journal.jsonl"))) == []
+    Path("file").touch()
+    assert list(read_journal(Path("file/journal.jsonl"))) == []
+
+
+def test_a_torn_last_line(caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out and told once; what is appended after it is whole."""
+    journal = Journal(Path("t"))
+    journal.report(1, {"acc": 0.5})
+    journal.report(2, {"acc": 0.6})
+    journal.close()
+    whole = journal.path.read_bytes()
+    for cut in range(whole.index(b"\n") + 2, len(whole) - 1):
+        journal.path.write_bytes(whole[:cut])
+        caplog.clear()
+        assert [event["step"] for event in events(journal)] == [1]
+        assert caplog.messages == [
+            "t/journal.jsonl: line 2 is damaged and left out; the other lines are whole.",
+        ]
+    later = Journal(Path("t"))
+    later.report(3, {"acc": 0.7})
+    later.close()
+    assert [event["step"] for event in events(later)] == [1, 3]
+
+
+def test_a_last_line_without_its_newline_is_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """Only the newline is missing: the line counts, and the next one begins on its own."""
+    journal = Journal(Path("t"))
+    journal.report(1, {})
+    journal.close()
+    journal.path.write_bytes(journal.path.read_bytes().rstrip())
+    journal.report(2, {})
+    journal.close()
+    assert [event["step"] for event in events(journal)] == [1, 2]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 40, b"\xff\xfe{", b"[1, 2]", b"3", b'{"time": 1}', b'{"event"', b"null"])
+def test_a_damaged_line_in_the_middle(damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A line that is no event is left out, told with its number, and the others are read."""
+    journal = Journal(Path("t"))
+    for step in (1, 2, 3):
+        journal.report(step, {})
+    journal.close()
+    lines = journal.path.read_bytes().split(b"\n")
+    lines[1] = damage
+    journal.path.write_bytes(b"\n".join(lines))
+    assert [event["step"] for event in events(journal)] == [1, 3]
+    assert caplog.record_tuples == [
+        (
+            "tunehook",
+            logging.WARNING,
+            "t/journal.jsonl: line 2 is damaged and left out; the other lines are whole.",
+        )
+    ]
+
+
+def test_a_file_in_the_way() -> None:
+    """A trial's folder that cannot be made is told with its place and the way out."""
+    Path("study").touch()
+    with pytest.raises(JournalError) as caught:
+        Journal(Path("study/trial-0000")).report(1, {})
+    assert str(caught.value) == (
+        "The journal study/trial-0000/journal.jsonl cannot be written: Not a directory.\n"
+        "  Make room or make the folder writable, or give the study another folder: Study(..., folder=...)."
+    )
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_full_disk() -> None:
+    """Every event tells it, and closing raises nothing more."""
+    Path("t").mkdir()
+    Path("t/journal.jsonl").symlink_to("/dev/full")
+    journal = Journal(Path("t"))
+    for _ in range(2):
+        with pytest.raises(JournalError, match=re.escape("cannot be written: No space left on device.\n")):
+            journal.report(1, {"acc": 0.5})
+    journal.close()
+
+
+def test_a_disk_that_was_full_for_a_while() -> None:
+    """What was torn is left out, nothing is written twice, and what comes later is whole."""
+    journal = Journal(Path("t"))
+    journal.report(1, {})
+    size = journal.path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+        with pytest.raises(JournalError, match="File too large"):
+            journal.report(2, {"acc": 0.5})
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert journal.path.stat().st_size == size + 20
+    journal.report(3, {})
+    journal.close()
+    assert [event["step"] for event in events(journal)] == [1, 3]
+
+
+def test_lines_are_on_disk_when_report_returns(tmp_path: Path) -> None:
+    """A process that is killed right after a report leaves every line behind."""
+    script = textwrap.dedent(
+        """
+        import sys, pathlib
+        from tunehook.record import Journal
+        journal = Journal(pathlib.Path(sys.argv[1]))
+        for step in range(1, 1000):
+            journal.report(step, {"acc": step / 7})
+            print(step, flush=True)
+        """
+    )
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = 0
+        while seen < 20:
+            seen = int(process.stdout.readline())
+        process.kill()
+        told = [seen, *map(int, process.stdout.read().split())]
+    steps = [event["step"] for event in read_journal(folder / "journal.jsonl")]
+    assert steps[: told[-1]] == list(range(1, told[-1] + 1))
+    assert len(steps) <= told[-1] + 1
+
+
+def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fsync an event, after the line is written."""
+    sizes: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), sizes.append(os.fstat(fd).st_size)))
+    journal = Journal(Path("t"))
+    for step in (1, 2):
+        journal.report(step, {})
+    journal.close()
+    ends = [match.end() for match in re.finditer(b"\n", journal.path.read_bytes())]
+    assert sizes == ends
+
+
+def test_a_journal_pickles_without_its_file() -> None:
+    """The copy in another process opens the file anew and appends."""
+    journal = Journal(Path("t"))
+    journal.report(1, {})
+    copy: Journal = pickle.loads(pickle.dumps(journal))
+    copy.report(2, {})
+    journal.report(3, {})
+    copy.close()
+    journal.close()
+    assert [event["step"] for event in events(journal)] == [1, 2, 3]
+
+
+def test_an_end_closes_the_file() -> None:
+    """Nothing stays open after the end; a later event opens it again."""
+    journal = Journal(Path("t"))
+    journal.end(Outcome("complete", "", 1.0, 1))
+    assert journal._file is None
+    journal.problem("late")
+    journal.close()
+    journal.close()
+    assert [event["event"] for event in events(journal)] == ["end", "problem"]
+
+
+def test_what_is_a_recorder() -> None:
+    """Whoever has the four methods."""
+
+    class Mine:
+        def open(self, *_: object, **__: object) -> None: ...
+        def report(self, *_: object) -> None: ...
+        def close(self, *_: object) -> None: ...
+        def where(self) -> None: ...
+
+    assert isinstance(Mine(), Recorder)
+    assert not isinstance(contextlib.nullcontext(), Recorder)
