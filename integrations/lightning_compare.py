@@ -54,6 +54,9 @@ def attributes(made: object) -> Attributes:
             found[path] = qualified(type(module))
         found |= {prefix + name: value for name, value in vars(module).items() if name not in skipped}
         found |= {prefix + name: hooks for name in _HOOKS if (hooks := _hook_names(module, name))}
+        found |= {
+            f"{prefix}{name} (a hook)": True for name, weight in vars(module)["_parameters"].items() if _hooked(weight)
+        }
     return found
 
 
@@ -61,6 +64,10 @@ def hparams(made: object) -> Mapping[str, Any]:
     """The saved hyperparameters, read without `hparams`, which would make them."""
     saved = vars(made).get("_hparams", {})
     return dict(dict.items(saved)) if isinstance(saved, dict) else dict(saved)
+
+
+def _hooked(weight: Tensor | None) -> bool:
+    return weight is not None and bool(getattr(weight, "_backward_hooks", None))
 
 
 def _hook_names(module: nn.Module, name: str) -> list[str]:
@@ -147,12 +154,11 @@ def alike(one: Any, other: Any, *, deep: bool = False, seen: frozenset[tuple[int
         return True
     if qualified(type(one)) != qualified(type(other)):
         return False
-    seen |= {(id(one), id(other))}
-    recurse = functools.partial(alike, deep=deep, seen=seen)
-    if isinstance(one, Tensor):
-        return bit_equal(one, other)
     if isinstance(one, _SIMPLE):
         return bool(one == other or (one != one and other != other))
+    if isinstance(one, Tensor):
+        return bit_equal(one, other)
+    recurse = functools.partial(alike, deep=deep, seen=seen | {(id(one), id(other))})
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(recurse, one, other))
     if isinstance(one, Mapping):

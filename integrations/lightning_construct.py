@@ -7,6 +7,7 @@ import copy
 import inspect
 import sys
 import typing
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -89,20 +90,24 @@ class Construction:
         return None if self.call is None else self.call["random"]
 
     def values(self) -> dict[str, Any]:
-        """The present arguments by name, defaults included; not those that are missing."""
+        """The present arguments by name, defaults included; not those that are missing.
+
+        Entries of an argument that is a configuration (a dict or namespace) are arguments too, such as ``config.lr``.
+        """
         if self.why_not or self.cls.__init__ is self.base.__init__:  # type: ignore[misc]
             return {}
         given = dict(self.bound.arguments)
         rest = given.pop(self._rest, {}) if self._rest else {}
         defaults = {name: item.default for name, item in self.parameters.items() if item.default is not item.empty}
         named = {name: value for name, value in given.items() if name in self.parameters}
-        return {**defaults, **named, **rest}
+        whole = {**defaults, **named, **rest}
+        return {**whole, **{path: value for name, each in whole.items() for path, value in _entries(name, each)}}
 
     def type_of(self, name: str) -> object:
         """What an argument takes: its annotation, else the type of its default, ``None`` for anything."""
         parameter = self.parameters.get(name)
         if parameter is None:
-            return None
+            return type_of_default(self.values().get(name)) if "." in name else None
         if parameter.annotation is not parameter.empty:
             return None if isinstance(parameter.annotation, str) else parameter.annotation
         return type_of_default(parameter.default)
@@ -115,12 +120,13 @@ class Construction:
     def arguments(self, new: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the call with some of them replaced."""
         bound = inspect.BoundArguments(self._signature, self.bound.arguments.copy())
-        for name, value in new.items():
-            if name in self._signature.parameters:
-                bound.arguments[name] = value
-            else:
-                rest = str(self._rest)
-                bound.arguments[rest] = {**bound.arguments.get(rest, {}), name: value}
+        rest = str(self._rest)
+        for path, value in new.items():
+            name, _, entry = path.partition(".")
+            given = bound.arguments if name in self._signature.parameters else dict(bound.arguments.get(rest, {}))
+            given[name] = _with_entry(given.get(name, self.values().get(name)), entry, value) if entry else value
+            if given is not bound.arguments:
+                bound.arguments[rest] = given
         return bound.args, bound.kwargs
 
     def build(self, new: Mapping[str, Any], start: record.State) -> tuple[Any, dict[str, Any]]:
@@ -273,6 +279,28 @@ def type_of_default(default: object) -> object:
     if isinstance(default, int | float) and not isinstance(default, bool):
         return float
     return type(default)
+
+
+def _entries(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Paths and values of the plain entries of a dict or namespace, however deep."""
+    items = vars(value) if isinstance(value, Namespace) else value
+    if not isinstance(items, Mapping):
+        return
+    for key, item in items.items():
+        if not isinstance(key, str) or not key.isidentifier():
+            continue
+        if isinstance(item, int | float | str | list | tuple | None):
+            yield f"{path}.{key}", item
+        yield from _entries(f"{path}.{key}", item)
+
+
+def _with_entry(value: Any, entry: str, new: Any) -> Any:
+    """A copy of a dict or namespace with one entry replaced."""
+    made = copy.copy(value) if isinstance(value, dict | Namespace) else copy.deepcopy(value)
+    key, _, inner = entry.partition(".")
+    items = vars(made) if isinstance(made, Namespace) else made
+    items[key] = _with_entry(items[key], inner, new) if inner else new
+    return made
 
 
 def _pick(call: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:

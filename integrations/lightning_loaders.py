@@ -84,6 +84,23 @@ class LoaderSize:
                     "  Make the batch size an argument of the datamodule or module that makes the loader."
                 )
 
+    def check_passed(self, path: str, old: Any, new: Any) -> None:
+        """Check that loaders which were passed to fit do not have the old value of a constructor argument.
+
+        Args:
+            path: Path of the argument.
+            old: What it was.
+            new: What was injected.
+
+        Raises:
+            InjectionError: One has, most likely because the script gave the argument to the loader too.
+        """
+        if self._value is UNKNOWN and not self._source.is_module() and same(self.get(), old):
+            raise InjectionError(
+                f"{path} = {new!r} does not reach the loader that was passed to fit, which has batches of {old!r}.\n"
+                f"  Write '{self._path}' in the space, or make the loader in {path.split('.')[0]}'s train_dataloader."
+            )
+
     def _resized(self, make: Any) -> Any:
         made = make()
         self._resize(made, self._value)

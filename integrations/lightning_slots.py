@@ -9,10 +9,11 @@ from tunehook.inject import InjectionError, Slot
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_construct import Construction
 from tunehook.integrations.lightning_loaders import LoaderSize
-from tunehook.integrations.lightning_made import MadeObjects, close_window, open_window
+from tunehook.integrations.lightning_made import MadeObjects
 from tunehook.integrations.lightning_rebuild import Rebuilder
 from tunehook.integrations.lightning_record import install_recorders, kept_random
 from tunehook.integrations.lightning_settings import TrainerSettings
+from tunehook.integrations.lightning_window import close_window, open_window
 
 __all__ = ["LightningSlots", "install_recorders"]
 
@@ -125,6 +126,10 @@ class LightningSlots:
         """
         for size in self._loaders:
             size.check()
+        for applied in self._rebuilder.applied.values():
+            if "batch_size" in applied.new:
+                path = f"{applied.part.kind}.batch_size"
+                self._loaders[0].check_passed(path, applied.old.get("batch_size"), applied.new["batch_size"])
 
     def check_used(self) -> None:
         """Check after the first training batch that every new constructor argument made a difference.
@@ -136,7 +141,7 @@ class LightningSlots:
         for applied in self._rebuilder.applied.values():
             seen = applied.used | reads.get(id(applied.part.made), set())
             with kept_random():
-                dead = [name for name in applied.new if name not in seen and applied.is_dead(name)]
+                dead = [name for name in applied.new if seen.isdisjoint(_readings(name)) and applied.is_dead(name)]
             if dead:
                 paths = ", ".join(f"{applied.part.kind}.{name}" for name in dead)
                 raise InjectionError(
@@ -144,6 +149,11 @@ class LightningSlots:
                     f"{applied.new[dead[0]]!r}, and did not read it from hparams in the first batch.\n"
                     f"  Use the argument in {applied.part.name}, or take it out of the space."
                 )
+
+
+def _readings(name: str) -> set[str]:
+    """Keys of hparams by which an argument may be read: of ``config.lr`` all of it, ``config`` and ``lr``."""
+    return {name, *name.split(".")}
 
 
 class Reads:

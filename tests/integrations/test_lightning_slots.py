@@ -12,6 +12,7 @@ import re
 import timeit
 import types
 import warnings
+from argparse import Namespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset, random_split
 
 from tunehook.inject import Injection, InjectionError
-from tunehook.integrations.lightning_made import Window, close_window, open_window
 from tunehook.integrations.lightning_record import KEY
 from tunehook.integrations.lightning_slots import LightningSlots, install_recorders
+from tunehook.integrations.lightning_window import Window, close_window, open_window
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
 
@@ -66,7 +67,7 @@ def dataset() -> TensorDataset:
 def tuner(pl: Any, values: dict[str, Any]) -> Any:
     """A callback that injects values, as TuneCallback does."""
 
-    class Tune(pl.Callback):
+    class Tune(pl.Callback):  # type: ignore[misc]
         def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
             self.slots = LightningSlots(trainer, pl_module, self)
             self.injection = Injection(values, self.slots.slots, notes=self.slots.notes)
@@ -109,7 +110,7 @@ def trainer(pl: Any, *callbacks: Any, **settings: Any) -> Any:
 def classes(pl: Any) -> dict[str, Any]:
     """Modules and datamodules as users write them."""
 
-    class Base(pl.LightningModule):
+    class Base(pl.LightningModule):  # type: ignore[misc]
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return nn.functional.mse_loss(self.net(batch[0]), batch[1])
 
@@ -119,13 +120,13 @@ def classes(pl: Any) -> dict[str, Any]:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=self.lr)
 
-    class Net(Base):  # type: ignore[misc, valid-type]
+    class Net(Base):
         def __init__(self, hidden: int = 5, lr: float = 0.1, dropout: float = 0.2) -> None:
             super().__init__()
             self.lr = lr
             self.net = nn.Sequential(nn.Linear(4, hidden), nn.Dropout(dropout), nn.Linear(hidden, 1))
 
-    class Saved(Base):  # type: ignore[misc, valid-type]
+    class Saved(Base):
         def __init__(self, hidden: int = 5, lr: float = 0.1, dropout: float = 0.2) -> None:
             super().__init__()
             self.save_hyperparameters()
@@ -134,7 +135,7 @@ def classes(pl: Any) -> dict[str, Any]:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
 
-    class Late(Base):  # type: ignore[misc, valid-type]
+    class Late(Base):
         def __init__(self, hidden: int = 5, lr: float = 0.1, dropout: float = 0.2) -> None:
             super().__init__()
             self.hidden, self.lr, self.dropout = hidden, lr, dropout
@@ -160,10 +161,10 @@ def classes(pl: Any) -> dict[str, Any]:
         def val_dataloader(self) -> Any:
             return [DataLoader(dataset(), batch_size=5), DataLoader(dataset(), 4)]
 
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
             self.sizes = {**getattr(self, "sizes", {}), dataloader_idx: len(batch[0])}
 
-    class Data(pl.LightningDataModule):
+    class Data(pl.LightningDataModule):  # type: ignore[misc]
         def __init__(self, batch_size: int = 8, held_out: int = 10) -> None:
             super().__init__()
             self.batch_size, self.held_out = batch_size, held_out
@@ -387,7 +388,7 @@ class Holder:
 def test_an_unpicklable_argument_leaves_the_module_picklable(one: Any) -> None:
     """The record is lost in such a pickle, and nothing else."""
 
-    class Net(one.LightningModule):  # type: ignore[misc, name-defined]
+    class Net(one.LightningModule):  # type: ignore[misc]
         def __init__(self, holder: Any) -> None:
             super().__init__()
 
@@ -684,7 +685,7 @@ def test_keyword_arguments_of_base_classes(one: Any) -> None:
 def test_types_come_from_annotations_and_defaults(one: Any) -> None:
     """An annotation is the type, a number as a default is a float, no default takes anything."""
 
-    class Net(one.LightningModule):  # type: ignore[misc, name-defined]
+    class Net(one.LightningModule):  # type: ignore[misc]
         def __init__(self, a: int, b: float | None = None, c=1, d=None, e="x", *, f=True) -> None:  # type: ignore[no-untyped-def]
             super().__init__()
 
@@ -1242,3 +1243,50 @@ def test_recording_is_quick(one: Any) -> None:
     bare = one.LightningDataModule
     took = min(timeit.repeat(bare, number=20, repeat=10)) / 20
     assert took < 0.3e-3
+
+
+@pytest.mark.parametrize("kind", [dict, Namespace])
+def test_entries_of_a_configuration(one: Any, kind: Any) -> None:
+    """Entries of a dict or namespace that is an argument are slots; the script's own object stays as it is."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, config: Any) -> None:
+            entries = config if isinstance(config, dict) else vars(config)
+            super().__init__(entries["net"]["hidden"])
+            self.save_hyperparameters(config)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
+
+    config = kind(lr=0.1, net={"hidden": 5}, unused=1)
+    plain = trained(one, lambda: (Net(kind(lr=0.03, net={"hidden": 7}, unused=1)), loader()))
+    values = {"model.config.lr": 0.03, "config.net.hidden": 7}
+    assert_same(trained(one, lambda: (Net(config), loader()), values), plain)
+    assert config == kind(lr=0.1, net={"hidden": 5}, unused=1)
+
+
+def test_a_hook_on_a_parameter(one: Any) -> None:
+    """A hook as those of wandb.watch would be lost in a rebuild."""
+    model = classes(one)["Net"]()
+    model.net[0].weight.register_hook(lambda grad: grad)
+    message = refused(one, (model, loader()), {"lr": 0.2})
+    assert message.startswith(
+        "model.lr cannot be injected: Net was changed after it was constructed (net.0.weight (a hook)), and"
+    )
+
+
+def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
+    """A batch size of the module does not reach a loader that was passed to fit."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, batch_size: int = 8) -> None:
+            super().__init__()
+            self.batch_size = batch_size
+
+    model = Net()
+    assert refused(one, (model, loader(model.batch_size)), {"batch_size": 5}) == (
+        "model.batch_size = 5 does not reach the loader that was passed to fit, which has batches of 8.\n"
+        "  Write 'data.batch_size' in the space, or make the loader in model's train_dataloader."
+    )

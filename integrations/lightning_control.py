@@ -1,0 +1,213 @@
+"""A control beside a live object: what was changed, loaded or frozen since it was constructed, and what is unused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MethodType
+from typing import Any
+
+import torch
+
+from tunehook.inject import InjectionError, same
+from tunehook.integrations import lightning_compare as compare
+from tunehook.integrations import lightning_record as record
+from tunehook.integrations.lightning_construct import Construction
+
+State = dict[str, Any]
+
+
+class Before:
+    """What a live object was before it is rebuilt.
+
+    Args:
+        made: The live object.
+        control: What its constructor made of it.
+
+    Attributes:
+        weights: Parameters and buffers by name.
+        loaded: Copies of those that are not as constructed, for a module that was passed as an argument is
+            initialized again in place.
+        flags: What `compare.flags` says.
+    """
+
+    def __init__(self, made: Any, control: Any) -> None:
+        self.weights = compare.weights(made)
+        changed = compare.differing_weights(self.weights, compare.weights(control))
+        self.loaded = {name: self.weights[name].detach().clone() for name in changed & self.weights.keys()}
+        self.flags = compare.flags(made)
+
+
+class Applied:
+    """A construction with new arguments beside its control: the same call with the old ones.
+
+    Args:
+        part: The construction, before it is rebuilt.
+        new: Its new arguments.
+        start: The random state for the control.
+    """
+
+    def __init__(self, part: Construction, new: Mapping[str, Any], start: State | Mapping[str, Any]) -> None:
+        self.part = part
+        self.new = dict(new)
+        self.old = {name: value for name, value in part.values().items() if name in new}
+        self.kept: dict[str, list[str]] = {}
+        self.carried: dict[str, Any] = {}
+        self.used: set[str] = set()
+        self._random_known = part.random is not None
+        self._start = start
+        self._unexplained: set[str] = set()
+        self.control, self.end = self._control()
+
+    def _control(self) -> tuple[Any, State]:
+        try:
+            return self.part.build({}, self._start)
+        except Exception as error:
+            raise InjectionError(
+                f"{self.part.name} cannot be constructed again with its own arguments: {type(error).__name__}: "
+                f"{error}\n"
+                "  Its constructor must not use up what it is given; or take its hyperparameters out of the space."
+            ) from error
+
+    def fresh(self) -> Any:
+        """Another object as the script made it."""
+        return self.part.build(self.old, self._start)[0]
+
+    def check_unchanged(self, *, allow_set_up: bool) -> None:
+        """Check that the live object is what its constructor made, but for weights and flags.
+
+        Args:
+            allow_set_up: Keep differences for `check_set_up`, for they may come from the datamodule's setup.
+        """
+        made = self.part.made
+        live, control = compare.attributes(made), compare.attributes(self.control)
+        differing = {path for path in compare.differing(live, control) if not _dropped(path, live)}
+        # A method that was put on the object, as Lightning's command line does with configure_optimizers, is put there
+        # again.
+        self.carried = {path: live[path] for path in differing if _is_method_of(made, live.get(path))}
+        differing -= self.carried.keys()
+        structure = compare.differing_shapes(compare.weights(made), compare.weights(self.control))
+        if differing or structure:
+            # A constructor that is not deterministic (a clock, a unique name) differs from itself too.
+            again, _ = self._control()
+            differing -= compare.differing(control, compare.attributes(again))
+            structure -= compare.differing_shapes(compare.weights(self.control), compare.weights(again))
+        if allow_set_up:
+            self._unexplained = differing
+        elif differing or structure:
+            raise self._changed(differing | structure)
+
+    def check_set_up(self, constructed: compare.Attributes) -> None:
+        """Check that whatever differed before was set by prepare_data or setup, once both ran again.
+
+        Args:
+            constructed: Attributes of the rebuilt datamodule before they ran.
+        """
+        set_up = compare.differing(constructed, compare.attributes(self.part.made), deep=True)
+        if self._unexplained - set_up:
+            raise self._changed(self._unexplained - set_up)
+
+    def _changed(self, paths: Iterable[str]) -> InjectionError:
+        names = sorted(paths)
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        what = ", ".join(f"{self.part.kind}.{name}" for name in self.new) or "Its hyperparameters"
+        return InjectionError(
+            f"{what} cannot be injected: {self.part.name} was changed after it was constructed ({shown}), and "
+            "constructing it anew would lose that.\n"
+            f"  Do it in {self.part.name}.__init__ or in a hook such as configure_model, or take the name out of the "
+            "space."
+        )
+
+    def settle_weights(self, before: Before, *, restored: str) -> None:
+        """Keep weights that were loaded or trained before.
+
+        Args:
+            before: The object before it was rebuilt.
+            restored: Why weights of the old shapes are needed anyway, ``""`` where they are not.
+        """
+        control, made = compare.weights(self.control), compare.weights(self.part.made)
+        reshaped = compare.differing_shapes(before.weights, made)
+        if reshaped and (before.loaded or restored):
+            why = restored or "weights were loaded or trained before fit"
+            raise InjectionError(
+                f"{self._names()} changes the shape of {_first(reshaped)}, but {why}.\n"
+                "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
+            )
+        if not self._random_known and compare.differing_weights(control, made):
+            raise InjectionError(
+                f"{self._names()} changes the initial weights of {self.part.name}, whose random state is not known.\n"
+                f"  Import tunehook.integrations.lightning before {self.part.name} is constructed."
+            )
+        with torch.no_grad():
+            for name, tensor in before.loaded.items():
+                made[name].copy_(tensor)
+
+    def settle_flags(self, before: Before) -> None:
+        """Keep frozen parameters and evaluation modes that were set after construction."""
+        control = compare.flags(self.control)
+        for path in sorted(compare.differing(before.flags, control)):
+            if path not in compare.flags(self.part.made):
+                raise self._changed([path])
+            if path == "training" or path.endswith(".training"):
+                owner = self.part.made.get_submodule(path[: -len("training")].rstrip("."))
+                owner.training = before.flags[path]
+            else:
+                self.part.made.get_parameter(path).requires_grad_(before.flags[path])
+
+    def check_callbacks(self) -> None:
+        """Refuse arguments that lead to other callbacks, for these were made before."""
+        made, control = self.part.made, self.control
+        if type(made).configure_callbacks is self.part.base.configure_callbacks:  # type: ignore[attr-defined]
+            return
+        with record.kept_random():
+            if not compare.alike(list(_listed(control)), list(_listed(made)), deep=True):
+                raise InjectionError(
+                    f"{self._names()} changes what {self.part.name}.configure_callbacks() returns, which Lightning "
+                    "asked for before hyperparameters were injected.\n"
+                    "  Give these callbacks to the Trainer, or take the name out of the space."
+                )
+
+    def note_used(self) -> None:
+        """Note arguments that arrived in an attribute, and in which ones."""
+        control, made = compare.attributes(self.control), compare.attributes(self.part.made)
+        own = {path for path in compare.differing(control, made) if not path.startswith("hparams.")}
+        for name, value in self.new.items():
+            self.kept[name] = [
+                path for path in own if same(value, made.get(path)) and same(self.old.get(name), control.get(path))
+            ]
+            if any(same(value, made.get(path)) for path in own):
+                self.used.add(name)
+
+    def is_dead(self, name: str) -> bool:
+        """Whether the object comes out the same with the old value of one new argument."""
+        everything, end = self.part.build({}, self._start)
+        without, other = self.part.build({name: self.old[name]} if name in self.old else {}, self._start)
+        one, two = compare.attributes(everything), compare.attributes(without)
+        differing = {path for path in compare.differing(one, two, deep=True) if not path.startswith("hparams.")}
+        return not (
+            differing
+            or compare.differing_weights(compare.weights(everything), compare.weights(without))
+            or compare.differing(compare.flags(everything), compare.flags(without))
+            or not record.same_random(end, other)
+        )
+
+    def _names(self) -> str:
+        return ", ".join(f"{self.part.kind}.{name}" for name in self.new)
+
+
+def _is_method_of(made: Any, value: Any) -> bool:
+    return isinstance(value, MethodType) and value.__self__ is made
+
+
+def _dropped(path: str, live: Mapping[str, Any]) -> bool:
+    # fit drops saved hyperparameters that cannot be pickled
+    return path.startswith("hparams.") and path not in live
+
+
+def _listed(module: Any) -> list[Any]:
+    callbacks = module.configure_callbacks()
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+
+
+def _first(names: set[str]) -> str:
+    ordered = sorted(names)
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} and {len(ordered) - 1} more"

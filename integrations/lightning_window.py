@@ -1,0 +1,300 @@
+"""The time in which constructor calls of optimizers and schedulers are edited, so that values are as if typed in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from torch.optim import Optimizer, lr_scheduler
+
+from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+
+Role = Literal["optimizer", "scheduler"]
+
+ROOTS: dict[Role, tuple[type, ...]] = {
+    "optimizer": (Optimizer,),
+    "scheduler": tuple(
+        {getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler, lr_scheduler.ReduceLROnPlateau}  # noqa: SLF001
+    ),
+}
+_HIDDEN = {
+    "optimizer": {"self", "params", "defaults"},
+    "scheduler": {"self", "optimizer", "last_epoch", "verbose"},
+}
+_INDEXED = 8  # as many optimizers or schedulers can be named by number
+
+
+def constructor_keys(role: Role) -> list[str]:
+    """Arguments that constructors of the loaded optimizers or schedulers take, sorted."""
+    keys = {name for cls in _classes(role) for name in _parameters(vars(cls).get("__init__", object))}
+    return sorted(keys - _HIDDEN[role])
+
+
+def _classes(role: Role) -> Iterator[type]:
+    stack = list(ROOTS[role])
+    seen: set[type] = set()
+    while stack:
+        cls = stack.pop()
+        if cls not in seen:
+            seen.add(cls)
+            stack += cls.__subclasses__()
+            yield cls
+
+
+def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(constructor).parameters
+    return {name: item for name, item in found.items() if item.kind in named}
+
+
+@dataclass
+class Made:
+    """An optimizer or scheduler that was constructed while the window was open.
+
+    Attributes:
+        made: The object.
+        keys: The arguments that its constructor takes.
+        values: The values that it was constructed with, for injected arguments.
+        defaults: What it made of them, for parameter groups without a value of their own.
+        groups: Its number of parameter groups then.
+    """
+
+    made: Any
+    keys: list[str]
+    values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    groups: int = 0
+
+
+class Window:
+    """The time in which constructor calls of one role are edited.
+
+    Args:
+        role: ``"optimizer"`` or ``"scheduler"``.
+
+    Attributes:
+        made: What was constructed, in order.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.made: list[Made] = []
+        self.staged: dict[str, Any] = {}  # by key, or by number and key: "lr", "1.lr"
+
+    def slots(self) -> list[Slot]:
+        """Slots for every key, and for every key of the first optimizers or schedulers by number."""
+        keys = constructor_keys(self.role)
+        numbered = [f"{number}.{key}" for number in range(_INDEXED) for key in keys]
+        rank = 1 if self.role == "optimizer" else 2
+        return [self._slot(key, rank) for key in keys] + [self._slot(key, 9) for key in numbered]
+
+    def _slot(self, key: str, rank: int) -> Slot:
+        return Slot(
+            f"{self.role}.{key}",
+            get=functools.partial(self.present, key),
+            set=functools.partial(self.staged.__setitem__, key),
+            rank=rank,
+            listed=False,
+        )
+
+    def note(self) -> str:
+        """A line on these slots for error messages."""
+        return f"{self.role}.<argument> of the {self.role} that configure_optimizers makes"
+
+    def present(self, key: str) -> Any:
+        """The value in force, `UNKNOWN` before it is constructed."""
+        for number, each in enumerate(self.made):
+            if _own(key, number) in each.values and key in (_own(key, number), f"{number}.{_own(key, number)}"):
+                return self._in_force(each, _own(key, number))
+        return UNKNOWN
+
+    def _in_force(self, each: Made, key: str) -> Any:
+        if self.role == "scheduler":
+            return each.values[key]
+        lost = [present for _, present in deviating(each, key)]
+        return lost[0] if lost else each.values[key]
+
+    def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The arguments of a constructor call with the staged values in them."""
+        number = len(self.made)
+        for name, value in self.staged.items():
+            key = _own(name, number)
+            if key not in each.keys or name not in (key, f"{number}.{key}"):
+                continue
+            args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
+        return args, kwargs
+
+    def check(self, counting: list[Made], *, holder: str) -> None:
+        """Check that every staged value was taken up by exactly one object.
+
+        Args:
+            counting: Those of `made` that the fit uses.
+            holder: Where such objects come from, for messages.
+
+        Raises:
+            InjectionError: A value was not taken up, or by several.
+        """
+        for name, value in self.staged.items():
+            takers = [each for each in counting if self._took(each, name)]
+            if len(takers) == 1:
+                continue
+            path = f"{self.role}.{name}"
+            if len(takers) > 1:
+                numbers = [f"{self.role}.{self.made.index(each)}.{name}" for each in takers]
+                raise InjectionError(
+                    f"{path} could go to {len(takers)} {self.role}s.\n"
+                    f"  Write {' or '.join(numbers)} in the space, in the order in which they are made."
+                )
+            if not counting:
+                raise InjectionError(
+                    f"{path} = {value!r} was taken up by nothing: no {self.role} was made by {holder}.\n"
+                    f"  Make it there, or take {path} out of the space."
+                )
+            rows = "\n".join(
+                f"    {self.role}.{self.made.index(each)} ({type(each.made).__name__}): {', '.join(each.keys)}"
+                for each in counting
+            )
+            raise InjectionError(
+                f"{path} = {value!r} was taken up by nothing. What the {self.role}s of this fit take:\n{rows}\n"
+                f"  Rename {path} in the space, or take it out."
+            )
+
+    def _took(self, each: Made, name: str) -> bool:
+        number = self.made.index(each)
+        key = _own(name, number)
+        return key in each.values and name in (key, f"{number}.{key}")
+
+
+def _own(name: str, number: int) -> str:
+    """The key that a name means for the object of a number: ``"1.lr"`` means ``lr`` for number 1."""
+    return name.removeprefix(f"{number}.")
+
+
+def _replaced(
+    constructor: Callable[..., Any], key: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    signature = inspect.signature(constructor)
+    bound = signature.bind(None, *args, **kwargs)
+    typed_in = bound.arguments.get(key, signature.parameters[key].default)
+    if isinstance(typed_in, tuple) and isinstance(value, list):
+        value = tuple(value)
+    bound.arguments[key] = value
+    return bound.args[1:], bound.kwargs, value
+
+
+def group_values(optimizer: Any, key: str) -> list[Any]:
+    """A setting in each parameter group; of ``lr`` the one that schedulers start from."""
+    first = "initial_lr" if key == "lr" else key
+    return [group[first] if first in group else group.get(key, UNKNOWN) for group in optimizer.param_groups]
+
+
+def deviating(each: Made, key: str) -> list[tuple[int, Any]]:
+    """Numbers of the parameter groups that do not have the optimizer's default for a key, and what they have."""
+    if key not in each.defaults:
+        return []
+    found = enumerate(group_values(each.made, key))
+    return [(number, present) for number, present in found if not same(each.defaults[key], present)]
+
+
+class _Patch:
+    """The patched constructors of a role, while any window of that role is open."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.windows: list[Window] = []
+        self._undo: list[Callable[[], None]] = []
+        self._inside = threading.local()
+
+    def open(self, window: Window) -> None:
+        if window in self.windows:
+            return
+        self.windows.append(window)
+        if self._undo:
+            return
+        for cls in list(_classes(self.role)):
+            self._wrap(cls)
+        for root in ROOTS[self.role]:
+            self._watch_subclasses(root)
+
+    def close(self, window: Window) -> None:
+        if window in self.windows:
+            self.windows.remove(window)
+        if not self.windows:
+            while self._undo:
+                self._undo.pop()()
+
+    def _wrap(self, cls: type) -> None:
+        original = vars(cls).get("__init__")
+        if original is None:
+            return
+
+        @functools.wraps(original)
+        def __init__(made: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands for one
+            if getattr(self._inside, "busy", False):  # a call of the base class, or of an optimizer within
+                original(made, *args, **kwargs)
+                return
+            self._inside.busy = True
+            try:
+                self._construct(original, made, args, kwargs)
+            finally:
+                self._inside.busy = False
+
+        cls.__init__ = __init__  # type: ignore[misc]
+        self._undo.append(functools.partial(setattr, cls, "__init__", original))
+
+    def _construct(self, original: Any, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keys = [name for name in _parameters(original) if name not in _HIDDEN[self.role]]
+        notes = [(window, Made(made, keys)) for window in self.windows]
+        for window, each in notes:
+            args, kwargs = window.edit(each, original, args, kwargs)
+        original(made, *args, **kwargs)
+        for window, each in notes:
+            if self.role == "optimizer":
+                each.groups = len(made.param_groups)
+                each.defaults = {key: made.defaults[key] for key in each.values if key in made.defaults}
+                _check_groups(each)
+            window.made.append(each)
+
+    def _watch_subclasses(self, root: type) -> None:
+        """Also wrap classes that are imported while the window is open."""
+        before = vars(root).get("__init_subclass__")
+
+        def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807 - it stands for one
+            super(cast("Any", root), cast("Any", cls)).__init_subclass__(**kwargs)
+            self._wrap(cls)
+
+        setattr(root, "__init_subclass__", classmethod(cast("Any", __init_subclass__)))  # noqa: B010
+        if before is None:
+            self._undo.append(functools.partial(delattr, root, "__init_subclass__"))
+        else:
+            self._undo.append(functools.partial(setattr, root, "__init_subclass__", before))
+
+
+_PATCHES: dict[Role, _Patch] = {"optimizer": _Patch("optimizer"), "scheduler": _Patch("scheduler")}
+
+
+def open_window(window: Window) -> None:
+    """Begin to edit constructor calls; opening an open window does nothing."""
+    _PATCHES[window.role].open(window)
+
+
+def close_window(window: Window) -> None:
+    """Stop it; once no window is open, the classes are as they were."""
+    _PATCHES[window.role].close(window)
+
+
+def _check_groups(each: Made) -> None:
+    """Refuse parameter groups with a value of their own."""
+    for key, value in each.values.items():
+        own = deviating(each, key)
+        if own:
+            groups = ", ".join(str(number) for number, _ in own)
+            raise InjectionError(
+                f"optimizer.{key} = {value!r} does not reach parameter group {groups} of "
+                f"{type(each.made).__name__}, which has its own {key}.\n"
+                f"  Make it an argument of the module's constructor, or leave {key} out of the group."
+            )
