@@ -243,7 +243,12 @@ def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
     """One fsync an event, after the line is written."""
     sizes: list[int] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), sizes.append(os.fstat(fd).st_size)))
+
+    def counted(file: int) -> None:
+        real(file)
+        sizes.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fsync", counted)
     journal = Journal(Path("t"))
     for step in (1, 2):
         journal.report(step, {})
