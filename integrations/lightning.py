@@ -133,12 +133,12 @@ class TuneCallback(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the metrics, so that those of this validation can be told from older ones."""
         if self._fit is not None and not trainer.sanity_checking:
-            self._fit.mark()
+            self._fit.begin_validation()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the metrics of this validation."""
         if self._fit is not None and not trainer.sanity_checking:
-            self._fit.take(validation=True)
+            self._fit.take_validation()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take what the module logged in its own ``on_train_epoch_end``, which runs after ours."""
@@ -147,13 +147,13 @@ class TuneCallback(Callback):
         self._fit.take_late()
         if self._fit.session.decision.stop:
             raise StopIteration  # the fit loop's own way to end before an epoch begins
-        self._fit.mark()
+        self._fit.begin_epoch()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the metrics of this epoch that no validation reported."""
         if self._fit is not None:
             self._fit.epochs += 1
-            self._fit.take()
+            self._fit.take_epoch()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take what was logged last."""
@@ -248,7 +248,9 @@ class _Fit:
         self.is_complete = False
         self._trainer = trainer
         self._injection: Injection | None = None
-        self._seen: dict[str, Any] = {}
+        self._before_epoch: dict[str, Any] = {}
+        self._before_validation: dict[str, Any] = {}
+        self._taken: set[str] = set()
         self._names: dict[str, None] = {}
         self._has_validated = False
         self._measured_by_validation = False
@@ -280,22 +282,46 @@ class _Fit:
         if self._injection is not None:
             self._injection.read_back(when)
 
-    def mark(self) -> None:
-        """Take the metrics that exist now as seen."""
-        self._seen = dict(self._trainer.callback_metrics)
+    def begin_epoch(self) -> None:
+        """Take the metrics that exist now as those of before."""
+        self._before_epoch = dict(self._trainer.callback_metrics)
+        self._taken = set()
 
-    def take(self, *, validation: bool = False) -> None:
-        """Report what changed since the last look, or record it where the tuned metric is not among it.
+    def begin_validation(self) -> None:
+        """Take the metrics that exist now as none of this validation's."""
+        self._before_validation = dict(self._trainer.callback_metrics)
 
-        A metric that a validation measures is reported there only.
-        """
+    def take_validation(self) -> None:
+        """Report the metrics of this validation; a metric that a validation measures is reported there only."""
+        self._has_validated = True
+        fresh = self._fresh(self._before_validation)
+        self._measured_by_validation |= self.session.trial.metric in fresh
+        self._take(fresh, may_measure=True)
+
+    def take_epoch(self) -> None:
+        """Report the metrics of this epoch that were not taken yet, in order of our hooks: validation, end, late."""
+        fresh = self._fresh(self._before_epoch)
+        fresh = {name: value for name, value in fresh.items() if name not in self._taken}
+        self._take(fresh, may_measure=not self._measured_by_validation)
+
+    def take_late(self) -> None:
+        """Take what was logged after our end of the epoch; by now the tuned metric must have been measured."""
+        if self.epochs == 0:
+            return
+        self.take_epoch()
+        is_due = self._has_validated or not self._trainer.enable_validation
+        if self.session.step == 0 and is_due:
+            raise self.session.missing(self._names)
+
+    def _fresh(self, before: dict[str, Any]) -> dict[str, Any]:
+        """The metrics that were computed since; ``callback_metrics`` keeps old ones, whose objects stay the same."""
         metrics = self._trainer.callback_metrics
-        fresh = {name: value for name, value in metrics.items() if self._seen.get(name) is not value}
-        self._seen = dict(metrics)
         self._names.update(dict.fromkeys(metrics))
-        self._has_validated |= validation
-        measured = self.session.trial.metric in fresh and (validation or not self._measured_by_validation)
-        self._measured_by_validation |= validation and measured
+        return {name: value for name, value in metrics.items() if before.get(name) is not value}
+
+    def _take(self, fresh: dict[str, Any], *, may_measure: bool) -> None:
+        self._taken.update(fresh)
+        measured = may_measure and self.session.trial.metric in fresh
         if fresh:
             fresh.update(epoch=self._trainer.current_epoch, global_step=self._trainer.global_step)
         _together(self._trainer, functools.partial(self._hand_over, fresh, measured=measured))
@@ -311,15 +337,6 @@ class _Fit:
             self.session.report(self.session.step + 1, metrics)
         else:
             self.session.log(metrics)
-
-    def take_late(self) -> None:
-        """Take what was logged after our end of the epoch; by now the tuned metric must have been measured."""
-        if self.epochs == 0:
-            return
-        self.take()
-        is_due = self._has_validated or not self._trainer.enable_validation
-        if self.session.step == 0 and is_due:
-            raise self.session.missing(self._names)
 
     def complete(self) -> None:
         """The fit ended in good order."""

@@ -86,7 +86,7 @@ class Progress(Recorder):
         row = self._rows[self._number]
         row.update(state=outcome.state, value=outcome.value, step=outcome.step, reason=outcome.reason)
         row["took"] = time.monotonic() - row["began"]
-        self._done += outcome.state != "interrupted"
+        self._done += outcome.state not in ("interrupted", "failed")
         if outcome.state == "complete" and self._is_better(outcome.value):
             self._best, self._best_number = outcome.value, self._number
         self._draw(force=True)

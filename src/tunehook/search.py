@@ -42,8 +42,8 @@ def make_sampler(
         search: ``"grid"`` (all combinations), ``"random"``, ``"qmc"`` (spread evenly), ``"bayes"`` (a Gaussian process
             or TPE, by the space and the number of trials), ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler.
         space: The space that is searched.
-        seed: Seed of the sampler; processes that share a study need different ones, or they sample the same.
-            Defaults to None, an unpredictable one.
+        seed: Seed of the search; what a trial draws follows from it and the trial's number, also where a study is gone
+            on with or shared by processes. Defaults to None, an unpredictable one.
         trials: How many trials are planned; None where nobody knows.
 
     Returns:
@@ -59,7 +59,12 @@ def make_sampler(
     if isinstance(search, BaseSampler):
         return search, ""
     _check_name("search method", search, SEARCHES, "any Optuna sampler")
-    sampler, why = SEARCHES[search](space, seed, trials)
+    make = SEARCHES[search]
+    sampler, why = make(space, seed, trials)
+    if seed is not None and search not in _SEEDED_AS_A_WHOLE:
+        from tunehook.seeding import SeededByNumber
+
+        sampler = SeededByNumber(lambda mixed: make(space, mixed, trials)[0], seed)
     return sampler, f"{search}: {why}"
 
 
@@ -154,6 +159,10 @@ SEARCHES: dict[str, _Make] = {
     "gp": _gp,
     "cmaes": _cmaes,
 }
+
+
+# A grid draws nothing; the points of a Sobol sequence belong together by its seed.
+_SEEDED_AS_A_WHOLE = ("grid", "qmc")
 
 
 def startup(trials: int | None) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -201,7 +202,7 @@ class TrialSession:
         """
         self.refresh()
         if self.outcome is None:
-            self._finish(self._conclude(exception or self.exception))
+            self._finish(self._conclude(self.exception or exception))
         return self.outcome  # type: ignore[return-value]
 
     def refresh(self) -> None:
@@ -325,6 +326,9 @@ def describe(exception: BaseException, *, value: float | None = None, step: int 
     name = type(exception).__name__
     said = str(exception).strip().splitlines()
     reason = f"{name}: {said[0]}" if said else name
+    if name == "ProcessRaisedException":  # of torch's spawn: what the process raised stands last in its traceback
+        raised = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+        reason = re.sub(r"^[\w.]*\.(?=\w+:)", "", raised[-1]) if raised else reason
     state: State = "failed"
     if is_out_of_memory(exception):
         state = "infeasible"

@@ -214,7 +214,7 @@ class Study:
         from optuna.trial import TrialState
 
         study, running = self.optuna, self._run(trial.number)
-        if study.trials[trial.number].state.is_finished():
+        if self._frozen()[trial.number].state.is_finished():
             raise UpdateFinishedTrialError
         running.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
@@ -246,7 +246,8 @@ class Study:
             train: Your training, a function of no arguments with ``TuneCallback()`` among its callbacks. It runs once a
                 trial.
             trials: How many trials the study shall have when it returns, those of earlier calls and processes
-                included, so that a script that was stopped is simply started again. Interrupted trials do not count.
+                included, so that a script that was stopped is simply started again. Complete, pruned and infeasible
+                trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a live table, or a line a trial where there is no terminal. Defaults to True.
@@ -265,8 +266,15 @@ class Study:
             raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
         if not callable(train):
             raise TypeError(f"train is a function of no arguments; got {train!r}.")
-        self._plan = trials
+        self._plan_for(trials)
         optimize(self, train, trials=trials, timeout=timeout, progress=progress)
+
+    def _plan_for(self, trials: int | None) -> None:
+        """Choose the sampler by the number of trials, which is known now."""
+        if trials != self._plan:
+            self._plan = trials
+            if self._study is not None:
+                self._study.sampler = self._make_sampler()
 
     @property
     def is_grid(self) -> bool:
@@ -278,10 +286,7 @@ class Study:
     @property
     def trials(self) -> list[FinishedTrial]:
         """All trials in the order of their numbers, running ones too."""
-        searched = self.space.searched.keys()
-        # Without values are: enqueued ones, those that another process samples right now, one that a grid refused.
-        return [self._as_finished(frozen) for frozen in self.optuna.trials if searched <= frozen.params.keys()
-                and not _is_waiting(frozen)]  # fmt: skip
+        return [self._as_finished(frozen) for frozen in self._begun()]
 
     @property
     def best(self) -> FinishedTrial:
@@ -300,6 +305,11 @@ class Study:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
         path = self.paths.journal(number)
         return [str(path), *(place for event in read_journal(path) for place in event.get("records", ()))]
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        return sum(frozen.state.name in ("COMPLETE", "PRUNED") for frozen in self._begun())
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
@@ -360,11 +370,10 @@ class Study:
     def _open(self) -> optuna.Study:
         import optuna
 
-        from tunehook.search import make_sampler, make_stopper
+        from tunehook.search import make_stopper
 
-        _make_visible()
         self._distributions = self.space.distributions()
-        sampler, note = make_sampler(self._search, self.space, seed=self._seed, trials=self._plan)
+        sampler = self._make_sampler()
         stopper = make_stopper(self._stopper, Budget())
         direction = "minimize" if self.mode == "min" else "maximize"
         with _quiet(optuna), _storage_errors(self):
@@ -375,9 +384,17 @@ class Study:
             self._compare(study)
         self._study = study
         self._reclaim(study)
-        if note:
-            log.info("%s", note)
         return study
+
+    def _make_sampler(self) -> optuna.samplers.BaseSampler:
+        """The sampler, said in one line where it was chosen here."""
+        from tunehook.search import make_sampler
+
+        sampler, note = make_sampler(self._search, self.space, seed=self._seed, trials=self._plan)
+        if note:
+            _make_visible()
+            log.info("%s", note)
+        return sampler
 
     def _make_folder(self) -> None:
         folder = self.paths.folder
@@ -433,8 +450,17 @@ class Study:
 
         study = self.optuna
         if number not in self._running:
-            self._running[number] = optuna.Trial(study, study.trials[number]._trial_id)  # noqa: SLF001 - no public way
+            self._running[number] = optuna.Trial(study, self._frozen()[number]._trial_id)  # noqa: SLF001 - no public way
         return self._running[number]
+
+    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+        """All trials as Optuna has them, not copied: for reading only."""
+        return self.optuna.get_trials(deepcopy=False)
+
+    def _begun(self) -> list[optuna.trial.FrozenTrial]:
+        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
+        searched = self.space.searched.keys()
+        return [frozen for frozen in self._frozen() if searched <= frozen.params.keys() and not _is_waiting(frozen)]
 
     def _as_trial(self, asked: optuna.Trial | optuna.trial.FrozenTrial) -> Trial:
         return Trial(
@@ -520,7 +546,7 @@ class OptunaTrial:
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads the trial; a further fit goes on after the steps that are reported already."""
         session = TrialSession(trial, self)
-        session.step = max(self._optuna.study.trials[trial.number].intermediate_values, default=0)
+        session.step = max(self._optuna.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
         return session
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:

@@ -12,10 +12,11 @@ from tunehook.inject import InjectionError
 from tunehook.progress import Progress
 from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, set_broadcast
 from tunehook.study import Study, StudyError, StudyFinished
-from tunehook.trial import FinishedTrial
+from tunehook.trial import Outcome
 
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
 _LEADER = "TUNEHOOK_LEADER"
+_MISUSE = (InjectionError, TrialError)
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -40,17 +41,19 @@ def optimize(
 
 
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, progress: bool) -> None:
-    failures: list[BaseException] = []
+    failures: list[BaseException] = []  # in a row
+    ran = 0
     with contextlib.ExitStack() as stack:
         table = stack.enter_context(_table(study, trials)) if progress else None
         # Counted anew each time: other processes may work on the same study.
-        while (trials is None or _finished(study.trials) < trials) and time.monotonic() < end:
+        while (trials is None or study.finished < trials) and time.monotonic() < end:
             try:
                 session = study.session(study.ask())
             except StudyFinished:
                 break
             _announce(True)
             error = _train(session, train, table)
+            ran += 1
             state = session.end().state
             if state != "failed":
                 failures.clear()
@@ -58,6 +61,8 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
                 failures.append(error)
             _raise_if_over(study, session, error, failures)
     _announce(False)
+    if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
+        raise _stopped(study, failures)
 
 
 def _train(session: TrialSession, train: Callable[[], object], table: Progress | None) -> BaseException | None:
@@ -86,14 +91,21 @@ def _raise_if_over(
         if outcome.state == "failed":  # nothing was raised, and nothing was measured
             raise TrialError(outcome.reason)
         return
-    if isinstance(error, InjectionError | TrialError) or broadcast() is not None:
+    if _is_misuse(error, outcome) or broadcast() is not None:
         raise error  # the same in every trial; or the other ranks are gone
     _free(error)
     if len(failures) >= study.max_failures:
-        raise StudyError(
-            f"{len(failures)} trials in a row failed, so study '{study.name}' stops; the first of them: "
-            f"{failures[0]!r}.\n  Mend the training and start the script again: the study goes on where it was."
-        ) from failures[0]
+        raise _stopped(study, failures)
+
+
+def _stopped(study: Study, failures: Sequence[BaseException]) -> StudyError:
+    many = "The only trial failed" if len(failures) == 1 else f"{len(failures)} trials in a row failed"
+    error = StudyError(
+        f"{many}, so study '{study.name}' stops; the first error: {failures[0]!r}.\n"
+        "  Mend the training and start the script again: the study goes on where it was."
+    )
+    error.__cause__ = failures[0]
+    return error
 
 
 def _free(error: BaseException) -> None:
@@ -104,6 +116,11 @@ def _free(error: BaseException) -> None:
         traceback.clear_frames(link.__traceback__)
         chain.append(link)
         link = link.__cause__ or link.__context__
+
+
+def _is_misuse(error: BaseException, outcome: Outcome) -> bool:
+    """Whether the script has to change; an error of a spawned process is known by its name only."""
+    return isinstance(error, _MISUSE) or outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in _MISUSE))
 
 
 def _follow(train: Callable[[], object]) -> None:
@@ -154,11 +171,6 @@ def _table(study: Study, trials: int | None) -> Progress:
         metric=study.metric,
         mode=study.mode,
         total=study.space.grid_size() if trials is None and study.is_grid else trials,
-        done=_finished(past),
+        done=study.finished,
         best=(min if study.mode == "min" else max)(complete, default=None),
     )
-
-
-def _finished(trials: Sequence[FinishedTrial]) -> int:
-    """How many trials count towards the number that was asked for: all but running and interrupted ones."""
-    return sum(trial.outcome.state not in ("running", "interrupted") for trial in trials)
