@@ -378,7 +378,7 @@ class Study:
         direction = "minimize" if self.mode == "min" else "maximize"
         with _quiet(optuna), _storage_errors(self):
             self._make_folder()
-            storage = self._make_storage()
+            storage = _patiently(self._make_storage)
             study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
                                         direction=direction, load_if_exists=True)  # fmt: skip
             self._compare(study)
@@ -407,10 +407,12 @@ class Study:
                 "  Move what is in the way, or give another one: Study(..., folder=...)."
             ) from error
 
-    def _make_storage(self) -> optuna.storages.BaseStorage | str:
+    def _make_storage(self) -> optuna.storages.BaseStorage:
+        import optuna
+
         if self._storage is None:
             return sqlite(self.paths.database)
-        return self._storage
+        return optuna.storages.get_storage(self._storage)
 
     def _compare(self, study: optuna.Study) -> None:
         """Refuse a study of another kind under the same name."""
@@ -588,6 +590,20 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
     return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+
+
+def _patiently(make: Callable[[], optuna.storages.BaseStorage]) -> optuna.storages.BaseStorage:
+    """Make a storage, again where another process makes the tables of a new database at the same moment."""
+    import sqlalchemy.exc
+
+    for seconds in (0.1, 0.2, 0.4, 0.8, 1.6):
+        try:
+            return make()
+        except sqlalchemy.exc.DBAPIError as error:
+            if not re.search("already exists|unique", str(error.orig), re.IGNORECASE):
+                raise
+            time.sleep(seconds * random.SystemRandom().uniform(0.5, 1.5))
+    return make()
 
 
 def is_alive(pid: int, *, since: float) -> bool:
