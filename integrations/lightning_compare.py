@@ -25,7 +25,13 @@ MANAGED = frozenset(
 """Attributes that Lightning sets while it runs."""
 
 HPARAMS = frozenset({"_hparams", "_hparams_initial", "_hparams_name", "_log_hyperparams"})
-COMPILED = frozenset({"forward", "training_step", "validation_step", "test_step", "predict_step"})
+COMPILED = frozenset(
+    {
+        "forward", "training_step", "validation_step", "test_step", "predict_step", "_compile_kwargs",
+        "_is_torch_compile",
+    }
+)  # fmt: skip
+"""Attributes that Lightning and `torch.compile` put on a compiled module."""
 
 _CONTAINERS = frozenset(vars(nn.Module())) - {"training"}
 _HOOKS = sorted(name for name in _CONTAINERS if name.endswith("hooks"))
@@ -47,7 +53,7 @@ def attributes(made: object) -> Attributes:
         return found | {name: value for name, value in vars(made).items() if name not in MANAGED | HPARAMS | {KEY}}
     skipped = MANAGED | HPARAMS | _CONTAINERS | {KEY, "training"}
     if vars(made).get("_compiler_ctx") is not None:
-        skipped |= COMPILED  # torch.compile wraps these methods on the object; they are carried over
+        skipped |= COMPILED  # they are carried over
     for path, module in made.named_modules():
         prefix = f"{path}." if path else ""
         if path:

@@ -138,12 +138,22 @@ class Construction:
 
         Returns:
             The object and the random state afterwards.
+
+        Raises:
+            InjectionError: The constructor raises, though it did not when the script called it.
         """
         args, kwargs = self.arguments(new)
         with self._surroundings(new):
             copies = [_own(arg) for arg in args], {name: _own(arg) for name, arg in kwargs.items()}
             record.restore_random(start)
-            made = self.cls(*copies[0], **copies[1])
+            try:
+                made = self.cls(*copies[0], **copies[1])
+            except Exception as error:
+                raise InjectionError(
+                    f"{self.name} cannot be constructed again with its own arguments: {type(error).__name__}: "
+                    f"{error}\n"
+                    "  Its constructor must not use up what it is given; or take its hyperparameters out of the space."
+                ) from error
             return made, record.random_state()
 
     def rebuild(self, new: Mapping[str, Any], start: record.State) -> dict[str, Any]:

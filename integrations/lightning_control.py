@@ -56,17 +56,7 @@ class Applied:
         self._random_known = part.random is not None
         self._start = start
         self._unexplained: set[str] = set()
-        self.control, self.end = self._control()
-
-    def _control(self) -> tuple[Any, State]:
-        try:
-            return self.part.build({}, self._start)
-        except Exception as error:
-            raise InjectionError(
-                f"{self.part.name} cannot be constructed again with its own arguments: {type(error).__name__}: "
-                f"{error}\n"
-                "  Its constructor must not use up what it is given; or take its hyperparameters out of the space."
-            ) from error
+        self.control, self.end = part.build({}, start)
 
     def fresh(self) -> Any:
         """Another object as the script made it."""
@@ -88,7 +78,7 @@ class Applied:
         structure = compare.differing_shapes(compare.weights(made), compare.weights(self.control))
         if differing or structure:
             # A constructor that is not deterministic (a clock, a unique name) differs from itself too.
-            again, _ = self._control()
+            again, _ = self.part.build({}, self._start)
             differing -= compare.differing(control, compare.attributes(again))
             structure -= compare.differing_shapes(compare.weights(self.control), compare.weights(again))
         if allow_set_up:

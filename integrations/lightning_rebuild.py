@@ -176,7 +176,8 @@ class Rebuilder:
         for candidate in replay.candidates():
             if record.same_random(replay.now, candidate):
                 return candidate, False
-        for candidate in replay.candidates():
+        known = not (part.why_not or part.missing)
+        for candidate in replay.candidates() if known else []:
             end = self._rehearse(part, candidate)
             if record.same_random(replay.now, end):
                 return candidate, True
@@ -190,9 +191,16 @@ class Rebuilder:
         rehearsal = part.build({}, part.random or start)[0] if applied is None else applied.fresh()
         rehearsal.trainer = self._trainer
         record.restore_random(start)
-        if self._trainer.local_rank == 0:
-            rehearsal.prepare_data()
-        rehearsal.setup(stage=self._trainer.state.fn)
+        try:
+            if self._trainer.local_rank == 0:
+                rehearsal.prepare_data()
+            rehearsal.setup(stage=self._trainer.state.fn)
+        except Exception as error:
+            raise InjectionError(
+                f"{part.name} cannot be set up again: {type(error).__name__}: {error}\n"
+                "  Its setup must not rely on what was done to it from outside; or give random_split a generator of "
+                "its own, so that setup need not run again."
+            ) from error
         return record.random_state()
 
     def _check_drift(self) -> None:

@@ -16,7 +16,7 @@ import torch
 KEY = "_tunehook_call"
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
-_BASES = ("LightningModule", "LightningDataModule")
+_BASES = ("LightningModule", "LightningDataModule", "Trainer")
 _ORDER = itertools.count()
 
 State = Mapping[str, Any]
@@ -53,7 +53,7 @@ class _Nowhere:
 
 
 def install_recorders() -> None:
-    """Record every construction of a LightningModule or LightningDataModule from now on.
+    """Record every construction of a LightningModule, LightningDataModule or Trainer from now on.
 
     Acts on the namespaces that are loaded (``lightning.pytorch``, ``pytorch_lightning``) and imports none. May be
     called again, such as after another namespace was imported.

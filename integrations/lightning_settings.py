@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from tunehook.inject import InjectionError, Slot
+from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import namespace_of
 
 _TOO_LATE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
@@ -62,11 +64,21 @@ class TrainerSettings:
             self._trainer.fit_loop.max_epochs = value  # the trainer's own have no setters
         elif name == "max_steps":
             self._trainer.fit_loop.epoch_loop.max_steps = value
+            if value != -1 and "max_epochs" not in self._set and self._is_epochs_default():
+                self._trainer.fit_loop.max_epochs = -1  # as fit does, had the steps been known when it began
         elif name == "gradient_clip_algorithm":
             enums = sys.modules[f"{namespace_of(type(self._trainer))}.utilities.enums"]
             self._trainer.gradient_clip_algorithm = enums.GradClipAlgorithmType(value)
         else:
             setattr(self._trainer, name, value)
+
+    def _is_epochs_default(self) -> bool:
+        """Whether the script gave the Trainer no number of epochs."""
+        call = record.recorded(self._trainer)
+        if call is None:
+            return False
+        given = inspect.signature(type(self._trainer).__init__).bind(None, *call["args"], **call["kwargs"])
+        return given.arguments.get("max_epochs") is None
 
     def check_automatic(self, module: Any) -> None:
         """Check that settings which only automatic optimization heeds are not set for a manual one.

@@ -1290,3 +1290,85 @@ def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
         "model.batch_size = 5 does not reach the loader that was passed to fit, which has batches of 8.\n"
         "  Write 'data.batch_size' in the space, or make the loader in model's train_dataloader."
     )
+
+
+def test_steps_for_a_trainer_without_epochs(pl: Any) -> None:
+    """A number of steps lifts the limit of 1000 epochs that a Trainer without either has."""
+    net = classes(pl)["Net"]
+    plain = trained(pl, lambda: (net(), loader()), max_epochs=None, max_steps=12)
+    made = trainer(pl, tuner(pl, {"trainer.max_steps": 12}), max_epochs=None)
+    seed()
+    model = net()
+    made.fit(model, loader())
+    assert_same([*weights(model), torch.get_rng_state()], plain)
+    assert made.max_epochs == -1
+
+
+def test_a_compiled_module(one: Any) -> None:
+    """A module that went through torch.compile stays compiled."""
+    net = classes(one)["Net"]
+
+    def fitted(*callbacks: Any, **typed: Any) -> Any:
+        seed()
+        compiled = torch.compile(net(**typed), backend="eager")
+        trainer(one, *callbacks, max_epochs=1).fit(compiled, loader())
+        return weights(compiled)
+
+    assert_same(fitted(tuner(one, {"hidden": 7, "lr": 0.03})), fitted(hidden=7, lr=0.03))
+
+
+def test_numbers_drawn_in_both_constructors(one: Any) -> None:
+    """The second constructor begins where the first one would end with the new value."""
+    net, data = classes(one)["Net"], classes(one)["Data"]
+
+    class Noisy(data):  # type: ignore[misc, valid-type]
+        def __init__(self, batch_size: int = 8, noise: int = 3) -> None:
+            super().__init__(batch_size)
+            self.noise = torch.randn(noise).tolist()
+
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.order = torch.randperm(30)
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(torch.utils.data.Subset(self.train, self.order.tolist()), self.batch_size, shuffle=True)
+
+    def model_first(hidden: int = 5, **typed: Any) -> Any:
+        model = net(hidden)
+        return model, None, None, Noisy(**typed)
+
+    def data_first(hidden: int = 5, **typed: Any) -> Any:
+        made = Noisy(**typed)
+        return net(hidden), None, None, made
+
+    for make in (model_first, data_first):
+        for values in ({"hidden": 7}, {"noise": 5}, {"hidden": 7, "noise": 5}, {"batch_size": 5}):
+            assert_same(trained(one, make, values), trained(one, lambda make=make, values=values: make(**values)))
+
+
+def test_a_datamodule_that_nothing_is_known_of(one: Any) -> None:
+    """Whether its setup drew random numbers cannot be found out without its constructor call."""
+    seed()
+    model, data = classes(one)["Net"](), without_record(classes(one)["Data"]())
+    assert refused(one, (model, None, None, data), {"hidden": 7}) == (
+        "model.hidden: the random state moved between the construction of Net and prepare_data or setup of Data by "
+        "code that cannot be replayed, so that the trial would not equal the same script with the value typed in.\n"
+        "  Construct Net right before trainer.fit, or call seed_everything again right before it."
+    )
+
+
+def test_a_datamodule_whose_setup_works_once(one: Any) -> None:
+    """A setup that uses up something outside cannot be run again."""
+    data = classes(one)["Data"]
+    parts = [dataset()]
+
+    class Once(data):  # type: ignore[misc, valid-type]
+        def setup(self, stage: str) -> None:
+            self.train, self.val = random_split(parts.pop(), [30, 10])
+
+    seed()
+    assert refused(one, (classes(one)["Net"](), None, None, Once()), {"hidden": 7}) == (
+        "Once cannot be set up again: IndexError: pop from empty list\n"
+        "  Its setup must not rely on what was done to it from outside; or give random_split a generator of its own, "
+        "so that setup need not run again."
+    )
