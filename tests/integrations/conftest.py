@@ -1,0 +1,32 @@
+"""Fixtures of the adapters' tests."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+import pytest
+
+from lightning_projects import NAMESPACES
+from tunehook.integrations.lightning_slots import install_recorders
+
+
+@pytest.fixture(params=NAMESPACES)
+def pl(request: pytest.FixtureRequest) -> Any:
+    """A Lightning namespace with recorders."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip(request.param)
+    install_recorders()
+    return module
+
+
+@pytest.fixture
+def one() -> Any:
+    """One namespace, for what does not depend on it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module("lightning.pytorch")
+    install_recorders()
+    return module

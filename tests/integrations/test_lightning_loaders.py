@@ -1,0 +1,145 @@
+"""Batch sizes of loaders that no constructor argument holds: as if typed in, or an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
+
+from lightning_projects import assert_same, attached, classes, dataset, loader, refused, trained, trainer
+from tunehook.inject import InjectionError
+from tunehook.integrations.lightning_slots import LightningSlots
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
+
+
+def test_bare_loader_equals_typed_in(pl: Any) -> None:
+    """A batch size put into a loader that was passed to fit is the same as one typed in."""
+    net = classes(pl)["Net"]
+    plain = trained(pl, lambda: (net(), loader(5)))
+    assert_same(trained(pl, lambda: (net(), loader()), {"batch_size": 5}), plain)
+
+
+def test_collections_of_loaders(one: Any) -> None:
+    """Every loader of a collection gets the batch size."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch["a"], 0) + super().training_step(batch["b"][0], 0)
+
+    plain = trained(one, lambda: (Net(), {"a": loader(5), "b": [loader(5)]}))
+    assert_same(trained(one, lambda: (Net(), {"a": loader(), "b": [loader()]}), {"batch_size": 5}), plain)
+
+
+def test_hook_loader_argument_equals_typed_in(pl: Any) -> None:
+    """A batch size that is an argument of the module reaches the loader that its hook makes."""
+    cls = classes(pl)["Hooks"]
+    assert_same(trained(pl, lambda: (cls(),), {"size": 5}), trained(pl, lambda: (cls(size=5),)))
+
+
+def test_hook_loader_typed_in_equals_typed_in(pl: Any) -> None:
+    """A size typed in in a hook is changed for this fit; validation loaders have a name of their own."""
+    cls = classes(pl)["TypedIn"]
+
+    class Five(cls):  # type: ignore[misc, valid-type]
+        size = 5
+
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(cls())
+        return (made[-1],)
+
+    plain = trained(pl, lambda: (Five(),))
+    assert_same(trained(pl, make, {"batch_size": 5, "val_batch_size": 3}), plain)
+    assert made[0].sizes == {0: 1, 1: 1}  # 40 samples in batches of 3
+    again = trainer(pl, max_epochs=1)
+    again.fit(made[0])
+    assert again.train_dataloader.batch_size == 8
+
+
+class Endless(IterableDataset[torch.Tensor]):
+    """Samples without a length."""
+
+    def __iter__(self) -> Any:
+        return iter(dataset())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: DataLoader(dataset(), batch_size=None), "a DataLoader has no batch size"),
+        (
+            lambda: DataLoader(dataset(), batch_sampler=BatchSampler(RandomSampler(dataset()), 4, False)),
+            "a DataLoader has a batch sampler of its own",
+        ),
+        (lambda: [(torch.zeros(2, 4), torch.zeros(2, 1))], "list is no torch DataLoader"),
+    ],
+)
+def test_loader_without_a_batch_size(one: Any, make: Any, why: str) -> None:
+    """A loader that does not make its batches by size is an error, passed to fit or made by a hook."""
+    expected = (
+        f"data.batch_size = 5 cannot be injected: {why}.\n"
+        "  Make the batch size an argument of the datamodule or module that makes it."
+    )
+    assert refused(one, (classes(one)["Net"](), make()), {"batch_size": 5}) == expected
+    hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: make()})
+    assert refused(one, (hook(),), {"batch_size": 5}) == expected
+
+
+def test_loader_of_an_iterable_dataset(one: Any) -> None:
+    """A stream of samples is batched with the new size."""
+    net = classes(one)["Net"]
+    plain = trained(one, lambda: (net(), DataLoader(Endless(), batch_size=5)))
+    assert_same(trained(one, lambda: (net(), DataLoader(Endless(), batch_size=8)), {"batch_size": 5}), plain)
+
+
+def test_loader_that_lightning_makes_again(one: Any) -> None:
+    """A loader that is constructed anew, as for a distributed sampler, has the new size too."""
+    cls = classes(one)["TypedIn"]
+    plain = trained(one, lambda: (type("Five", (cls,), {"size": 5})(),), overfit_batches=3)
+    assert_same(trained(one, lambda: (cls(),), {"batch_size": 5}, overfit_batches=3), plain)
+
+
+def test_loader_that_types_in_its_size(one: Any) -> None:
+    """A loader class with its own size comes back with it when it is constructed anew."""
+
+    class Four(DataLoader[Any]):
+        def __init__(self, data: Any, **kwargs: Any) -> None:
+            super().__init__(data, **{"batch_size": 4, "shuffle": True, **kwargs, "batch_size": 4})  # noqa: F601
+
+    hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: Four(dataset())})
+    assert refused(one, (hook(),), {"batch_size": 5}, overfit_batches=3) == (
+        "data.batch_size = 5 does not reach Four, which has batches of 4.\n"
+        "  Make the batch size an argument of the datamodule or module that makes the loader."
+    )
+
+
+@pytest.mark.parametrize("value", [0, -3, True, 2.5])
+def test_batch_size_that_is_none(one: Any, value: Any) -> None:
+    """A batch size is a positive integer."""
+    size = LightningSlots(attached(one), attached(one).lightning_module)._loaders[0]
+    with pytest.raises(InjectionError) as error:
+        size.set(value)
+    assert str(error.value) == (
+        f"data.batch_size is {value!r}, but a batch size is an integer from 1.\n  Use a distribution that gives one."
+    )
+
+
+def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
+    """A batch size of the module does not reach a loader that was passed to fit."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, batch_size: int = 8) -> None:
+            super().__init__()
+            self.batch_size = batch_size
+
+    model = Net()
+    assert refused(one, (model, loader(model.batch_size)), {"batch_size": 5}) == (
+        "model.batch_size = 5 does not reach the loader that was passed to fit, which has batches of 8.\n"
+        "  Write 'data.batch_size' in the space, or make the loader in model's train_dataloader."
+    )
