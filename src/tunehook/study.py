@@ -576,11 +576,23 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 
     A commit survives the death of every process; what a power failure may take back is in the journals.
     """
+    place = path.absolute()  # relative to the folder that the script stands in now, not later
+    if not place.exists():
+        # The tables are made in a file of our own, since two processes that make them in one disturb each other.
+        mine = place.with_name(f"{place.name}.{host()}-{os.getpid()}")
+        made = _sqlite(mine)
+        made.remove_session()
+        made.engine.dispose()
+        with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
+            os.link(mine, place)
+        mine.unlink()
+    return _sqlite(place)
+
+
+def _sqlite(place: Path) -> optuna.storages.RDBStorage:
     import sqlite3
 
     import optuna
-
-    place = path.absolute()  # relative to the folder that the script stands in now, not later
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
