@@ -387,11 +387,11 @@ class Study:
         return study
 
     def _make_sampler(self) -> optuna.samplers.BaseSampler:
-        """The sampler, said in one line where it was chosen here."""
+        """The sampler, said in one line where there is something that the user did not choose."""
         from tunehook.search import make_sampler
 
         sampler, note = make_sampler(self._search, self.space, seed=self._seed, trials=self._plan)
-        if note:
+        if self._search in ("bayes", "grid"):
             _make_visible()
             log.info("%s", note)
         return sampler

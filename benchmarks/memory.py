@@ -1,0 +1,58 @@
+"""Growth of resident memory over 200 trials in one process, beside that over 200 bare fits in another one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+FITS, SETTLED = 200, 40
+
+
+def measure(kind: str) -> None:
+    """In a process of its own: print the resident memory after each fit, in MiB."""
+    import optuna
+    import psutil
+    from digits import fit
+
+    import tunehook as th
+    from tunehook.integrations.lightning import TuneCallback
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    process, grown = psutil.Process(), []
+    space = {"lr": th.Float(1e-3, 1e-2), "hidden": th.Int(32, 64), "batch_size": th.Choice([64, 128])}
+    study = th.Study("memory", space, metric="val_acc", mode="max", search="random", seed=0)
+
+    def one() -> None:
+        fit(TuneCallback(), epochs=1) if kind == "tuned" else fit(epochs=1, hidden=48)
+        grown.append(process.memory_info().rss / 2**20)
+
+    if kind == "tuned":
+        study.optimize(one, trials=FITS, progress=False)
+    else:
+        for _ in range(FITS):
+            one()
+    print(json.dumps(grown))
+
+
+def growth(kind: str) -> float:
+    """MiB between the 40th fit, when pools and caches are full, and the last."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = subprocess.check_output([sys.executable, os.path.abspath(__file__), "--kind", kind], cwd=folder, text=True)
+    grown = json.loads(said.splitlines()[-1])
+    print(f"{kind:8}{grown[SETTLED]:9.1f} MiB after {SETTLED} fits, {grown[-1]:9.1f} after {FITS}")
+    return float(grown[-1] - grown[SETTLED])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/memory.py")
+    parser.add_argument("--kind", choices=["bare", "tuned"], help="measure one variant in this process")
+    given = parser.parse_args()
+    if given.kind:
+        measure(given.kind)
+    else:
+        bare, tuned = growth("bare"), growth("tuned")
+        print(f"growth: bare {bare:.1f} MiB, tuned {tuned:.1f} MiB")

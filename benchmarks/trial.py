@@ -1,0 +1,81 @@
+"""What tuning adds to a trial: a digits fit of 5 epochs, bare, with tunehook, and with Optuna's own callback.
+
+Every variant trains the same model with the same values (the space has one value for each name in effect: the sampled
+ones are injected, so the batch size and the width are those of the bare fit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import optuna
+from digits import fit, print_ratios, side_by_side
+from optuna.storages import InMemoryStorage
+from optuna_integration import PyTorchLightningPruningCallback
+
+import tunehook as th
+from tunehook.integrations.lightning import TuneCallback
+
+# Sampled as usual, but so narrow that each trial does the work of the bare one.
+SPACE = {
+    "lr": th.Float(1e-3, 1.1e-3, log=True),
+    "dropout": th.Float(0.1, 0.11),
+    "hidden": th.Int(65, 66),
+    "batch_size": th.Choice([63, 65]),
+}
+
+
+def tuned(name: str, storage: InMemoryStorage | None) -> th.Study:
+    """A study with the default storage, or one in memory; the journal is always on."""
+    return th.Study(name, SPACE, metric="val_acc", mode="max", search="random", stopper="median", seed=0, storage=storage)
+
+
+def with_optuna(study: optuna.Study) -> None:
+    """One trial as Optuna's documentation writes it."""
+
+    def objective(trial: optuna.Trial) -> float:
+        values = {
+            "lr": trial.suggest_float("lr", 1e-3, 1.1e-3, log=True),
+            "dropout": trial.suggest_float("dropout", 0.1, 0.11),
+            "hidden": trial.suggest_int("hidden", 65, 66),
+            "batch_size": trial.suggest_categorical("batch_size", [63, 65]),
+        }
+        trainer = fit(PyTorchLightningPruningCallback(trial, monitor="val_acc"), **values)
+        return float(trainer.callback_metrics["val_acc"])
+
+    study.optimize(objective, n_trials=1)
+
+
+def main(rounds: int) -> None:
+    """Run the variants in turn."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    os.chdir(tempfile.mkdtemp())
+    on_disk, in_memory = tuned("disk", None), tuned("memory", InMemoryStorage())
+    peer = optuna.create_study(
+        storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=4),
+    )  # fmt: skip
+    values = {"lr": 1.05e-3, "dropout": 0.105, "hidden": 65, "batch_size": 64}
+
+    def trial(study: th.Study) -> None:
+        study.optimize(lambda: fit(TuneCallback()), trials=study.finished + 1, progress=False)
+
+    times = side_by_side(
+        {
+            "bare": lambda: fit(**values),
+            "tunehook, SQLite and journal": lambda: trial(on_disk),
+            "tunehook, memory and journal": lambda: trial(in_memory),
+            "optuna + pruning callback, SQLite": lambda: with_optuna(peer),
+        },
+        rounds=rounds,
+    )
+    print_ratios(times, "bare")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/trial.py --rounds 40")
+    parser.add_argument("--rounds", type=int, default=40, help="how often each variant runs (default: 40)")
+    main(parser.parse_args().rounds)
