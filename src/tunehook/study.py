@@ -585,7 +585,7 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
         made.engine.dispose()
         with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
             os.link(mine, place)
-        mine.unlink()
+        mine.unlink(missing_ok=True)
     return _sqlite(place)
 
 
