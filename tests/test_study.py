@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 import tunehook as th
 from tunehook.record import JournalError, read_journal
 from tunehook.search import SEARCHES
-from tunehook.study import ATTEMPTS, Study, StudyError, StudyFinished, is_alive
+from tunehook.study import ATTEMPTS, OptunaTrial, Study, StudyError, StudyFinished, is_alive
 from tunehook.trial import Budget, Outcome, State, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}
@@ -866,3 +866,52 @@ def test_a_forked_process_opens_the_storage_anew() -> None:
         os._exit(0 if opened.ask().number == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert opened.ask().number == 2
+
+
+# ------------------------------------------------------------------ trials of someone's own Optuna study
+
+
+def test_an_optuna_trial_is_led_like_ours() -> None:
+    """It is reported and pruned by Optuna, its journal is kept, and the end is left to Optuna."""
+    theirs = optuna.create_study(study_name="my study/1", pruner=Never(), direction="minimize")
+    asked = theirs.ask({"lr": optuna.distributions.FloatDistribution(0, 1)})
+    led = OptunaTrial(asked, metric="loss", inject=True)
+    trial = led.ask()
+    assert (trial.study, trial.number, trial.mode, trial.metric) == ("my_study_1", 0, "min", "loss")
+    assert trial.params == asked.params
+    assert trial.folder == Path.cwd() / "tunehook-studies/my_study_1/trial-0000"
+    session = led.session(trial)
+    assert not session.report(1, {"loss": 0.5}).stop
+    led.raise_if_pruned(session)
+    decision = session.report(2, {"loss": 0.75})
+    assert decision.reason == "Never: loss 0.75 at step 2 falls behind the other trials"
+    with pytest.raises(optuna.TrialPruned, match=re.escape(decision.reason)):
+        led.raise_if_pruned(session)
+    assert session.end() == Outcome("pruned", decision.reason, 0.5, 1)
+    assert theirs.trials[0].state == TrialState.RUNNING
+    assert theirs.trials[0].user_attrs == {"tunehook:outcome": {"state": "pruned", "reason": decision.reason}}
+    assert led.session(trial).step == 2  # a further fit of the same trial goes on there
+
+
+def test_an_optuna_trial_that_is_not_injected() -> None:
+    """The objective uses its parameters by itself."""
+    asked = optuna.create_study().ask({"lr": optuna.distributions.FloatDistribution(0, 1)})
+    assert OptunaTrial(asked, metric="loss", inject=False).ask().params == {}
+
+
+@pytest.mark.parametrize("metric", [None, ""])
+def test_an_optuna_trial_without_a_metric(metric: str | None) -> None:
+    """Optuna does not know the name, so it is asked for."""
+    with pytest.raises(ValueError, match=r"^An Optuna trial does not know which metric to report: .*'val_acc'\)\.$"):
+        OptunaTrial(optuna.create_study().ask(), metric=metric, inject=True)
+
+
+def test_an_optuna_trial_with_several_objectives() -> None:
+    """The message has their number and the way out."""
+    asked = optuna.create_study(directions=["minimize", "maximize"]).ask()
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole text is compared
+        OptunaTrial(asked, metric="loss", inject=True)
+    assert str(caught.value) == (
+        "The Optuna study has 2 objectives; a trial with several cannot be stopped early.\n"
+        "  Leave TuneCallback out, or give the study one direction."
+    )
