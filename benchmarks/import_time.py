@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-FRAMEWORKS = "torch lightning pytorch_lightning keras tensorflow jax wandb optuna numpy pandas".split()
+FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "optuna", "numpy"]
 VARIANTS = {
     "python": "pass",
     "import tunehook": "import tunehook",
@@ -38,6 +38,6 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/import_time.py --rounds 30")
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/import_time.py")
     parser.add_argument("--rounds", type=int, default=30, help="how often each variant runs (default: 30)")
     main(parser.parse_args().rounds)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 FITS, SETTLED = 200, 40
 
@@ -41,7 +41,8 @@ def measure(kind: str) -> None:
 def growth(kind: str) -> float:
     """MiB between the 40th fit, when pools and caches are full, and the last."""
     with tempfile.TemporaryDirectory() as folder:
-        said = subprocess.check_output([sys.executable, os.path.abspath(__file__), "--kind", kind], cwd=folder, text=True)
+        command = [sys.executable, str(Path(__file__).resolve()), "--kind", kind]
+        said = subprocess.check_output(command, cwd=folder, text=True)
     grown = json.loads(said.splitlines()[-1])
     print(f"{kind:8}{grown[SETTLED]:9.1f} MiB after {SETTLED} fits, {grown[-1]:9.1f} after {FITS}")
     return float(grown[-1] - grown[SETTLED])

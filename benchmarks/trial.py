@@ -10,6 +10,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import optuna
 from digits import fit, print_ratios, side_by_side
@@ -30,14 +31,15 @@ SPACE = {
 
 def tuned(name: str, storage: InMemoryStorage | None) -> th.Study:
     """A study with the default storage, or one in memory; the journal is always on."""
-    return th.Study(name, SPACE, metric="val_acc", mode="max", search="random", stopper="median", seed=0, storage=storage)
+    options: dict[str, Any] = {"search": "random", "stopper": "median", "seed": 0, "storage": storage}
+    return th.Study(name, SPACE, metric="val_acc", mode="max", **options)
 
 
 def with_optuna(study: optuna.Study) -> None:
     """One trial as Optuna's documentation writes it."""
 
     def objective(trial: optuna.Trial) -> float:
-        values = {
+        values: dict[str, Any] = {
             "lr": trial.suggest_float("lr", 1e-3, 1.1e-3, log=True),
             "dropout": trial.suggest_float("dropout", 0.1, 0.11),
             "hidden": trial.suggest_int("hidden", 65, 66),
@@ -58,7 +60,7 @@ def main(rounds: int) -> None:
         storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
         pruner=optuna.pruners.MedianPruner(n_warmup_steps=4),
     )  # fmt: skip
-    values = {"lr": 1.05e-3, "dropout": 0.105, "hidden": 65, "batch_size": 64}
+    values: dict[str, Any] = {"lr": 1.05e-3, "dropout": 0.105, "hidden": 65, "batch_size": 64}
 
     def trial(study: th.Study) -> None:
         study.optimize(lambda: fit(TuneCallback()), trials=study.finished + 1, progress=False)

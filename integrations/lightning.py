@@ -167,7 +167,8 @@ class TuneCallback(Callback):
         self._fit.complete()
         if isinstance(self._source, OptunaTrial):
             # TrialPruned is raised from the teardown, so ours comes last. A new list: Lightning iterates over this one.
-            trainer.callbacks = [*(other for other in trainer.callbacks if other is not self), self]
+            host: Any = trainer
+            host.callbacks = [*(other for other in host.callbacks if other is not self), self]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the trial, where no `Study.optimize` of this process does."""
@@ -210,14 +211,15 @@ class TuneCallback(Callback):
             set_broadcast(None)
             return self._claim()
         set_broadcast(trainer.strategy.broadcast)
-        session, error = None, None
+        session: TrialSession | None = None
+        error: Exception | None = None
         if trainer.is_global_zero:
             try:
                 session = self._claim()
             except Exception as raised:  # noqa: BLE001 - told to the other ranks first, then raised
                 error = raised
-        said = (session and session.trial, None if error is None else f"rank 0: {error}")
-        trial, text = trainer.strategy.broadcast(said)
+        asked = None if session is None else session.trial
+        trial, text = trainer.strategy.broadcast((asked, None if error is None else f"rank 0: {error}"))
         if text is not None:
             raise error or TrialError(text)
         return session if session is not None or trial is None else TrialSession(trial)
@@ -355,11 +357,16 @@ class _Fit:
         self._trainer.should_stop = True
 
 
-@functools.cache
+_bound_classes: dict[tuple[type, tuple[str, ...]], type[TuneCallback]] = {}
+
+
 def _bound(cls: type[TuneCallback], namespaces: tuple[str, ...]) -> type[TuneCallback]:
     """The class with the Callback of each namespace among its bases; a Trainer accepts it in Lightning 2.1 to 2.6."""
-    hosts = [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
-    return type(cls.__name__, (cls, *hosts), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+    if (cls, namespaces) not in _bound_classes:
+        hosts = [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
+        body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        _bound_classes[cls, namespaces] = type(cls.__name__, (cls, *hosts), body)
+    return _bound_classes[cls, namespaces]
 
 
 def _restore(cls: type[TuneCallback], state: dict[str, Any]) -> TuneCallback:
@@ -397,7 +404,7 @@ def _gather(text: str | None, ranks: int) -> list[str | None]:
     return texts
 
 
-def _check_alone(trainer: Trainer) -> None:
+def _check_alone(trainer: Any) -> None:
     if sum(isinstance(other, TuneCallback) for other in trainer.callbacks) > 1:
         raise TrialError("The Trainer has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
 

@@ -116,16 +116,16 @@ class Applied:
         """
         control, made = compare.weights(self.control), compare.weights(self.part.made)
         reshaped = compare.differing_shapes(before.weights, made)
+        if not self._random_known and (reshaped or compare.differing_weights(control, made)):
+            raise InjectionError(
+                f"{self._names()} changes the initial weights of {self.part.name}, whose random state is not known.\n"
+                f"  Import tunehook.integrations.lightning before {self.part.name} is constructed."
+            )
         if reshaped and (before.loaded or restored):
             why = restored or "weights were loaded or trained before fit"
             raise InjectionError(
                 f"{self._names()} changes the shape of {_first(reshaped)}, but {why}.\n"
                 "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
-            )
-        if not self._random_known and compare.differing_weights(control, made):
-            raise InjectionError(
-                f"{self._names()} changes the initial weights of {self.part.name}, whose random state is not known.\n"
-                f"  Import tunehook.integrations.lightning before {self.part.name} is constructed."
             )
         with torch.no_grad():
             for name, tensor in before.loaded.items():
@@ -170,7 +170,10 @@ class Applied:
     def is_dead(self, name: str) -> bool:
         """Whether the object comes out the same with the old value of one new argument."""
         everything, end = self.part.build({}, self._start)
-        without, other = self.part.build({name: self.old[name]} if name in self.old else {}, self._start)
+        try:
+            without, other = self.part.build({name: self.old[name]} if name in self.old else {}, self._start)
+        except InjectionError:  # the constructor refuses the old value beside the new ones, so it reads it
+            return False
         one, two = compare.attributes(everything), compare.attributes(without)
         differing = {path for path in compare.differing(one, two, deep=True) if not path.startswith("hparams.")}
         return not (

@@ -33,6 +33,8 @@ class MadeObjects:
             InjectionError: A value was not taken up, by several, or something overwrote it.
         """
         optimizers = [getattr(each, "_optimizer", each) for each in self._trainer.optimizers]
+        # Lightning makes a _MockOptimizer where configure_optimizers returns nothing.
+        optimizers = [each for each in optimizers if type(each).__name__ != "_MockOptimizer"]
         counting = [each for each in self.optimizers.made if any(each.made is one for one in optimizers)]
         self.optimizers.check(counting, holder="configure_optimizers")
         for each in counting:

@@ -24,7 +24,7 @@ import wandb
 from wandb.sdk.lib import wbauth
 
 from tunehook.integrations import wandb_logger, wandb_values
-from tunehook.integrations.wandb_run import TrialRun, find_run_id
+from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.trial import Outcome, Trial
 
 RunMode = Literal["online", "offline", "disabled"]
@@ -62,9 +62,9 @@ class WandbRecorder:
     - *Metrics* have the axis ``trial/step``. In a run of our own they keep their names. In a shared run they are called
       ``trial/<metric>``, because the ``WandbLogger`` writes ``<metric>`` itself, at other moments and on another axis.
     - *Summary*: ``best/<metric>``, ``best/step``, ``outcome``, ``reason``, and ``traceback`` (at most 4000 characters).
-    - *Run id*: made of the study's name, the trial's number and eight random characters, and kept in the trial's
-      folder: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study
-      of the same name never does. In a shared run the id is the logger's own, if the trainer made the run already.
+    - *Run id*: the study's name and the trial's key, which follows from its number and the time at which it was asked
+      for: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study of
+      the same name never does. In a shared run the id is the logger's own, if the trainer made the run already.
 
     A run costs about 65 ms offline, of which ``requirements.txt`` is 50; ``lean`` makes it 10. It is a choice, because
     a run without its packages, git state, console and system metrics is less of a record.
@@ -168,7 +168,6 @@ class WandbRecorder:
         return self._process
 
     def _start(self, trial: Trial, values: dict[str, Any]) -> Run:
-        run_id, was_begun = find_run_id(trial)
         settings = _LEAN.model_copy() if self.lean else Settings()
         settings.silent = True
         mode, why = self._find_mode()
@@ -179,9 +178,9 @@ class WandbRecorder:
             job_type="trial",
             name=trial.name,
             tags=self.tags or None,
-            id=run_id,
+            id=run_id(trial),
             # An unconditional "allow" would cost each first attempt a request.
-            resume="allow" if was_begun else None,
+            resume="allow" if trial.attempt > 0 else None,
             reinit="create_new",
             config=values,
             mode=mode,
@@ -193,8 +192,7 @@ class WandbRecorder:
         return run
 
     def _share(self, logger: Any, trial: Trial) -> Run:
-        run_id, _ = find_run_id(trial)
-        defaults = wandb_logger.Defaults(run_id, trial.name, self.group or trial.study, self.tags)
+        defaults = wandb_logger.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
         return wandb_logger.share_run(logger, trial, defaults)
 
     def _find_mode(self) -> tuple[Any, str]:

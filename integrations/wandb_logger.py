@@ -18,7 +18,7 @@ from wandb.errors import UsageError
 from tunehook.trial import Trial
 
 # Which trial a run of this process belongs to. Shared by all recorders: two studies can meet in one WandbLogger.
-_owners: dict[str, tuple[str, int]] = {}
+_owners: dict[str, tuple[str, str, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def claim_run(run: Run, trial: Trial) -> None:
         ValueError: If it belongs to another trial or is finished.
     """
     told = dict(run.config).get("tunehook")  # by the server, if the run was resumed
-    _refuse_others(run.id, trial, _owners.get(run.id) or (told and (told["study"], told["trial"])))
+    _refuse_others(run.id, trial, _owners.get(run.id) or (told and (told["key"], told["study"], told["trial"])))
     try:
         run.define_metric("trial/step")
     except UsageError as error:
         raise ValueError(_not_yours(run.id, trial, "is finished already")) from error
-    _owners[run.id] = (trial.study, trial.number)
+    _owners[run.id] = (trial.key, trial.study, trial.number)
 
 
 def release_run(logger: Any, run: Run) -> None:
@@ -110,9 +110,9 @@ def _is_wandb_logger(logger: object) -> bool:
     )
 
 
-def _refuse_others(run_id: str, trial: Trial, owner: tuple[str, int] | None) -> None:
-    if owner and owner != (trial.study, trial.number):
-        raise ValueError(_not_yours(run_id, trial, f"belongs to trial-{owner[1]:04d} of study {owner[0]!r}"))
+def _refuse_others(run_id: str, trial: Trial, owner: tuple[str, str, int] | None) -> None:
+    if owner and owner[0] != trial.key:  # an attempt has the key of the first one
+        raise ValueError(_not_yours(run_id, trial, f"belongs to trial-{owner[2]:04d} of study {owner[1]!r}"))
 
 
 def _not_yours(run_id: str, trial: Trial, why: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +103,7 @@ class TrialRun:
             _log.warning("The W&B run of %s lacks its outcome (%s): %s", self.trial.name, outcome.state, error)
 
 
-def find_run_id(trial: Trial) -> tuple[str, bool]:
-    """The id of the trial's own run, and whether an earlier attempt began it; the trial's folder remembers the id."""
-    file = trial.folder / "wandb-run-id.txt"
-    if file.exists() and (known := file.read_text().strip()):
-        return known, True
+def run_id(trial: Trial) -> str:
+    """The id of the trial's own run; it follows from study and trial, and later attempts have the same."""
     study = re.sub(r"[^A-Za-z0-9_-]+", "-", trial.study)[:80].strip("-")
-    made = f"{study or 'study'}-{trial.number:04d}-{secrets.token_hex(4)}"
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(made + "\n")
-    return made, False
+    return f"{study or 'study'}-{trial.key or trial.name}"

@@ -29,6 +29,7 @@ def describe_trial(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
     ours = {
         "study": trial.study,
         "trial": trial.number,
+        "key": trial.key,
         "attempt": trial.attempt,
         "metric": trial.metric,
         "mode": trial.mode,

@@ -15,19 +15,29 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tunehook.record import Journal, JournalError, Recorder, host, plain, read_journal
+from tunehook.record import Journal, JournalError, Recorder, host, plain, read_journal, read_trial
 from tunehook.trial import Decision, Outcome, Trial
 
 
 def trial(folder: Path) -> Trial:
     """Trial 7, whose record lies in the folder."""
-    return Trial("digits", 7, {"lr": 0.1, "betas": (0.9, 0.99), "act": None}, folder, "acc", "max", attempt=1)
+    return Trial(
+        "digits",
+        7,
+        {"lr": 0.1, "betas": (0.9, 0.99), "act": None},
+        folder,
+        "acc",
+        "max",
+        attempt=1,
+        key="0007-1b2c3d4e",
+    )
 
 
 def events(journal: Journal) -> list[dict[str, Any]]:
@@ -52,6 +62,7 @@ def test_every_event_is_read_back(hostile: Path) -> None:
             "study": "digits",
             "params": {"lr": 0.1, "betas": [0.9, 0.99], "act": None},
             "attempt": 1,
+            "key": "0007-1b2c3d4e",
             "metric": "acc",
             "mode": "max",
             "pid": os.getpid(),
@@ -69,7 +80,7 @@ def test_every_event_is_read_back(hostile: Path) -> None:
         {"event": "problem", "text": "W&B is away"},
         {"event": "end", "state": "pruned", "reason": "why", "value": 0.5, "step": 1, "traceback": None},
     ]
-    assert all(before - 0.001 <= event["time"] <= time.time() + 0.001 for event in read_journal(journal.path))
+    assert all(before - 1 <= event["time"] <= time.time() + 1 for event in read_journal(journal.path))
     assert journal.path.read_bytes().count(b"\n") == 6
 
 
@@ -147,6 +158,17 @@ def test_a_last_line_without_its_newline_is_whole(caplog: pytest.LogCaptureFixtu
     journal.close()
     assert [event["step"] for event in events(journal)] == [1, 2]
     assert caplog.messages == []
+
+
+def test_a_trial_is_read_without_an_older_one_of_its_folder() -> None:
+    """Where the storage is gone and the folder stayed, trial 7 has only the events after its own begin."""
+    journal, mine = Journal(Path("t")), trial(Path("t"))
+    journal.begin(replace(mine, key="0007-0ld0ld00"))
+    journal.report(1, {"acc": 0.9})
+    journal.begin(mine)
+    journal.report(1, {"acc": 0.5})
+    journal.close()
+    assert [event.get("metrics") for event in read_trial(mine)] == [None, {"acc": 0.5}]
 
 
 @pytest.mark.parametrize("damage", [b"\x00" * 40, b"\xff\xfe{", b"[1, 2]", b"3", b'{"time": 1}', b'{"event"', b"null"])

@@ -52,7 +52,8 @@ class Progress(Recorder):
     ) -> None:
         self._title, self._names, self._metric, self._mode, self._total = title, list(names), metric, mode, total
         self._console = console or Console(stderr=True)
-        self._done, self._before, self._best, self._best_number = done, done, best, None
+        self._done, self._before, self._best = done, done, best
+        self._best_number: int | None = None
         self._rows: dict[int, dict[str, Any]] = {}
         self._began = self._drawn = time.monotonic()
         self._number = -1

@@ -69,8 +69,9 @@ class Journal:
 
     def begin(self, trial: Trial) -> None:
         """Write that this process begins the trial, and close the file: the session opens it again."""
-        self._write("begin", trial=trial.number, study=trial.study, params=dict(trial.params), attempt=trial.attempt,
-                    metric=trial.metric, mode=trial.mode, pid=os.getpid(), host=host())  # fmt: skip
+        self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
+                    params=dict(trial.params), metric=trial.metric, mode=trial.mode, pid=os.getpid(),
+                    host=host())  # fmt: skip
         self.close()
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
@@ -130,6 +131,16 @@ def _append(path: Path) -> BinaryIO:
         if file.read(1) != b"\n":
             file.write(b"\n")
     return file
+
+
+def read_trial(trial: Trial) -> Iterator[dict[str, Any]]:
+    """The events of one trial, without those of an older trial in the same folder, whose storage is gone."""
+    mine = True
+    for event in read_journal(journal_of(trial.folder)):
+        if event["event"] == "begin":
+            mine = event.get("key", "") == trial.key
+        if mine:
+            yield event
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,10 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tunehook.inject import Injection, Slot, near
-from tunehook.record import Journal, JournalError, Recorder, read_journal
+from tunehook.record import Journal, JournalError, Recorder, read_trial
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
 log = logging.getLogger("tunehook")
@@ -208,7 +207,7 @@ class TrialSession:
     def refresh(self) -> None:
         """Take over what another process (a spawned rank) wrote of this trial, its end included."""
         if self.outcome is None and self._journal is not None and not self._driven:
-            told = self._replay(self._journal.path)
+            told = self._replay()
             if told is not None:
                 self._finish(told, is_told=True)
 
@@ -295,10 +294,10 @@ class TrialSession:
                 with contextlib.suppress(JournalError):  # its next event tells that; the other recorders come first
                     self._journal.problem(text)
 
-    def _replay(self, path: Path) -> Outcome | None:
+    def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
         outcome = None
-        for event in read_journal(path):
+        for event in read_trial(self.trial):
             if event["event"] == "report" and self.trial.metric in event["metrics"] and event["step"] > self.step:
                 self.step = event["step"]
                 self._series.append((self.step, float(event["metrics"][self.trial.metric])))

@@ -11,18 +11,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.inject import near
 from tunehook.paths import ROOT, StudyPaths
-from tunehook.record import Journal, JournalError, Recorder, host, read_journal
+from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.session import Objective, TrialSession
 from tunehook.space import Space
-from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial
+from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
 
 if TYPE_CHECKING:
-    import optuna
     import pandas as pd
+    from optuna import Study as OptunaStudy
+    from optuna import Trial as AskedTrial
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger("tunehook")
 
@@ -32,6 +37,7 @@ ATTEMPTS = 3
 _DESCRIPTION = "tunehook:study"
 _OUTCOME = "tunehook:outcome"
 _ATTEMPT = "tunehook:attempt"
+_KEY = "tunehook:key"
 
 
 class StudyError(RuntimeError):
@@ -74,6 +80,11 @@ class Study:
         >>> study = Study("digits", {"lr": Float(1e-4, 1e-1, log=True)}, metric="val_acc", mode="max")
     """
 
+    _study: OptunaStudy | None
+    _running: dict[int, AskedTrial]
+    _budget: Budget | None
+    _pid: int
+
     def __init__(
         self,
         name: str,
@@ -81,10 +92,10 @@ class Study:
         *,
         metric: str,
         mode: Mode,
-        search: str | optuna.samplers.BaseSampler = "bayes",
-        stopper: str | optuna.pruners.BasePruner | None = None,
+        search: str | BaseSampler = "bayes",
+        stopper: str | BasePruner | None = None,
         objective: Objective = "best",
-        storage: str | optuna.storages.BaseStorage | None = None,
+        storage: str | BaseStorage | None = None,
         seed: int | None = None,
         recorders: Sequence[Recorder] = (),
         folder: str | os.PathLike[str] | None = None,
@@ -135,7 +146,7 @@ class Study:
     # ------------------------------------------------------------------ the search
 
     @property
-    def optuna(self) -> optuna.Study:
+    def optuna(self) -> OptunaStudy:
         """The Optuna study below, for everything that Optuna offers."""
         if self._pid != os.getpid():  # database connections do not survive a fork
             self._reset()
@@ -185,7 +196,8 @@ class Study:
         if self._budget != budget:
             from tunehook.search import make_stopper
 
-            self.optuna.pruner, self._budget = make_stopper(self._stopper, budget), budget
+            self._budget = budget
+            self.optuna.pruner = make_stopper(self._stopper, budget)
         if not running.should_prune():
             return Decision()
         name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
@@ -207,7 +219,9 @@ class Study:
         finally:
             self._running.pop(trial.number, None)
         if outcome.state == "interrupted" and trial.attempt + 1 < ATTEMPTS:
-            self.optuna.enqueue_trial(self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1})
+            self.optuna.enqueue_trial(
+                self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1, _KEY: trial.key}
+            )
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -303,8 +317,9 @@ class Study:
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
-        path = self.paths.journal(number)
-        return [str(path), *(place for event in read_journal(path) for place in event.get("records", ()))]
+        trial = self._as_trial(self._frozen()[number])
+        places = [place for event in read_trial(trial) for place in event.get("records", ())]
+        return [str(self.paths.journal(number)), *places]
 
     @property
     def finished(self) -> int:
@@ -339,9 +354,9 @@ class Study:
     # ------------------------------------------------------------------ below
 
     def _reset(self) -> None:
-        self._study: optuna.Study | None = None
-        self._running: dict[int, optuna.Trial] = {}
-        self._budget: Budget | None = None
+        self._study = None
+        self._running = {}
+        self._budget = None
         self._pid = os.getpid()
 
     def _check_names(self) -> None:
@@ -367,7 +382,7 @@ class Study:
         if self.is_grid:
             self.space.grid_size()
 
-    def _open(self) -> optuna.Study:
+    def _open(self) -> OptunaStudy:
         import optuna
 
         from tunehook.search import make_stopper
@@ -375,7 +390,7 @@ class Study:
         self._distributions = self.space.distributions()
         sampler = self._make_sampler()
         stopper = make_stopper(self._stopper, Budget())
-        direction = "minimize" if self.mode == "min" else "maximize"
+        direction: Literal["minimize", "maximize"] = "minimize" if self.mode == "min" else "maximize"
         with _quiet(optuna), _storage_errors(self):
             self._make_folder()
             storage = _patiently(self._make_storage)
@@ -386,7 +401,7 @@ class Study:
         self._reclaim(study)
         return study
 
-    def _make_sampler(self) -> optuna.samplers.BaseSampler:
+    def _make_sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
         from tunehook.search import make_sampler
 
@@ -407,14 +422,14 @@ class Study:
                 "  Move what is in the way, or give another one: Study(..., folder=...)."
             ) from error
 
-    def _make_storage(self) -> optuna.storages.BaseStorage:
+    def _make_storage(self) -> BaseStorage:
         import optuna
 
         if self._storage is None:
             return sqlite(self.paths.database)
         return optuna.storages.get_storage(self._storage)
 
-    def _compare(self, study: optuna.Study) -> None:
+    def _compare(self, study: OptunaStudy) -> None:
         """Refuse a study of another kind under the same name."""
         mine = {"metric": self.metric, "mode": self.mode, "objective": self.objective, "space": self.space.describe()}
         theirs = study.user_attrs.get(_DESCRIPTION)
@@ -434,19 +449,18 @@ class Study:
                 + "  Give the new one another name, or open the old one as it was."
             )
 
-    def _reclaim(self, study: optuna.Study) -> None:
+    def _reclaim(self, study: OptunaStudy) -> None:
         """Trials that died with their process are told as interrupted, and so asked again."""
-        for frozen in study.trials:
-            if frozen.state.name != "RUNNING":
+        for frozen in study.get_trials(deepcopy=False):
+            if frozen.state.name != "RUNNING" or not self.space.searched.keys() <= frozen.params.keys():
                 continue
-            begun = next((e for e in read_journal(self.paths.journal(frozen.number)) if e["event"] == "begin"), None)
+            trial = self._as_trial(frozen)
+            begun = next(read_trial(trial), None)
             if begun is not None and begun["host"] == host() and not is_alive(begun["pid"], since=begun["time"]):
-                trial = self._as_trial(frozen)
-                session = self.session(trial)
-                outcome = session.recover(f"its process {begun['pid']} was killed")
+                outcome = self.session(trial).recover(f"its process {begun['pid']} was killed")
                 log.info("Trial %d: %s (%s)", trial.number, outcome.state, outcome.reason)
 
-    def _run(self, number: int) -> optuna.Trial:
+    def _run(self, number: int) -> AskedTrial:
         """The running Optuna trial; another process may have asked for it."""
         import optuna
 
@@ -455,16 +469,16 @@ class Study:
             self._running[number] = optuna.Trial(study, self._frozen()[number]._trial_id)  # noqa: SLF001 - no public way
         return self._running[number]
 
-    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+    def _frozen(self) -> list[FrozenTrial]:
         """All trials as Optuna has them, not copied: for reading only."""
         return self.optuna.get_trials(deepcopy=False)
 
-    def _begun(self) -> list[optuna.trial.FrozenTrial]:
+    def _begun(self) -> list[FrozenTrial]:
         """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
         searched = self.space.searched.keys()
         return [frozen for frozen in self._frozen() if searched <= frozen.params.keys() and not _is_waiting(frozen)]
 
-    def _as_trial(self, asked: optuna.Trial | optuna.trial.FrozenTrial) -> Trial:
+    def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
         return Trial(
             study=self.name,
             number=asked.number,
@@ -473,9 +487,10 @@ class Study:
             metric=self.metric,
             mode=self.mode,
             attempt=asked.user_attrs.get(_ATTEMPT, 0),
+            key=asked.user_attrs.get(_KEY) or key_of(self.name, asked.number, asked.datetime_start),
         )
 
-    def _as_finished(self, frozen: optuna.trial.FrozenTrial) -> FinishedTrial:
+    def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         kept = frozen.user_attrs.get(_OUTCOME)
         if kept is not None:
             outcome = Outcome(**kept)
@@ -519,7 +534,7 @@ class OptunaTrial:
         ValueError: No metric is given, or the study has several objectives.
     """
 
-    def __init__(self, trial: optuna.Trial, *, metric: str | None, inject: bool) -> None:
+    def __init__(self, trial: AskedTrial, *, metric: str | None, inject: bool) -> None:
         if not metric:
             raise ValueError(
                 "An Optuna trial does not know which metric to report: TuneCallback(trial, metric='val_acc')."
@@ -541,6 +556,7 @@ class OptunaTrial:
             folder=StudyPaths((ROOT / name).absolute()).trial(self._optuna.number),
             metric=self._metric,
             mode="min" if self._optuna.study.direction.name == "MINIMIZE" else "max",
+            key=key_of(name, self._optuna.number, self._optuna.datetime_start),
         )
         Journal(trial.folder).begin(trial)
         return trial
@@ -571,7 +587,7 @@ class OptunaTrial:
             raise TrialPruned(session.decision.reason)
 
 
-def sqlite(path: Path) -> optuna.storages.RDBStorage:
+def sqlite(path: Path) -> RDBStorage:
     """Optuna's storage on an SQLite file in WAL mode: readers do not wait, and a commit costs no full sync.
 
     A commit survives the death of every process; what a power failure may take back is in the journals.
@@ -589,7 +605,7 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
     return _sqlite(place)
 
 
-def _sqlite(place: Path) -> optuna.storages.RDBStorage:
+def _sqlite(place: Path) -> RDBStorage:
     import sqlite3
 
     import optuna
@@ -604,7 +620,7 @@ def _sqlite(place: Path) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
-def _patiently(make: Callable[[], optuna.storages.BaseStorage]) -> optuna.storages.BaseStorage:
+def _patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
     """Make a storage, again where another process makes the tables of a new database at the same moment."""
     import sqlalchemy.exc
 
@@ -642,7 +658,7 @@ def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _is_waiting(frozen: optuna.trial.FrozenTrial) -> bool:
+def _is_waiting(frozen: FrozenTrial) -> bool:
     return frozen.state.name == "WAITING"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,8 @@ class Trial:
         metric: Name of the metric that is tuned.
         mode: ``"min"`` or ``"max"``.
         attempt: How many times these values were begun before: 0 unless the trial is asked again.
+        key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first
+            attempt, and a digest of the study's name and the time at which it was asked for.
     """
 
     study: str
@@ -34,11 +38,17 @@ class Trial:
     metric: str
     mode: Mode
     attempt: int = 0
+    key: str = ""
 
     @property
     def name(self) -> str:
         """The trial's name on disk and on dashboards, such as ``trial-0007``."""
         return f"trial-{self.number:04d}"
+
+
+def key_of(study: str, number: int, asked: datetime | None) -> str:
+    """The key of a first attempt; the time tells apart studies of one name."""
+    return f"{number:04d}-{hashlib.sha256(f'{study}/{number}/{asked}'.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -68,7 +69,8 @@ def make_net(pl: Any, **hooks: Any) -> Any:
             self.net = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
 
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-            return self.net(batch[0]).pow(2).mean()
+            loss: Tensor = self.net(batch[0]).pow(2).mean()
+            return loss
 
         def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
             self.log("val_loss", self.net(batch[0]).pow(2).mean())
@@ -105,8 +107,8 @@ def fit(pl: Any, callback: Any, net: Any = None, *more: Any, val: bool = True, *
 
 def make_study(space: dict[str, Any] | None = None, **options: Any) -> Study:
     """A study of one kind for all tests."""
-    return Study("s", {"lr": 0.02} if space is None else space, **{"metric": "val_loss", "mode": "min", "search": "random",
-                 "seed": 0, **options})  # fmt: skip
+    usual = {"metric": "val_loss", "mode": "min", "search": "random", "seed": 0}
+    return Study("s", {"lr": 0.02} if space is None else space, **{**usual, **options})
 
 
 def events(number: int = 0, kind: str | None = None) -> list[dict[str, Any]]:
@@ -320,7 +322,7 @@ def log_late(self: Any) -> None:
     ],
 )
 def test_training_metrics_are_reported_once_an_epoch(pl: Any, hooks: dict[str, Any], metric: str, val: bool) -> None:
-    """A metric of the training is reported at the end of each epoch, wherever it is logged, with and without validation."""
+    """A metric of the training is reported at the end of each epoch, wherever it is logged, with validation or not."""
     fit(pl, TuneCallback(make_study(metric=metric)), make_net(pl, **hooks), val=val)
     rows = steps_and_values(metric=metric)
     assert [step for step, _ in rows] == [1, 2, 3, 4]
@@ -484,7 +486,7 @@ def test_an_exception_is_a_failed_trial(pl: Any) -> None:
 
 
 def test_out_of_memory_is_infeasible(one: Any) -> None:
-    """torch's out-of-memory error teaches the sampler and does not count as the user's failure."""
+    """The out-of-memory error teaches the sampler and does not count as the user's failure."""
     study = make_study(max_failures=1)
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
     study.optimize(
@@ -500,10 +502,8 @@ def test_ctrl_c_interrupts_the_trial_and_the_search(pl: Any, inside: str) -> Non
     study = make_study({"lr": th.Float(0.001, 0.1)})
     net = make_net(pl, training_step=raising(KeyboardInterrupt()))
     if inside == "callback":
-        try:
+        with contextlib.suppress(SystemExit):  # from Lightning 2.3 on
             fit(pl, TuneCallback(study), net)
-        except SystemExit as left:  # from Lightning 2.3 on
-            assert left.code == 1
     else:
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             study.optimize(lambda: fit(pl, TuneCallback(), net), trials=3, progress=False)
@@ -661,6 +661,17 @@ def test_a_subclass_keeps_its_own_hooks(one: Any) -> None:
     fit(one, loud)
     assert type(loud).__name__ == "Loud"
     assert loud.heard == 1
+
+
+def test_a_folder_whose_storage_is_gone_is_begun_anew(one: Any) -> None:
+    """Two studies in memory share a folder of journals: the second one's trials are its own."""
+    storages = [optuna.storages.InMemoryStorage() for _ in range(3)]
+    for storage, lr in zip(storages[:2], (0.001, 0.002), strict=True):
+        study = make_study({"lr": lr}, storage=storage)
+        study.optimize(lambda: fit(one, TuneCallback()), trials=1, progress=False)
+        assert study.records(0) == [str(Path("tunehook-studies/s/trial-0000/journal.jsonl").absolute())]
+    with pytest.raises(TrialError, match="returned without a TuneCallback"):
+        make_study(storage=storages[2]).optimize(lambda: None, trials=1, progress=False)
 
 
 def test_no_trial_is_active_afterwards(one: Any) -> None:

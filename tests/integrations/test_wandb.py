@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from run_file import RunFile, read_runs
 from tunehook.record import Recorder
-from tunehook.trial import Outcome, Trial
+from tunehook.trial import Outcome, Trial, key_of
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
@@ -65,7 +66,8 @@ def recorder(tmp_path: Path) -> Iterator[WandbRecorder]:
 def make_trial(folder: Path, number: int = 0, *, study: str = "my study", attempt: int = 0, **params: Any) -> Trial:
     """A trial of the study's folder below ``folder``, with ``lr`` 0.1 unless told otherwise."""
     params = params or {"lr": 0.1}
-    return Trial(study, number, params, folder / study / f"trial-{number:04d}", "val_acc", "max", attempt)
+    key = key_of(study, number, datetime.fromtimestamp(len(str(folder)) * 1e5 + sum(map(ord, str(folder)))))
+    return Trial(study, number, params, folder / study / f"trial-{number:04d}", "val_acc", "max", attempt, key)
 
 
 def read_one(folder: Path) -> RunFile:
@@ -88,13 +90,14 @@ def test_run_of_our_own(tmp_path: Path, recorder: WandbRecorder, outcome: Outcom
     recorder.close(outcome)
 
     run = read_one(tmp_path)
-    assert re.fullmatch(r"my-study-0007-[0-9a-f]{8}", run.id)
+    assert run.id == f"my-study-{make_trial(tmp_path, 7).key}"
     assert (run.project, run.name, run.group, run.job_type) == ("digits", "trial-0007", "my study", "trial")
     assert run.tags == ("ours",)
     assert (run.config["lr"], run.config["hidden"]) == (0.1, 64)
     assert run.config["tunehook"] == {
         "study": "my study",
         "trial": 7,
+        "key": make_trial(tmp_path, 7).key,
         "attempt": 0,
         "metric": "val_acc",
         "mode": "max",
@@ -159,7 +162,7 @@ def test_exit_closes_a_forgotten_trial(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.trial import Trial
+from tunehook.trial import key_of, Trial
 recorder = WandbRecorder("digits", dir={str(tmp_path)!r})
 recorder.open(Trial("s", 0, {{"lr": 0.1}}, Path({str(tmp_path)!r}, "trial"), "val_acc", "max"), {{}})
 recorder.report(3, {{"val_acc": 0.5}})
