@@ -260,7 +260,7 @@ class _Fit:
 
     def begin(self) -> None:
         """Inject; optimizers and schedulers get their values as they are made."""
-        self._injection = self.session.begin(self.slots.slots, notes=self.slots.notes)
+        self._injection = self.session.begin(self.slots.slots, notes=self.slots.notes, find=self.slots.find)
         self.slots.open()
 
     def check_built(self) -> None:

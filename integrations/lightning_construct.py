@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import sys
 import typing
@@ -73,12 +74,12 @@ class Construction:
         self.missing = [name for name in required if name not in saved]
         return self._signature.bind_partial(**saved)
 
-    @property
+    @functools.cached_property
     def _signature(self) -> inspect.Signature:
         own = inspect.signature(self.cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
-    @property
+    @functools.cached_property
     def _rest(self) -> str | None:
         """Name of the ``**kwargs`` parameter."""
         kinds = {item.kind: name for name, item in self._signature.parameters.items()}

@@ -140,7 +140,7 @@ def same_part(part: str, one: State, other: State) -> bool:
     """Whether one generator is in the same state; true where one of the two states does not know it."""
     if part not in one or part not in other:
         return True
-    return bool(_plain(one[part]) == _plain(other[part]))
+    return _equal(one[part], other[part])
 
 
 def same_random(one: State, other: State) -> bool:
@@ -148,10 +148,13 @@ def same_random(one: State, other: State) -> bool:
     return all(same_part(part, one, other) for part in one)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two states are equal: a tensor, a list of tensors, or a tuple with arrays in it."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list | tuple) and any(hasattr(item, "tolist") for item in one):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
 
 
 def fresh_random(seed: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class LightningSlots:
 
     Example:
         >>> slots = LightningSlots(trainer, module, callback)
-        >>> injection = Injection({"lr": 0.1}, slots.slots, notes=slots.notes)
+        >>> injection = Injection({"lr": 0.1}, slots.slots, notes=slots.notes, find=slots.find)
         >>> injection.apply()
     """
 
@@ -81,6 +81,11 @@ class LightningSlots:
     def _commit(self) -> None:
         self._rebuilder.commit()
         self._reads = [Reads(applied.part.made) for applied in self._rebuilder.applied.values()]
+
+    def find(self, path: str) -> Slot | None:
+        """A slot that is not listed: an optimizer's or scheduler's by number, such as ``optimizer.1.lr``."""
+        slot = self._made.optimizers.find(path) or self._made.schedulers.find(path)
+        return slot and _noting(slot, self._injected)
 
     def open(self) -> None:
         """Begin to edit the constructor calls of optimizers and schedulers."""

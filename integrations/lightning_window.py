@@ -25,7 +25,6 @@ _HIDDEN = {
     "optimizer": {"self", "params", "defaults"},
     "scheduler": {"self", "optimizer", "last_epoch", "verbose"},
 }
-_INDEXED = 8  # as many optimizers or schedulers can be named by number
 
 
 def constructor_keys(role: Role) -> list[str]:
@@ -45,6 +44,7 @@ def _classes(role: Role) -> Iterator[type]:
             yield cls
 
 
+@functools.lru_cache(maxsize=1024)  # every fit asks for those of all optimizers and schedulers that are loaded
 def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = inspect.signature(constructor).parameters
@@ -86,18 +86,22 @@ class Window:
         self.staged: dict[str, Any] = {}  # by key, or by number and key: "lr", "1.lr"
 
     def slots(self) -> list[Slot]:
-        """Slots for every key, and for every key of the first optimizers or schedulers by number."""
-        keys = constructor_keys(self.role)
-        numbered = [f"{number}.{key}" for number in range(_INDEXED) for key in keys]
-        rank = 1 if self.role == "optimizer" else 2
-        return [self._slot(key, rank) for key in keys] + [self._slot(key, 9) for key in numbered]
+        """Slots for every key."""
+        return [self._slot(key) for key in constructor_keys(self.role)]
 
-    def _slot(self, key: str, rank: int) -> Slot:
+    def find(self, path: str) -> Slot | None:
+        """The slot of a key by number, such as ``optimizer.1.lr``."""
+        role, _, key = path.partition(".")
+        number, _, name = key.partition(".")
+        is_one = role == self.role and number.isdecimal() and name in constructor_keys(self.role)
+        return self._slot(key) if is_one else None
+
+    def _slot(self, key: str) -> Slot:
         return Slot(
             f"{self.role}.{key}",
             get=functools.partial(self.present, key),
             set=functools.partial(self.staged.__setitem__, key),
-            rank=rank,
+            rank=1 if self.role == "optimizer" else 2,
             listed=False,
         )
 

@@ -38,7 +38,7 @@ def tuner(pl: Any, values: dict[str, Any]) -> Any:
     class Tune(pl.Callback):  # type: ignore[misc]
         def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
             self.slots = LightningSlots(trainer, pl_module, self)
-            self.injection = Injection(values, self.slots.slots, notes=self.slots.notes)
+            self.injection = Injection(values, self.slots.slots, notes=self.slots.notes, find=self.slots.find)
             self.injection.apply()
             self.slots.open()
 

@@ -59,13 +59,17 @@ class Slot:
         return self.path.split(".", 1)[-1]
 
 
-def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> list[Slot]:
+Find = Callable[[str], Slot | None]
+
+
+def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find: Find | None = None) -> list[Slot]:
     """Find the slots that a name of the space means.
 
     Args:
         name: A full path, or a short name that only one slot has.
         slots: All slots that exist.
         notes: Lines of the error message on slots that cannot be listed one by one.
+        find: Finds such a slot by its path.
 
     Returns:
         The slot, and those that are set together with it.
@@ -78,6 +82,8 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> l
         found = [slot for slot in slots if slot.short == name]
         best = min((slot.rank for slot in found), default=0)
         found = [slot for slot in found if slot.rank == best]
+    if not found and find is not None and (slot := find(name)) is not None:
+        return [slot]
     if not found:
         raise InjectionError(_unknown(name, slots, notes))
     joints = {slot.joint for slot in found}
@@ -98,18 +104,26 @@ class Injection:
         values: The trial's values by the names of the space.
         slots: All slots that exist in the user's objects.
         notes: Lines for error messages on slots that cannot be listed one by one.
+        find: Finds such a slot by its path; ``None`` where all are listed.
 
     Raises:
         InjectionError: A name has no slot or several, two names mean one slot, or a value has the wrong type.
             Nothing is changed then.
     """
 
-    def __init__(self, values: Mapping[str, Any], slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        slots: Sequence[Slot],
+        *,
+        notes: Sequence[str] = (),
+        find: Find | None = None,
+    ) -> None:
         self._slots = list(slots)
         self._targets: list[tuple[str, Any, Slot]] = []
         owner: dict[str, str] = {}
         for name, value in values.items():
-            for slot in resolve(name, slots, notes=notes):
+            for slot in resolve(name, slots, notes=notes, find=find):
                 if slot.path in owner:
                     raise InjectionError(
                         f"The hyperparameters '{owner[slot.path]}' and '{name}' both mean {slot.path}.\n"

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from tunehook.inject import Injection, Slot, near
+from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, read_trial
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
@@ -110,18 +110,19 @@ class TrialSession:
         """The objective up to now, ``None`` before the first finite value."""
         return self._objective_now()[0]
 
-    def begin(self, slots: Sequence[Slot], *, notes: Sequence[str] = ()) -> Injection:
+    def begin(self, slots: Sequence[Slot], *, notes: Sequence[str] = (), find: Find | None = None) -> Injection:
         """Put the trial's values into the user's objects. Several fits of one trial begin several times.
 
         Args:
             slots: All slots that exist.
             notes: Lines for error messages on slots that cannot be listed one by one.
+            find: Finds such a slot by its path.
 
         Raises:
             InjectionError: A value cannot be injected exactly.
         """
         self._driven = True
-        self._injection = Injection(self.trial.params, slots, notes=notes)
+        self._injection = Injection(self.trial.params, slots, notes=notes, find=find)
         self._injection.apply()
         return self._injection
 
