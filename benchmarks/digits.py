@@ -48,7 +48,7 @@ class Net(L.LightningModule):
 class Digits(L.LightningDataModule):
     """1,347 digits to train with, 450 to validate."""
 
-    def __init__(self, batch_size: int = 64) -> None:
+    def __init__(self, batch_size: int = 32) -> None:
         super().__init__()
         self.batch_size = batch_size
 
@@ -61,7 +61,7 @@ class Digits(L.LightningDataModule):
         return DataLoader(TensorDataset(_PIXELS[1347:], _LABELS[1347:]), batch_size=450)
 
 
-def fit(*callbacks: L.Callback, epochs: int = 5, batch_size: int = 64, **values: Any) -> L.Trainer:
+def fit(*callbacks: L.Callback, epochs: int = 5, batch_size: int = 32, **values: Any) -> L.Trainer:
     """One training from scratch."""
     torch.manual_seed(0)
     trainer = L.Trainer(

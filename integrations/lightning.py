@@ -11,16 +11,28 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import Injection, InjectionError
-from tunehook.session import TrialError, TrialSession, active, set_broadcast
+from tunehook.session import TrialError, TrialSession, active, check_alone, set_broadcast
 from tunehook.study import OptunaTrial, Study
 from tunehook.trial import Budget
 
 _NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+
+# Lightning spends 2 to 3 microseconds a batch on each of them that a callback has, also where it does nothing.
+_BATCH_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+)
 
 
 def _namespaces() -> tuple[str, ...]:
@@ -110,6 +122,7 @@ class TuneCallback(Callback):
         self._fit = None
         _check_alone(trainer)
         self._session = self._agree_on_trial(trainer)
+        self._skip_batch_hooks(but={"on_train_batch_end"} if self._session is not None else set())
         if self._session is not None:
             self._fit = _Fit(trainer, self._session, LightningSlots(trainer, pl_module, self))
             _together(trainer, self._fit.begin)
@@ -128,6 +141,7 @@ class TuneCallback(Callback):
         """After the first batch: was every injected argument used?"""
         if self._fit is not None and not self._fit.is_checked:
             self._fit.is_checked = True
+            self._skip_batch_hooks()
             _together(trainer, self._fit.slots.check_used)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -193,6 +207,16 @@ class TuneCallback(Callback):
         elif isinstance(exception, KeyboardInterrupt | SystemExit):
             self._session.exception = exception  # Lightning 2.1 swallows it; study.optimize ends the session
 
+    def _skip_batch_hooks(self, *, but: Collection[str] = ()) -> None:
+        """Take the hooks that have nothing to do out of Lightning's way; it passes over what is not callable."""
+        idle = {TuneCallback, *_hosts(_namespaces())}
+        for name in _BATCH_HOOKS:
+            owner = next(cls for cls in type(self).__mro__ if name in vars(cls))
+            if owner in idle and name not in but:
+                vars(self)[name] = None
+            else:
+                vars(self).pop(name, None)
+
     # ------------------------------------------------------------------ the trial
 
     def _claim(self) -> TrialSession | None:
@@ -209,6 +233,8 @@ class TuneCallback(Callback):
         """Rank 0 asks; the others get the trial, or the reason why there is none."""
         if trainer.world_size == 1:
             set_broadcast(None)
+            if self._source is None:
+                check_alone()
             return self._claim()
         set_broadcast(trainer.strategy.broadcast)
         session: TrialSession | None = None
@@ -274,7 +300,7 @@ class _Fit:
         """Check that nothing was set back before the first step."""
         self._has_started = True
         self.slots.check_loaders()
-        self.slots.check_restored()
+        self.slots.check_restored(self.session.trial.params.values())
         self._read_back("before the first step")
         self.session.budget = _budget(self._trainer)
         if self.session.decision.stop:  # a later fit of a trial that was stopped
@@ -363,10 +389,13 @@ _bound_classes: dict[tuple[type, tuple[str, ...]], type[TuneCallback]] = {}
 def _bound(cls: type[TuneCallback], namespaces: tuple[str, ...]) -> type[TuneCallback]:
     """The class with the Callback of each namespace among its bases; a Trainer accepts it in Lightning 2.1 to 2.6."""
     if (cls, namespaces) not in _bound_classes:
-        hosts = [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
         body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        _bound_classes[cls, namespaces] = type(cls.__name__, (cls, *hosts), body)
+        _bound_classes[cls, namespaces] = type(cls.__name__, (cls, *_hosts(namespaces)), body)
     return _bound_classes[cls, namespaces]
+
+
+def _hosts(namespaces: tuple[str, ...]) -> list[type]:
+    return [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
 
 
 def _restore(cls: type[TuneCallback], state: dict[str, Any]) -> TuneCallback:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pickle
@@ -157,7 +158,8 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
 
 
-def fresh_random(seed: int) -> dict[str, Any]:
+@functools.lru_cache(maxsize=4)  # seeding takes a while, and a script has one seed
+def fresh_random(seed: int) -> Mapping[str, Any]:
     """The state of the generators right after they were seeded with ``seed``, as ``seed_everything`` does."""
     state: dict[str, Any] = {
         "torch": torch.Generator().manual_seed(seed).get_state(),

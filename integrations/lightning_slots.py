@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from tunehook.inject import InjectionError, Slot
@@ -51,8 +52,7 @@ class LightningSlots:
             LoaderSize(trainer.fit_loop.epoch_loop.val_loop, "data.val_batch_size"),
         ]
         self._reads: list[Reads] = []
-        self._injected: dict[str, Any] = {}
-        self.slots = [_noting(slot, self._injected) for slot in self._all_slots()]
+        self.slots = self._all_slots()
         self.notes = [f"{part.kind}.<argument>: not possible, {part.why_not}" for part in self._parts if part.why_not]
         self.notes += [self._made.optimizers.note(), self._made.schedulers.note()]
 
@@ -84,8 +84,7 @@ class LightningSlots:
 
     def find(self, path: str) -> Slot | None:
         """A slot that is not listed: an optimizer's or scheduler's by number, such as ``optimizer.1.lr``."""
-        slot = self._made.optimizers.find(path) or self._made.schedulers.find(path)
-        return slot and _noting(slot, self._injected)
+        return self._made.optimizers.find(path) or self._made.schedulers.find(path)
 
     def open(self) -> None:
         """Begin to edit the constructor calls of optimizers and schedulers."""
@@ -115,13 +114,16 @@ class LightningSlots:
         self._settings.check_automatic(self._module)
         self._made.check_made()
 
-    def check_restored(self) -> None:
+    def check_restored(self, injected: Iterable[Any]) -> None:
         """Check in ``on_train_start`` that no checkpoint restored an old setting over an injected one.
+
+        Args:
+            injected: All injected values.
 
         Raises:
             InjectionError: One did.
         """
-        self._made.check_restored(list(self._injected.values()))
+        self._made.check_restored(list(injected))
 
     def check_loaders(self) -> None:
         """Check in ``on_train_start`` that the loaders have the injected batch sizes.
@@ -219,13 +221,3 @@ def _watching(original: type, names: set[str]) -> type:
     }
     watching: type = type(original.__name__, (original,), body)
     return watching
-
-
-def _noting(slot: Slot, injected: dict[str, Any]) -> Slot:
-    """The slot, with a setter that also notes the value."""
-
-    def set_(value: Any) -> None:
-        injected[slot.path] = value
-        slot.set(value)
-
-    return Slot(slot.path, slot.get, set_, slot.commit, slot.rank, slot.joint, slot.type, slot.listed)

@@ -48,7 +48,7 @@ def tuner(pl: Any, values: dict[str, Any]) -> Any:
             assert self.injection.missing() == [] or "batch_size" in str(self.injection.missing())
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.slots.check_restored()
+            self.slots.check_restored(values.values())
             self.slots.check_loaders()
             self.injection.read_back("before training")
 

@@ -60,8 +60,8 @@ def run(script: str, *args: object, **options: Any) -> subprocess.Popen[str]:
 
 OUTCOMES: list[tuple[Outcome, TrialState, float | None]] = [
     (complete(0.5), TrialState.COMPLETE, 0.5),
-    (Outcome("pruned", "median: behind", 0.25, 3), TrialState.PRUNED, None),
-    (Outcome("infeasible", "acc is nan at step 2", 0.75, 1), TrialState.PRUNED, None),
+    (Outcome("pruned", "median: behind", 0.25, 3), TrialState.PRUNED, 0.25),
+    (Outcome("infeasible", "acc is nan at step 2", 0.75, 1), TrialState.PRUNED, 0.75),
     (Outcome("infeasible", "MemoryError"), TrialState.PRUNED, None),
     (Outcome("failed", "ValueError: x", None, None, "Traceback ..."), TrialState.FAIL, None),
     (Outcome("interrupted", "Ctrl-C", 0.125, 2), TrialState.FAIL, None),
@@ -245,14 +245,14 @@ def test_without_a_stopper_nothing_stops() -> None:
 
 @pytest.mark.parametrize("search", ["tpe", "gp", "random"])
 def test_infeasible_and_pruned_trials_as_the_sampler_sees_them(search: str) -> None:
-    """Infeasible breaks a constraint, pruned keeps its last report, failed is left out; sampling goes on."""
+    """Infeasible breaks a constraint, pruned keeps its value, failed is left out; sampling goes on."""
     opened = study(search=search, storage=InMemoryStorage(), seed=1)
     told: Sequence[State] = ["complete", "pruned", "infeasible", "failed", "interrupted"]
     for number in range(15):
         trial = opened.ask()
         opened.report(trial, 1, 0.25, Budget())
         state = told[number % 5]
-        opened.tell(trial, Outcome(state, "why", 0.5 if state == "complete" else None))
+        opened.tell(trial, Outcome(state, "why", 0.5 if state == "complete" else 0.25))
     frozen = opened.optuna.trials
     assert [t.state.name for t in frozen[:5]] == ["COMPLETE", "PRUNED", "PRUNED", "FAIL", "FAIL"]
     assert [t.value for t in frozen[:5]] == [0.5, 0.25, 0.25, None, None]

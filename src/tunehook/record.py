@@ -50,7 +50,7 @@ class Recorder(Protocol):
 
 
 class Journal:
-    """The durable record of one trial: one JSON object a line, on disk when each call returns.
+    """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``config`` (what is
     in force), ``report`` (step and metrics), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and
@@ -76,7 +76,7 @@ class Journal:
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
         """Write the effective configuration by slot path, and where other recorders keep the trial."""
-        self._write("config", effective=dict(effective), records=list(records))
+        self._write("config", effective=dict(effective), records=list(records), is_urgent=False)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
@@ -84,7 +84,8 @@ class Journal:
 
     def decision(self, step: int, decision: Decision) -> None:
         """Write that the trial is stopped, and why."""
-        self._write("decision", step=step, stop=decision.stop, state=decision.state, reason=decision.reason)
+        self._write("decision", step=step, stop=decision.stop, state=decision.state, reason=decision.reason,
+                    is_urgent=False)  # fmt: skip
 
     def problem(self, text: str) -> None:
         """Write that something beside the training went wrong, such as a recorder."""
@@ -103,14 +104,16 @@ class Journal:
             with contextlib.suppress(OSError):  # a line that could not be written was told, and is in its buffer still
                 file.close()
 
-    def _write(self, event: str, **fields: Any) -> None:
+    def _write(self, event: str, *, is_urgent: bool = True, **fields: Any) -> None:
+        """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **plain(fields)}, allow_nan=False)
         try:
             if self._file is None:
                 self._file = _append(self.path)
             self._file.write(line.encode() + b"\n")
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if is_urgent:
+                os.fsync(self._file.fileno())
         except OSError as error:
             self.close()  # the next event ends the torn line first
             raise JournalError(

@@ -352,6 +352,8 @@ class _Active:
     """What this process works on: the trial in progress, and how its ranks speak to each other."""
 
     session: TrialSession | None = None
+    # Set while this process runs the trainings that another one, its rank 0, leads.
+    follows: bool = False
     # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
     broadcast: Callable[[Any], Any] | None = None
 
@@ -359,6 +361,31 @@ class _Active:
 def active() -> TrialSession | None:
     """The session of the trial that this process is working on, ``None`` where there is none."""
     return _Active.session
+
+
+def check_alone() -> None:
+    """Check that a training of one rank is not led by another process, whose values it would never get.
+
+    Raises:
+        TrialError: This process follows a rank 0.
+    """
+    if _Active.follows:
+        raise TrialError(
+            "This process looks like a rank above 0 (RANK, LOCAL_RANK or SLURM_PROCID is set), so study.optimize waits "
+            "for rank 0; but its training runs alone and would use no trial's values.\n"
+            "  For a training of several ranks set devices and strategy in the Trainer; for trials side by side unset "
+            "these variables, so that each process asks for itself."
+        )
+
+
+@contextlib.contextmanager
+def following() -> Iterator[None]:
+    """Run trainings whose values come from rank 0."""
+    _Active.follows = True
+    try:
+        yield
+    finally:
+        _Active.follows = False
 
 
 def set_broadcast(broadcast: Callable[[Any], Any] | None) -> None:

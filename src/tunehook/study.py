@@ -224,23 +224,22 @@ class Study:
             )
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         study, running = self.optuna, self._run(trial.number)
-        if self._frozen()[trial.number].state.is_finished():
-            raise UpdateFinishedTrialError
         running.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
         if outcome.state == "infeasible":
             running.set_constraint("feasible", 1.0)
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "infeasible": TrialState.PRUNED}
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "infeasible": TrialState.PRUNED}
+        state = states.get(outcome.state, TrialState.FAIL)
+        if isinstance(self._search, str):
+            # Named samplers do nothing after a trial, and study.tell would read it back three times.
+            values = None if outcome.value is None or state == TrialState.FAIL else [outcome.value]
+            study._storage.set_trial_state_values(running._trial_id, state, values)  # noqa: SLF001 - no public way
+            return
         with _random_states_kept():
-            study.tell(
-                trial.number,
-                outcome.value if outcome.state == "complete" else None,
-                state=state.get(outcome.state, TrialState.FAIL),
-            )
+            study.tell(running, outcome.value if outcome.state == "complete" else None, state=state)
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads one trial from its begin to its end."""
@@ -274,7 +273,9 @@ class Study:
 
         if trials is not None and (not isinstance(trials, int) or isinstance(trials, bool) or trials < 1):
             raise ValueError(f"trials is an integer above 0, or None; got {trials!r}.")
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and (
+            not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0
+        ):
             raise ValueError(f"timeout is a number of seconds above 0, or None; got {timeout!r}.")
         if trials is None and timeout is None and not self.is_grid:
             raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")

@@ -563,6 +563,13 @@ def test_a_training_without_the_callback_is_an_error(one: Any) -> None:
     assert len(study.trials) == 1
 
 
+def test_a_lone_training_that_looks_like_a_rank_is_an_error(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of a cluster that train alone would run untuned while they wait for a rank 0."""
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with pytest.raises(TrialError, match=re.escape("This process looks like a rank above 0 (RANK, LOCAL_RANK or SLU")):
+        make_study().optimize(lambda: fit(one, TuneCallback()), trials=1, progress=False)
+
+
 def test_two_callbacks_in_one_trainer_are_an_error(one: Any) -> None:
     """One fit is one trial."""
     with pytest.raises(

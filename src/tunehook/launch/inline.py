@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
-from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, set_broadcast
+from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, following, set_broadcast
 from tunehook.study import Study, StudyError, StudyFinished
 from tunehook.trial import Outcome
 
@@ -126,10 +126,11 @@ def _is_misuse(error: BaseException, outcome: Outcome) -> bool:
 def _follow(train: Callable[[], object]) -> None:
     """Run the trainings that rank 0 begins; the callbacks get their values from it."""
     goes_on = True
-    while goes_on:
-        train()
-        channel = broadcast()
-        goes_on = channel is not None and bool(channel(None))
+    with following():
+        while goes_on:
+            train()
+            channel = broadcast()
+            goes_on = channel is not None and bool(channel(None))
 
 
 def _announce(goes_on: bool) -> None:
