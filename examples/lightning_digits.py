@@ -6,12 +6,12 @@
 It needs no account and no network: the data ships with scikit-learn, and the W&B runs are kept offline on disk.
 """
 
+import logging
 import sys
 import warnings
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import disable_possible_user_warnings
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -135,20 +135,24 @@ def tune(search: str) -> th.Study:
 
 def compare(studies: list[th.Study]) -> Table:
     """The best trial of each study, side by side."""
-    table = Table(title="best trial of each search", title_justify="left")
-    for column in ("search", "trials", "stopped early", "val_acc", *SPACE):
-        table.add_column(column, justify="left" if column == "search" else "right")
+    table = Table(title="the best trial of each search", title_justify="left")
+    table.add_column("")
     for study in studies:
-        best, counts = study.best, study.counts()
-        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in best.params.values()]
-        name = study.name.removeprefix("digits-")
-        table.add_row(name, str(len(study.trials)), str(counts.get("pruned", 0)), f"{best.value:.4f}", *values)
+        table.add_column(study.name.removeprefix("digits-"), justify="right")
+    best = [study.best for study in studies]
+    table.add_row("val_acc", *(f"{trial.value:.4f}" for trial in best))
+    for name in SPACE:
+        values = [trial.params[name] for trial in best]
+        table.add_row(name, *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
+    table.add_section()
+    table.add_row("trials", *(str(study.finished) for study in studies))
+    table.add_row("of them stopped early", *(str(study.counts().get("pruned", 0)) for study in studies))
     return table
 
 
 if __name__ == "__main__":
-    disable_possible_user_warnings()
-    warnings.filterwarnings("ignore", "The 'train_dataloader' does not have many workers")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # one line for each Trainer is too many here
+    warnings.filterwarnings("ignore", module="lightning")
     studies = [tune(search) for search in sys.argv[1:] or ["bayes"]]
     console = Console()
     console.print(compare(studies))

@@ -29,12 +29,14 @@ class Guarded(BasePruner):
         self.first = first
         self.last = last
 
+    def judges(self, step: int) -> bool:
+        """Whether the pruner is asked at a report; where it is not, the storage need not be read."""
+        return step >= self.first and (self.last is None or step < self.last)
+
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial should stop at its latest report; it should if all that it reported is NaN."""
         step = trial.last_step
-        if step is None or step < self.first:
-            return False
-        if self.last is not None and step >= self.last:
+        if step is None or not self.judges(step):
             return False
         if all(math.isnan(value) for value in trial.intermediate_values.values()):
             return True  # the pruners say so too, but NumPy warns on the way

@@ -198,7 +198,10 @@ class Study:
 
             self._budget = budget
             self.optuna.pruner = make_stopper(self._stopper, budget)
-        if not running.should_prune():
+        from tunehook.guard import Guarded
+
+        pruner = self.optuna.pruner
+        if (isinstance(pruner, Guarded) and not pruner.judges(step)) or not running.should_prune():
             return Decision()
         name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
         return Decision(True, f"{name}: {self.metric} {value:.6g} at step {step} falls behind the other trials")
