@@ -29,9 +29,9 @@ SPACE = {
 }
 
 
-def tuned(name: str, storage: InMemoryStorage | None) -> th.Study:
+def tuned(name: str, storage: InMemoryStorage | None, *, stopper: optuna.pruners.BasePruner | None = None) -> th.Study:
     """A study with the default storage, or one in memory; the journal is always on."""
-    options: dict[str, Any] = {"search": "random", "stopper": never_stops(), "seed": 0, "storage": storage}
+    options: dict[str, Any] = {"search": "random", "stopper": stopper, "seed": 0, "storage": storage}
     return th.Study(name, SPACE, metric="val_acc", mode="max", **options)
 
 
@@ -61,20 +61,19 @@ def main(rounds: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.chdir(tempfile.mkdtemp())
     on_disk, in_memory = tuned("disk", None), tuned("memory", InMemoryStorage())
+    stoppable = tuned("stoppable", None, stopper=never_stops())
     peer = optuna.create_study(
         storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
         pruner=never_stops(),
     )  # fmt: skip
     values: dict[str, Any] = {"lr": 1.05e-3, "dropout": 0.105, "hidden": 65, "batch_size": 32}
 
-    def trial(study: th.Study) -> None:
-        study.optimize(lambda: fit(TuneCallback()), trials=study.finished + 1, progress=False)
-
     times = side_by_side(
         {
             "bare": lambda: fit(**values),
-            "tunehook, SQLite and journal": lambda: trial(on_disk),
-            "tunehook, memory and journal": lambda: trial(in_memory),
+            "tunehook, SQLite and journal": lambda: fit(TuneCallback(on_disk)),
+            "the same, a stopper asked at each report": lambda: fit(TuneCallback(stoppable)),
+            "tunehook, memory and journal": lambda: fit(TuneCallback(in_memory)),
             "optuna + pruning callback, SQLite": lambda: with_optuna(peer),
         },
         rounds=rounds,
