@@ -16,8 +16,9 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import Injection, InjectionError
+from tunehook.optuna_trial import OptunaTrial
 from tunehook.session import TrialError, TrialSession, active, check_alone, set_broadcast
-from tunehook.study import OptunaTrial, Study
+from tunehook.study import Study
 from tunehook.trial import Budget
 
 _NAMESPACES = ("lightning.pytorch", "pytorch_lightning")

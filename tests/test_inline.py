@@ -18,7 +18,8 @@ import tunehook as th
 from tunehook.inject import InjectionError, Slot
 from tunehook.record import read_journal
 from tunehook.session import TrialError, TrialSession, active, broadcast, set_broadcast
-from tunehook.study import Study, StudyError
+from tunehook.storage import StudyError
+from tunehook.study import Study
 from tunehook.trial import Outcome
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([1, 2, 3])}

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tunehook.space import Normal as Normal
     from tunehook.space import Space as Space
     from tunehook.space import SpaceError as SpaceError
+    from tunehook.storage import StudyError as StudyError
     from tunehook.study import Study as Study
-    from tunehook.study import StudyError as StudyError
     from tunehook.trial import Decision as Decision
     from tunehook.trial import Outcome as Outcome
     from tunehook.trial import Trial as Trial
@@ -41,7 +41,7 @@ _HOMES = {
     "Space": "space",
     "SpaceError": "space",
     "Study": "study",
-    "StudyError": "study",
+    "StudyError": "storage",
     "Decision": "trial",
     "Outcome": "trial",
     "Trial": "trial",

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.inject import near
+from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.session import Objective, TrialSession
 from tunehook.space import Space
+from tunehook.storage import StudyError, patiently, quiet, sqlite, storage_errors
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger("tunehook")
@@ -35,13 +37,8 @@ log = logging.getLogger("tunehook")
 ATTEMPTS = 3
 
 _DESCRIPTION = "tunehook:study"
-_OUTCOME = "tunehook:outcome"
 _ATTEMPT = "tunehook:attempt"
 _KEY = "tunehook:key"
-
-
-class StudyError(RuntimeError):
-    """A study that cannot be opened, or cannot go on."""
 
 
 class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
@@ -230,7 +227,7 @@ class Study:
         from optuna.trial import TrialState
 
         study, running = self.optuna, self._run(trial.number)
-        running.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
+        running.set_user_attr(OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
         if outcome.state == "infeasible":
             running.set_constraint("feasible", 1.0)
@@ -395,9 +392,10 @@ class Study:
         sampler = self._make_sampler()
         stopper = make_stopper(self._stopper, Budget())
         direction: Literal["minimize", "maximize"] = "minimize" if self.mode == "min" else "maximize"
-        with _quiet(optuna), _storage_errors(self):
+        kept_in = self.paths.database if self._storage is None else self._storage
+        with quiet(optuna), storage_errors(self.name, kept_in):
             self._make_folder()
-            storage = _patiently(self._make_storage)
+            storage = patiently(self._make_storage)
             study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
                                         direction=direction, load_if_exists=True)  # fmt: skip
             self._compare(study)
@@ -495,7 +493,7 @@ class Study:
         )
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        kept = frozen.user_attrs.get(_OUTCOME)
+        kept = frozen.user_attrs.get(OUTCOME)
         if kept is not None:
             outcome = Outcome(**kept)
         elif frozen.state.name == "RUNNING":
@@ -524,118 +522,6 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"
-
-
-class OptunaTrial:
-    """A trial of someone's own Optuna study, led like one of ours. Optuna records its end, not this class.
-
-    Args:
-        trial: The Optuna trial.
-        metric: Name of the metric to report.
-        inject: Whether its parameters are injected.
-
-    Raises:
-        ValueError: No metric is given, or the study has several objectives.
-    """
-
-    def __init__(self, trial: AskedTrial, *, metric: str | None, inject: bool) -> None:
-        if not metric:
-            raise ValueError(
-                "An Optuna trial does not know which metric to report: TuneCallback(trial, metric='val_acc')."
-            )
-        if len(trial.study.directions) != 1:
-            raise ValueError(
-                f"The Optuna study has {len(trial.study.directions)} objectives; a trial with several cannot be "
-                "stopped early.\n  Leave TuneCallback out, or give the study one direction."
-            )
-        self._optuna, self._metric, self._inject = trial, metric, inject
-
-    def ask(self) -> Trial:
-        """The trial with the parameters that were suggested up to now."""
-        name = re.sub(r"[^\w.-]", "_", self._optuna.study.study_name)
-        trial = Trial(
-            study=name,
-            number=self._optuna.number,
-            params=dict(self._optuna.params) if self._inject else {},
-            folder=StudyPaths((ROOT / name).absolute()).trial(self._optuna.number),
-            metric=self._metric,
-            mode="min" if self._optuna.study.direction.name == "MINIMIZE" else "max",
-            key=key_of(name, self._optuna.number, self._optuna.datetime_start),
-        )
-        Journal(trial.folder).begin(trial)
-        return trial
-
-    def session(self, trial: Trial) -> TrialSession:
-        """The session that leads the trial; a further fit goes on after the steps that are reported already."""
-        session = TrialSession(trial, self)
-        session.step = max(self._optuna.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
-        return session
-
-    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
-        """Report to Optuna and ask its pruner."""
-        self._optuna.report(value, step)
-        if not self._optuna.should_prune():
-            return Decision()
-        pruner = type(self._optuna.study.pruner).__name__
-        return Decision(True, f"{pruner}: {trial.metric} {value:.6g} at step {step} falls behind the other trials")
-
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Keep the reason beside the trial; the objective's return or exception is what Optuna records."""
-        self._optuna.set_user_attr(_OUTCOME, {"state": outcome.state, "reason": outcome.reason})
-
-    def raise_if_pruned(self, session: TrialSession) -> None:
-        """Tell Optuna of a stop in the way that it understands, so that it does not record the trial as complete."""
-        from optuna import TrialPruned
-
-        if session.decision.stop:
-            raise TrialPruned(session.decision.reason)
-
-
-def sqlite(path: Path) -> RDBStorage:
-    """Optuna's storage on an SQLite file in WAL mode: readers do not wait, and a commit costs no full sync.
-
-    A commit survives the death of every process; what a power failure may take back is in the journals.
-    """
-    place = path.absolute()  # relative to the folder that the script stands in now, not later
-    if not place.exists():
-        # The tables are made in a file of our own, since two processes that make them in one disturb each other.
-        mine = place.with_name(f"{place.name}.{host()}-{os.getpid()}")
-        made = _sqlite(mine)
-        made.remove_session()
-        made.engine.dispose()
-        with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
-            os.link(mine, place)
-        mine.unlink(missing_ok=True)
-    return _sqlite(place)
-
-
-def _sqlite(place: Path) -> RDBStorage:
-    import sqlite3
-
-    import optuna
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
-
-
-def _patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
-    """Make a storage, again where another process makes the tables of a new database at the same moment."""
-    import sqlalchemy.exc
-
-    for seconds in (0.1, 0.2, 0.4, 0.8, 1.6):
-        try:
-            return make()
-        except sqlalchemy.exc.DBAPIError as error:
-            if not re.search("already exists|unique", str(error.orig), re.IGNORECASE):
-                raise
-            time.sleep(seconds * random.SystemRandom().uniform(0.5, 1.5))
-    return make()
 
 
 def is_alive(pid: int, *, since: float) -> bool:
@@ -673,36 +559,6 @@ def _make_visible() -> None:
         handler.setFormatter(logging.Formatter("tunehook: %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
-
-
-@contextlib.contextmanager
-def _quiet(optuna: Any) -> Iterator[None]:
-    """Optuna's own lines on a study that is opened say nothing that ours do not."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def _storage_errors(study: Study) -> Iterator[None]:
-    """Say which storage cannot be used and what to do; passwords stay out."""
-    import sqlalchemy.exc
-    from optuna.exceptions import StorageInternalError
-
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
-        where = study._storage if study._storage is not None else study.paths.database  # noqa: SLF001
-        cause = error.__cause__ or error
-        said = (str(getattr(cause, "orig", None) or cause) or repr(cause)).splitlines()[0].rstrip(".")
-        text = (
-            f"The storage {getattr(where, 'url', where)} of study '{study.name}' cannot be used: {said}.\n"
-            "  Check that the place exists and can be written, or give another one: Study(..., storage=...)."
-        )
-        raise StudyError(re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)) from error
 
 
 @contextlib.contextmanager

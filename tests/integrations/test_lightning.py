@@ -25,7 +25,8 @@ import tunehook as th
 from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.session import TrialError, active
-from tunehook.study import Study, StudyError
+from tunehook.storage import StudyError
+from tunehook.study import Study
 from tunehook.trial import Outcome, Trial
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
 from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, following, set_broadcast
-from tunehook.study import Study, StudyError, StudyFinished
+from tunehook.storage import StudyError
+from tunehook.study import Study, StudyFinished
 from tunehook.trial import Outcome
 
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
