@@ -671,6 +671,34 @@ def test_a_subclass_keeps_its_own_hooks(one: Any) -> None:
     assert loud.heard == 1
 
 
+@pytest.mark.parametrize("trials", [0, 2])
+def test_hooks_of_each_batch_are_left_out_unless_they_are_overridden(pl: Any, trials: int) -> None:
+    """After the first batch nothing of ours runs in a batch, but hooks of a subclass and of a mixin do, in each fit."""
+
+    class Mixin:
+        heard: list[str]
+
+        def on_after_backward(self, *_: Any) -> None:
+            self.heard.append("backward")
+
+    class Loud(Mixin, TuneCallback):
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_batch_end(*args, **kwargs)
+            self.heard.append("batch")
+
+    plain = TuneCallback(make_study())
+    fit(pl, plain)
+    assert plain.on_train_batch_end is None
+    assert plain.on_before_zero_grad is None
+    assert callable(plain.on_validation_end)
+    loud = Loud(make_study() if trials else None)
+    loud.heard = []
+    for _ in range(max(1, trials)):
+        fit(pl, loud)
+    assert loud.heard.count("batch") == loud.heard.count("backward") == 20 * max(1, trials)
+    assert loud.on_before_zero_grad is None
+
+
 def test_a_folder_whose_storage_is_gone_is_begun_anew(one: Any) -> None:
     """Two studies in memory share a folder of journals: the second one's trials are its own."""
     storages = [optuna.storages.InMemoryStorage() for _ in range(3)]

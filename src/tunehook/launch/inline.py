@@ -17,8 +17,9 @@ from tunehook.trial import Outcome
 
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
 _LEADER = "TUNEHOOK_LEADER"
-_MISUSE = (InjectionError, TrialError)
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+# Every trial would end so: the script has to change.
+_MISUSE = (InjectionError, TrialError)
 
 
 def optimize(
