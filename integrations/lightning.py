@@ -9,15 +9,14 @@ import functools
 import importlib
 import importlib.util
 import math
-import os
 import sys
 from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import Injection, InjectionError
-from tunehook.optuna_trial import OptunaTrial
-from tunehook.session import TrialError, TrialSession, active, check_alone, set_broadcast
+from tunehook.session import TrialError, TrialSession, check_alone, set_broadcast
+from tunehook.source import Source
 from tunehook.study import Study
 from tunehook.trial import Budget
 
@@ -97,20 +96,7 @@ class TuneCallback(Callback):
     def __init__(
         self, source: Study | optuna.Trial | None = None, *, metric: str | None = None, inject: bool = True
     ) -> None:
-        if source is None or isinstance(source, Study):
-            if metric is not None or not inject:
-                raise ValueError(
-                    "metric= and inject= go with an Optuna trial only: TuneCallback(trial, metric='val_acc').\n"
-                    "  A study has its own metric: Study(..., metric=...)."
-                )
-            self._source: Study | OptunaTrial | None = source
-        elif hasattr(source, "suggest_float") and hasattr(source, "should_prune"):
-            self._source = OptunaTrial(source, metric=metric, inject=inject)
-        else:
-            raise TypeError(
-                f"TuneCallback takes nothing, a tunehook Study or an Optuna trial; got {source!r}.\n"
-                "  For example TuneCallback(study), or TuneCallback() inside study.optimize(train, ...)."
-            )
+        self._source = Source(source, metric=metric, inject=inject)
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -180,7 +166,7 @@ class TuneCallback(Callback):
         if self._fit is None:
             return
         self._fit.complete()
-        if isinstance(self._source, OptunaTrial):
+        if self._source.may_prune:
             # TrialPruned is raised from the teardown, so ours comes last. A new list: Lightning iterates over this one.
             host: Any = trainer
             host.callbacks = [*(other for other in host.callbacks if other is not self), self]
@@ -192,21 +178,15 @@ class TuneCallback(Callback):
             return
         fit.slots.finish()
         # A learning-rate search is a fit of its own that is torn down but not completed: the trial goes on.
-        if fit.is_complete and (self._source is not None or fit.session.pid != os.getpid()):
-            fit.session.end()
-            if isinstance(self._source, OptunaTrial):
-                self._source.raise_if_pruned(fit.session)
+        if fit.is_complete:
+            self._source.end(fit.session)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell what ended the training."""
         if self._fit is not None:
             self._fit.slots.finish()
-        if self._session is None or self._session.is_over:
-            return
-        if self._source is not None:
-            self._session.end(exception)
-        elif isinstance(exception, KeyboardInterrupt | SystemExit):
-            self._session.exception = exception  # Lightning 2.1 swallows it; study.optimize ends the session
+        if self._session is not None:
+            self._source.fail(self._session, exception)
 
     def _skip_batch_hooks(self, *, but: Collection[str] = ()) -> None:
         """Take the hooks that have nothing to do out of Lightning's way; it passes over what is not callable."""
@@ -220,29 +200,19 @@ class TuneCallback(Callback):
 
     # ------------------------------------------------------------------ the trial
 
-    def _claim(self) -> TrialSession | None:
-        """The session to work on: the open one, the active one of `study.optimize`, or a newly asked one."""
-        if self._session is not None:
-            self._session.refresh()  # a spawned process may have ended it
-            if not self._session.is_over:
-                return self._session
-        if self._source is None:
-            return active()
-        return self._source.session(self._source.ask())
-
     def _agree_on_trial(self, trainer: Trainer) -> TrialSession | None:
         """Rank 0 asks; the others get the trial, or the reason why there is none."""
         if trainer.world_size == 1:
             set_broadcast(None)
-            if self._source is None:
+            if not self._source.asks:
                 check_alone()
-            return self._claim()
+            return self._source.claim(self._session)
         set_broadcast(trainer.strategy.broadcast)
         session: TrialSession | None = None
         error: Exception | None = None
         if trainer.is_global_zero:
             try:
-                session = self._claim()
+                session = self._source.claim(self._session)
             except Exception as raised:  # noqa: BLE001 - told to the other ranks first, then raised
                 error = raised
         asked = None if session is None else session.trial
@@ -257,7 +227,7 @@ class TuneCallback(Callback):
         """The class is made for the namespaces that are loaded, so it is pickled as what it was made from."""
         state = {**self.__dict__, "_fit": None}
         if get_spawning_popen() is not None:  # a strategy starts its processes: this one asks, rank 0 there trains
-            state["_session"] = self._session = self._claim()
+            state["_session"] = self._session = self._source.claim(self._session)
         return _restore, (type(self).__mro__[1], state)
 
 

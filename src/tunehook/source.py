@@ -1,0 +1,88 @@
+"""Where a callback's trial comes from: a study, an Optuna trial, or the trial that ``study.optimize`` works on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tunehook.optuna_trial import OptunaTrial
+from tunehook.session import TrialSession, active
+from tunehook.study import Study
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Source:
+    """Gives a callback the session to work on, and ends the session where nobody else does.
+
+    Args:
+        given: What the callback was given: ``None`` for the active trial, a `Study`, or an Optuna trial.
+        metric: Name of the metric to report; goes with an Optuna trial only.
+        inject: Whether the parameters of an Optuna trial are injected.
+
+    Raises:
+        TypeError: ``given`` is something else.
+        ValueError: ``metric`` or ``inject`` is given without an Optuna trial, or an Optuna trial without a metric.
+    """
+
+    def __init__(self, given: Study | optuna.Trial | None, *, metric: str | None, inject: bool) -> None:
+        self._asked: Study | OptunaTrial | None
+        if given is None or isinstance(given, Study):
+            if metric is not None or not inject:
+                raise ValueError(
+                    "metric= and inject= go with an Optuna trial only: TuneCallback(trial, metric='val_acc').\n"
+                    "  A study has its own metric: Study(..., metric=...)."
+                )
+            self._asked = given
+        elif hasattr(given, "suggest_float") and hasattr(given, "should_prune"):
+            self._asked = OptunaTrial(given, metric=metric, inject=inject)
+        else:
+            raise TypeError(
+                f"TuneCallback takes nothing, a tunehook Study or an Optuna trial; got {given!r}.\n"
+                "  For example TuneCallback(study), or TuneCallback() inside study.optimize(train, ...)."
+            )
+
+    @property
+    def asks(self) -> bool:
+        """Whether trials are asked for here, each fit one; else ``study.optimize`` asks and ends them."""
+        return self._asked is not None
+
+    @property
+    def may_prune(self) -> bool:
+        """Whether `end` may raise ``optuna.TrialPruned``."""
+        return isinstance(self._asked, OptunaTrial)
+
+    def claim(self, session: TrialSession | None) -> TrialSession | None:
+        """The session to work on: the open one, the active one, or that of a newly asked trial.
+
+        Args:
+            session: The session of the last fit.
+        """
+        if session is not None:
+            session.refresh()  # a spawned process may have ended it
+            if not session.is_over:
+                return session
+        if self._asked is None:
+            return active()
+        return self._asked.session(self._asked.ask())
+
+    def end(self, session: TrialSession) -> None:
+        """End the trial after a fit that is complete, where no ``study.optimize`` of this process does.
+
+        Raises:
+            optuna.TrialPruned: An Optuna trial was stopped.
+        """
+        if self.asks or session.pid != os.getpid():
+            session.end()
+        if isinstance(self._asked, OptunaTrial):
+            self._asked.raise_if_pruned(session)
+
+    def fail(self, session: TrialSession, exception: BaseException) -> None:
+        """Tell what ended the training; ``study.optimize`` tells what it gets to see itself."""
+        if session.is_over:
+            return
+        if self.asks:
+            session.end(exception)
+        elif isinstance(exception, KeyboardInterrupt | SystemExit):
+            session.exception = exception  # Lightning 2.1 swallows it
