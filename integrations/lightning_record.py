@@ -8,20 +8,23 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+
+from tunehook.randomness import State, kept_random, random_state, restore_random, same_part, same_random
+
+__all__ = [
+    "State", "kept_random", "random_state", "restore_random", "same_part", "same_random",  # passed on
+    "Call", "KEY", "NAMESPACES", "fresh_random", "install_recorders", "is_seeded", "new_call", "recorded",
+]  # fmt: skip
 
 KEY = "_tunehook_call"
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
 _BASES = ("LightningModule", "LightningDataModule", "Trainer")
 _ORDER = itertools.count()
-
-State = Mapping[str, Any]
-"""The states of the random number generators, by the names ``torch``, ``python``, ``numpy`` and ``cuda``."""
 
 
 class Call(dict[str, Any]):
@@ -104,58 +107,6 @@ def _recording_new(base: type) -> Any:
         return made
 
     return staticmethod(__new__)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every global random number generator that is in use."""
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        state["numpy"] = numpy.random.get_state()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def restore_random(state: State) -> None:
-    """Put the generators back; those that were not in use when the state was taken are left alone."""
-    torch.set_rng_state(state["torch"])
-    random.setstate(state["python"])
-    if "numpy" in state:
-        sys.modules["numpy"].random.set_state(state["numpy"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-@contextmanager
-def kept_random() -> Iterator[None]:
-    """Leave no trace in the random number generators."""
-    state = random_state()
-    try:
-        yield
-    finally:
-        restore_random(state)
-
-
-def same_part(part: str, one: State, other: State) -> bool:
-    """Whether one generator is in the same state; true where one of the two states does not know it."""
-    if part not in one or part not in other:
-        return True
-    return _equal(one[part], other[part])
-
-
-def same_random(one: State, other: State) -> bool:
-    """Whether all generators are in the same state."""
-    return all(same_part(part, one, other) for part in one)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two states are equal: a tensor, a list of tensors, or a tuple with arrays in it."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, list | tuple) and any(hasattr(item, "tolist") for item in one):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
 
 
 @functools.lru_cache(maxsize=4)  # seeding takes a while, and a script has one seed

@@ -39,7 +39,7 @@ FLOORS = [
     {"space"},
     {"distributions"},
     {"trial"},
-    {"paths"},
+    {"paths", "randomness"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]

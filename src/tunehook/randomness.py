@@ -1,0 +1,67 @@
+"""The global random number generators of Python, NumPy and torch, as far as they are in use."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+State = Mapping[str, Any]
+"""The states of the generators, by the names ``python``, ``numpy``, ``torch`` and ``cuda``."""
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator that is in use; a framework that is not loaded is not loaded for this."""
+    state: dict[str, Any] = {"python": random.getstate()}
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if torch is not None:
+        state["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+    if numpy is not None:
+        state["numpy"] = numpy.random.get_state()
+    return state
+
+
+def restore_random(state: State) -> None:
+    """Put the generators back; those that were not in use when the state was taken are left alone."""
+    random.setstate(state["python"])
+    if "torch" in state:
+        sys.modules["torch"].set_rng_state(state["torch"])
+    if "numpy" in state:
+        sys.modules["numpy"].random.set_state(state["numpy"])
+    if "cuda" in state:
+        sys.modules["torch"].cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def kept_random() -> Iterator[None]:
+    """Leave no trace in the generators."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random(state)
+
+
+def same_part(part: str, one: State, other: State) -> bool:
+    """Whether one generator is in the same state; true where one of the two states does not know it."""
+    if part not in one or part not in other:
+        return True
+    return _equal(one[part], other[part])
+
+
+def same_random(one: State, other: State) -> bool:
+    """Whether all generators are in the same state."""
+    return all(same_part(part, one, other) for part in one)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two states are equal: a tensor, a list of tensors, or a tuple with arrays in it."""
+    if hasattr(one, "data_ptr"):  # a tensor of torch
+        return bool(one.equal(other))
+    if isinstance(one, list | tuple) and any(hasattr(item, "tolist") for item in one):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
