@@ -1,57 +1,20 @@
-"""Where a study is kept: Optuna's storages, made so that they serve several processes and fail with a way out."""
+"""Where a study is kept: Optuna's storages, opened by several processes at once, and failing with a way out."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import host
-
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import BaseStorage
 
 
 class StudyError(RuntimeError):
     """A study that cannot be opened, or cannot go on."""
-
-
-def sqlite(path: Path) -> RDBStorage:
-    """Optuna's storage on an SQLite file in WAL mode: readers do not wait, and a commit costs no full sync.
-
-    A commit survives the death of every process; what a power failure may take back is in the journals.
-    """
-    place = path.absolute()  # relative to the folder that the script stands in now, not later
-    if not place.exists():
-        # The tables are made in a file of our own, since two processes that make them in one disturb each other.
-        mine = place.with_name(f"{place.name}.{host()}-{os.getpid()}")
-        made = _sqlite(mine)
-        made.remove_session()
-        made.engine.dispose()
-        with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
-            os.link(mine, place)
-        mine.unlink(missing_ok=True)
-    return _sqlite(place)
-
-
-def _sqlite(place: Path) -> RDBStorage:
-    import sqlite3
-
-    import optuna
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:

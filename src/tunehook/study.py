@@ -19,7 +19,7 @@ from tunehook.paths import ROOT, StudyPaths
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.session import Objective, TrialSession
 from tunehook.space import Space
-from tunehook.storage import StudyError, patiently, quiet, sqlite, storage_errors
+from tunehook.storage import StudyError, patiently, quiet, storage_errors
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
 
 if TYPE_CHECKING:
@@ -428,6 +428,8 @@ class Study:
         import optuna
 
         if self._storage is None:
+            from tunehook.sqlite import sqlite
+
             return sqlite(self.paths.database)
         return optuna.storages.get_storage(self._storage)
 

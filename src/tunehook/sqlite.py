@@ -1,0 +1,292 @@
+"""The SQLite file of a study: Optuna's tables, with the calls that a trial makes in plain SQL.
+
+A trial reads and writes some fifteen times. Optuna's own way goes through SQLAlchemy's object mapper, which takes about
+a millisecond each; the same statements by themselves take a tenth of it. All else is Optuna's, and so is the file: any
+other process may open it with Optuna's own storage at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sqlite3
+from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy.exc
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+
+# Private: the names of the types in the tables, and the version that the statements below were written for.
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+
+from tunehook.record import host
+
+# The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
+SCHEMA = (12, "v3.2.0.a")
+
+
+def sqlite(path: Path) -> RDBStorage:
+    """Optuna's storage on an SQLite file in WAL mode: readers do not wait, and a commit costs no full sync.
+
+    A commit survives the death of every process; what a power failure may take back is in the journals.
+
+    Args:
+        path: The file; it is made where it does not exist.
+    """
+    place = path.absolute()  # relative to the folder that the script stands in now, not later
+    if not place.exists():
+        # The tables are made in a file of our own, since two processes that make them in one disturb each other.
+        mine = place.with_name(f"{place.name}.{host()}-{os.getpid()}")
+        made = _opened(mine)
+        made.remove_session()
+        made.engine.dispose()
+        with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
+            os.link(mine, place)
+        mine.unlink(missing_ok=True)
+    return _opened(place)
+
+
+def _opened(place: Path) -> RDBStorage:
+    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
+    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place)}
+    storage = SqliteStorage(url, engine_kwargs=options)
+    if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
+        return storage
+    return RDBStorage(url, engine_kwargs=options)
+
+
+def _connect(place: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+class SqliteStorage(RDBStorage):
+    """Optuna's RDBStorage on SQLite, with the calls of a running trial in plain SQL.
+
+    What they do and raise is what RDBStorage does and raises. Where a write depends on what was read, both happen in
+    one transaction that holds the file, so that no two processes can take the same enqueued trial.
+    """
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial as it is in the file now.
+
+        Raises:
+            KeyError: There is none.
+        """
+        with self._transaction("BEGIN") as db:
+            trials = _read(db, db.execute(f"{_TRIALS} WHERE trial_id = ?", (trial_id,)))
+        if not trials:
+            raise KeyError(models.NOT_FOUND_MSG)
+        return trials[0]
+
+    # Private: `_CachedStorage`, which Optuna puts around each RDBStorage, calls it for what may have changed.
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        if states is not None:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        with self._transaction("BEGIN") as db:
+            _check_study(db, study_id)
+            which = "study_id = ? AND (trial_id > ? OR trial_id IN (SELECT value FROM json_each(?)))"
+            asked = (study_id, trial_id_greater_than, json.dumps(list(included_trial_ids)))
+            return _read(db, db.execute(f"{_TRIALS} WHERE {which} ORDER BY trial_id", asked))
+
+    # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        if template_trial is not None:
+            return super()._create_new_trial(study_id, template_trial)
+        start = datetime.now()
+        with self._transaction() as db:
+            _check_study(db, study_id)
+            (number,) = db.execute("SELECT COUNT(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
+            db.execute(
+                "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
+                (number, study_id, _to_stored(start)),
+            )
+            (trial_id,) = db.execute("SELECT last_insert_rowid()").fetchone()
+        return FrozenTrial(number, TrialState.RUNNING, None, start, None, {}, {}, {}, {}, {}, trial_id)
+
+    # Private: `_CachedStorage` calls it with the distribution that it knows of this name.
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        with self._update(trial_id) as (db, _):
+            if previous_distribution is None:
+                found = db.execute(
+                    "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
+                    " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
+                    (trial_id, param_name),
+                ).fetchone()
+                previous_distribution = None if found is None else json_to_distribution(found[0])
+            if previous_distribution is not None:
+                check_distribution_compatibility(previous_distribution, distribution)
+            db.execute(
+                "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (trial_id, param_name, param_value_internal, distribution_to_json(distribution)),
+            )
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Keep what a trial reported at a step, in place of an earlier report of this step.
+
+        Raises:
+            KeyError: There is no such trial.
+            UpdateFinishedTrialError: It has ended.
+        """
+        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(intermediate_value)
+        with self._update(trial_id) as (db, _):
+            db.execute(
+                "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
+                " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
+                " intermediate_value = excluded.intermediate_value,"
+                " intermediate_value_type = excluded.intermediate_value_type",
+                (trial_id, step, stored, kind.name),
+            )
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Keep a user attribute of a trial, in place of an earlier one of this key.
+
+        Raises:
+            KeyError: There is no such trial.
+            UpdateFinishedTrialError: It has ended.
+        """
+        text = json.dumps(value)
+        with self._update(trial_id) as (db, _):
+            db.execute(
+                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
+                " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
+                (trial_id, key, text),
+            )
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Keep the state of a trial, and its values if there are any.
+
+        Returns:
+            Whether it was kept: False where the trial should run, but did not wait for it.
+
+        Raises:
+            KeyError: There is no such trial.
+            UpdateFinishedTrialError: It has ended.
+        """
+        with self._update(trial_id) as (db, before):
+            for objective, value in enumerate(values or ()):
+                stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+                db.execute(
+                    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (trial_id, objective) DO UPDATE SET"
+                    " value = excluded.value, value_type = excluded.value_type",
+                    (trial_id, objective, stored, kind.name),
+                )
+            if state == TrialState.RUNNING and before != TrialState.WAITING:
+                return False
+            now = _to_stored(datetime.now())
+            start, end = (now if state == TrialState.RUNNING else None), (now if state.is_finished() else None)
+            db.execute(
+                "UPDATE trials SET state = ?, datetime_start = coalesce(?, datetime_start),"
+                " datetime_complete = coalesce(?, datetime_complete) WHERE trial_id = ?",
+                (state.name, start, end, trial_id),
+            )
+        return True
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """A transaction on a connection of the engine's pool; one that writes holds the file from its first read on."""
+        try:
+            pooled = self.engine.raw_connection()
+            try:
+                db: Any = pooled.driver_connection
+                db.execute(begin)
+                yield db
+                db.commit()
+            finally:
+                pooled.close()  # back to the pool, which rolls back what was not committed
+        except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
+
+    @contextlib.contextmanager
+    def _update(self, trial_id: int) -> Iterator[tuple[sqlite3.Connection, TrialState]]:
+        """A transaction that writes to a trial which has not ended, with its state."""
+        with self._transaction() as db:
+            found = db.execute("SELECT state FROM trials WHERE trial_id = ?", (trial_id,)).fetchone()
+            if found is None:
+                raise KeyError(models.NOT_FOUND_MSG)
+            state = TrialState[found[0]]
+            if not state.is_finished():
+                yield db, state
+                return
+        self.check_trial_is_updatable(trial_id, state)  # raises; it reads the trial, so not while the file is held
+
+
+_TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
+
+
+def _check_study(db: sqlite3.Connection, study_id: int) -> None:
+    if db.execute("SELECT 1 FROM studies WHERE study_id = ?", (study_id,)).fetchone() is None:
+        raise KeyError(models.NOT_FOUND_MSG)
+
+
+def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]]) -> list[FrozenTrial]:
+    """Trials by their rows, with what the other tables hold of them."""
+    trials: dict[int, FrozenTrial] = {}
+    for key, number, state, start, end in rows:
+        started, ended = _from_stored(start), _from_stored(end)
+        trials[key] = FrozenTrial(number, TrialState[state], None, started, ended, {}, {}, {}, {}, {}, key)
+    keys = (json.dumps(list(trials)),)
+
+    def parts(select: str) -> sqlite3.Cursor:
+        return db.execute(f"{select} WHERE trial_id IN (SELECT value FROM json_each(?))", keys)  # noqa: S608 - ours
+
+    params = parts("SELECT trial_id, param_name, param_value, distribution_json, param_id FROM trial_params")
+    for key, name, value, text, _ in sorted(params, key=lambda row: row[4]):
+        distribution = json_to_distribution(text)
+        trials[key].params[name] = distribution.to_external_repr(value)
+        trials[key].distributions[name] = distribution
+    final = models.TrialValueModel
+    for key, _, value, kind in sorted(parts("SELECT trial_id, objective, value, value_type FROM trial_values")):
+        told = final.stored_repr_to_value(value, final.TrialValueType[kind])
+        trials[key].values = [*(trials[key].values or ()), told]
+    report = models.TrialIntermediateValueModel
+    for key, step, value, kind in parts(
+        "SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values"
+    ):
+        told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
+        trials[key].intermediate_values[step] = told
+    for key, name, text in parts("SELECT trial_id, key, value_json FROM trial_user_attributes"):
+        trials[key].user_attrs[name] = json.loads(text)
+    for key, name, text in parts("SELECT trial_id, key, value_json FROM trial_system_attributes"):
+        trials[key].system_attrs[name] = json.loads(text)
+    return list(trials.values())
+
+
+def _to_stored(local: datetime) -> str:
+    """Optuna stores times in UTC, without saying so, and shows local ones."""
+    return local.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _from_stored(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
