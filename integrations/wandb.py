@@ -23,15 +23,12 @@ except ImportError as error:
 import wandb
 from wandb.sdk.lib import wbauth
 
-from tunehook.integrations import wandb_logger, wandb_values
+from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.trial import Outcome, Trial
 
 RunMode = Literal["online", "offline", "disabled"]
 
-_LEAN = Settings(
-    x_save_requirements=False, x_disable_stats=True, console="off", disable_git=True, x_disable_machine_info=True
-)
 _FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
 _OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
 
@@ -51,31 +48,40 @@ class _Process:
 class WandbRecorder:
     """Keeps each trial as a run of Weights & Biases.
 
-    If the user's trainer has a Lightning ``WandbLogger``, the trial shares that logger's run and finishes it; what the
-    logger gets afterwards, as from ``trainer.test``, goes on in the same run. Without a ``WandbLogger`` the trial has a
-    run of its own, also while the user has a ``wandb.run`` open. Two trials never end in one run. (``wandb.init`` in
-    the training code returns the latest open run, so the trial's own, as long as W&B's ``reinit`` is not set.)
+    Where the user's training has a run, the trial shares it and finishes it at its end: the run of a Lightning
+    ``WandbLogger``; the open ``wandb.run``, with or without W&B's callbacks for Keras (``WandbMetricsLogger``,
+    ``WandbModelCheckpoint``, ``WandbEvalCallback``). Else the trial has a run of its own. Two trials never end in one
+    run, so each training has to open its own.
+
+    A ``wandb.run`` that was open already when the recorder was made is a run around the study: it is left alone, unless
+    one of these loggers writes to it. So make the recorder after such a run, and before the run of a training.
+
+    After the trial ``wandb.run`` is ``None``, and ``wandb.log`` raises. What a ``WandbLogger`` gets, as from
+    ``trainer.test``, goes on in the same run. Where the training function finishes the run itself, the run is resumed
+    for a moment to keep the outcome. (``wandb.init`` during a training returns the latest open run, so the trial's own,
+    as long as W&B's ``reinit`` is not set.)
 
     - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
       and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain
       (objects, NaN) is kept as text.
     - *Metrics* have the axis ``trial/step``. In a run of our own they keep their names. In a shared run they are called
-      ``trial/<metric>``, because the ``WandbLogger`` writes ``<metric>`` itself, at other moments and on another axis.
+      ``trial/<metric>``, because the user writes ``<metric>`` or the like, at other moments and on another axis. They
+      leave the steps alone that the user gives to ``wandb.log``: there they join the user's row of the same step.
     - *Summary*: ``best/<metric>``, ``best/step``, ``outcome``, ``reason``, and ``traceback`` (at most 4000 characters).
     - *Run id*: the study's name and the trial's key, which follows from its number and the time at which it was asked
       for: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study of
-      the same name never does. In a shared run the id is the logger's own, if the trainer made the run already.
+      the same name never does. In a shared run the id is the user's, if the run is made already.
 
     A run costs about 65 ms offline, of which ``requirements.txt`` is 50; ``lean`` makes it 10. It is a choice, because
     a run without its packages, git state, console and system metrics is less of a record.
 
     Args:
-        project: The W&B project of runs of our own; a shared run lies where its ``WandbLogger`` says.
+        project: The W&B project of runs of our own; a shared run lies where its user says.
         entity: The user or team. Default: the account's own.
         group: Groups the runs of a study. Default: the study's name.
         tags: Tags of every run, each of 1 to 64 characters.
         mode: ``"online"``, ``"offline"`` or ``"disabled"``. Default: ``WANDB_MODE`` or W&B's settings; without
-            either, online where an API key is configured, else offline. A shared run has its logger's mode.
+            either, online where an API key is configured, else offline. A shared run has its own.
         dir: Where W&B keeps its ``wandb`` folder. Default: ``WANDB_DIR``, else the working directory.
         lean: Leaves out requirements, system metrics, console output, git and machine information of our own runs.
 
@@ -107,30 +113,32 @@ class WandbRecorder:
         self.project, self.entity, self.group = project, entity, group
         self.tags, self.mode, self.lean = _check_tags(tags), mode, lean
         self.dir = None if dir is None else Path(dir)
+        # By its id, which travels to other processes: what is open there and bears another one is a training's.
+        self._around = None if wandb.run is None else wandb.run.id
         self._where: str | None = None
         self._told_mode = False
         self._process = _Process()
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
-        """Begin the trial's run, or share that of the user's ``WandbLogger``, and write the configuration.
+        """Begin the trial's run, or share that of the user's training, and write the configuration.
 
         Args:
             trial: The trial, with its sampled values.
             config: The effective configuration by slot path.
-            loggers: The loggers of the user's trainer.
+            loggers: The loggers or callbacks that the user gave to the framework.
 
         Raises:
-            ValueError: If the ``WandbLogger`` holds the run of another trial or a finished one, or if a
-                hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
+            ValueError: If the user's run is another trial's or finished, if a callback of W&B finds no open run, or if
+                a hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
         """
         self._close_left_over(_OVERTAKEN, trial, loggers)
         values = wandb_values.describe_trial(trial, config)
-        logger = wandb_logger.find_logger(loggers)
-        run = self._start(trial, values) if logger is None else self._share(logger, trial)
-        self._here.live = live = TrialRun(run, trial, values, logger)
+        users = wandb_shared.find_run(loggers, self._around)
+        run = self._start(trial, values) if users is None else self._share(users, trial)
+        self._here.live = live = TrialRun(run, trial, values, users)
         self._where = live.address()
         self._watch_exit()
-        if logger is not None:
+        if users is not None:
             live.write_config()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -148,7 +156,7 @@ class WandbRecorder:
         try:
             live.finish(outcome)
         finally:
-            if live.logger is not None:
+            if live.users is not None:
                 self._here.released.append(live)
 
     def where(self) -> str | None:
@@ -168,7 +176,7 @@ class WandbRecorder:
         return self._process
 
     def _start(self, trial: Trial, values: dict[str, Any]) -> Run:
-        settings = _LEAN.model_copy() if self.lean else Settings()
+        settings = wandb_shared.LEAN.model_copy() if self.lean else Settings()
         settings.silent = True
         mode, why = self._find_mode()
         run = wandb.init(
@@ -187,13 +195,13 @@ class WandbRecorder:
             dir=self.dir,
             settings=settings,
         )
-        wandb_logger.claim_run(run, trial)
+        wandb_shared.claim_run(run, trial)
         self._tell_mode(mode, why)
         return run
 
-    def _share(self, logger: Any, trial: Trial) -> Run:
-        defaults = wandb_logger.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
-        return wandb_logger.share_run(logger, trial, defaults)
+    def _share(self, users: wandb_shared.UsersRun, trial: Trial) -> Run:
+        defaults = wandb_shared.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
+        return wandb_shared.share_run(users, trial, defaults)
 
     def _find_mode(self) -> tuple[Any, str]:
         """The mode of our own runs and why, found without a question and without the network."""
@@ -220,8 +228,7 @@ class WandbRecorder:
         released, self._here.released = self._here.released, []
         others = [past for past in released if not _is_same_trial(past.trial, trial)]
         finished += [run for past in others if (run := past.finish_resumed()) is not None]
-        adopters = [logger for logger in loggers if all(logger is not past.logger for past in released)]
-        wandb_logger.forget_runs(adopters, finished)
+        wandb_logger.forget_runs(loggers, finished)
 
     def _watch_exit(self) -> None:
         if not self._here.watches_exit:

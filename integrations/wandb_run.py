@@ -12,7 +12,7 @@ from typing import Any
 from wandb import Run
 from wandb.errors import UsageError
 
-from tunehook.integrations import wandb_logger, wandb_values
+from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
@@ -29,17 +29,23 @@ class TrialRun:
         run: W&B's run.
         trial: The trial.
         config: The configuration as plain values.
-        logger: The user's ``WandbLogger`` whose run it is; ``None`` for a run of our own.
+        users: What holds the run in the user's code; ``None`` for a run of our own.
         exit_code: The code with which it was finished, ``None`` while it is open.
     """
 
     run: Run
     trial: Trial
     config: dict[str, Any]
-    logger: Any = None
+    users: wandb_shared.UsersRun | None = None
     exit_code: int | None = None
     _defined: set[str] = field(default_factory=set)
     _is_lost: bool = False
+    _step: int = 0  # W&B's counter after our last row
+    _is_joined: bool = False
+    _has_user_logged: bool = False
+
+    def __post_init__(self) -> None:
+        self._step = self.run.starting_step
 
     def write_config(self) -> None:
         """Write the configuration over whatever the run holds."""
@@ -57,21 +63,22 @@ class TrialRun:
             _log.warning("The W&B run of %s keeps nothing from step %s on: %s", self.trial.name, step, error)
 
     def finish(self, outcome: Outcome) -> None:
-        """Write the summary and finish the run, whatever happens; a shared one with its checkpoints."""
+        """Write the summary and finish the run, whatever happens; a shared one with what its holder writes last."""
         self.exit_code = outcome.exit_code
+        opened = self.run
         try:
             self._sum_up(outcome)
-            if self.logger is not None:
-                # Logs the checkpoints of log_model=True now: the trainer's own call comes after the run is finished.
-                self.logger.finalize("success" if outcome.exit_code == 0 else "failed")
+            if self.users is not None:
+                self.users.finalize(outcome.exit_code)
         finally:
+            wandb_shared.let_go(opened)
             self.run.finish(exit_code=outcome.exit_code)
-            if self.logger is not None:
-                wandb_logger.release_run(self.logger, self.run)
+            if self.users is not None:
+                self.users.release(self.run)
 
     def finish_resumed(self) -> Run | None:
-        """Finish the run that the logger resumed after the trial, as by ``trainer.test``; ``None`` if it did not."""
-        run = wandb_logger.resumed_run(self.logger)
+        """Finish the run in which its holder went on after the trial, as by ``trainer.test``, if it did."""
+        run = None if self.users is None else self.users.resumed()
         if run is not None:
             self.run = run
             self.write_config()  # Lightning logs the values of `save_hyperparameters` at each entry
@@ -86,21 +93,41 @@ class TrialRun:
         return str(Path(self.run.dir).parent) if self.run.offline else self.run.url
 
     def _log_row(self, step: int, metrics: Mapping[str, float]) -> None:
-        prefix = "" if self.logger is None else SHARED_PREFIX
+        prefix = "" if self.users is None else SHARED_PREFIX
         row = {prefix + name: value for name, value in metrics.items()}
         for name in row.keys() - self._defined:
             # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
             self.run.define_metric(name, step_metric=AXIS)
             self._defined.add(name)
-        self.run.log({**row, AXIS: step})
+        row[AXIS] = step
+        if self.users is None or self.run.disabled:
+            self.run.log(row)
+        else:
+            self._log_beside(row)
+
+    def _log_beside(self, row: dict[str, float]) -> None:
+        """Log a row so that W&B drops none of the user's, which it does with a ``step=`` below its counter.
+
+        A row of our own moves the counter on. So where the user's code gives steps, or has logged nothing yet, our
+        values join the row that is open, and leave it open; it is closed only where it holds values of ours already.
+        """
+        is_moved = self.run.step != self._step
+        if self._is_joined and not is_moved:
+            self.run.log({}, commit=True)
+        self._has_user_logged = self._has_user_logged or is_moved
+        self._is_joined = not self._has_user_logged or wandb_shared.gives_steps(self.run)
+        self.run.log(row, commit=not self._is_joined)
+        self._step = self.run.step
 
     def _sum_up(self, outcome: Outcome) -> None:
         try:
             # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
             self.write_config()
-            self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
-        except UsageError as error:
-            _log.warning("The W&B run of %s lacks its outcome (%s): %s", self.trial.name, outcome.state, error)
+        except UsageError:
+            # The user's code has finished the run, as by `wandb.finish()` after the fit, before the outcome was known.
+            self.run = wandb_shared.reopen_run(self.run)
+            self.write_config()
+        self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
 
 
 def run_id(trial: Trial) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -21,6 +21,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Lightning warns of small data, few workers, one logger for all ...
     pytest.mark.slow,
 ]
+
+
+# Where the project has a run of its own: in its WandbLogger, as wandb.run, or as one that it also finishes.
+Shared = Literal["logger", "open", "finished"] | None
 
 
 @pytest.fixture(autouse=True)
@@ -62,22 +66,27 @@ def make_net(pl: Any, error: BaseException | None) -> Any:
 def tune(
     pl: Any,
     *,
-    shared: bool,
+    shared: Shared,
     trials: int = 1,
     error: BaseException | None = None,
     stopper: Any = None,
     seed: int = 0,
 ) -> th.Study:
-    """Tune with the recorder; with ``shared`` the project has a WandbLogger of its own."""
+    """Tune with the recorder; with ``shared`` the project has a WandbLogger or an open run of its own."""
+    import wandb
 
     def train() -> None:
+        if shared in ("open", "finished"):
+            wandb.init(project="mine")
         loader = DataLoader(TensorDataset(torch.ones(16, 4)), batch_size=8)
-        logger = pl.loggers.WandbLogger(project="mine", save_dir=".") if shared else False
+        logger = pl.loggers.WandbLogger(project="mine", save_dir=".") if shared == "logger" else False
         trainer = pl.Trainer(
             max_epochs=4, accelerator="cpu", callbacks=[TuneCallback()], logger=logger, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
         )  # fmt: skip
         trainer.fit(make_net(pl, error)(), loader, loader)
+        if shared == "finished":
+            wandb.finish()
 
     recorder = WandbRecorder(project="digits", tags=["test"], lean=True)
     study = th.Study(
@@ -88,7 +97,7 @@ def tune(
     return study
 
 
-def check_run(run: RunFile, study: th.Study, number: int, *, shared: bool) -> None:
+def check_run(run: RunFile, study: th.Study, number: int, *, shared: Shared) -> None:
     """What every run has, however it ended."""
     trial = study.trials[number]
     assert (run.group, run.job_type, set(run.tags)) == ("runs", "trial", {"test"})
@@ -105,8 +114,8 @@ def check_run(run: RunFile, study: th.Study, number: int, *, shared: bool) -> No
     assert run.axes["trial/val_loss" if shared else "val_loss"] == "trial/step"
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_complete_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [None, "logger", "open"])
+def test_a_complete_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     """Four rows, the best value, exit code 0."""
     study = tune(pl, shared=shared)
     (run,) = read_runs(tmp_path)
@@ -119,8 +128,8 @@ def test_a_complete_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
     assert Path(study.records(0)[1]).samefile(run.path.parent)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_pruned_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [None, "logger", "open"])
+def test_a_pruned_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     """Recorded as pruned with its reason, not as complete; two rows, exit code 0."""
     study = tune(pl, shared=shared, stopper=optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=2))
     (run,) = read_runs(tmp_path)
@@ -130,8 +139,8 @@ def test_a_pruned_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
     assert run.exit_code == 0
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_failed_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [None, "logger", "open"])
+def test_a_failed_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     """The user's error with its traceback, the rows up to then, exit code 1."""
     with pytest.raises(th.StudyError):
         tune(pl, shared=shared, error=ZeroDivisionError("mine"))
@@ -144,8 +153,8 @@ def test_a_failed_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
     assert run.exit_code == 1
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_an_interrupted_trial(pl: Any, tmp_path: Path, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [None, "logger", "open"])
+def test_an_interrupted_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     """Ctrl-C closes the run too: interrupted, exit code 130."""
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         tune(pl, shared=shared, error=KeyboardInterrupt())
@@ -164,16 +173,16 @@ def reopened() -> th.Study:
 def test_a_trial_that_is_asked_again_goes_on_in_its_run(one: Any, tmp_path: Path) -> None:
     """The second attempt of interrupted values has the run id of the first."""
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        tune(one, shared=False, error=KeyboardInterrupt())
-    tune(one, shared=False)
+        tune(one, shared=None, error=KeyboardInterrupt())
+    tune(one, shared=None)
     first, second = read_runs(tmp_path)
     assert first.id == second.id
     assert (first.config["tunehook"]["attempt"], second.config["tunehook"]["attempt"]) == (0, 1)
     assert first.config["lr"] == second.config["lr"]
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_three_trials_are_three_runs(pl: Any, tmp_path: Path, shared: bool) -> None:
+@pytest.mark.parametrize("shared", [None, "logger", "open"])
+def test_three_trials_are_three_runs(pl: Any, tmp_path: Path, shared: Shared) -> None:
     """Three trials with three WandbLoggers, or with none, end in three runs with their own values."""
     study = tune(pl, shared=shared, trials=3)
     runs = read_runs(tmp_path)
@@ -182,3 +191,15 @@ def test_three_trials_are_three_runs(pl: Any, tmp_path: Path, shared: bool) -> N
         check_run(run, study, number, shared=shared)
         assert run.exit_code == 0
     assert len({run.config["lr"] for run in runs}) == 3
+
+
+def test_a_training_that_finishes_its_run(one: Any, tmp_path: Path) -> None:
+    """After wandb.finish() at the end of the training function the trial's run still gets its outcome."""
+    study = tune(one, shared="finished", trials=2)
+    runs = read_runs(tmp_path)
+    assert [len(run.column("trial/val_loss")) for run in runs] == [4, 0, 4, 0]
+    assert len({run.id for run in runs}) == 2
+    for number in range(2):
+        last = runs[2 * number + 1]
+        assert (last.project, last.exit_code, last.config["tunehook"]["trial"]) == ("mine", 0, number)
+        assert last.summary["best/val_loss"] == study.trials[number].value

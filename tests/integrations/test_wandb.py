@@ -271,20 +271,6 @@ def test_studies_of_one_name_do_not_meet(tmp_path: Path, recorder: WandbRecorder
     assert sorted([first.group, second.group]) == ["a group", "my study"]
 
 
-def test_users_own_run_stays_apart(tmp_path: Path, recorder: WandbRecorder) -> None:
-    """A run that the user has open, without a WandbLogger, is neither used nor finished."""
-    with wandb.init(project="users", dir=tmp_path, settings=wandb.Settings(silent=True)) as users:
-        recorder.open(make_trial(tmp_path), {})
-        recorder.report(0, {"val_acc": 0.5})
-        recorder.close(DONE)
-        assert wandb.run is users
-        users.log({"loss": 1.0})
-
-    runs = {run.project: run for run in read_runs(tmp_path)}
-    assert runs["users"].rows == [{"loss": 1.0}]
-    assert runs["digits"].column("val_acc") == [0.5]
-
-
 def test_run_finished_by_the_user(tmp_path: Path, recorder: WandbRecorder, caplog: pytest.LogCaptureFixture) -> None:
     """Training goes on, with one warning, if the user's code finishes the run of a trial."""
     recorder.open(make_trial(tmp_path), {})
@@ -661,13 +647,15 @@ def test_logger_that_adopts_the_users_run(
     tmp_path: Path, recorder: WandbRecorder, host: Lightning, users_logger: Any
 ) -> None:
     """A WandbLogger adopts an open wandb.run: it becomes the first trial's and ends with it, not the second's."""
-    users = wandb.init(project="script", dir=tmp_path, group="theirs", settings=wandb.Settings(silent=True))
+    users = wandb.init(
+        project="script", dir=tmp_path, group="theirs", name="mine", settings=wandb.Settings(silent=True)
+    )
     for number in range(2):
         host.fit(recorder, make_trial(tmp_path, number), users_logger())
         assert wandb.run is None
 
     first, second = read_runs(tmp_path)
-    assert (first.id, first.project, first.group) == (users.id, "script", "theirs")
+    assert (first.id, first.project, first.group, first.name) == (users.id, "script", "theirs", "mine")
     assert (second.project, second.group) == ("users", "my study")
     assert [run.config["tunehook"]["trial"] for run in (first, second)] == [0, 1]
 

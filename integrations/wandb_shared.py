@@ -1,0 +1,223 @@
+"""The run that the user has, wherever it is held: found, claimed for one trial, and given what its user left out."""
+# ruff: noqa: SLF001 - how a run was made and is used has no public way
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import wandb
+from wandb import Run, Settings
+from wandb.errors import UsageError
+
+from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
+from tunehook.trial import Trial
+
+LEAN = Settings(
+    x_save_requirements=False, x_disable_stats=True, console="off", disable_git=True, x_disable_machine_info=True
+)
+
+# Which trial a run of this process belongs to, by the run's id; kept after the trial, because an id can come back.
+# Shared by all recorders: two studies can meet in one run.
+_owners: dict[str, tuple[str, str, int]] = {}
+# The runs of the trials that are open now.
+_held: list[Run] = []
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a shared run gets where its user gave nothing."""
+
+    id: str
+    name: str
+    group: str
+    tags: tuple[str, ...]
+    job_type: str = "trial"
+
+
+class UsersRun(Protocol):
+    """A run of the user's code, by what holds it."""
+
+    @property
+    def holder(self) -> str:
+        """What holds the run, for messages."""
+
+    @property
+    def way_out(self) -> str:
+        """How each trial gets a run of its own."""
+
+    def plan_id(self, default: str) -> str | None:
+        """The id of a run that is not made yet, by default the given one; ``None`` if it is made."""
+
+    def take(self) -> Run | None:
+        """The run, made now if need be; ``None`` if there is none."""
+
+    def finalize(self, exit_code: int) -> None:
+        """Write what the holder writes at the end."""
+
+    def release(self, run: Run) -> None:
+        """Let the holder go on after its run is finished, where it can."""
+
+    def resumed(self) -> Run | None:
+        """The run in which a released holder has gone on, if it has."""
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """The global ``wandb.run``, to which ``wandb.log`` and W&B's callbacks for Keras write.
+
+    Attributes:
+        callback: The name of the Keras callback that writes to it, ``None`` without one.
+    """
+
+    callback: str | None = None
+
+    @property
+    def holder(self) -> str:
+        """What holds the run, for messages."""
+        return self.callback or "training"
+
+    @property
+    def way_out(self) -> str:
+        """How each trial gets a run of its own."""
+        last = "" if self.callback is None else f", before {self.callback} is made"
+        return f"call wandb.init inside the training function, without a fixed id{last}"
+
+    def plan_id(self, default: str) -> str | None:
+        """Nothing: the run is made by the user."""
+        return None
+
+    def take(self) -> Run | None:
+        """The run that is open."""
+        return wandb.run
+
+    def finalize(self, exit_code: int) -> None:
+        """Nothing: W&B's callbacks write as they go."""
+
+    def release(self, run: Run) -> None:
+        """Nothing: ``wandb.run`` is ``None`` as soon as its run is finished, and ``wandb.log`` raises."""
+
+    def resumed(self) -> Run | None:
+        """Never."""
+        return None
+
+
+def find_run(loggers: Sequence[object], around: str | None) -> UsersRun | None:
+    """The run that the user's training has, else ``None``.
+
+    A ``WandbLogger`` of Lightning and W&B's callbacks for Keras are told by the names of their classes. Without one, it
+    is the open ``wandb.run``, unless it is a run around the study, another trial's, or one of a parent process.
+
+    Args:
+        loggers: The loggers that the user gave to the framework.
+        around: The id of the run around the study.
+    """
+    for logger in loggers:
+        if is_wandb_logger(logger):
+            return LoggerRun(logger)
+        if _is_keras_callback(logger):
+            return OpenRun(type(logger).__name__)
+    run = wandb.run
+    if run is None or run.id == around or run._init_pid != os.getpid() or any(run is held for held in _held):
+        return None
+    return OpenRun()
+
+
+def share_run(users: UsersRun, trial: Trial, defaults: Defaults) -> Run:
+    """The user's run, made this trial's own.
+
+    Raises:
+        ValueError: If the run belongs to another trial or is finished, or if there is none.
+    """
+    if (planned := users.plan_id(defaults.id)) is not None:
+        _refuse_others(planned, trial, users, _owners.get(planned))
+    run = users.take()
+    if run is None:
+        raise ValueError(_not_yours(trial, users, "finds no open W&B run"))
+    claim_run(run, trial, users)
+    if not run.disabled:
+        _complete(run, defaults)
+    return run
+
+
+def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
+    """Note that the run is this trial's.
+
+    Raises:
+        ValueError: If it belongs to another trial or is finished.
+    """
+    users = users or OpenRun()
+    told = dict(run.config).get("tunehook")  # by the server, if the run was resumed
+    _refuse_others(run.id, trial, users, _owners.get(run.id) or (told and (told["key"], told["study"], told["trial"])))
+    try:
+        run.define_metric("trial/step")
+    except UsageError as error:
+        text = f"holds the W&B run {run.id!r}, which is finished already"
+        raise ValueError(_not_yours(trial, users, text)) from error
+    _owners[run.id] = (trial.key, trial.study, trial.number)
+    _held.append(run)
+
+
+def let_go(run: Run) -> None:
+    """Note that the run's trial has ended."""
+    _held[:] = [held for held in _held if held is not run]
+
+
+def gives_steps(run: Run) -> bool:
+    """Whether the user's code has ever logged with ``step=`` in it."""
+    return bool(run._telemetry_obj.feature.set_step_log)
+
+
+def reopen_run(run: Run) -> Run:
+    """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
+    past, settings = run._settings, LEAN.model_copy()
+    settings.silent = True
+    return wandb.init(
+        id=run.id,
+        project=run.project,
+        entity=run.entity or None,
+        name=past.run_name,
+        group=past.run_group,
+        job_type=past.run_job_type,
+        tags=past.run_tags,
+        dir=past.root_dir,
+        mode="offline" if run.offline else "online",
+        resume="allow",
+        reinit="create_new",
+        settings=settings,
+    )
+
+
+def _complete(run: Run, defaults: Defaults) -> None:
+    """Set what the user did not give.
+
+    The run is made before a callback hears of the training, and wandb has no setter for group and job type: they are
+    set as ``run.tags = ...`` does it. Later records of a run complete its first one, online and offline.
+    """
+    settings = run._settings
+    settings.run_group = settings.run_group or defaults.group
+    settings.run_job_type = settings.run_job_type or defaults.job_type
+    given = run._telemetry_obj.feature  # a server gives a name where the user gave none
+    if not (given.set_init_name or given.set_run_name):
+        settings.run_name = defaults.name
+    run.tags = settings.run_tags or defaults.tags
+
+
+def _is_keras_callback(logger: object) -> bool:
+    # Their module imports TensorFlow, so it is never imported here.
+    return any(parent.__module__.startswith("wandb.integration.keras") for parent in type(logger).__mro__)
+
+
+def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str, str, int] | None) -> None:
+    if owner and owner[0] != trial.key:  # an attempt has the key of the first one
+        text = f"holds the W&B run {run_id!r}, which belongs to trial-{owner[2]:04d} of study {owner[1]!r}"
+        raise ValueError(_not_yours(trial, users, text))
+
+
+def _not_yours(trial: Trial, users: UsersRun, problem: str) -> str:
+    return (
+        f"The {users.holder} of {trial.name} of study {trial.study!r} {problem}. "
+        f"Every trial needs a run of its own: {users.way_out}."
+    )
