@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.session import TrialSession
-from tunehook.trial import Budget, Decision, Outcome, Trial
+from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
@@ -38,32 +36,9 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()
 
 
-@dataclass
-class Judge:
-    """Stops a trial at a step, or lets it train."""
-
-    stop_at: int | None = None
-
-    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
-        """Stop at the step."""
-        return Decision(True, "below the median") if step == self.stop_at else Decision()
-
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Nothing is kept."""
-
-
 def make_recorder() -> WandbRecorder:
     """A recorder with a tag."""
     return WandbRecorder("digits", lean=True, tags=["ours"])
-
-
-def begin(recorder: WandbRecorder, number: int = 0, *, loggers: Any = (), stop_at: int | None = None) -> TrialSession:
-    """A session of a trial that is ready to train."""
-    trial = Trial("digits", number, {"lr": 0.1 + number}, Path("studies", f"trial-{number:04d}"), "val_acc", "max",
-                  key=f"{number:04d}-{os.getpid()}")  # fmt: skip
-    session = TrialSession(trial, Judge(stop_at), recorders=[recorder])
-    session.ready(loggers=loggers)
-    return session
 
 
 def read_by_project(folder: Path) -> dict[str, RunFile]:
