@@ -105,8 +105,12 @@ class SqliteStorage(RDBStorage):
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         with self._transaction("BEGIN") as db:
             _check_study(db, study_id)
-            which = "study_id = ? AND (trial_id > ? OR trial_id IN (SELECT value FROM json_each(?)))"
-            asked = (study_id, trial_id_greater_than, json.dumps(list(included_trial_ids)))
+            # Not as an OR, for which SQLite goes through all trials of the study.
+            which = (
+                "study_id = :study AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study"
+                " AND trial_id > :last UNION ALL SELECT value FROM json_each(:others))"
+            )
+            asked = {"study": study_id, "last": trial_id_greater_than, "others": json.dumps(list(included_trial_ids))}
             return _read(db, db.execute(f"{_TRIALS} WHERE {which} ORDER BY trial_id", asked))
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
