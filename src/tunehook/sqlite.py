@@ -64,6 +64,7 @@ def _opened(place: Path) -> RDBStorage:
     storage = SqliteStorage(url, engine_kwargs=options)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
+    storage.engine.dispose()
     return RDBStorage(url, engine_kwargs=options)
 
 
