@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The oldest supported Lightning lies in a folder of its own, in front of the newest on the path.
 OLDEST := $(VENV)/oldest
+# TensorFlow lies in an environment of its own on top of the first, where the other backends are tested without it.
+TENSORFLOW := $(VENV)/tensorflow
 
-.PHONY: help demo test lint fast slow oldest benchmarks clean
+.PHONY: help demo test lint fast slow oldest keras benchmarks clean
 
 help:
 	@echo "make demo        set up, then tune the digits example with grid, random and Bayesian search"
 	@echo "make test        set up, then lint, type-check and run all tests"
 	@echo "make lint        ruff and mypy"
 	@echo "make fast        the fast tests only"
+	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
 	@echo "make clean       remove what the above made"
 
@@ -35,6 +38,13 @@ $(OLDEST)/ready: constraints.txt | $(VENV)/test
 		lightning==2.1.0 pytorch-lightning==2.1.0 'setuptools<81'
 	@touch $@
 
+$(TENSORFLOW)/ready: constraints.txt | $(VENV)/test
+	$(PYTHON) -m venv $(TENSORFLOW)
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> $$($(TENSORFLOW)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth
+	$(TENSORFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt tensorflow-cpu
+	@touch $@
+
 demo: $(VENV)/demo
 	$(BIN)/python examples/lightning_digits.py grid random bayes
 
@@ -44,15 +54,22 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/keras
 
 slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras
 
 oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations
 
-test: lint fast slow oldest
+# Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
+keras: $(TENSORFLOW)/ready
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras
+	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/keras
+
+test: lint fast slow keras oldest
 
 benchmarks: $(VENV)/test
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -257,7 +257,9 @@ class _Fit:
 
     def begin(self) -> None:
         """Inject; optimizers and schedulers get their values as they are made."""
-        self._injection = self.session.begin(self.slots.slots, notes=self.slots.notes, find=self.slots.find)
+        self._injection = self.session.begin(
+            self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find
+        )
         self.slots.open()
 
     def check_built(self) -> None:

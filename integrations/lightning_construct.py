@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import inspect
 import sys
-import typing
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from tunehook.inject import InjectionError, same
+from tunehook.arguments import NAMED, Arguments
+from tunehook.inject import InjectionError
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 
@@ -24,7 +22,7 @@ Kind = Literal["model", "data"]
 _INSTANTIATOR = "_instantiator"  # the key by which Lightning's command line marks its hyperparameters
 
 
-class Construction:
+class Construction(Arguments):
     """The constructor call of a LightningModule or LightningDataModule.
 
     Args:
@@ -39,10 +37,8 @@ class Construction:
     def __init__(self, made: Any, kind: Kind) -> None:
         self.made = made
         self.kind = kind
-        self.cls: type = type(made)
-        self.base = lightning_base(self.cls)
+        super().__init__(type(made), lightning_base(type(made)))
         self.name = self.cls.__name__
-        self.parameters = _parameters(self.cls, self.base)
         self.why_not = ""
         self.missing: list[str] = []
         self._load()
@@ -50,11 +46,11 @@ class Construction:
     def _load(self) -> None:
         self.call = record.recorded(self.made)
         if self.call is not None:
-            self.bound = self._signature.bind(*self.call["args"], **self.call["kwargs"])
+            self.bound = self.signature.bind(*self.call["args"], **self.call["kwargs"])
         elif compare.hparams(self.made):
             self.bound = self._from_hparams()
         else:
-            self.bound = self._signature.bind_partial()
+            self.bound = self.signature.bind_partial()
             if self.parameters:
                 self.why_not = (
                     f"{self.name} was constructed before tunehook.integrations.lightning was imported, and does not "
@@ -65,25 +61,14 @@ class Construction:
         """Take the arguments from ``hparams``, by the rules of ``load_from_checkpoint``."""
         saved = {name: value for name, value in compare.hparams(self.made).items() if name != _INSTANTIATOR}
         whole = vars(self.made).get("_hparams_name")
-        own = self._signature.parameters
+        own = self.signature.parameters
         if whole in own and own[whole].kind is not inspect.Parameter.VAR_KEYWORD:
             saved = {whole: self.made.hparams}
-        if self._rest is None:
+        if self.rest is None:
             saved = {name: value for name, value in saved.items() if name in own}
-        required = [name for name, item in own.items() if item.default is item.empty and item.kind in _NAMED]
+        required = [name for name, item in own.items() if item.default is item.empty and item.kind in NAMED]
         self.missing = [name for name in required if name not in saved]
-        return self._signature.bind_partial(**saved)
-
-    @functools.cached_property
-    def _signature(self) -> inspect.Signature:
-        own = inspect.signature(self.cls.__init__)  # type: ignore[misc]
-        return own.replace(parameters=list(own.parameters.values())[1:])
-
-    @functools.cached_property
-    def _rest(self) -> str | None:
-        """Name of the ``**kwargs`` parameter."""
-        kinds = {item.kind: name for name, item in self._signature.parameters.items()}
-        return kinds.get(inspect.Parameter.VAR_KEYWORD)
+        return self.signature.bind_partial(**saved)
 
     @property
     def random(self) -> Mapping[str, Any] | None:
@@ -91,44 +76,8 @@ class Construction:
         return None if self.call is None else self.call["random"]
 
     def values(self) -> dict[str, Any]:
-        """The present arguments by name, defaults included; not those that are missing.
-
-        Entries of an argument that is a configuration (a dict or namespace) are arguments too, such as ``config.lr``.
-        """
-        if self.why_not or self.cls.__init__ is self.base.__init__:  # type: ignore[misc]
-            return {}
-        given = dict(self.bound.arguments)
-        rest = given.pop(self._rest, {}) if self._rest else {}
-        defaults = {name: item.default for name, item in self.parameters.items() if item.default is not item.empty}
-        named = {name: value for name, value in given.items() if name in self.parameters}
-        whole = {**defaults, **named, **rest}
-        return {**whole, **{path: value for name, each in whole.items() for path, value in _entries(name, each)}}
-
-    def type_of(self, name: str) -> object:
-        """What an argument takes: its annotation, else the type of its default, ``None`` for anything."""
-        parameter = self.parameters.get(name)
-        if parameter is None:
-            return type_of_default(self.values().get(name)) if "." in name else None
-        if parameter.annotation is not parameter.empty:
-            return None if isinstance(parameter.annotation, str) else parameter.annotation
-        return type_of_default(parameter.default)
-
-    def changed(self, staged: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the staged values that are not the present ones."""
-        present = self.values()
-        return {name: value for name, value in staged.items() if name not in present or not same(value, present[name])}
-
-    def arguments(self, new: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call with some of them replaced."""
-        bound = inspect.BoundArguments(self._signature, self.bound.arguments.copy())
-        rest = str(self._rest)
-        for path, value in new.items():
-            name, _, entry = path.partition(".")
-            given = bound.arguments if name in self._signature.parameters else dict(bound.arguments.get(rest, {}))
-            given[name] = _with_entry(given.get(name, self.values().get(name)), entry, value) if entry else value
-            if given is not bound.arguments:
-                bound.arguments[rest] = given
-        return bound.args, bound.kwargs
+        """The present arguments by name, defaults included; none where the call cannot be made again."""
+        return {} if self.why_not else super().values()
 
     def build(self, new: Mapping[str, Any], start: record.State) -> tuple[Any, dict[str, Any]]:
         """Construct another object, with copies of the arguments that a constructor may change.
@@ -228,13 +177,6 @@ class Construction:
             )
 
 
-_NAMED = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.KEYWORD_ONLY,
-)
-
-
 def lightning_base(cls: type) -> type:
     """The LightningModule, LightningDataModule or Trainer that a class derives from.
 
@@ -253,65 +195,6 @@ def namespace_of(cls: type) -> str:
     """The namespace of a Lightning class: ``lightning.pytorch`` or ``pytorch_lightning``."""
     module = lightning_base(cls).__module__
     return next(name for name in record.NAMESPACES if module.startswith(name))
-
-
-def _parameters(cls: type, base: type) -> dict[str, inspect.Parameter]:
-    """Named parameters of the constructor, and of those of its base classes that it hands ``**kwargs`` on to."""
-    found: dict[str, inspect.Parameter] = {}
-    for each in cls.__mro__:
-        if each is base:
-            break
-        if "__init__" not in vars(each):
-            continue
-        own = list(_resolved(each).values())[1:]
-        found = {**{item.name: item for item in own if item.kind in _NAMED}, **found}
-        if not any(item.kind is inspect.Parameter.VAR_KEYWORD for item in own):
-            break
-    return found
-
-
-def _resolved(cls: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a class's own constructor, with annotations evaluated where that is possible."""
-    try:
-        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    except Exception:  # noqa: BLE001 - it evaluates strings of the user's, which may raise anything
-        hints = {}
-    own = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    return {
-        name: item.replace(annotation=hints[name]) if name in hints and item.kind in _NAMED else item
-        for name, item in own.items()
-    }
-
-
-def type_of_default(default: object) -> object:
-    """The type that a default value stands for; an integer does not forbid floats."""
-    if default is None or default is inspect.Parameter.empty:
-        return None
-    if isinstance(default, int | float) and not isinstance(default, bool):
-        return float
-    return type(default)
-
-
-def _entries(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Paths and values of the plain entries of a dict or namespace, however deep."""
-    items = vars(value) if isinstance(value, Namespace) else value
-    if not isinstance(items, Mapping):
-        return
-    for key, item in items.items():
-        if not isinstance(key, str) or not key.isidentifier():
-            continue
-        if isinstance(item, int | float | str | list | tuple | None):
-            yield f"{path}.{key}", item
-        yield from _entries(f"{path}.{key}", item)
-
-
-def _with_entry(value: Any, entry: str, new: Any) -> Any:
-    """A copy of a dict or namespace with one entry replaced."""
-    made = copy.copy(value) if isinstance(value, dict | Namespace) else copy.deepcopy(value)
-    key, _, inner = entry.partition(".")
-    items = vars(made) if isinstance(made, Namespace) else made
-    items[key] = _with_entry(items[key], inner, new) if inner else new
-    return made
 
 
 def _pick(call: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:

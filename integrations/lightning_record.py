@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import pickle
-import random
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 
-from tunehook.randomness import State, kept_random, random_state, restore_random, same_part, same_random
+from tunehook.randomness import (
+    State,
+    fresh_random,
+    kept_random,
+    random_state,
+    restore_random,
+    same_part,
+    same_random,
+)
 
 __all__ = [
     "State", "kept_random", "random_state", "restore_random", "same_part", "same_random",  # passed on
@@ -107,19 +113,6 @@ def _recording_new(base: type) -> Any:
         return made
 
     return staticmethod(__new__)
-
-
-@functools.lru_cache(maxsize=4)  # seeding takes a while, and a script has one seed
-def fresh_random(seed: int) -> Mapping[str, Any]:
-    """The state of the generators right after they were seeded with ``seed``, as ``seed_everything`` does."""
-    state: dict[str, Any] = {
-        "torch": torch.Generator().manual_seed(seed).get_state(),
-        "python": random.Random(seed).getstate(),  # noqa: S311 - compared, not used
-    }
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and 0 <= seed < 2**32:
-        state["numpy"] = numpy.random.RandomState(seed).get_state()
-    return state
 
 
 def is_seeded(seed: int) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow otherwise, which is not always installed
 
 HOSTILE = ["two words", "ünï-日本→", 'it\'s "quoted"', "100%20 ?x=1#y&z;", "{b} [c] $HOME"]
 

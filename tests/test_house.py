@@ -31,6 +31,7 @@ FLOORS = [
     {"progress"},
     {"storage", "sqlite"},
     {"record"},
+    {"arguments"},
     {"inject"},
     {"seeding"},
     {"search"},

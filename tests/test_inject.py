@@ -54,6 +54,7 @@ RESOLVED: list[tuple[str, list[str]]] = [
     ("data.workers", ["data.workers"]),
     ("dense_1.units", ["layer.dense_1.units"]),
     ("layer.dense_1.units", ["layer.dense_1.units"]),
+    ("units", ["layer.dense_1.units"]),
     ("secret", ["trainer.secret"]),
 ]
 
@@ -64,9 +65,9 @@ def test_a_name_means_slots(name: str, paths: list[str]) -> None:
     assert [found.path for found in resolve(name, SLOTS)] == paths
 
 
-@pytest.mark.parametrize("name", ["units", "Hidden", "", "model", "model.", ".hidden", "model.hidden.x"])
+@pytest.mark.parametrize("name", ["nits", "Hidden", "", "model", "model.", ".hidden", "model.hidden.x"])
 def test_a_part_of_a_name_means_nothing(name: str) -> None:
-    """Only a whole path or all of it behind the first dot is a name; letters count as they are."""
+    """Only a whole path or all of it behind one of its dots is a name; letters count as they are."""
     with pytest.raises(InjectionError, match=re.escape(f"There is nothing called '{name}' to inject.")):
         resolve(name, SLOTS)
 

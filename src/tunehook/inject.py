@@ -66,7 +66,8 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     """Find the slots that a name of the space means.
 
     Args:
-        name: A full path, or a short name that only one slot has.
+        name: A full path, or a short name that only one slot has: what stands behind the first dot of its path, else
+            any part behind a later dot, such as ``units`` for ``layer.dense.units``.
         slots: All slots that exist.
         notes: Lines of the error message on slots that cannot be listed one by one.
         find: Finds such a slot by its path.
@@ -78,10 +79,8 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
         InjectionError: No slot has the name, or several have it.
     """
     found = [slot for slot in slots if slot.path == name]
-    if not found:
-        found = [slot for slot in slots if slot.short == name]
-        best = min((slot.rank for slot in found), default=0)
-        found = [slot for slot in found if slot.rank == best]
+    found = found or _of_best_rank([slot for slot in slots if slot.short == name])
+    found = found or _of_best_rank([slot for slot in slots if slot.path.endswith(f".{name}")])
     if not found and find is not None and (slot := find(name)) is not None:
         return [slot]
     if not found:
@@ -95,6 +94,11 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
         )
     joint = found[0].joint
     return [slot for slot in slots if slot is found[0] or (joint and slot.joint == joint)]
+
+
+def _of_best_rank(found: list[Slot]) -> list[Slot]:
+    best = min((slot.rank for slot in found), default=0)
+    return [slot for slot in found if slot.rank == best]
 
 
 class Injection:

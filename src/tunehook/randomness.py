@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -65,3 +66,15 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and any(hasattr(item, "tolist") for item in one):
         return len(one) == len(other) and all(map(_equal, one, other))
     return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
+
+
+@functools.lru_cache(maxsize=4)  # seeding takes a while, and a script has one seed
+def fresh_random(seed: int) -> State:
+    """The states right after the generators were seeded with ``seed``, as frameworks do it."""
+    state: dict[str, Any] = {"python": random.Random(seed).getstate()}  # noqa: S311 - compared, not used
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if torch is not None:
+        state["torch"] = torch.Generator().manual_seed(seed).get_state()
+    if numpy is not None and 0 <= seed < 2**32:
+        state["numpy"] = numpy.random.RandomState(seed).get_state()
+    return state

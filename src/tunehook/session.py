@@ -7,9 +7,13 @@ import logging
 import math
 import os
 import re
+import signal
+import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NoReturn, Protocol
 
 from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, read_trial
@@ -21,11 +25,17 @@ Objective = Literal["best", "last"] | int
 
 # Names of the exceptions by which torch, TensorFlow and JAX say that memory ran out.
 _OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
+# What interruptions are called: Python's, Lightning's and ours.
+_SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Terminated": "SIGTERM"}
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
 
 
 class TrialError(RuntimeError):
     """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM: the process is asked to end, such as by a scheduler that needs its place."""
 
 
 class Judge(Protocol):
@@ -110,18 +120,24 @@ class TrialSession:
         """The objective up to now, ``None`` before the first finite value."""
         return self._objective_now()[0]
 
-    def begin(self, slots: Sequence[Slot], *, notes: Sequence[str] = (), find: Find | None = None) -> Injection:
+    def begin(
+        self, slots: Sequence[Slot], *, model: object = None, notes: Sequence[str] = (), find: Find | None = None
+    ) -> Injection:
         """Put the trial's values into the user's objects. Several fits of one trial begin several times.
 
         Args:
             slots: All slots that exist.
+            model: The model that is trained, where the adapter knows it.
             notes: Lines for error messages on slots that cannot be listed one by one.
             find: Finds such a slot by its path.
 
         Raises:
             InjectionError: A value cannot be injected exactly.
+            TrialError: Another trial trained the model already.
         """
         self._driven = True
+        if model is not None:
+            self._claim(model)
         self._injection = Injection(self.trial.params, slots, notes=notes, find=find)
         self._injection.apply()
         return self._injection
@@ -224,6 +240,17 @@ class TrialSession:
             lost = Outcome("interrupted", reason, value, step)
             self._finish(self._conclude(None) if self.decision.stop else lost)
         return self.outcome  # type: ignore[return-value]
+
+    def _claim(self, model: object) -> None:
+        """Trials start from scratch: a model that another one trained would go on with its weights."""
+        mine = (self.trial.study, self.trial.key, self.trial.number)
+        owner = _trained.setdefault(model, mine)
+        if owner != mine:
+            raise TrialError(
+                f"The {type(model).__name__} was trained in trial {owner[2]} of study '{owner[0]}' already, and trial "
+                f"{self.trial.number} would go on with its weights.\n"
+                "  Make the model inside the training function, so that each trial starts from scratch."
+            )
 
     def _objective_now(self) -> tuple[float, int] | tuple[None, None]:
         return objective_value(self._series, self.trial.mode, self._objective) or (None, None)
@@ -334,7 +361,7 @@ def describe(exception: BaseException, *, value: float | None = None, step: int 
         state = "infeasible"
     elif isinstance(exception, KeyboardInterrupt | SystemExit):
         state = "interrupted"
-        reason = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM"}.get(name, reason)
+        reason = _SIGNALS.get(name, reason)
     text = "".join(traceback.format_exception(exception)) if state == "failed" else None
     return Outcome(state, reason, value, step, text)
 
@@ -348,6 +375,10 @@ def is_out_of_memory(exception: BaseException) -> bool:
     return told and any(mark in text for mark in _OUT_OF_MEMORY_TEXTS)
 
 
+# Which trial trained a model: its study, key and number.
+_trained: weakref.WeakKeyDictionary[object, tuple[str, str, int]] = weakref.WeakKeyDictionary()
+
+
 class _Active:
     """What this process works on: the trial in progress, and how its ranks speak to each other."""
 
@@ -356,6 +387,8 @@ class _Active:
     follows: bool = False
     # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
     broadcast: Callable[[Any], Any] | None = None
+    # What adapters put around each trial of this process.
+    surroundings: list[Callable[[], AbstractContextManager[None]]] = []  # noqa: RUF012 - the class is the one instance
 
 
 def active() -> TrialSession | None:
@@ -404,9 +437,39 @@ def activate(session: TrialSession) -> Iterator[TrialSession]:
     check_idle()
     _Active.session = session
     try:
-        yield session
+        with contextlib.ExitStack() as stack:
+            for make in _Active.surroundings:
+                stack.enter_context(make())
+            yield session
     finally:
         _Active.session = None
+
+
+def surround(make: Callable[[], AbstractContextManager[None]]) -> None:
+    """Put something around each trial of this process, so that one trial leaves no trace in the next.
+
+    Args:
+        make: Makes a context manager, which is entered before the training function is called.
+    """
+    if make not in _Active.surroundings:
+        _Active.surroundings.append(make)
+
+
+@contextlib.contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` inside, where nobody handles it and signals arrive: in the main thread."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def handle(number: int, _frame: object) -> NoReturn:
+        raise Terminated(128 + number)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def check_idle() -> None:

@@ -1,0 +1,283 @@
+"""TuneCallback for Keras 3: tunes an existing project, on torch, TensorFlow and JAX.
+
+The callback only translates between ``fit`` and a `TrialSession`; every rule lives in the core. Nothing here imports a
+backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+try:
+    import keras
+except ImportError as error:
+    if error.name != "keras":  # a backend that is not installed is told by Keras itself
+        raise
+    raise ModuleNotFoundError(
+        "tunehook.integrations.keras needs Keras 3: pip install 'tunehook[keras]', and a backend: torch, tensorflow "
+        "or jax",
+        name="keras",
+    ) from error
+
+from tunehook.inject import Injection
+from tunehook.integrations import keras_record as record
+from tunehook.integrations.keras_slots import KerasSlots
+from tunehook.session import TrialError, TrialSession, active, check_alone, sigterm_raised, surround
+from tunehook.source import Source
+from tunehook.study import Study
+from tunehook.trial import Budget
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """Tunes the training that it is added to.
+
+    When ``fit`` is called, the trial's values are put into the model, its optimizer and the arguments of ``fit``,
+    exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order; the end is
+    told as what it was, exceptions, Ctrl-C and SIGTERM among them.
+
+    Args:
+        source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
+            An Optuna trial: its parameters, for people who have an Optuna objective.
+        metric: Name of the metric to report; with an Optuna trial only, where it is required.
+        inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
+            that uses ``trial.params`` by itself. Defaults to True.
+
+    Raises:
+        InjectionError: In ``fit``, before the first step: a value cannot be injected exactly, or nobody uses it.
+        TrialError: In ``fit``: the metric is not logged in the first epoch, or nothing is trained.
+        optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
+
+    Example:
+        >>> model.fit(x, y, epochs=10, validation_data=(x_val, y_val), callbacks=[TuneCallback()])
+    """
+
+    async_safe = True  # it reads nothing after a batch, so batches may be dispatched ahead
+
+    def __init__(
+        self, source: Study | optuna.Trial | None = None, *, metric: str | None = None, inject: bool = True
+    ) -> None:
+        super().__init__()
+        self._source = Source(source, metric=metric, inject=inject)
+        self._session: TrialSession | None = None
+        self._fit: _Fit | None = None
+
+    def run(self, model: Any, fit: Callable[..., Any], call: inspect.BoundArguments) -> Any:
+        """Lead one call of ``fit``.
+
+        Args:
+            model: The model.
+            fit: Keras's own ``fit``.
+            call: Its arguments.
+
+        Returns:
+            What ``fit`` returns.
+        """
+        _check_alone(call)
+        if not self._source.asks:
+            check_alone()
+        self._session = session = self._source.claim(self._session)
+        if session is None:
+            return fit(*call.args, **call.kwargs)
+        self._fit = _Fit(session, KerasSlots(model, call), model, call)
+        try:
+            with sigterm_raised():
+                self._fit.begin(self)
+                result = fit(*call.args, **call.kwargs)
+                self._fit.complete()
+        except BaseException as error:
+            self._source.fail(session, error)
+            raise
+        finally:
+            self._fit.slots.finish()
+            self._fit = None
+        self._source.end(session)
+        return result
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Read back, now that every other callback has had its say, and open the recorders."""
+        if self._fit is not None:
+            self._fit.check_started()
+        elif self._session is not None or self._source.asks or active() is not None:
+            raise TrialError(
+                f"{type(self.model).__name__} has a fit() of its own that does not call keras.Model.fit, so no value "
+                "can be injected.\n  Call super().fit(...) in it, with the callbacks, or override train_step instead."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """In the first epoch: does a schedule throw the injected learning rate away?"""
+        if self._fit is not None:
+            self._fit.begin_epoch()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Report the metrics of this epoch."""
+        if self._fit is not None:
+            self._fit.take_epoch(epoch, logs or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy knows the source, not the fit that is going on."""
+        return {**self.__dict__, "_fit": None}
+
+
+class _Fit:
+    """One fit of a trial: what is injected where, and which metrics were seen.
+
+    Args:
+        session: The session of the trial.
+        slots: The slots of the user's objects.
+        model: The model.
+        call: The arguments of ``fit``.
+    """
+
+    def __init__(self, session: TrialSession, slots: KerasSlots, model: Any, call: inspect.BoundArguments) -> None:
+        self.session, self.slots = session, slots
+        self._model, self._call = model, call
+        self._injection: Injection | None = None
+        self._callbacks: list[Any] = []
+        self._epochs = 0
+        self._names: dict[str, None] = {}
+
+    def begin(self, callback: TuneCallback) -> None:
+        """Inject, and let our callback come last, so that it sees what the others did."""
+        self._injection = self.session.begin(
+            self.slots.slots, model=self._model, notes=self.slots.notes, find=self.slots.find
+        )
+        given = self._call.arguments["callbacks"]
+        self._callbacks = [other for other in _flat(given) if other is not callback]
+        if isinstance(given, keras.callbacks.CallbackList):
+            given.callbacks = [*self._callbacks, callback]
+        else:
+            self._call.arguments["callbacks"] = [*self._callbacks, callback]
+        if self.session.decision.stop:  # a later fit of a trial that was stopped
+            self._call.arguments["epochs"] = self._first
+
+    @property
+    def _first(self) -> int:
+        return int(self._call.arguments.get("initial_epoch", 0))
+
+    def check_started(self) -> None:
+        """Check that nothing was set back before the first step, and open the recorders."""
+        if self._injection is not None:
+            self._injection.read_back("before the first step")
+        self.session.ready(loggers=self._callbacks)
+        self.session.budget = self._budget()
+
+    def _budget(self) -> Budget:
+        """How long this fit trains, and how often it measures."""
+        epochs = int(self._call.arguments.get("epochs", 1)) - self._first
+        every = self._call.arguments.get("validation_freq", 1)
+        is_validated = self.session.trial.metric.startswith("val_")
+        if is_validated and not isinstance(every, int):
+            return Budget(len([epoch for epoch in every if epoch <= epochs]) or None)
+        return Budget(max(epochs, 0), 1.0 / every if is_validated else 1.0)
+
+    def begin_epoch(self) -> None:
+        """Check the learning rate once, after every other callback began the first epoch."""
+        if self._epochs == 0:
+            self.slots.check_schedules(self._callbacks)
+
+    def take_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Report what was measured."""
+        self._epochs += 1
+        metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
+        self._names.update(dict.fromkeys(metrics))
+        is_measured = self.session.trial.metric in metrics
+        if metrics:
+            metrics["epoch"] = float(epoch)
+        if is_measured:
+            self.session.report(self.session.step + 1, metrics)
+        else:
+            self.session.log(metrics)
+            if self.session.step == 0 and self._is_due(epoch):
+                raise self.session.missing(self._names)
+        if self.session.decision.stop:
+            self._model.stop_training = True
+
+    def _is_due(self, epoch: int) -> bool:
+        """Whether the metric must have been measured by now: validation may come in later epochs only."""
+        every = self._call.arguments.get("validation_freq", 1)
+        due = epoch + 1 >= every if isinstance(every, int) else epoch + 1 >= min(every, default=1)
+        return due or not self.session.trial.metric.startswith("val_")
+
+    def complete(self) -> None:
+        """The fit ended in good order."""
+        if self.session.decision.stop:
+            return
+        if self._epochs == 0:
+            raise TrialError(
+                "The fit ended without a training step, so there is nothing to tune: "
+                f"epochs={self._call.arguments.get('epochs', 1)} and initial_epoch={self._first} leave no epoch.\n"
+                "  Give fit at least one epoch to train."
+            )
+        if self.session.step == 0:
+            raise self.session.missing(self._names)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _flat(callbacks: Any) -> list[Any]:
+    """The callbacks of a fit, however they were given."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    if isinstance(callbacks, list | tuple):
+        return [one for each in callbacks for one in _flat(each)]
+    return [] if callbacks is None else [callbacks]
+
+
+def _check_alone(call: inspect.BoundArguments) -> None:
+    if sum(isinstance(other, TuneCallback) for other in _flat(call.arguments["callbacks"])) > 1:
+        raise TrialError("fit has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
+
+
+def install() -> None:
+    """Let ``keras.Model.fit`` hand over to a `TuneCallback` among its callbacks; a second call does nothing.
+
+    A value that Keras takes as an argument of ``fit``, and one that shapes the model, must be there before ``fit``
+    begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
+    """
+    record.install_recorder()
+    original = keras.Model.fit
+    if hasattr(original, "original"):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = kwargs.get("callbacks", args[5] if len(args) > 5 else None)
+        ours = next((one for one in _flat(given) if isinstance(one, TuneCallback)), None)
+        if ours is None:
+            return original(self, *args, **kwargs)
+        return ours.run(self, original, signature.bind(self, *args, **kwargs))
+
+    fit.original = original  # type: ignore[attr-defined]
+    keras.Model.fit = fit
+    surround(_same_names)
+
+
+_first_names: dict[str, int] | None = None
+
+
+@contextlib.contextmanager
+def _same_names() -> Iterator[None]:
+    """Let each trial name its layers as the first one of this process did: ``dense``, not ``dense_7``."""
+    global _first_names
+    if _first_names is None:
+        _first_names = record.names()
+    record.restore_names(_first_names)
+    yield
+
+
+install()

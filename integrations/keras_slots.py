@@ -1,0 +1,275 @@
+"""Where hyperparameters live in Keras objects: the slots of one fit, and the checks that they took effect."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras.src.trainers.data_adapters import array_data_adapter
+
+from tunehook.arguments import type_of_default
+from tunehook.inject import InjectionError, Slot
+from tunehook.integrations import keras_config as config
+from tunehook.integrations import keras_record as record
+from tunehook.integrations.keras_compiled import Compiled, same_number
+from tunehook.integrations.keras_graph import Graph
+from tunehook.integrations.keras_model import UserModel
+
+
+class KerasSlots:
+    """The slots of one fit.
+
+    The callback makes one when ``fit`` is called and applies its values; `check_schedules` in the first
+    ``on_epoch_begin``; `finish` whenever the fit ends.
+
+    Args:
+        model: The model.
+        call: The arguments of ``fit``, which are changed in place.
+
+    Attributes:
+        slots: All slots.
+        notes: Lines for error messages on slots that cannot be listed one by one.
+
+    Example:
+        >>> slots = KerasSlots(model, inspect.signature(model.fit).bind(x, y, epochs=3))
+        >>> injection = Injection({"units": 32}, slots.slots, notes=slots.notes, find=slots.find)
+        >>> injection.apply()
+    """
+
+    def __init__(self, model: Any, call: inspect.BoundArguments) -> None:
+        self.model = model
+        self._fit = FitCall(call)
+        self._compiled = Compiled(model)
+        self._user = None if record.is_plain(type(model)) else UserModel(model)
+        self._layers: Graph | UserModel = Graph(model) if self._user is None else self._user
+        self._staged: dict[str, Any] = {}
+        self._where = {f"layer.{path}": row for path, row in self._layers.settings().items()}
+        self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings(), *self._fit.slots()]
+        self.notes = self._notes()
+
+    def find(self, path: str) -> Slot | None:
+        """The learning rate by the name that other frameworks give it."""
+        rate = "optimizer.learning_rate"
+        if path not in ("lr", "optimizer.lr") or any(slot.short == "lr" for slot in self.slots):
+            return None
+        return next((slot for slot in self.slots if slot.path == rate), None)
+
+    def check_schedules(self, callbacks: Sequence[Any]) -> None:
+        """Check that no schedule among the callbacks sets a learning rate that knows nothing of the injected one.
+
+        Args:
+            callbacks: The callbacks of the fit.
+
+        Raises:
+            InjectionError: One does.
+        """
+        if "optimizer.learning_rate" not in self._staged:
+            return
+        for other in callbacks:
+            if isinstance(other, keras.callbacks.LearningRateScheduler) and not _takes_rate(other.schedule):
+                raise InjectionError(
+                    "optimizer.learning_rate has no effect: LearningRateScheduler sets the learning rate in every "
+                    "epoch by a schedule that knows the epoch only.\n"
+                    "  Let it take the present rate too, schedule(epoch, lr), and return a multiple of it; or take the "
+                    "name out of the space."
+                )
+
+    def finish(self) -> None:
+        """Undo what was for this fit only. May be called more than once."""
+        self._fit.undo()
+
+    # ------------------------------------------------------------------ the slots
+
+    def _arguments(self) -> list[Slot]:
+        if self._user is None:
+            return []
+        user = self._user
+        return [
+            self._slot(f"model.{name}", functools.partial(self._argument, name), user.type_of(name))
+            for name in user.values()
+        ]
+
+    def _optimizer(self) -> list[Slot]:
+        return [
+            self._slot(
+                f"optimizer.{path}",
+                functools.partial(self._compiled.present, path),
+                type_of_default(value),
+                rank=1,
+                listed=config.is_shown(path, value),
+            )
+            for path, value in self._compiled.settings().items()
+        ]
+
+    def _layer_settings(self) -> list[Slot]:
+        return [
+            self._slot(
+                path,
+                functools.partial(self._setting, path),
+                type_of_default(value) if isinstance(value, int | float) else None,
+                rank=1,
+                listed=config.is_shown(path, value),
+            )
+            for path, (_, _, value) in self._where.items()
+        ]
+
+    def _slot(self, path: str, get: Callable[[], Any], kind: object, *, rank: int = 0, listed: bool = True) -> Slot:
+        return Slot(
+            path,
+            get=functools.partial(self._present, path, get),
+            set=functools.partial(self._staged.__setitem__, path),
+            commit=self._commit,
+            rank=rank,
+            type=kind,
+            listed=listed,
+        )
+
+    def _notes(self) -> list[str]:
+        found = []
+        if self._user is not None and self._user.why_not:
+            found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
+        if isinstance(self._layers, Graph):
+            found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.why_not.items()]
+        if self._compiled.why_not:
+            found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
+        return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
+
+    # ------------------------------------------------------------------ values
+
+    def _present(self, path: str, get: Callable[[], Any]) -> Any:
+        """The value of a slot now; an injected one as it was given, where Keras keeps it rounded or as an object."""
+        if path not in self._staged:
+            return get()
+        wanted, present = self._staged[path], get()
+        is_made = isinstance(present, config.ObjectName) and not isinstance(wanted, int | float)
+        return wanted if is_made or same_number(wanted, present) else present
+
+    def _argument(self, name: str) -> Any:
+        return None if self._user is None else self._user.values().get(name)
+
+    def _setting(self, path: str) -> Any:
+        if path not in self._staged:
+            return self._where[path][2]
+        return self._layers.settings().get(path.removeprefix("layer."), (None, None, None))[2]
+
+    def _commit(self) -> None:
+        """Put all staged values into effect; nothing is done where all are the present ones."""
+        changed = {path: value for path, value in self._staged.items() if not self._holds(path, value)}
+        arguments = {path.removeprefix("model."): value for path, value in changed.items() if path.startswith("model.")}
+        optimizer = {
+            path.removeprefix("optimizer."): value for path, value in changed.items() if path.startswith("optimizer.")
+        }
+        layers: dict[str, dict[str, Any]] = {}
+        for path, value in changed.items():
+            if path in self._where:
+                name, setting, _ = self._where[path]
+                layers.setdefault(name, {})[setting] = value
+        if not changed:
+            return
+        self._compiled.check_fresh(", ".join(changed))
+        with self._compiled.changed(optimizer), contextlib.ExitStack() as stack:
+            if isinstance(self._layers, Graph):
+                stack.push(self._restore)
+                self._layers.rebuild(layers)
+            elif arguments or layers:
+                self._layers.rebuild(arguments, layers)
+        # What was compiled for a predict or evaluate before fit holds the old layers.
+        self.model.train_function = self.model.test_function = self.model.predict_function = None
+
+    def _restore(self, kind: object, *_rest: object) -> None:
+        if kind is not None and isinstance(self._layers, Graph):
+            self._layers.restore()
+
+    def _holds(self, path: str, value: Any) -> bool:
+        slot = next(slot for slot in self.slots if slot.path == path)
+        staged = self._staged.pop(path)
+        try:
+            return bool(same_number(value, slot.get()))
+        finally:
+            self._staged[path] = staged
+
+
+class FitCall:
+    """The arguments of one call of ``fit``.
+
+    Args:
+        call: The arguments, which are changed in place.
+    """
+
+    def __init__(self, call: inspect.BoundArguments) -> None:
+        self._call = call
+        self._size: int | None = None  # of a loader, before it was changed
+
+    def slots(self) -> list[Slot]:
+        """``fit.batch_size`` and ``fit.epochs``."""
+        return [
+            Slot("fit.batch_size", get=self._batch_size, set=self._set_batch_size, rank=1, type=int),
+            Slot("fit.epochs", get=self._epochs, set=self._set_epochs, rank=1, type=int),
+        ]
+
+    def undo(self) -> None:
+        """Give a loader its own batch size back."""
+        if self._size is not None:
+            _resize(self._data, self._size)
+            self._size = None
+
+    @property
+    def _data(self) -> Any:
+        return self._call.arguments.get("x")
+
+    def _epochs(self) -> Any:
+        return self._call.arguments.get("epochs", 1)
+
+    def _set_epochs(self, value: int) -> None:
+        if value < 1:
+            raise InjectionError(f"fit.epochs is at least 1; got {value!r}.\n  Give the space a lower bound of 1.")
+        self._call.arguments["epochs"] = value
+
+    def _batch_size(self) -> Any:
+        if _is_loader(self._data):
+            return self._data.batch_size
+        return self._call.arguments.get("batch_size") or (32 if self._is_arrays() else None)
+
+    def _is_arrays(self) -> bool:
+        given = (self._data, self._call.arguments.get("y"))
+        return bool(array_data_adapter.can_convert_arrays(given))
+
+    def _set_batch_size(self, value: int) -> None:
+        if value < 1:
+            raise InjectionError(f"fit.batch_size is at least 1; got {value!r}.\n  Give the space a lower bound of 1.")
+        if self._is_arrays():
+            self._call.arguments["batch_size"] = value
+        elif _is_loader(self._data):
+            self._size = self._data.batch_size
+            _resize(self._data, value)
+        else:
+            raise InjectionError(
+                f"fit.batch_size = {value} cannot be injected: x is a {type(self._data).__name__}, which makes its "
+                "batches by itself.\n"
+                "  Pass arrays or a torch DataLoader with a batch size, or take 'fit.batch_size' out of the space."
+            )
+
+
+def _is_loader(data: Any) -> bool:
+    """Whether data is a loader of torch that batches by a number."""
+    if not any(f"{cls.__module__}.{cls.__qualname__}".startswith("torch.utils.data.") for cls in type(data).__mro__):
+        return False
+    sampler = getattr(data, "batch_sampler", None)
+    return type(sampler).__name__ == "BatchSampler" and type(sampler).__module__.startswith("torch.")
+
+
+def _resize(loader: Any, size: int) -> None:
+    loader.batch_sampler.batch_size = size
+    object.__setattr__(loader, "batch_size", size)  # a DataLoader forbids to set it
+
+
+def _takes_rate(schedule: Any) -> bool:
+    try:
+        inspect.signature(schedule).bind(0, 0.1)
+    except TypeError:
+        return False
+    return True
