@@ -47,6 +47,7 @@ class KerasSlots:
         self._user = None if record.is_plain(type(model)) else UserModel(model)
         self._layers: Graph | UserModel = Graph(model) if self._user is None else self._user
         self._staged: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}  # what Keras made of injected values, as it shows them
         self._where = {f"layer.{path}": row for path, row in self._layers.settings().items()}
         self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings(), *self._fit.slots()]
         self.notes = self._notes()
@@ -140,25 +141,25 @@ class KerasSlots:
 
     # ------------------------------------------------------------------ values
 
-    def _present(self, path: str, get: Callable[[], Any]) -> Any:
+    def _present(self, path: str, read: Callable[[], Any]) -> Any:
         """The value of a slot now; an injected one as it was given, where Keras keeps it rounded or as an object."""
-        if path not in self._staged:
-            return get()
-        wanted, present = self._staged[path], get()
-        is_made = isinstance(present, config.ObjectName) and not isinstance(wanted, int | float)
-        return wanted if is_made or same_number(wanted, present) else present
+        present = read()
+        return self._staged[path] if path in self._made and self._made[path] == present else present
 
     def _argument(self, name: str) -> Any:
         return None if self._user is None else self._user.values().get(name)
 
     def _setting(self, path: str) -> Any:
-        if path not in self._staged:
-            return self._where[path][2]
-        return self._layers.settings().get(path.removeprefix("layer."), (None, None, None))[2]
+        """A setting of a layer; those that nobody changes are read once."""
+        if path in self._staged:
+            self._where |= {f"layer.{name}": row for name, row in self._layers.settings().items()}
+        return self._where[path][2]
 
     def _commit(self) -> None:
         """Put all staged values into effect; nothing is done where all are the present ones."""
-        changed = {path: value for path, value in self._staged.items() if not self._holds(path, value)}
+        slots = {slot.path: slot for slot in self.slots}
+        changed = {path: value for path, value in self._staged.items() if not same_number(value, slots[path].get())}
+        self._made = {path: slots[path].get() for path in self._staged if path not in changed}
         arguments = {path.removeprefix("model."): value for path, value in changed.items() if path.startswith("model.")}
         optimizer = {
             path.removeprefix("optimizer."): value for path, value in changed.items() if path.startswith("optimizer.")
@@ -177,20 +178,16 @@ class KerasSlots:
                 self._layers.rebuild(layers)
             elif arguments or layers:
                 self._layers.rebuild(arguments, layers)
+        for path, value in changed.items():
+            present = slots[path].get()
+            if isinstance(present, config.ObjectName) or same_number(value, present):
+                self._made[path] = present
         # What was compiled for a predict or evaluate before fit holds the old layers.
         self.model.train_function = self.model.test_function = self.model.predict_function = None
 
     def _restore(self, kind: object, *_rest: object) -> None:
         if kind is not None and isinstance(self._layers, Graph):
             self._layers.restore()
-
-    def _holds(self, path: str, value: Any) -> bool:
-        slot = next(slot for slot in self.slots if slot.path == path)
-        staged = self._staged.pop(path)
-        try:
-            return bool(same_number(value, slot.get()))
-        finally:
-            self._staged[path] = staged
 
 
 class FitCall:

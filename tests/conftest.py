@@ -11,6 +11,9 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow otherwise, which is not always installed
 
+# Tests run side by side; threads of torch that wait for a core spin, and a step takes twenty times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 HOSTILE = ["two words", "ünï-日本→", 'it\'s "quoted"', "100%20 ?x=1#y&z;", "{b} [c] $HOME"]
 
 
