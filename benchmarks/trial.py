@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from digits import fit, print_ratios, side_by_side
+from digits import fit
 from optuna.storages import InMemoryStorage
 from optuna_integration import PyTorchLightningPruningCallback
+from side_by_side import print_ratios, side_by_side
 
 import tunehook as th
 from tunehook.integrations.lightning import TuneCallback
