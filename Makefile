@@ -64,10 +64,10 @@ oldest: $(OLDEST)/ready
 
 # Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
 keras: $(TENSORFLOW)/ready
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras
-	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras
-	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/keras
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
+	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
 
 test: lint fast slow keras oldest
 

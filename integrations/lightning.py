@@ -247,6 +247,7 @@ class _Fit:
         self.is_complete = False
         self._trainer = trainer
         self._injection: Injection | None = None
+        self._epoch = 0
         self._before_epoch: dict[str, Any] = {}
         self._before_validation: dict[str, Any] = {}
         self._taken: set[str] = set()
@@ -285,6 +286,7 @@ class _Fit:
 
     def begin_epoch(self) -> None:
         """Take the metrics that exist now as those of before."""
+        self._epoch = self._trainer.current_epoch  # late metrics are taken when the next epoch has begun
         self._before_epoch = dict(self._trainer.callback_metrics)
         self._taken = set()
 
@@ -324,7 +326,7 @@ class _Fit:
         self._taken.update(fresh)
         measured = may_measure and self.session.trial.metric in fresh
         if fresh:
-            fresh.update(epoch=self._trainer.current_epoch, global_step=self._trainer.global_step)
+            fresh.update(epoch=self._epoch, global_step=self._trainer.global_step)
         _together(self._trainer, functools.partial(self._hand_over, fresh, measured=measured))
         if self._trainer.world_size > 1:
             self.session.follow(*self._trainer.strategy.broadcast((self.session.step, self.session.decision)))
