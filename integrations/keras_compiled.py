@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
-from tunehook.inject import InjectionError
+from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_config as config
 from tunehook.integrations.keras_graph import first_line
+
+_EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 class Compiled:
@@ -49,30 +50,77 @@ class Compiled:
         return dict(config.settings(self._optimizer.get_config())).get(path)
 
     @contextlib.contextmanager
-    def changed(self, changes: Mapping[str, Any]) -> Iterator[None]:
+    def changed(self, changes: Mapping[str, Any], *, is_rebuilt: bool) -> Iterator[None]:
         """Give the optimizer other settings once the body has succeeded; it stays the same object.
 
+        Args:
+            changes: New settings by path.
+            is_rebuilt: Whether the body makes weights of the model anew.
+
         Raises:
-            InjectionError: Before the body: the optimizer does not take the new settings.
+            InjectionError: Before the body: the optimizer does not take the new settings, or knows weights by object.
         """
-        made = self._made(changes) if changes else self._optimizer
+        made = self._optimizer
+        if changes or (is_rebuilt and getattr(made, "built", False)):
+            made = self._made(changes)
+            self._keep_excluded(made, is_rebuilt=is_rebuilt)
         yield
-        state = vars(made)
         if made is not self._optimizer:
+            state = vars(made)
             vars(self._optimizer).clear()
             vars(self._optimizer).update(state)
 
     def _made(self, changes: Mapping[str, Any]) -> Any:
-        kind = type(self._optimizer)
+        """The optimizer with other settings."""
+        self._check_described()
         try:
-            return kind.from_config(config.edited(self._config, changes))
+            return self._from_config(config.edited(self._config, changes))
         except Exception as error:
-            given = ", ".join(f"optimizer.{path} = {value!r}" for path, value in changes.items())
+            given = ", ".join(f"optimizer.{path} = {value!r}" for path, value in changes.items()) or "its own settings"
             raise InjectionError(
-                f"The optimizer {kind.__name__} cannot be constructed again with {given}: {first_line(error)}\n"
+                f"The optimizer {type(self._optimizer).__name__} cannot be constructed again with {given}: "
+                f"{first_line(error)}\n"
                 "  Give values that it takes, and an optimizer of your own a get_config() that returns all arguments "
                 "of its constructor."
             ) from error
+
+    def _from_config(self, settings: Mapping[str, Any]) -> Any:
+        own = {kind.__name__: kind for kind in config.classes(self._optimizer)}
+        with keras.saving.custom_object_scope(own):
+            return type(self._optimizer).from_config(dict(settings))
+
+    def _check_described(self) -> None:
+        """Check that the optimizer's own configuration makes what it is now."""
+        try:
+            ours, others = vars(self._optimizer), vars(self._from_config(self._config))
+        except Exception:  # noqa: BLE001 - told with the new settings
+            return
+        lost = [
+            name
+            for name, value in ours.items()
+            if not name.startswith("_")
+            and name not in ("built", "name")
+            and isinstance(value, int | float | str | None)
+            and not same(value, others.get(name))
+        ]
+        if lost:
+            raise InjectionError(
+                f"The optimizer {type(self._optimizer).__name__} cannot be constructed again: its get_config() does "
+                f"not tell {', '.join(sorted(lost))}, which would be lost.\n"
+                "  Return all arguments of its constructor in get_config(), and set nothing on it afterwards; or take "
+                "the name out of the space."
+            )
+
+    def _keep_excluded(self, made: Any, *, is_rebuilt: bool) -> None:
+        """Keep what ``exclude_from_weight_decay`` was told, which no configuration holds."""
+        held = vars(self._optimizer)
+        if is_rebuilt and held.get("_exclude_from_weight_decay"):
+            raise InjectionError(
+                "exclude_from_weight_decay(var_list=...) names weights that are made anew with the new values.\n"
+                "  Name them by exclude_from_weight_decay(var_names=[...]), or take the names of layers and of the "
+                "model out of the space."
+            )
+        vars(made).update({name: held[name] for name in _EXCLUDED if name in held})
 
     def check_fresh(self, names: str) -> None:
         """Check that the optimizer has made no step yet.
@@ -91,15 +139,6 @@ class Compiled:
                 "  Make and compile the model anew for each trial, inside the training function; for a further fit "
                 "with other values compile it again before."
             )
-
-
-def same_number(wanted: Any, present: Any) -> bool:
-    """Whether two numbers are the same in the precision in which Keras keeps a learning rate."""
-    if isinstance(wanted, bool) or isinstance(present, bool):
-        return wanted is present
-    if isinstance(wanted, int | float) and isinstance(present, int | float):
-        return bool(np.float32(wanted) == np.float32(present))
-    return bool(wanted == present)
 
 
 def compile_again(model: Any, arguments: Mapping[str, Any], *, scaled: bool) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import keras
+import numpy as np
+
+from tunehook.inject import same
 
 # Entries that say who an object is, not how it works.
 _IDENTITY = frozenset({"name", "dtype", "trainable", "build_config", "batch_shape", "batch_input_shape"})
@@ -45,10 +49,71 @@ def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def edited(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration with other values at some paths of `settings`."""
-    made = copy.deepcopy(dict(config))
+    made = plain(config)
     for path, value in changes.items():
         _set(made, path, value)
     return made
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration without the shapes that objects in it were built for."""
+    return {key: _unbuilt(value) for key, value in config.items()}
+
+
+def _unbuilt(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        skipped = ("build_config",) if "class_name" in value else ()
+        return {key: _unbuilt(item) for key, item in value.items() if key not in skipped}
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        return [_unbuilt(item) for item in value]
+    return value  # functions and objects of the user's stay what they are
+
+
+def same_but_names(one: Any, other: Any) -> bool:
+    """Whether two entries are the same but for the names of objects in them and what is frozen."""
+    if is_object(one) and is_object(other):
+        keys = (one["config"].keys() | other["config"].keys()) - _IDENTITY
+        return one["class_name"] == other["class_name"] and all(
+            same_but_names(one["config"].get(key), other["config"].get(key)) for key in keys
+        )
+    return same(one, other)
+
+
+def renamed(value: Any, like: Any) -> Any:
+    """An entry with the name that another one has, where both are objects with names."""
+    if is_object(value) and is_object(like) and "name" in like["config"]:
+        return {**value, "config": {**value["config"], "name": like["config"]["name"]}}
+    return value
+
+
+def classes(owner: Any) -> set[type]:
+    """The user's own classes of an object and of what it holds, which Keras would not find by name."""
+    held = [owner, *vars(owner).values()]
+    kinds = {type(each) for each in held if hasattr(each, "get_config")}
+    return {kind for kind in kinds if not kind.__module__.startswith("keras.")}
+
+
+def alike(wanted: Any, present: Any) -> bool:
+    """Whether a setting that reads ``present`` is what ``wanted`` makes it.
+
+    Keras keeps rates as 32-bit numbers, 3 as (3, 3), and one of two names of a function.
+    """
+    if isinstance(wanted, bool) or isinstance(present, bool):
+        return wanted is present
+    if isinstance(wanted, float) and isinstance(present, float) and present == float(np.float32(wanted)):
+        return True
+    if _is_row(present) and not isinstance(wanted, list | tuple):
+        return bool(present) and all(item == wanted for item in present)
+    if isinstance(wanted, str) and isinstance(present, str) and not isinstance(present, ObjectName):
+        return wanted == present or (_function(wanted) is not None and _function(wanted) is _function(present))
+    return same(wanted, present)
+
+
+def _function(name: str) -> Any:
+    try:
+        return keras.activations.get(name)
+    except ValueError:
+        return None
 
 
 def is_object(value: Any) -> bool:

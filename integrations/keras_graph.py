@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import inspect
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras.src import tree
 from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.utils.naming import to_snake_case
 
-from tunehook.inject import InjectionError
+from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 
@@ -28,6 +30,7 @@ _KEPT_TWICE = frozenset(
 )
 # What a layer keeps when it is constructed again: what its __new__ bound to it, and its place in the graph.
 MADE_BY_NEW = ("build", "quantize", "_auto_config", record.KEY)
+_SIMPLE = (int, float, complex, str, bytes, list, tuple, type(None))
 _PLACE = ("_inbound_nodes", "_outbound_nodes")
 
 
@@ -114,7 +117,7 @@ class Graph:
             if node.is_input or not (is_new or is_reshaped):
                 continue
             call = node.arguments.args, node.arguments.kwargs
-            if id(layer) not in renewed and (is_new or getattr(layer, "variables", None)):
+            if id(layer) not in renewed and (is_new or _knows_shapes(layer)):
                 self._renew(layer, todo.get(id(layer), {}), _scratch(call, {}), _scratch(call, was))
                 renewed.add(id(layer))
             outputs = tree.flatten(_outputs(layer, *_scratch(call, {})))
@@ -173,9 +176,10 @@ class Renewal:
         self._layer, self._changes = layer, changes
         self._call: Any = call if layer.built else None
         self._before: Any = before if layer.built else None
-        self._config = layer.get_config()
+        self._config = config.plain(layer.get_config())
         self._own = _own_objects(layer, self._config)
-        self._custom = {type(each).__name__: type(each) for each in _layers(layer)}
+        self._custom = {kind.__name__: kind for each in _layers(layer) for kind in config.classes(each)}
+        self._follows: frozenset[str] = frozenset()
         self._known = {path: _seed(each) for path, each in _seeded(layer)}
         self._fresh = random.Random()  # noqa: S311 - draws what Keras would draw next, and leaves no trace
         self._fresh.setstate(random.getstate())
@@ -188,17 +192,26 @@ class Renewal:
         """
         layer = self._layer
         olds, held = layer.variables, dict(vars(layer))
+        parts = _layers(layer)
+        self._follows = self._following()
+        control = self._throwaway({}, self._before, self._seeds({}, self._before).next)
+        self._check_described(control)
+        flags = _flags(parts, olds, control)
         seeds = self._seeds(self._changes, self._call)
-        with record.kept_names(), record.drawing(seeds.next):
+        settings = self._settings(self._changes)
+        with record.names_again(_numbers(parts, layer)), record.drawing(seeds.next):
             probe = seeds.probe
             with _constructed_in(layer, held | {"_auto_config": vars(probe).get("_auto_config")}):
-                made = self._from_config(self._changes)
+                made = self._construct(settings)
             if made is not layer:
                 raise self._cannot("its from_config() makes another object first")
             vars(layer).update({name: held[name] for name in _PLACE})
+            layer.name = held["name"]
             if self._call is not None:
+                vars(layer)["_parent_path"] = held["_parent_path"]  # its weights are called after it
                 _outputs(layer, *self._call)
-        self._settle_weights(olds)
+        self._settle_weights(olds, control.variables)
+        self._settle_flags(flags)
 
     def _seeds(self, changes: Changes, call: Any) -> _Seeds:
         """Make a layer once to see which seed belongs where."""
@@ -207,18 +220,38 @@ class Renewal:
         return seeds
 
     def _throwaway(self, changes: Changes, call: Any, draw: Callable[[], int]) -> Any:
+        settings = self._settings(changes)
         with record.kept_names(), record.drawing(draw):
-            made = self._from_config(changes)
+            made = self._construct(settings)
             if call is not None:
                 _outputs(made, *call)
         return made
 
-    def _from_config(self, changes: Changes) -> Any:
-        own = {key: value for key, value in self._own.items() if not any(_top(path) == key for path in changes)}
+    def _settings(self, changes: Changes) -> dict[str, Any]:
+        """The configuration with other settings, and with what follows from them."""
+        tops = {_top(path) for path in changes}
+        own = {key: value for key, value in self._own.items() if key not in tops}
         try:
             made = config.edited({**self._config, **dict.fromkeys(own)}, changes) | own
+        except Exception as error:
+            raise self._cannot(first_line(error)) from error
+        made = {key: value for key, value in made.items() if key not in _not_taken(type(self._layer))}
+        follows = self._follows - tops
+        if follows:
+            derived = self._derived(made, follows)
+            made |= {key: config.renamed(derived.get(key), self._config[key]) for key in follows}
+        return made
+
+    def _derived(self, settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+        """The configuration that a layer has where some entries are not given."""
+        with record.kept_names(), record.drawing(lambda: _PLACEHOLDERS):
+            made = self._construct({key: value for key, value in settings.items() if key not in keys})
+        return config.plain(made.get_config())
+
+    def _construct(self, settings: Mapping[str, Any]) -> Any:
+        try:
             with keras.saving.custom_object_scope(self._custom), SafeModeScope(False):
-                return type(self._layer).from_config(made)
+                return type(self._layer).from_config(dict(settings))
         except Exception as error:
             raise self._cannot(first_line(error)) from error
 
@@ -232,25 +265,131 @@ class Renewal:
             "constructor; or take the name out of the space."
         )
 
-    def _settle_weights(self, olds: Sequence[Any]) -> None:
+    def _following(self) -> frozenset[str]:
+        """Entries of the configuration that were not given, but follow from others, as ``value_dim`` from ``key_dim``.
+
+        They follow from the new values too.
+        """
+        given = _given(self._layer)
+        names = [key for key in given if given[key] is None and self._config.get(key) is not None]
+        if not names:
+            return frozenset()
+        try:
+            made = self._derived(self._settings({}), names)
+        except InjectionError:
+            return frozenset()
+        return frozenset(key for key in names if config.same_but_names(made.get(key), self._config[key]))
+
+    def _check_described(self, control: Any) -> None:
+        """Check that the layer is what its configuration says, in what its classes keep as simple values."""
+        pairs = list(zip(_layers(self._layer), _layers(control), strict=False))
+        lost = {name for live, made in pairs for name in _unlike(live, made)}
+        if lost:
+            raise InjectionError(
+                f"Layer '{self._layer.name}' ({type(self._layer).__name__}) cannot be constructed again: its "
+                f"get_config() does not tell {', '.join(sorted(lost))}, which would be lost.\n"
+                "  Return all arguments of the constructor in get_config(), and set nothing on the layer afterwards; "
+                "or take the name out of the space."
+            )
+
+    def _settle_flags(self, flags: tuple[dict[int, bool], dict[int, bool]]) -> None:
+        """Keep frozen what was frozen in the layer, part by part."""
+        for items, changed in zip((_layers(self._layer), self._layer.variables), flags, strict=True):
+            for place, flag in changed.items():
+                if place >= len(items):
+                    raise self._cannot("a part of it was frozen that does not exist any more")
+                items[place].trainable = flag
+
+    def _settle_weights(self, olds: Sequence[Any], made: Sequence[Any]) -> None:
         """What is not as the constructor made it was loaded or trained."""
         news = self._layer.variables
-        if _shapes(olds) == _shapes(news) and all(map(same_bits, olds, news)):
-            return
-        control = self._seeds({}, self._before)
-        made = self._throwaway({}, self._before, control.next).variables
-        if len(made) == len(olds) and all(map(same_bits, olds, made)):
-            return
-        if _shapes(olds) != _shapes(news):
+        places = kept_weights(olds, made, news)
+        if places is None:
             what = ", ".join(f"layer.{self._layer.name}.{path}" for path in self._changes) or "A new value"
             raise InjectionError(
                 f"{what} changes the shape of the weights of layer '{self._layer.name}' "
                 f"({_shape_change(olds, news)}), but they were loaded or trained before fit.\n"
                 "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
             )
-        for old, new, fresh in zip(olds, news, made, strict=True):
-            if not same_bits(old, fresh):
-                new.assign(old.value)
+        for place in places:
+            news[place].assign(olds[place].value)
+        for each in _layers(self._layer):
+            if isinstance(each, keras.layers.Normalization):
+                each.finalize_state()  # it keeps what follows from its weights beside them
+
+
+def _knows_shapes(layer: Any) -> bool:
+    """Whether a layer keeps anything that follows from the shape of its input."""
+    return isinstance(layer, keras.Layer) and bool(layer.variables or not getattr(layer.build, "_is_default", False))
+
+
+def _numbers(parts: Sequence[Any], layer: Any) -> dict[str, list[int]]:
+    """The numbers in the names that Keras counted for the parts of a layer, by the name of their class."""
+    found: dict[str, list[int]] = {}
+    generators = [each for _, each in _seeded(layer) if isinstance(each, keras.random.SeedGenerator)]
+    for part in [*parts, *generators, *layer.variables]:
+        name = to_snake_case(type(part).__name__)
+        count = "0" if part.name == name else part.name.removeprefix(f"{name}_")
+        if count.isdecimal() and (part is not layer or "name" not in layer.get_config()):
+            found.setdefault(name, []).append(int(count))
+    return found
+
+
+def _flags(parts: Sequence[Any], weights: Sequence[Any], control: Any) -> tuple[dict[int, bool], dict[int, bool]]:
+    """Which parts and weights of a layer were frozen or freed after it was constructed, by their places."""
+    rows = (parts, _layers(control)), (weights, control.variables)
+    first, second = (
+        {at: _flag(one) for at, (one, made) in enumerate(zip(*row, strict=False)) if _flag(one) != _flag(made)}
+        for row in rows
+    )
+    return first, second
+
+
+def _flag(owner: Any) -> bool:
+    return bool(vars(owner).get("_trainable", True))  # trainable of a layer asks the layers below
+
+
+def _given(layer: Any) -> Mapping[str, Any]:
+    """The arguments of a layer's constructor, defaults included, as far as they are known."""
+    recorded = getattr(layer, "_auto_config", None)
+    if recorded is not None:
+        return dict(recorded.config)
+    parameters = inspect.signature(type(layer).__init__).parameters
+    given = {name: item.default for name, item in parameters.items()}  # Keras records no call that is given layers
+    if isinstance(layer, keras.layers.Bidirectional):
+        names = (layer.forward_layer.name, layer.backward_layer.name)
+        if names[0].removeprefix("forward_") != names[1].removeprefix("backward_"):
+            given["backward_layer"] = layer.backward_layer
+    return given
+
+
+def _not_taken(cls: type) -> frozenset[str]:
+    """What every configuration holds, but the constructor of a class does not take."""
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    if any(item.kind is item.VAR_KEYWORD for item in parameters.values()) or "from_config" in vars(cls):
+        return frozenset()
+    return frozenset({"name", "trainable", "dtype"} - set(parameters))
+
+
+@functools.cache
+def _managed() -> frozenset[str]:
+    """Attributes that Keras itself sets on every layer."""
+    with record.kept_names():
+        return frozenset(vars(keras.layers.Layer())) | {"name"}
+
+
+def _unlike(live: Any, made: Any) -> Iterator[str]:
+    """Names of simple attributes that two layers of one configuration do not share."""
+    ours, others = vars(live), vars(made)
+    for name in ours.keys() - _managed():
+        if name.startswith("_self_"):  # TensorFlow's
+            continue
+        simple = isinstance(ours[name], _SIMPLE) and isinstance(others.get(name), _SIMPLE)
+        is_own = record.is_plain(type(live))  # whose private attributes tell where it is, not what it is
+        if not simple or (name.startswith("_") and (is_own or name not in others)):
+            continue
+        if not same(ours[name], others.get(name)):
+            yield name
 
 
 @contextlib.contextmanager
@@ -318,6 +457,21 @@ class _Seeds:
         return self._order.get(self._given - 1) or self._draw()
 
 
+def made_again(old: Any, described: Mapping[str, Any]) -> Any:
+    """An object as its configuration describes it, with the seeds that the old one had, or with none of its own."""
+    custom = {} if old is None else {kind.__name__: kind for kind in config.classes(old)}
+    if isinstance(old, keras.Layer):
+        described = {**described, "config": {**described["config"], "name": old.name}}
+
+    def make(draw: Callable[[], int]) -> Any:
+        with record.kept_names(), record.drawing(draw), keras.saving.custom_object_scope(custom), SafeModeScope(False):
+            return keras.saving.deserialize_keras_object(described)
+
+    seeds = _Seeds({path: _seed(each) for path, each in _seeded(old)}, lambda: random.randint(1, 10**9))  # noqa: S311
+    seeds.learn(make(seeds.placeholder))
+    return make(seeds.next)
+
+
 def _seeded(owner: Any, path: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
     """Initializers and seed generators of a layer and the layers in it, by where they lie."""
     if id(owner) in seen:
@@ -331,6 +485,8 @@ def _seeded(owner: Any, path: str = "", seen: frozenset[int] = frozenset()) -> I
             yield f"{path}.seed", seed
         elif isinstance(seed, int):
             yield path, owner
+    elif isinstance(owner, keras.Variable):
+        yield from _seeded(record.initializer(owner), f"{path}/initializer", seen)
     elif isinstance(owner, keras.Model) and record.is_plain(type(owner)):
         for index, layer in enumerate(owner.layers):
             yield from _seeded(layer, f"{path}/{index}", seen)
@@ -349,6 +505,26 @@ def _seed(each: Any) -> int:
     return int(each.seed)
 
 
+def kept_weights(olds: Sequence[Any], made: Sequence[Any], news: Sequence[Any]) -> list[int] | None:
+    """Places of weights that are not as the constructor makes them, loaded or trained, and so go on.
+
+    Args:
+        olds: The weights of an object before it was constructed again.
+        made: Those of another one with the same arguments.
+        news: Those that it has now.
+
+    Returns:
+        The places; ``None`` where such weights have no place any more.
+    """
+    if len(olds) != len(made):
+        return None
+    places = [at for at, (old, other) in enumerate(zip(olds, made, strict=True)) if not same_bits(old, other)]
+    is_same = _shapes(olds) == _shapes(news)
+    # A model that was called before has used its generators, and keeps their seeds.
+    is_used = len(olds) == len(news) and all(olds[at].path.endswith("seed_generator_state") for at in places)
+    return places if is_same or is_used or not places else None
+
+
 def same_bits(one: Any, other: Any) -> bool:
     """Whether two variables hold the same, bit for bit."""
     if tuple(one.shape) != tuple(other.shape):
@@ -361,8 +537,9 @@ def _own_objects(layer: Any, present: Mapping[str, Any]) -> dict[str, Any]:
     """Functions and objects of the user's own, which Keras could not find by name: they are handed on as they are."""
     found = {}
     for key, value in present.items():
-        is_object = isinstance(value, Mapping) and "class_name" in value and hasattr(layer, key)
-        if is_object and (value["class_name"] == "function" or not str(value.get("module")).startswith("keras")):
+        if isinstance(value, bool | int | float | str | list | tuple | None) or not hasattr(layer, key):
+            continue
+        if not config.is_object(value) or not str(value.get("module")).startswith("keras"):
             found[key] = getattr(layer, key)
     return found
 

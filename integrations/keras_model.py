@@ -17,8 +17,16 @@ from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_graph import MADE_BY_NEW, Changes, first_line, put_back, same_bits
-from tunehook.randomness import fresh_random, random_state, restore_random, same_part, same_random
+from tunehook.integrations.keras_graph import (
+    MADE_BY_NEW,
+    Changes,
+    first_line,
+    kept_weights,
+    made_again,
+    put_back,
+    same_bits,
+)
+from tunehook.randomness import same_part, same_random
 
 _SIMPLE = (int, float, complex, str, bytes, type(None))
 _OF_KERAS = (keras.Layer, keras.Variable, keras.random.SeedGenerator, keras.metrics.Metric)
@@ -84,17 +92,17 @@ class UserModel(Arguments):
             InjectionError: It cannot be constructed again so that it equals the plain script. It is as before.
         """
         names = ", ".join([*(f"model.{name}" for name in new), *(f"layer.{name}" for name in changes)])
-        before, now, counted = dict(vars(self.model)), random_state(), record.names()
+        before, now, counted = dict(vars(self.model)), record.randomness(), record.names()
         try:
             end = Rebuilt(self, new, changes, names).run()
         except BaseException:
             put_back(self.model, before)
-            restore_random(now)
+            record.restore_randomness(now)
             record.restore_names(counted)
             raise
         made = record.names()
         record.restore_names({name: max(counted.get(name, 0), made.get(name, 0)) for name in counted | made})
-        restore_random({**now, **end})
+        record.restore_randomness({**now, **end})
         self._load()
 
     @property
@@ -135,7 +143,9 @@ class Rebuilt:
         self._part, self._new, self._changes, self._names = part, new, changes, names
         self._old = {name: value for name, value in part.values().items() if name in new}
         self._shapes = part.model.get_build_config() if part.model.built and part.model.weights else None
-        self._now = random_state()
+        # Whether it was built by a call, in which its weights are called after it.
+        self._is_called = any(weight.path.startswith(f"{part.model.name}/") for weight in part.model.weights)
+        self._now = record.randomness()
 
     def run(self) -> dict[str, Any]:
         """Construct, build and compile the model.
@@ -185,13 +195,14 @@ class Rebuilt:
     def _constructed(self, make: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
         """Call a constructor in the surroundings of the first time, and build the model where it was built."""
         call, dtype = self._part.call, keras.config.dtype_policy()
-        restore_random(call["random"])
+        record.restore_randomness(call["random"])
         record.restore_names(call["names"])
         keras.config.set_dtype_policy(call["dtype"])
         try:
             made = make()
             if self._shapes:
-                made.build_from_config(self._shapes)
+                with made._open_name_scope() if self._is_called else contextlib.nullcontext():  # noqa: SLF001
+                    made.build_from_config(self._shapes)
         except Exception as error:
             given = ", ".join(f"{name} = {value!r}" for name, value in self._new.items()) or "its own arguments"
             raise InjectionError(
@@ -200,7 +211,7 @@ class Rebuilt:
             ) from error
         finally:
             keras.config.set_dtype_policy(dtype)
-        return made, random_state()
+        return made, record.randomness()
 
     @contextlib.contextmanager
     def _edits(self) -> Iterator[None]:
@@ -285,18 +296,16 @@ class Rebuilt:
 
     def _settle_weights(self, olds: list[Any], control: Any) -> None:
         """Keep weights that were loaded or trained before."""
-        made, news = control.variables, self._part.model.variables
-        if not olds or (len(made) == len(olds) and all(map(same_bits, olds, made))):
-            return
-        if [tuple(old.shape) for old in olds] != [tuple(new.shape) for new in news]:
+        news = self._part.model.variables
+        places = kept_weights(olds, control.variables, news) if olds else []
+        if places is None:
             raise InjectionError(
                 f"{self._names} changes the shape of the weights of {self._part.name}, but they were loaded or trained "
                 "before fit.\n"
                 "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
             )
-        for old, new, fresh in zip(olds, news, made, strict=True):
-            if not same_bits(old, fresh):
-                new.assign(old.value)
+        for place in places:
+            news[place].assign(olds[place].value)
 
     def _moved(self, old_end: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
         """The random state now, moved by what the new arguments draw more or less, one generator at a time."""
@@ -307,7 +316,7 @@ class Rebuilt:
                 continue
             if same_part(part, self._now, old_end):
                 moved[part] = end[part]
-            elif seed is not None and not same_part(part, self._now, fresh_random(seed)):
+            elif seed is not None and not same_part(part, self._now, record.fresh_randomness(seed)):
                 raise InjectionError(
                     f"{self._names}: the random state moved between the construction of {self._part.name} and fit by "
                     "code that cannot be replayed, so that the trial would not equal the same script with the value "
@@ -353,7 +362,9 @@ def _with_settings(init: Any, args: Any, kwargs: Any, present: Mapping[str, Any]
     rest = next((item.name for item in signature.parameters.values() if item.kind is item.VAR_KEYWORD), None)
     made = config.edited(present, changes)
     for key in {path.partition(".")[0] for path in changes}:
-        value = keras.saving.deserialize_keras_object(made[key]) if config.is_object(made[key]) else made[key]
+        value = made[key]
+        if config.is_object(value):
+            value = made_again(bound.arguments.get(key), value)
         if key in signature.parameters:
             bound.arguments[key] = value
         else:

@@ -15,7 +15,7 @@ from tunehook.arguments import type_of_default
 from tunehook.inject import InjectionError, Slot
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_compiled import Compiled, same_number
+from tunehook.integrations.keras_compiled import Compiled
 from tunehook.integrations.keras_graph import Graph
 from tunehook.integrations.keras_model import UserModel
 
@@ -158,7 +158,7 @@ class KerasSlots:
     def _commit(self) -> None:
         """Put all staged values into effect; nothing is done where all are the present ones."""
         slots = {slot.path: slot for slot in self.slots}
-        changed = {path: value for path, value in self._staged.items() if not same_number(value, slots[path].get())}
+        changed = {path: value for path, value in self._staged.items() if not config.alike(value, slots[path].get())}
         self._made = {path: slots[path].get() for path in self._staged if path not in changed}
         arguments = {path.removeprefix("model."): value for path, value in changed.items() if path.startswith("model.")}
         optimizer = {
@@ -171,8 +171,10 @@ class KerasSlots:
                 layers.setdefault(name, {})[setting] = value
         if not changed:
             return
+        before = {path: slots[path].get() for path in changed}
         self._compiled.check_fresh(", ".join(changed))
-        with self._compiled.changed(optimizer), contextlib.ExitStack() as stack:
+        is_rebuilt = bool(arguments or layers)
+        with self._compiled.changed(optimizer, is_rebuilt=is_rebuilt), contextlib.ExitStack() as stack:
             if isinstance(self._layers, Graph):
                 stack.push(self._restore)
                 self._layers.rebuild(layers)
@@ -180,8 +182,8 @@ class KerasSlots:
                 self._layers.rebuild(arguments, layers)
         for path, value in changed.items():
             present = slots[path].get()
-            if isinstance(present, config.ObjectName) or same_number(value, present):
-                self._made[path] = present
+            if isinstance(present, config.ObjectName) or config.alike(value, present) or present != before[path]:
+                self._made[path] = present  # in the form that Keras gives it
         # What was compiled for a predict or evaluate before fit holds the old layers.
         self.model.train_function = self.model.test_function = self.model.predict_function = None
 
