@@ -9,11 +9,11 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import keras
 import numpy as np
 import optuna
 import pytest
 
-import keras
 import tunehook as th
 from tunehook.integrations.keras import TuneCallback
 from tunehook.trial import FinishedTrial

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pytest
-
 import keras
+import pytest
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import pytest
 
-import keras
 from keras_projects import (
     KINDS,
     OWN,
