@@ -31,7 +31,7 @@ class Compiled:
         made: Any = getattr(model, "optimizer", None)
         self._optimizer: Any = made.inner_optimizer if isinstance(made, keras.optimizers.LossScaleOptimizer) else made
         try:
-            self._config = {} if made is None else dict(self._optimizer.get_config())
+            self._config = {} if made is None else config.read(self._optimizer)
         except Exception as error:  # noqa: BLE001 - get_config may be the user's code
             self._config = {}
             self.why_not = f"its get_config() raises {first_line(error)}"
@@ -47,7 +47,7 @@ class Compiled:
 
     def present(self, path: str) -> Any:
         """What a setting is now."""
-        return dict(config.settings(self._optimizer.get_config())).get(path)
+        return dict(config.settings(config.read(self._optimizer))).get(path)
 
     @contextlib.contextmanager
     def changed(self, changes: Mapping[str, Any], *, is_rebuilt: bool) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,13 @@ class ObjectName(str):
     """The name of an object's class, shown where the object is a setting."""
 
     __slots__ = ()
+
+
+def read(owner: Any) -> dict[str, Any]:
+    """The configuration of a layer or optimizer; what Keras warns of concerns those who save it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(owner.get_config())
 
 
 def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -65,7 +65,7 @@ class Graph:
                 self.why_not |= {f"{layer.name}.{name}": why for name, why in inner.why_not.items()}
             else:
                 try:
-                    rows = config.settings(layer.get_config())
+                    rows = config.settings(config.read(layer))
                 except Exception as error:  # noqa: BLE001 - get_config is the user's code
                     self.why_not[layer.name] = first_line(error)
                     continue
@@ -176,7 +176,7 @@ class Renewal:
         self._layer, self._changes = layer, changes
         self._call: Any = call if layer.built else None
         self._before: Any = before if layer.built else None
-        self._config = config.plain(layer.get_config())
+        self._config = config.plain(config.read(layer))
         self._own = _own_objects(layer, self._config)
         self._custom = {kind.__name__: kind for each in _layers(layer) for kind in config.classes(each)}
         self._follows: frozenset[str] = frozenset()
@@ -246,7 +246,7 @@ class Renewal:
         """The configuration that a layer has where some entries are not given."""
         with record.kept_names(), record.drawing(lambda: _PLACEHOLDERS):
             made = self._construct({key: value for key, value in settings.items() if key not in keys})
-        return config.plain(made.get_config())
+        return config.plain(config.read(made))
 
     def _construct(self, settings: Mapping[str, Any]) -> Any:
         try:
@@ -330,7 +330,7 @@ def _numbers(parts: Sequence[Any], layer: Any) -> dict[str, list[int]]:
     for part in [*parts, *generators, *layer.variables]:
         name = to_snake_case(type(part).__name__)
         count = "0" if part.name == name else part.name.removeprefix(f"{name}_")
-        if count.isdecimal() and (part is not layer or "name" not in layer.get_config()):
+        if count.isdecimal() and (part is not layer or "name" not in config.read(layer)):
             found.setdefault(name, []).append(int(count))
     return found
 

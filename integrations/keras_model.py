@@ -77,7 +77,7 @@ class UserModel(Arguments):
         found = {}
         for name, layer in ({} if self.why_not else self.layers()).items():
             with contextlib.suppress(Exception):  # a layer without get_config has no settings
-                for path, value in config.settings(layer.get_config()):
+                for path, value in config.settings(config.read(layer)):
                     found[f"{name}.{path}"] = (name, path, value)
         return found
 
@@ -233,7 +233,7 @@ class Rebuilt:
                 f"layer.{min(absent)} does not exist any more with the other new values of {self._part.name}.\n"
                 "  Take one of the names out of the space."
             )
-        configs = {name: layer.get_config() for name, layer in _named_layers(control) if name in self._changes}
+        configs = {name: config.read(layer) for name, layer in _named_layers(control) if name in self._changes}
         count = iter(order)
 
         def lead(_layer: Any, init: Any, args: Any, kwargs: Any) -> Any:
@@ -423,7 +423,7 @@ def _attributes(model: Any) -> dict[str, Any]:
         if record.is_plain(type(layer)) and layer is not model:
             with contextlib.suppress(Exception):
                 found[f"{path} (config)"] = {
-                    key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")
+                    key: value for key, value in config.read(layer).items() if key not in ("name", "trainable", "dtype")
                 }
     return found
 
