@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +84,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             What ``fit`` returns.
         """
         _check_alone(call)
+        _check_processes()
         if not self._source.asks:
             check_alone()
         self._session = session = self._source.claim(self._session)
@@ -240,6 +244,21 @@ def _flat(callbacks: Any) -> list[Any]:
 def _check_alone(call: inspect.BoundArguments) -> None:
     if sum(isinstance(other, TuneCallback) for other in _flat(call.arguments["callbacks"])) > 1:
         raise TrialError("fit has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
+
+
+def _check_processes() -> None:
+    """Each process of a training would ask for a trial of its own."""
+    if keras.backend.backend() == "jax":
+        processes = sys.modules["jax"].process_count()
+    else:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        processes = len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+    if processes > 1:
+        raise TrialError(
+            f"This training runs in {processes} processes, and TuneCallback for Keras leads one: each would train with "
+            "other values.\n"
+            "  Train each trial in one process, on all devices of its machine."
+        )
 
 
 def install() -> None:
