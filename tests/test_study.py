@@ -467,14 +467,14 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": "bayse"},
         ValueError,
         (
-            "There is no search called 'bayse'. Did you mean 'bayes'?\n"
-            "  Possible: bayes, grid, random, qmc, tpe, gp, cmaes, or any Optuna sampler."
+            "There is no search method 'bayse'. Did you mean 'bayes'? There are 'bayes', 'grid', 'random', 'qmc', "
+            "'tpe', 'gp', 'cmaes', and any Optuna sampler."
         ),
     ),
     (
         {"stopper": "x"},
         ValueError,
-        "There is no stopper called 'x'.\n  Possible: median, asha, hyperband, or any Optuna pruner.",
+        "There is no stopper 'x'. There are 'median', 'asha', 'hyperband', and any Optuna pruner.",
     ),
     (
         {"search": optuna.samplers.TPESampler},

@@ -58,7 +58,7 @@ def make_sampler(
 
     if isinstance(search, BaseSampler):
         return search, ""
-    _check_name("search method", search, SEARCHES, "any Optuna sampler")
+    check_name("search method", search, SEARCHES, "any Optuna sampler")
     make = SEARCHES[search]
     sampler, why = make(space, seed, trials)
     if seed is not None and search not in _SEEDED_AS_A_WHOLE:
@@ -207,7 +207,7 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
         return NopPruner()
     if isinstance(stopper, BasePruner):
         return stopper
-    _check_name("stopper", stopper, STOPPERS, "any Optuna pruner")
+    check_name("stopper", stopper, STOPPERS, "any Optuna pruner")
     return Guarded(STOPPERS[stopper](budget), first=warm_up(budget), last=budget.reports)
 
 
@@ -233,7 +233,18 @@ def _hyperband(budget: Budget) -> BasePruner:
 STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
 
 
-def _check_name(role: str, name: object, names: Iterable[str], other: str) -> None:
+def check_name(role: str, name: object, names: Iterable[str], other: str) -> None:
+    """Check that a method exists.
+
+    Args:
+        role: What it is, for the message.
+        name: Its name.
+        names: All names.
+        other: What can be given in place of a name.
+
+    Raises:
+        ValueError: It does not.
+    """
     known = list(names)
     if name in known:
         return

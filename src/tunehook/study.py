@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunehook.inject import near
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
+from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.session import Objective, TrialSession
 from tunehook.space import Space
@@ -163,7 +161,7 @@ class Study:
         from tunehook.search import GridExhausted
 
         study = self.optuna
-        with _random_states_kept():
+        with kept_random():
             try:
                 asked = study.ask(self._distributions)
             except GridExhausted as error:
@@ -238,7 +236,7 @@ class Study:
             values = None if outcome.value is None or state == TrialState.FAIL else [outcome.value]
             study._storage.set_trial_state_values(running._trial_id, state, values)  # noqa: SLF001 - no public way
             return
-        with _random_states_kept():
+        with kept_random():
             study.tell(running, outcome.value if outcome.state == "complete" else None, state=state)
 
     def session(self, trial: Trial) -> TrialSession:
@@ -362,7 +360,7 @@ class Study:
 
     def _check_names(self) -> None:
         """Wrong names of a search or stopper are told here, before any work, without loading Optuna."""
-        from tunehook.search import SEARCHES, STOPPERS
+        from tunehook.search import SEARCHES, STOPPERS, check_name
 
         for argument, value, names in (("search", self._search, SEARCHES), ("stopper", self._stopper, STOPPERS)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
@@ -373,13 +371,8 @@ class Study:
                     f"{argument} is one of {', '.join(map(repr, names))}, or an instance of an Optuna {kind}; "
                     f"got {value!r}."
                 )
-            if isinstance(value, str) and value not in names:
-                close = near(value, names)
-                hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-                raise ValueError(
-                    f"There is no {argument} called {value!r}.{hint}\n  Possible: {', '.join(names)}, "
-                    f"or any Optuna {kind}."
-                )
+            if isinstance(value, str):
+                check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
         if self.is_grid:
             self.space.grid_size()
 
@@ -561,20 +554,3 @@ def _make_visible() -> None:
         handler.setFormatter(logging.Formatter("tunehook: %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
-
-
-@contextlib.contextmanager
-def _random_states_kept() -> Iterator[None]:
-    """A sampler must not move the random numbers that the training draws."""
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    ours = random.getstate()
-    numpys = numpy.random.get_state() if numpy else None
-    torchs = torch.get_rng_state() if torch else None
-    try:
-        yield
-    finally:
-        random.setstate(ours)
-        if numpy:
-            numpy.random.set_state(numpys)
-        if torch:
-            torch.set_rng_state(torchs)
