@@ -68,6 +68,7 @@ keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
 	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
 	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
+	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/test_keras_wandb.py -k "tensorflow or callbacks or logger"
 
 test: lint fast slow keras oldest
 

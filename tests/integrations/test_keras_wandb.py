@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.session import TrialSession
+from tunehook.session import TrialSession, activate
 from wandb_trials import make_session
 
 wandb = pytest.importorskip("wandb", reason="recording to W&B needs it: pip install 'tunehook[wandb]'")
@@ -129,36 +129,29 @@ def test_the_other_callbacks(tmp_path: Path) -> None:
     assert (second.exit_code, second.config["tunehook"]["trial"]) == (0, 1)
 
 
-def make_callback(session: TrialSession, users: Sequence[Any], error: BaseException | None) -> Any:
-    """A callback that leads the session; it may raise in the second epoch."""
+def fit(session: TrialSession, users: Sequence[Any] = (), *, at: int = 0, error: BaseException | None = None) -> None:
+    """Train a small model for two epochs, with our callback at a place among the user's; it may break in the second."""
     import keras
+    import numpy as np
 
-    class Tune(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_begin(self, logs: Any = None) -> None:
-            session.ready(loggers=users)
+    from tunehook.integrations.keras import TuneCallback
 
+    class Break(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if error is not None and epoch == 1:
                 raise error
-            self.model.stop_training = session.report(epoch + 1, logs).stop
-
-    return Tune()
-
-
-def fit(session: TrialSession, users: Sequence[Any] = (), *, at: int = 0, error: BaseException | None = None) -> None:
-    """Train a small model for two epochs, with our callback at a place among the user's."""
-    import keras
-    import numpy as np
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.SGD(0.01), loss="mse")
     data = (np.ones((8, 4), "float32"), np.ones((8, 1), "float32"))
-    callbacks = [*users[:at], make_callback(session, users, error), *users[at:]]
-    try:
-        model.fit(*data, validation_data=data, epochs=2, verbose=0, callbacks=callbacks)
-    except BaseException as raised:  # noqa: BLE001 - it is told, as study.optimize does it
-        session.end(raised)
-    session.end()
+    callbacks = [Break(), *users[:at], TuneCallback(), *users[at:]]
+    with activate(session):
+        try:
+            model.fit(*data, validation_data=data, epochs=2, verbose=0, callbacks=callbacks)
+        except BaseException as raised:  # noqa: BLE001 - it is told, as study.optimize does it
+            session.end(raised)
+        session.end()
+    assert f"{model.optimizer.get_config()['learning_rate']:.4f}" == f"{session.trial.params['lr']:.4f}"
 
 
 def train(name: str) -> None:
