@@ -147,9 +147,8 @@ class Graph:
         own = {id(layer) for layer in self.model._flatten_layers()}  # noqa: SLF001
         for again in (False, True):
             outer = [model for model in record.alive if id(model) not in own and self.model not in _layers(model)]
-            inner = {
-                id(getattr(model, "_functional", None)) for model in record.alive if isinstance(model, keras.Sequential)
-            }
+            chains = [model for model in record.alive if isinstance(model, keras.Sequential)]
+            inner = {id(graph) for model in chains for graph in _own(model)}
             shared = [(m, layer) for m in outer if id(m) not in inner for layer in _layers(m) if id(layer) in todo]
             if not shared:
                 return
@@ -584,6 +583,11 @@ def put_back(owner: Any, state: Mapping[str, Any]) -> None:
 
 def _is_graph(layer: Any) -> bool:
     return isinstance(layer, keras.Model) and record.is_plain(type(layer))
+
+
+def _own(model: Any) -> list[Any]:
+    """The graphs that a Sequential model makes of itself, a new one each time that it is built, and all kept."""
+    return [layer for layer in model._tracker.config["layers"][1] if layer not in model.layers]  # noqa: SLF001
 
 
 def _layers(model: Any) -> list[Any]:

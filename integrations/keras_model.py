@@ -405,7 +405,7 @@ def _managed() -> frozenset[str]:
     with record.kept_names():
         plain = keras.Model()
         plain.compile("sgd", "mse")
-    return frozenset(vars(plain)) | {"history", "name"}
+    return frozenset(vars(plain)) | {"history", "name", "stop_predicting", "stop_evaluating"}
 
 
 def _attributes(model: Any) -> dict[str, Any]:

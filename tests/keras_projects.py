@@ -25,6 +25,9 @@ SEED = 3
 # Keras 3.15 on torch makes arrays of tensors in a way that NumPy 2 is going to refuse.
 QUIET = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
+# What the backend makes no difference to is tested on the fastest one.
+ONCE = [pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")]
+
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 Y = X[:, :1] - X[:, 1:2]
 
@@ -171,11 +174,6 @@ class Steps(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
 
 
 # ---------------------------------------------------------------------- models of every kind, with the same settings
-
-
-def dense(units: int, **options: Any) -> Any:
-    """A layer with a regularizer."""
-    return keras.layers.Dense(units, **options)
 
 
 def stack(units: int, rate: float, l2: float, activation: Any, initializer: str) -> list[Any]:

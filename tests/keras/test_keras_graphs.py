@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_projects import BACKEND, QUIET, X, Y, assert_same, call_of_fit, compile_model, plain, tuned
+from keras_projects import BACKEND, ONCE, QUIET, X, Y, assert_same, call_of_fit, compile_model, plain, tuned
 
 pytestmark = QUIET
 
@@ -29,8 +29,7 @@ def case(values: Mapping[str, Any], *, anywhere: bool = False, **typed: Any) -> 
     """
 
     def note(script: Any) -> Any:
-        marks = [] if anywhere or BACKEND == "torch" else [pytest.mark.skip("the backend makes no difference here")]
-        CASES.append(pytest.param(script, values, typed, id=script.__name__, marks=marks))
+        CASES.append(pytest.param(script, values, typed, id=script.__name__, marks=[] if anywhere else ONCE))
         return script
 
     return note
@@ -39,7 +38,7 @@ def case(values: Mapping[str, Any], *, anywhere: bool = False, **typed: Any) -> 
 def done(inputs: Any, outputs: Any, **fit: Any) -> tuple[Any, dict[str, Any]]:
     """A compiled Functional model and its call of ``fit``."""
     model = keras.Model(inputs, outputs)
-    compile_model(model, keras.optimizers.Adam(0.01))
+    compile_model(model, keras.optimizers.Adam(0.01), run_eagerly=BACKEND == "tensorflow")  # JAX is slow with loops
     return model, call_of_fit(**fit)
 
 
@@ -71,7 +70,7 @@ def shared_layer(units: int = 5) -> Any:
     return done([one, two], end(layers.Add()([layers.Dropout(0.2)(both(one)), both(two)])), x=[X, X])
 
 
-@case({"layer.inner.first.units": 7, "layer.behind.units": 6}, anywhere=True, units=7, behind=6)
+@case({"layer.inner.first.units": 7, "layer.behind.units": 6}, units=7, behind=6)
 def nested_functional(units: int = 5, behind: int = 4) -> Any:
     within = keras.Input((4,))
     inner = keras.Model(within, layers.Dropout(0.2)(layers.Dense(units, name="first")(within)), name="inner")
@@ -174,7 +173,7 @@ def convolution(filters: int = 3, size: int = 2) -> Any:
     return done(inputs, end(layers.Flatten()(x)))
 
 
-@case({"layer.words.output_dim": 5}, anywhere=True, size=5)
+@case({"layer.words.output_dim": 5}, size=5)
 def embedding(size: int = 3) -> Any:
     inputs = keras.Input((4,), dtype="int32")
     x = layers.Embedding(5, size, mask_zero=True, name="words")(inputs)
@@ -304,7 +303,7 @@ def frozen_weight(l2: float = 0.1) -> Any:
     return done(inputs, end(x))
 
 
-@case({"layer.block.scale": 0.3}, anywhere=True, scale=0.3)
+@case({"layer.block.scale": 0.3}, scale=0.3)
 def frozen_part(scale: float = 0.1) -> Any:
     inputs = keras.Input((4,))
     block = Block(3, scale, name="block")
@@ -327,5 +326,7 @@ def test_graph(script: Any, values: dict[str, Any], typed: dict[str, Any]) -> No
     """The tuned script equals the one with the values typed in, and differs from the one with the old values."""
     expected = plain(script, **typed)
     assert_same(tuned(script, values), expected)
+    if BACKEND != "torch":
+        return
     with pytest.raises(AssertionError):
         assert_same(plain(script), expected)
