@@ -1,0 +1,143 @@
+"""Arrays of torch, read where they are: sparse, frozen, in any layout and of any type, on a CPU or an accelerator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tunehook.snapshot_look import BLOCK, Array, Look, blocks_of, is_finite, with_faults
+
+
+class TorchReader:
+    """Reads torch's tensors; torch is loaded, since there are some."""
+
+    def __init__(self) -> None:
+        self._torch: Any = sys.modules["torch"]
+        self._rows: dict[tuple[int, int, Any], Any] = {}
+        # NumPy knows these; the others become float32, which holds all their values, or float64.
+        self._plain = {self._torch.float32, self._torch.float64}
+
+    def identity(self, array: Any) -> object:
+        """Equal for parameters that share their elements."""
+        if array.layout is not self._torch.strided or self._is_lazy(array) or array.numel() == 0:
+            return None
+        return (array.device, array.data_ptr(), array.shape, array.stride(), array.dtype)
+
+    def look(self, arrays: Sequence[Any], limit: int) -> list[Look]:
+        """Those on accelerators are read there, and brought here together."""
+        flats = [self._flat(array) for array in arrays]
+        away = [index for index, (flat, _, _) in enumerate(flats) if not flat.is_cpu]
+        found = dict(zip(away, self._look_away([flats[index] for index in away], limit), strict=True)) if away else {}
+        return [found.get(index) or self._look(*flat, limit) for index, flat in enumerate(flats)]
+
+    def flat(self, array: Any) -> tuple[Array, int]:
+        """In the order of the memory; types that NumPy lacks are converted."""
+        flat, implicit, _ = self._flat(array)
+        return self.host(flat.cpu()), implicit
+
+    def host(self, flat: Any) -> Array:
+        """A flat tensor on the CPU as float32 or float64, without a copy where it is."""
+        if flat.dtype not in self._plain:
+            flat = flat.double() if flat.dtype.itemsize > 2 else flat.float()
+        array: Array = flat.numpy()
+        return array
+
+    def _flat(self, array: Any) -> tuple[Any, int, object]:
+        """All stored elements in the order of the memory, the number of zeros beside them, and what names the order."""
+        torch = self._torch
+        if self._is_lazy(array):  # a layer that has seen no batch yet
+            return torch.empty(0), 0, None
+        array, implicit = array.detach(), 0
+        if array.layout is torch.sparse_coo:
+            size = array.numel()
+            array = array.coalesce().values()
+            implicit = size - array.numel()
+        elif array.layout is not torch.strided:
+            array = array.to_dense()
+        if array.is_complex():
+            array = torch.view_as_real(array.resolve_conj())
+        if array.is_contiguous():
+            return array.view(-1), implicit, None if implicit else (array.numel(), None)
+        layout = (array.numel(), array.stride())
+        if _has_no_gaps(array):
+            return array.as_strided((array.numel(),), (1,)), implicit, layout
+        return array.reshape(-1), implicit, layout
+
+    def _look(self, flat: Any, implicit: int, layout: object, limit: int) -> Look:
+        size = flat.numel()
+        if size <= limit:
+            return Look(size + implicit, self.host(flat), implicit=implicit, layout=layout)
+        low, high = self._extremes(flat)
+        sample = self.host(self._sample(flat, limit))
+        look = Look(size + implicit, sample, low.item(), high.item(), implicit=implicit, layout=layout)
+        return look if is_finite(look) else with_faults(look, *(value.item() for value in self._faults(flat)))
+
+    def _sample(self, flat: Any, limit: int) -> Any:
+        size = flat.numel()
+        key = (size, limit, flat.device)
+        if key not in self._rows:
+            self._rows[key] = self._torch.from_numpy(blocks_of(size, limit)).to(flat.device, non_blocking=True)
+        blocks = flat[: size // BLOCK * BLOCK].view(-1, BLOCK)
+        return blocks.index_select(0, self._rows[key]).view(-1)
+
+    def _extremes(self, flat: Any) -> Any:
+        """The one full read: NaN and infinities are carried through."""
+        if flat.dtype.is_floating_point and flat.dtype.itemsize == 1:  # float8 has no such operation
+            flat = flat.float()
+        return self._torch.aminmax(flat)
+
+    def _faults(self, flat: Any) -> tuple[Any, Any, Any, Any]:
+        torch = self._torch
+        if flat.dtype.itemsize == 1:
+            flat = flat.float()
+        finite = torch.isfinite(flat)
+        return (torch.isnan(flat).sum(), torch.isinf(flat).sum(), torch.where(finite, flat, torch.inf).min(),
+                torch.where(finite, flat, -torch.inf).max())  # fmt: skip
+
+    def _look_away(self, flats: Sequence[tuple[Any, int, object]], limit: int) -> list[Look]:
+        """Samples and extremes of all tensors in one transfer; in a second one the counts where something was found."""
+        is_large = [flat.numel() > limit for flat, _, _ in flats]
+        parts, ends = [], []
+        for (flat, _, _), large in zip(flats, is_large, strict=True):
+            parts.append(self._sample(flat, limit) if large else flat)
+            if large:
+                ends.append(self._torch.stack(list(self._extremes(flat))))
+        arrays = self._fetch(parts + ends)
+        found = iter(arrays[len(flats) :])
+        looks = []
+        for (flat, implicit, layout), sample, large in zip(flats, arrays, is_large, strict=False):
+            low, high = map(float, next(found)) if large else (None, None)
+            looks.append(Look(flat.numel() + implicit, sample, low, high, implicit=implicit, layout=layout))
+        bad = [index for index, look in enumerate(looks) if look.low is not None and not is_finite(look)]
+        if bad:
+            counts = [self._torch.stack([value.double() for value in self._faults(flats[index][0])]) for index in bad]
+            for index, fault in zip(bad, self._fetch(counts), strict=True):
+                looks[index] = with_faults(looks[index], *fault)
+        return looks
+
+    def _fetch(self, parts: Sequence[Any]) -> list[Array]:
+        """Flat tensors of an accelerator as arrays here, in one transfer of their bytes."""
+        torch = self._torch
+        if not parts:
+            return []
+        found = self._transfer(torch.cat([part.contiguous().view(torch.uint8) for part in parts]))
+        pieces = found.split([part.numel() * part.dtype.itemsize for part in parts])
+        return [self.host(piece.clone().view(part.dtype)) for piece, part in zip(pieces, parts, strict=True)]
+
+    def _transfer(self, tensor: Any) -> Any:
+        return tensor.cpu()
+
+    def _is_lazy(self, array: Any) -> bool:
+        return bool(self._torch.nn.parameter.is_lazy(array))
+
+
+def _has_no_gaps(array: Any) -> bool:
+    """Whether the elements fill their memory, each once, in some order of the dimensions, such as channels last."""
+    expected = 1
+    for stride, length in sorted(zip(array.stride(), array.shape, strict=True)):
+        if length != 1:
+            if stride != expected:
+                return False
+            expected *= length
+    return True
