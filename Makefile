@@ -60,7 +60,8 @@ slow: $(VENV)/test
 	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras
 
 oldest: $(OLDEST)/ready
-	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations/test_lightning*.py
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
 # Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
 keras: $(TENSORFLOW)/ready

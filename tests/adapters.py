@@ -98,7 +98,9 @@ class Lightning:
         return Net
 
     def model(self, **arguments: Any) -> Any:
-        self._lightning.seed_everything(3, verbose=False)
+        import torch
+
+        torch.manual_seed(3)
         return self._net(**arguments)
 
     def fit(
