@@ -26,7 +26,7 @@ except ImportError as error:
         name="keras",
     ) from error
 
-from tunehook.inject import Injection
+from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.session import TrialError, TrialSession, active, check_alone, sigterm_raised, surround
@@ -97,6 +97,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
                 result = fit(*call.args, **call.kwargs)
                 self._fit.complete()
         except BaseException as error:
+            self._fit.refuse(error)
             self._source.fail(session, error)
             raise
         finally:
@@ -209,6 +210,11 @@ class _Fit:
         every = self._call.arguments.get("validation_freq", 1)
         due = epoch + 1 >= every if isinstance(every, int) else epoch + 1 >= min(every, default=1)
         return due or not self.session.trial.metric.startswith("val_")
+
+    def refuse(self, error: BaseException) -> None:
+        """Leave a model that made no step yet as it was."""
+        if isinstance(error, InjectionError | TrialError) and self.slots.steps == 0:
+            self.slots.undo()
 
     def complete(self) -> None:
         """The fit ended in good order."""

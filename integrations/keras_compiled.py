@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 
 from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_config as config
-from tunehook.integrations.keras_graph import first_line
+from tunehook.integrations.keras_graph import first_line, put_back
 
 _EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
@@ -36,14 +36,25 @@ class Compiled:
             self._config = {}
             self.why_not = f"its get_config() raises {first_line(error)}"
         if made is None:
-            self.why_not = "the model has no optimizer"
+            self.why_not = "the model has no optimizer; compile it before fit"
 
     def settings(self) -> dict[str, Any]:
         """The optimizer's settings by path; a schedule's own as ``learning_rate.<setting>``."""
         found = dict(config.settings(self._config))
-        if "learning_rate" in found and config.is_object(self._config["learning_rate"]):
+        if self.schedule:
             del found["learning_rate"]  # a number would replace the schedule
         return found
+
+    @property
+    def steps(self) -> int:
+        """How many steps the optimizer has made."""
+        return 0 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+
+    @property
+    def schedule(self) -> str:
+        """The class of the schedule that gives the learning rate, ``""`` where it is a number."""
+        given: Any = self._config.get("learning_rate")
+        return str(given["class_name"]) if config.is_object(given) else ""
 
     def present(self, path: str) -> Any:
         """What a setting is now."""
@@ -69,6 +80,16 @@ class Compiled:
             state = vars(made)
             vars(self._optimizer).clear()
             vars(self._optimizer).update(state)
+
+    def holding(self) -> Callable[[], None]:
+        """What puts the optimizer back as it is now."""
+        held = [(each, dict(vars(each))) for each in (self._optimizer, getattr(self.model, "optimizer", None)) if each]
+
+        def put_back_all() -> None:
+            for each, state in held:
+                put_back(each, state)
+
+        return put_back_all
 
     def _made(self, changes: Mapping[str, Any]) -> Any:
         """The optimizer with other settings."""
@@ -131,7 +152,7 @@ class Compiled:
         Raises:
             InjectionError: It has: these steps were made with the old values.
         """
-        steps = 0 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+        steps = self.steps
         if steps:
             raise InjectionError(
                 f"{names} cannot be changed in this fit: the model was trained before, its optimizer has made {steps} "

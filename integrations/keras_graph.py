@@ -7,6 +7,7 @@ import functools
 import gc
 import inspect
 import random
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,13 +43,15 @@ class Graph:
 
     Args:
         model: The model.
+        path: What stands before the names of its layers, where it is a layer itself.
 
     Attributes:
         why_not: Why a layer's settings cannot be changed, by its name.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, path: str = "layer.") -> None:
+        self.model, self._path = model, path
+        self._given: dict[str, Any] = {}
         self.why_not: dict[str, str] = {}
         self._undo: list[Callable[[], None]] = []
 
@@ -67,7 +70,11 @@ class Graph:
                 try:
                     rows = config.settings(config.read(layer))
                 except Exception as error:  # noqa: BLE001 - get_config is the user's code
-                    self.why_not[layer.name] = first_line(error)
+                    self.why_not[layer.name] = (
+                        "it has no get_config() that returns all arguments of its constructor"
+                        if isinstance(error, NotImplementedError)
+                        else f"its get_config() raises {first_line(error)}"
+                    )
                     continue
             for path, value in rows:
                 found[f"{layer.name}.{path}"] = (layer.name, path, value)
@@ -83,6 +90,9 @@ class Graph:
             InjectionError: A layer cannot be constructed again, its weights were loaded or trained before and would
                 change their shape, or another model uses it too. Call `restore` then.
         """
+        self._given = {
+            f"{self._path}{name}.{path}": value for name, new in changes.items() for path, value in new.items()
+        }
         todo = {id(self.model.get_layer(name)): dict(new) for name, new in changes.items()}
         self._check_shared(todo)
         graph = self._graph()
@@ -92,14 +102,19 @@ class Graph:
                     self._renew(layer, todo[id(layer)], None)
         else:
             self._walk(graph, todo)
-        for model in (self.model, graph):
-            if hasattr(model, "_torch_params"):
-                model._track_variables()  # noqa: SLF001 - as after every build
+        self._track()
 
     def restore(self) -> None:
         """Put everything back as it was before `rebuild`."""
         while self._undo:
             self._undo.pop()()
+        self._track()
+
+    def _track(self) -> None:
+        """Let torch know the weights, as after every build."""
+        for model in (self.model, self._graph()):
+            if hasattr(model, "_torch_params"):
+                model._track_variables()  # noqa: SLF001
 
     def _graph(self) -> Any:
         """The functional graph; ``None`` for a Sequential model that knows no shapes yet."""
@@ -120,7 +135,7 @@ class Graph:
             if id(layer) not in renewed and (is_new or _knows_shapes(layer)):
                 self._renew(layer, todo.get(id(layer), {}), _scratch(call, {}), _scratch(call, was))
                 renewed.add(id(layer))
-            outputs = tree.flatten(_outputs(layer, *_scratch(call, {})))
+            outputs = tree.flatten(_outputs(layer, _scratch(call, {}), self._given))
             for old, new in zip(node.outputs, outputs, strict=True):
                 if old.shape != new.shape:
                     was[id(old)] = old.shape
@@ -130,17 +145,17 @@ class Graph:
     def _renew(self, layer: Any, changes: Changes, call: Any, before: Any = None) -> None:
         if _is_graph(layer):
             inner: dict[str, dict[str, Any]] = {}
-            graph = Graph(layer)
+            graph = Graph(layer, f"{self._path}{layer.name}.")
             for path, value in changes.items():
                 name, setting, _ = graph.settings()[path]
                 inner.setdefault(name, {})[setting] = value
             if not inner:  # its input has another shape, and its own Input says which one it takes
-                raise _cannot_build(layer, "its input changes its shape, but its Input layer says another one")
+                raise _cannot_build(layer, "its input changes its shape, but its Input says another one", self._given)
             self._undo.append(graph.restore)
             graph.rebuild(inner)
             return
         self._undo.append(functools.partial(put_back, layer, dict(vars(layer))))
-        Renewal(layer, changes, call, before).run()
+        Renewal(layer, changes, call, before, self._given).run()
 
     def _check_shared(self, todo: Mapping[int, Changes]) -> None:
         """Another live model would change with this one."""
@@ -169,10 +184,11 @@ class Renewal:
         changes: Its new settings.
         call: Arguments that it is called with from now on, ``None`` where they are not known yet.
         before: Arguments that it was called with.
+        given: All new settings of the model by path, for messages.
     """
 
-    def __init__(self, layer: Any, changes: Changes, call: Any, before: Any) -> None:
-        self._layer, self._changes = layer, changes
+    def __init__(self, layer: Any, changes: Changes, call: Any, before: Any, given: Changes) -> None:
+        self._layer, self._changes, self._given = layer, changes, given
         self._call: Any = call if layer.built else None
         self._before: Any = before if layer.built else None
         self._config = config.plain(config.read(layer))
@@ -208,7 +224,7 @@ class Renewal:
             layer.name = held["name"]
             if self._call is not None:
                 vars(layer)["_parent_path"] = held["_parent_path"]  # its weights are called after it
-                _outputs(layer, *self._call)
+                _outputs(layer, self._call, self._given)
         self._settle_weights(olds, control.variables)
         self._settle_flags(flags)
 
@@ -223,7 +239,7 @@ class Renewal:
         with record.kept_names(), record.drawing(draw):
             made = self._construct(settings)
             if call is not None:
-                _outputs(made, *call)
+                _outputs(made, call, self._given)
         return made
 
     def _settings(self, changes: Changes) -> dict[str, Any]:
@@ -256,10 +272,9 @@ class Renewal:
 
     def _cannot(self, why: str) -> InjectionError:
         layer = self._layer
-        what = ", ".join(f"layer.{layer.name}.{path} = {value!r}" for path, value in self._changes.items())
-        how = f" with {what}" if what else ""
         return InjectionError(
-            f"Layer '{layer.name}' ({type(layer).__name__}) cannot be constructed again{how}: {why}\n"
+            f"Layer '{layer.name}' ({type(layer).__name__}) cannot be constructed again with {_with(self._given)}: "
+            f"{why}\n"
             "  Give values that the layer takes, and the layer a get_config() that returns all arguments of its "
             "constructor; or take the name out of the space."
         )
@@ -304,9 +319,8 @@ class Renewal:
         news = self._layer.variables
         places = kept_weights(olds, made, news)
         if places is None:
-            what = ", ".join(f"layer.{self._layer.name}.{path}" for path in self._changes) or "A new value"
             raise InjectionError(
-                f"{what} changes the shape of the weights of layer '{self._layer.name}' "
+                f"{', '.join(self._given)} changes the shape of the weights of layer '{self._layer.name}' "
                 f"({_shape_change(olds, news)}), but they were loaded or trained before fit.\n"
                 "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
             )
@@ -543,8 +557,13 @@ def _own_objects(layer: Any, present: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _outputs(layer: Any, args: Any, kwargs: Any) -> Any:
+def _with(given: Changes) -> str:
+    return ", ".join(f"{path} = {value!r}" for path, value in given.items())
+
+
+def _outputs(layer: Any, call: Any, given: Changes) -> Any:
     """What a layer gives for symbolic arguments; builds it, and leaves no trace in its graph."""
+    args, kwargs = call
     calls = layer._inbound_nodes  # noqa: SLF001
     before = len(calls)
     try:
@@ -552,14 +571,14 @@ def _outputs(layer: Any, args: Any, kwargs: Any) -> Any:
     except InjectionError:
         raise
     except Exception as error:
-        raise _cannot_build(layer, first_line(error)) from error
+        raise _cannot_build(layer, first_line(error), given) from error
     finally:
         del calls[before:]
 
 
-def _cannot_build(layer: Any, why: str) -> InjectionError:
+def _cannot_build(layer: Any, why: str, given: Changes) -> InjectionError:
     return InjectionError(
-        f"The model cannot be built with the new settings: layer '{layer.name}': {why}\n"
+        f"The model cannot be built with {_with(given)}, for layer '{layer.name}' says {why}\n"
         "  The same happens with these values typed in: narrow the space."
     )
 
@@ -609,6 +628,9 @@ def _shape_change(olds: Sequence[Any], news: Sequence[Any]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
+    """An error in one line: what went wrong, without what Keras wraps around it."""
+    while str(error).startswith("Error when deserializing class") and error.__context__ is not None:
+        error = error.__context__
+    wrapped = re.search(r"\x1b\[1m(.+?)\x1b\[0m", str(error), re.DOTALL)
+    lines = (wrapped[1] if wrapped else str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -48,6 +48,7 @@ class UserModel(Arguments):
         super().__init__(cls, next(base for base in cls.__mro__ if record.is_plain(base)))
         self.model, self.name = model, cls.__name__
         self.why_not = ""
+        self._before: tuple[dict[str, Any], dict[str, Any], dict[str, int]] | None = None
         self._load()
 
     def _load(self) -> None:
@@ -93,17 +94,25 @@ class UserModel(Arguments):
         """
         names = ", ".join([*(f"model.{name}" for name in new), *(f"layer.{name}" for name in changes)])
         before, now, counted = dict(vars(self.model)), record.randomness(), record.names()
+        self._before = before, now, counted
         try:
             end = Rebuilt(self, new, changes, names).run()
         except BaseException:
-            put_back(self.model, before)
-            record.restore_randomness(now)
-            record.restore_names(counted)
+            self.restore()
             raise
         made = record.names()
         record.restore_names({name: max(counted.get(name, 0), made.get(name, 0)) for name in counted | made})
         record.restore_randomness({**now, **end})
         self._load()
+
+    def restore(self) -> None:
+        """Put everything back as it was before `rebuild`."""
+        if self._before is not None:
+            before, now, counted = self._before
+            put_back(self.model, before)
+            record.restore_randomness(now)
+            record.restore_names(counted)
+            self._before = None
 
     @property
     def call(self) -> Mapping[str, Any]:
@@ -123,7 +132,7 @@ class UserModel(Arguments):
         owner = next(cls for cls in self.cls.__mro__ if "compile" in vars(cls))
         if not record.is_plain(owner):
             raise InjectionError(
-                f"{names} cannot be changed: {owner.__name__} has a compile() of its own, so that {self.name} cannot "
+                f"{names} cannot be changed: {owner.__name__} has a compile() of its own, so that a {self.name} cannot "
                 "be compiled again as it was.\n"
                 "  Move what compile() does into the constructor, or take the name out of the space."
             )
@@ -255,7 +264,13 @@ class Rebuilt:
             again, _ = self._throwaway({})
             differing -= _differing(made, _attributes(again))
         if differing:
-            names = sorted(differing)
+            used = [name for name, value in self._part.bound.arguments.items() if isinstance(value, Iterator)]
+            if used:
+                raise InjectionError(
+                    f"{self._names} cannot be injected: {self._part.name} was given an iterator as '{used[0]}', "
+                    "which is used up, so that it cannot be constructed again.\n  Give it a list."
+                )
+            names = sorted(_whole(differing))
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise InjectionError(
                 f"{self._names} cannot be injected: {self._part.name} was changed after it was constructed ({shown}), "
@@ -449,6 +464,15 @@ def _is_plain_row(value: Any) -> bool:
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     return {path for path in one.keys() | other.keys() if path not in one or not _alike(one[path], other.get(path))}
+
+
+def _whole(paths: set[str]) -> set[str]:
+    """Paths of attributes; layers that are there or not count as one each."""
+    layers = {path.removesuffix(" (class)") for path in paths if path.endswith(" (class)")}
+    starts = tuple(f"{layer}{end}" for layer in layers for end in (".", " ("))
+    found = layers | {path for path in paths if not path.startswith(starts)}
+    told = {f"{path.rpartition('.')[0]} (config)" for path in found}
+    return found - told
 
 
 def _alike(one: Any, other: Any) -> bool:

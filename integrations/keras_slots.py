@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.arguments import type_of_default
 from tunehook.inject import InjectionError, Slot
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
@@ -47,6 +47,7 @@ class KerasSlots:
         self._user = None if record.is_plain(type(model)) else UserModel(model)
         self._layers: Graph | UserModel = Graph(model) if self._user is None else self._user
         self._staged: dict[str, Any] = {}
+        self._undo: list[Callable[[], None]] = []
         self._made: dict[str, Any] = {}  # what Keras made of injected values, as it shows them
         self._where = {f"layer.{path}": row for path, row in self._layers.settings().items()}
         self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings(), *self._fit.slots()]
@@ -58,6 +59,11 @@ class KerasSlots:
         if path not in ("lr", "optimizer.lr") or any(slot.short == "lr" for slot in self.slots):
             return None
         return next((slot for slot in self.slots if slot.path == rate), None)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the optimizer has made."""
+        return self._compiled.steps
 
     def check_schedules(self, callbacks: Sequence[Any]) -> None:
         """Check that no schedule among the callbacks sets a learning rate that knows nothing of the injected one.
@@ -74,10 +80,16 @@ class KerasSlots:
             if isinstance(other, keras.callbacks.LearningRateScheduler) and not _takes_rate(other.schedule):
                 raise InjectionError(
                     "optimizer.learning_rate has no effect: LearningRateScheduler sets the learning rate in every "
-                    "epoch by a schedule that knows the epoch only.\n"
+                    "epoch by a schedule that uses the epoch only.\n"
                     "  Let it take the present rate too, schedule(epoch, lr), and return a multiple of it; or take the "
                     "name out of the space."
                 )
+
+    def undo(self) -> None:
+        """Take all values back out of a model that made no step with them. May be called more than once."""
+        while self._undo:
+            self._undo.pop()()
+            self.model.train_function = self.model.test_function = self.model.predict_function = None
 
     def finish(self) -> None:
         """Undo what was for this fit only. May be called more than once."""
@@ -99,7 +111,7 @@ class KerasSlots:
             self._slot(
                 f"optimizer.{path}",
                 functools.partial(self._compiled.present, path),
-                type_of_default(value),
+                _number(value),
                 rank=1,
                 listed=config.is_shown(path, value),
             )
@@ -111,7 +123,7 @@ class KerasSlots:
             self._slot(
                 path,
                 functools.partial(self._setting, path),
-                type_of_default(value) if isinstance(value, int | float) else None,
+                _number(value),
                 rank=1,
                 listed=config.is_shown(path, value),
             )
@@ -137,6 +149,12 @@ class KerasSlots:
             found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.why_not.items()]
         if self._compiled.why_not:
             found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
+        if self._compiled.schedule:
+            found.append(
+                f"optimizer.learning_rate: not possible, {self._compiled.schedule} gives it, whose settings are above"
+            )
+        if self._user is None:
+            found.append("the number of layers: not possible, but as an argument of a model class of yours")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
     # ------------------------------------------------------------------ values
@@ -174,6 +192,7 @@ class KerasSlots:
         before = {path: slots[path].get() for path in changed}
         self._compiled.check_fresh(", ".join(changed))
         is_rebuilt = bool(arguments or layers)
+        self._undo = [self._layers.restore, self._compiled.holding()]
         with self._compiled.changed(optimizer, is_rebuilt=is_rebuilt), contextlib.ExitStack() as stack:
             if isinstance(self._layers, Graph):
                 stack.push(self._restore)
@@ -190,6 +209,13 @@ class KerasSlots:
     def _restore(self, kind: object, *_rest: object) -> None:
         if kind is not None and isinstance(self._layers, Graph):
             self._layers.restore()
+
+
+def _number(value: Any) -> object:
+    """The type of a setting that is a number now; all others may be several things."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int | float
 
 
 class FitCall:
@@ -267,8 +293,14 @@ def _resize(loader: Any, size: int) -> None:
 
 
 def _takes_rate(schedule: Any) -> bool:
+    """Whether a schedule of epoch and rate uses the rate."""
     try:
         inspect.signature(schedule).bind(0, 0.1)
     except TypeError:
         return False
-    return True
+    code = getattr(schedule, "__code__", None)
+    if code is None or code.co_argcount < 2 or code.co_flags & inspect.CO_VARARGS:
+        return True
+    name = code.co_varnames[1]
+    used = [item.argval for item in dis.get_instructions(code) if item.argval is not None]
+    return any(name == each or (isinstance(each, tuple) and name in each) for each in used)
