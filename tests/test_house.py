@@ -32,7 +32,7 @@ FLOORS = [
     {"storage", "sqlite"},
     {"record"},
     {"snapshot_take"},
-    {"snapshot_arrays", "snapshot_exact"},
+    {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},
     {"snapshot_moments", "snapshot_torch"},
     {"snapshot_look"},
     {"snapshot", "snapshot_schedule"},

@@ -25,9 +25,15 @@ def stats(array: Any, **options: Any) -> TensorStats:
     return Snapshots(**options).take(0, {"x": array}).parameters["x"]
 
 
+def wide(array: NDArray[Any]) -> NDArray[Any]:
+    """The elements in float64."""
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+        return array.astype(np.float64).ravel()
+
+
 def peer(array: NDArray[Any]) -> dict[str, float]:
     """What NumPy says in float64 of the finite elements, scaled where float64 itself would overflow."""
-    values = array.astype(np.float64).ravel()
+    values = wide(array)
     finite = values[np.isfinite(values)]
     nothing = dict.fromkeys(("min", "max", "mean", "std", "zeros"), math.nan) | {"norm": 0.0}
     if not finite.size:
@@ -43,13 +49,15 @@ def peer(array: NDArray[Any]) -> dict[str, float]:
 
 def check(found: TensorStats, array: NDArray[Any], *, rtol: float = 1e-9) -> None:
     """All statistics equal NumPy's."""
-    values = array.astype(np.float64).ravel()
+    values = wide(array)
     assert (found.size, found.nan, found.inf) == (values.size, np.isnan(values).sum(), np.isinf(values).sum())
     expected = peer(array)
     top = max(abs(expected["min"]), abs(expected["max"]))
     for name, value in expected.items():
         got = getattr(found, name)
         slack = rtol * top if name in ("mean", "std") else 0.0
+        if math.isinf(got) and value > 1.797e308:  # a rounding beyond the largest number
+            continue
         assert (
             (math.isnan(got) and math.isnan(value))
             or got == value
@@ -60,7 +68,7 @@ def check(found: TensorStats, array: NDArray[Any], *, rtol: float = 1e-9) -> Non
 
 def histogram(array: NDArray[Any], found: TensorStats) -> NDArray[Any]:
     """NumPy's histogram between the same edges."""
-    values = array.astype(np.float64).ravel()
+    values = wide(array)
     return np.histogram(values[np.isfinite(values)], bins=np.array(found.edges))[0]
 
 

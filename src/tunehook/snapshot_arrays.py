@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tunehook.snapshot_look import BLOCK, Array, Look, blocks_of, host, is_finite, look_at, with_faults
+from tunehook.snapshot_look import BLOCK, Array, Look, blocks_of, host, look_at
 from tunehook.snapshot_torch import TorchReader
 
 
@@ -199,8 +199,8 @@ def look_on_device(arrays: Sequence[Any], limit: int, device: Device) -> list[Lo
     for size, sample, chosen in zip(sizes, samples, rows, strict=True):
         low, high = (None, None) if chosen is None else map(float, next(pairs))
         looks.append(Look(size, host(sample), low, high, layout=size))
-    bad = [index for index, look in enumerate(looks) if look.low is not None and not is_finite(look)]
+    bad = [index for index, look in enumerate(looks) if not look.is_clean]
     if bad:
         for index, fault in zip(bad, device.fetch([device.faults(arrays[index]) for index in bad]), strict=True):
-            looks[index] = with_faults(looks[index], *fault)
+            looks[index].count_faults(*fault)
     return looks

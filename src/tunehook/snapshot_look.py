@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunehook.snapshot import BINS
 
 Array: TypeAlias = NDArray[Any]
 
@@ -15,19 +17,21 @@ BLOCK = 16  # elements that are neighbours in memory: a cache line of float32
 _CHUNK = 2**17  # elements that are worked on at a time, so that they stay in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Look:
     """What was read of one array.
 
     Attributes:
         size: Number of elements.
-        sample: Elements that were looked at, one-dimensional, on the host; the finite ones where ``is_finite``.
-        low: The smallest element of all, ``None`` where the sample is the whole array.
+        sample: Elements that were looked at, one-dimensional, on the host.
+        low: The smallest element of all; NaN or infinite where one is, until they are counted. ``None`` until it is
+            known, where the sample is the whole array.
         high: The largest one.
         nan: Number of elements that are NaN, in all.
         inf: Number of elements that are infinite, in all.
         implicit: Number of zeros of a sparse array that are stored nowhere; part of ``size``.
-        layout: Equal for two looks whose samples have the same elements at the same places.
+        layout: Equal for two looks whose samples have the same elements at the same places; ``None`` for nothing.
+        update: The norm of what was added to the array, where it is known.
     """
 
     size: int
@@ -38,6 +42,28 @@ class Look:
     inf: int = 0
     implicit: int = 0
     layout: object = None
+    update: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sample has all finite elements that are stored."""
+        return self.sample.size == self.size - self.implicit - self.nan - self.inf
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the extremes are finite: neither is where an element is NaN, one is where one is infinite."""
+        return self.low is None or self.high is None or (math.isfinite(self.low) and math.isfinite(self.high))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The ends of the bins: the extremes, between which zero lies where zeros are implicit."""
+        low, high = self.low or 0.0, self.high or 0.0
+        return (min(low, 0.0), max(high, 0.0)) if self.implicit else (low, high)
+
+    def count_faults(self, nan: Any, inf: Any, low: Any, high: Any) -> None:
+        """Take how many elements are NaN and infinite, and the extremes of the others, which the sample keeps."""
+        self.sample = self.sample[np.isfinite(self.sample)]
+        self.nan, self.inf, self.low, self.high, self.layout = int(nan), int(inf), float(low), float(high), None
 
 
 def blocks_of(size: int, limit: int) -> Array:
@@ -51,15 +77,10 @@ def blocks_of(size: int, limit: int) -> Array:
     return ((np.arange(parts) + place) * (blocks / parts)).astype(np.int64)
 
 
-def with_faults(look: Look, nan: Any, inf: Any, low: Any, high: Any) -> Look:
-    """A look whose NaN and infinities are counted, with the extremes of what is finite."""
-    sample = look.sample[np.isfinite(look.sample)]
-    return replace(look, sample=sample, nan=int(nan), inf=int(inf), low=float(low), high=float(high), layout=None)
-
-
-def is_finite(look: Look) -> bool:
-    """Whether both extremes are: neither is where an element is NaN, one is where an element is infinite."""
-    return look.low is None or look.high is None or (math.isfinite(look.low) and math.isfinite(look.high))
+def edges_of(low: float, high: float) -> Array:
+    """`bin_edges`, as an array, for extremes that differ."""
+    share = np.arange(BINS + 1) / BINS
+    return low * (1 - share) + high * share
 
 
 def look_at(flat: Array, implicit: int, limit: int) -> Look:
@@ -70,7 +91,9 @@ def look_at(flat: Array, implicit: int, limit: int) -> Look:
     low, high = extremes(flat)
     look = Look(flat.size + implicit, host(blocks[blocks_of(flat.size, limit)].reshape(-1)), low, high,
                 implicit=implicit, layout=flat.size)  # fmt: skip
-    return look if is_finite(look) else with_faults(look, *faults(flat))
+    if not look.is_clean:
+        look.count_faults(*faults(flat))
+    return look
 
 
 def extremes(flat: Array) -> tuple[float, float]:

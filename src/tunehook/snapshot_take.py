@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from tunehook.snapshot import Snapshot, TensorStats
 from tunehook.snapshot_arrays import Reader, reader_of
 from tunehook.snapshot_exact import exact_stats
 from tunehook.snapshot_look import Array, Look
-from tunehook.snapshot_moments import merge, stats_of
+from tunehook.snapshot_merge import merge
+from tunehook.snapshot_moments import stats_of
 
 SAMPLE = 2**14
 
@@ -102,36 +102,34 @@ class Snapshots:
             ValueError: A pattern of ``names`` fits no parameter.
         """
         chosen, tied = self._untied(self._chosen(arrays))
-        looks = _looks(list(chosen.values()), self.sample)
-        stats = dict(zip(chosen, self._stats(list(chosen.values()), looks), strict=True))
-        changes = self._changes(dict(zip(chosen, looks, strict=True)), stats)
-        since = self._since
-        if updates is not None:
+        looks = dict(zip(chosen, _looks(list(chosen.values()), self.sample), strict=True))
+        since = None
+        if updates is None:
+            self._find_updates(looks)
+            since = self._since
+        else:
             given = {name: updates[name] for name in chosen if updates.get(name) is not None}
-            changes = {name: one.norm for name, one in zip(given, self._of(list(given.values())), strict=True)}
-            since = None
-        self._keep(step, dict(zip(chosen, looks, strict=True)))
-        stats = {name: replace(one, update=changes.get(name)) for name, one in stats.items()}
+            for name, stats in zip(given, self._stats(list(given.values())), strict=True):
+                looks[name].update = stats.norm
+        self._keep(step, looks)
+        found = dict(zip(chosen, self._stats(list(chosen.values()), list(looks.values())), strict=True))
         slopes = {name: gradients[name] for name in chosen if gradients.get(name) is not None} if gradients else {}
-        slope_stats = dict(zip(slopes, self._of(list(slopes.values())), strict=True))
+        steep = dict(zip(slopes, self._stats(list(slopes.values())), strict=True))
         return Snapshot(
-            step=step, parameters=stats, model=merge(list(stats.values())), gradients=slope_stats,
-            model_gradient=merge(list(slope_stats.values())) if slope_stats else None, since=since, tied=tied,
-            exact=self.exact,
+            step=step, parameters=found, model=merge(list(found.values())), gradients=steep,
+            model_gradient=merge(list(steep.values())) if steep else None, since=since, tied=tied, exact=self.exact,
         )  # fmt: skip
 
-    def _of(self, arrays: list[Any]) -> list[TensorStats]:
-        return self._stats(arrays, _looks(arrays, self.sample))
-
-    def _stats(self, arrays: Sequence[Any], looks: Sequence[Look]) -> list[TensorStats]:
+    def _stats(self, arrays: Sequence[Any], looks: Sequence[Look] | None = None) -> list[TensorStats]:
         """Statistics of arrays from looks at them, or from all elements."""
+        looks = _looks(arrays, self.sample) if looks is None else looks
         if not self.exact:
             return stats_of(looks)
-        found = stats_of([look for look in looks if look.low is None], exact=True)
-        small = iter(found)
+        is_small = [look.is_whole for look in looks]
+        small = iter(stats_of([look for look, whole in zip(looks, is_small, strict=True) if whole], exact=True))
         return [
-            next(small) if look.low is None else exact_stats(look, reader_of(array).flat(array)[0])
-            for array, look in zip(arrays, looks, strict=True)
+            next(small) if whole else exact_stats(look, reader_of(array).flat(array)[0])
+            for array, look, whole in zip(arrays, looks, is_small, strict=True)
         ]
 
     def _chosen(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,34 +156,30 @@ class Snapshots:
         return chosen, tied
 
     def _keep(self, step: int, looks: Mapping[str, Look]) -> None:
-        self._kept = {name: (look.layout, look.sample if look.low is not None else look.sample.copy())
+        """Keep the elements of looks; those of whole arrays are the user's own, and change."""
+        self._kept = {name: (look.layout, look.sample.copy() if look.is_whole else look.sample)
                       for name, look in looks.items() if look.layout is not None}  # fmt: skip
         self._since = step
 
-    def _changes(self, looks: Mapping[str, Look], stats: Mapping[str, TensorStats]) -> dict[str, float]:
+    def _find_updates(self, looks: Mapping[str, Look]) -> None:
         """The norm of the difference of each tensor from what was kept, where the same elements are at hand."""
-        changes = {}
         for name, look in looks.items():
             layout, before = self._kept.get(name, (None, None))
-            if before is not None and layout == look.layout and before.dtype == look.sample.dtype:
-                change = norm_of(look.sample, before)
-                if change is not None and look.sample.size:
-                    changes[name] = change * math.sqrt(look.size / look.sample.size)
-        return changes
+            if before is not None and layout == look.layout and before.dtype == look.sample.dtype and before.size:
+                change = norm_of(look.sample - before)
+                look.update = None if change is None else change * math.sqrt(look.size / before.size)
 
 
-def norm_of(now: Array, before: Array) -> float | None:
-    """The L2 norm of a difference; ``None`` where it is not finite."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        change = now - before
-        square = float(np.dot(change, change))
-        if 1e-30 < square < 1e30:
-            return math.sqrt(square)
-        top = float(np.max(np.abs(change), initial=0.0))
-        if top == 0.0 or not math.isfinite(top):
-            return 0.0 if top == 0.0 else None
-        scaled = change.astype(np.float64) / top
-        return top * math.sqrt(float(np.dot(scaled, scaled)))
+def norm_of(change: Array) -> float | None:
+    """The L2 norm of a flat array; ``None`` where it is not finite."""
+    square = float(np.einsum("i,i->", change, change))
+    if 1e-30 < square < 1e30:
+        return math.sqrt(square)
+    top = float(np.max(np.abs(change)))
+    if top == 0.0 or not math.isfinite(top):
+        return 0.0 if top == 0.0 else None
+    scaled = change.astype(np.float64) / top
+    return top * math.sqrt(float(np.dot(scaled, scaled)))
 
 
 def _looks(arrays: Sequence[Any], limit: int) -> list[Look]:

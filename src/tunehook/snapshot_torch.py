@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tunehook.snapshot_look import BLOCK, Array, Look, blocks_of, is_finite, with_faults
+from tunehook.snapshot_look import BLOCK, Array, Look, blocks_of
 
 
 class TorchReader:
@@ -71,7 +71,9 @@ class TorchReader:
         low, high = self._extremes(flat)
         sample = self.host(self._sample(flat, limit))
         look = Look(size + implicit, sample, low.item(), high.item(), implicit=implicit, layout=layout)
-        return look if is_finite(look) else with_faults(look, *(value.item() for value in self._faults(flat)))
+        if not look.is_clean:
+            look.count_faults(*(value.item() for value in self._faults(flat)))
+        return look
 
     def _sample(self, flat: Any, limit: int) -> Any:
         size = flat.numel()
@@ -109,11 +111,11 @@ class TorchReader:
         for (flat, implicit, layout), sample, large in zip(flats, arrays, is_large, strict=False):
             low, high = map(float, next(found)) if large else (None, None)
             looks.append(Look(flat.numel() + implicit, sample, low, high, implicit=implicit, layout=layout))
-        bad = [index for index, look in enumerate(looks) if look.low is not None and not is_finite(look)]
+        bad = [index for index, look in enumerate(looks) if not look.is_clean]
         if bad:
             counts = [self._torch.stack([value.double() for value in self._faults(flats[index][0])]) for index in bad]
             for index, fault in zip(bad, self._fetch(counts), strict=True):
-                looks[index] = with_faults(looks[index], *fault)
+                looks[index].count_faults(*fault)
         return looks
 
     def _fetch(self, parts: Sequence[Any]) -> list[Array]:

@@ -1,0 +1,136 @@
+"""Snapshots of parameters beside `wandb.watch`'s own operations on the same tensors, and beside one read of them."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import wandb
+from torch import Tensor, nn
+from wandb.integration.torch.wandb_torch import TorchHistory
+
+from tunehook.snapshot_take import Snapshots
+
+
+def block(inputs: int, outputs: int, stride: int) -> nn.ModuleDict:
+    """A block of ResNet-18; only its parameters matter here."""
+    parts: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(inputs, outputs, 3, stride, bias=False), "bn1": nn.BatchNorm2d(outputs),
+        "conv2": nn.Conv2d(outputs, outputs, 3, bias=False), "bn2": nn.BatchNorm2d(outputs),
+    }  # fmt: skip
+    if stride > 1:
+        parts |= {"down": nn.Conv2d(inputs, outputs, 1, stride, bias=False), "bn3": nn.BatchNorm2d(outputs)}
+    return nn.ModuleDict(parts)
+
+
+def mlp() -> nn.Module:
+    """0.24 M parameters."""
+    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def resnet18() -> nn.Module:
+    """11.2 M parameters, for ten classes."""
+    widths = [
+        (64, 64, 1),
+        (64, 64, 1),
+        (64, 128, 2),
+        (128, 128, 1),
+        (128, 256, 2),
+        (256, 256, 1),
+        (256, 512, 2),
+        (512, 512, 1),
+    ]
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, bias=False), nn.BatchNorm2d(64), *(block(*row) for row in widths), nn.Linear(512, 10)
+    )
+
+
+def transformer() -> nn.Module:
+    """69 M parameters: embeddings of 34000 words, and six layers of 768."""
+    layers = [nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True) for _ in range(6)]
+    return nn.Sequential(nn.Embedding(34000, 768), *layers)
+
+
+MODELS = {"mlp": mlp, "resnet18": resnet18, "transformer": transformer}
+
+
+class Histogram:
+    """Stands for `wandb.Histogram`, so that watch pays for its operations only."""
+
+    def __init__(self, *, np_histogram: tuple[list[float], list[float]]) -> None:
+        """Forget it."""
+
+
+class Run:
+    """Takes what `wandb.watch` would log, which costs nothing here."""
+
+    def _log(self, row: dict[str, Any], *, commit: bool) -> None:
+        """Forget it."""
+
+
+def watch(tensors: list[Tensor]) -> None:
+    """What `wandb.watch` does to each tensor: its own code."""
+    history = TorchHistory()
+    for tensor in tensors:
+        history.log_tensor_stats(tensor.data.cpu(), "x")
+
+
+def read(tensors: list[Tensor]) -> None:
+    """One pure read of all elements."""
+    for tensor in tensors:
+        tensor.sum()
+
+
+def variants(model: nn.Module, *, with_gradients: bool) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    slopes = {name: torch.randn_like(value) for name, value in weights.items()} if with_gradients else {}
+    tensors = [*weights.values(), *slopes.values()]
+    sampled, exact = Snapshots(), Snapshots(exact=True)
+    return {
+        "read": lambda: read(tensors),
+        "watch": lambda: watch(tensors),
+        "exact": lambda: exact.take(0, weights, slopes),
+        "default": lambda: sampled.take(0, weights, slopes),
+    }
+
+
+def measure(name: str, rounds: int, *, with_gradients: bool) -> None:
+    """Take turns, and print medians and ratios."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    with torch.no_grad():
+        timed = variants(model, with_gradients=with_gradients)
+        times: dict[str, list[float]] = {variant: [] for variant in timed}
+        for number in range(rounds + 1):
+            for variant, call in timed.items():
+                start = time.perf_counter()
+                call()
+                if number:  # the first round warms up
+                    times[variant].append(time.perf_counter() - start)
+    medians = {variant: statistics.median(row) * 1e3 for variant, row in times.items()}
+    best = {variant: min(row) * 1e3 for variant, row in times.items()}
+    size = sum(parameter.numel() for parameter in model.parameters())
+    what = "weights and gradients" if with_gradients else "weights"
+    print(f"{name}, {size / 1e6:.2f} M parameters, {what}, {torch.get_num_threads()} threads")
+    for variant, took in medians.items():
+        print(
+            f"  {variant:8}{took:9.2f} ms (best {best[variant]:8.2f})   1/{medians['watch'] / took:<6.1f} of watch"
+            f"   {took / medians['read']:6.1f} reads"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/snapshots.py --rounds 9")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each variant runs (default: 9)")
+    parser.add_argument("--model", choices=MODELS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--gradients", action="store_true", help="gradients too, as wandb.watch(log='all') has them")
+    given = parser.parse_args()
+    wandb.run = Run()  # type: ignore[assignment]
+    wandb.Histogram = Histogram  # type: ignore[assignment, misc]
+    for chosen in given.model or MODELS:
+        measure(chosen, given.rounds, with_gradients=given.gradients)
