@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Any, Literal, get_args
 
 try:
     # `import wandb` alone succeeds without the package wherever a folder `wandb/` with earlier runs lies about.
-    from wandb import Run, Settings
+    from wandb import Settings
 except ImportError as error:
     if error.name != "wandb":
         raise
@@ -24,13 +26,18 @@ import wandb
 from wandb.sdk.lib import wbauth
 
 from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
+from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted, note_run
 from tunehook.integrations.wandb_run import TrialRun, run_id
+from tunehook.integrations.wandb_shield import kill_service
 from tunehook.trial import Outcome, Trial
 
 RunMode = Literal["online", "offline", "disabled"]
 
 _FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
 _OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
+
+# Seconds that a row of a shared run is waited for, so that it lies between the user's rows as it was logged.
+_TURN = 0.02
 
 _log = logging.getLogger("tunehook")
 
@@ -40,9 +47,10 @@ class _Process:
     """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
 
     pid: int = field(default_factory=os.getpid)
-    live: TrialRun | None = None
+    live: OwnRun | TrialRun | None = None
+    latest: OwnRun | None = None  # where it lies is told when the server has answered
     released: list[TrialRun] = field(default_factory=list)
-    watches_exit: bool = False
+    line: Line = field(default_factory=Line)
 
 
 class WandbRecorder:
@@ -84,10 +92,13 @@ class WandbRecorder:
             either, online where an API key is configured, else offline. A shared run has its own.
         dir: Where W&B keeps its ``wandb`` folder. Default: ``WANDB_DIR``, else the working directory.
         lean: Leaves out requirements, system metrics, console output, git and machine information of our own runs.
+        init_timeout: Seconds after which a run of our own that cannot begin online is begun offline. Default: 20.
+        finish_timeout: Seconds that the upload of a run may take at its end. Default: 20. The end of the process waits
+            for W&B, at most as long as both limits together and a few seconds more.
 
     Raises:
         TypeError: If ``tags`` is a single text.
-        ValueError: If ``project`` is empty, ``mode`` is unknown or a tag is empty or too long.
+        ValueError: If ``project`` is empty, ``mode`` is unknown, a tag is empty or too long, or a time is not above 0.
 
     Example:
         >>> recorder = WandbRecorder("digits", tags=["first try"], mode="offline")
@@ -105,12 +116,19 @@ class WandbRecorder:
         mode: RunMode | None = None,
         dir: str | Path | None = None,  # noqa: A002 - as in wandb.init
         lean: bool = False,
+        init_timeout: float = 20.0,
+        finish_timeout: float = 20.0,
     ) -> None:
         if not project:
             raise ValueError("project must be the name of a W&B project, got an empty text.")
+        _check_project(project)
         if mode is not None and mode not in get_args(RunMode):
             raise ValueError(f"mode must be one of {', '.join(get_args(RunMode))} or None, got {mode!r}.")
+        for name, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
+            if not (seconds > 0 and math.isfinite(seconds)):
+                raise ValueError(f"{name} must be a number of seconds above 0, got {seconds!r}.")
         self.project, self.entity, self.group = project, entity, group
+        self.init_timeout, self.finish_timeout = init_timeout, finish_timeout
         self.tags, self.mode, self.lean = _check_tags(tags), mode, lean
         self.dir = None if dir is None else Path(dir)
         # By its id, which travels to other processes: what is open there and bears another one is a training's.
@@ -134,37 +152,60 @@ class WandbRecorder:
         self._close_left_over(_OVERTAKEN, trial, loggers)
         values = wandb_values.describe_trial(trial, config)
         users = wandb_shared.find_run(loggers, self._around)
-        run = self._start(trial, values) if users is None else self._share(users, trial)
-        self._here.live = live = TrialRun(run, trial, values, users)
-        self._where = live.address()
-        self._watch_exit()
-        if users is not None:
-            live.write_config()
+        if users is None:
+            self._open_own(trial, values)
+        else:
+            self._open_shared(trial, values, users)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of one step as one row, on the axis ``trial/step``."""
-        live = self._here.live
+        """Log the metrics of one step as one row, on the axis ``trial/step``, without waiting for W&B."""
+        here, live = self._here, self._here.live
         if live is None:
             raise RuntimeError("The recorder has no open trial: call open() before report().")
-        live.log(step, metrics)
+        if here.line.writer.is_stuck:
+            kill_service()
+        if isinstance(live, OwnRun):
+            live.log(step, metrics)
+        else:
+            here.line.writer.call(functools.partial(live.log, step, dict(metrics)), limit=CALL, wait=_TURN)
 
     def close(self, outcome: Outcome) -> None:
-        """Write the summary and finish the run with the outcome's exit code; harmless without an open run."""
-        live, self._here.live = self._here.live, None
+        """Write the summary and finish the run with the outcome's exit code; harmless without an open run.
+
+        A run of our own is finished while the training goes on. Online that may last after this returns, but at most
+        ``finish_timeout``, which the end of the process waits for too.
+        """
+        here, live = self._here, self._here.live
         if live is None:
             return
-        try:
+        here.live = None
+        if isinstance(live, OwnRun):
             live.finish(outcome)
+            return
+        try:
+            job = functools.partial(live.finish, outcome)
+            if not here.line.writer.call(job, limit=self.finish_timeout + CALL, wait=self.finish_timeout):
+                wandb_shared.abandon_run(live.run)
+                raise TimeoutError(f"The W&B run {live.run.id!r} did not finish in {self.finish_timeout:g} s.")
         finally:
-            if live.users is not None:
-                self._here.released.append(live)
+            here.released.append(live)
+
+    def wants_stop(self) -> str | None:
+        """Why the trial shall stop: someone pressed the Stop button of its run's web page."""
+        live = self._here.live
+        return "stopped by hand on the W&B page of its run" if isinstance(live, OwnRun) and live.is_stopped else None
 
     def where(self) -> str | None:
-        """The address of the run that was opened last, or its folder if it is offline."""
+        """The address of the run that was opened last, or its folder if it is offline.
+
+        Online it is ``None`` until the server has answered; the journal gets the address then.
+        """
+        if (latest := self._here.latest) is not None:
+            self._where = latest.address()
         return self._where
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None}
+        return {**self.__dict__, "_where": self.where(), "_process": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _process=_Process())
@@ -175,33 +216,33 @@ class WandbRecorder:
             self._process = _Process()
         return self._process
 
-    def _start(self, trial: Trial, values: dict[str, Any]) -> Run:
-        settings = wandb_shared.LEAN.model_copy() if self.lean else Settings()
-        settings.silent = True
+    def _open_own(self, trial: Trial, values: dict[str, Any]) -> None:
+        here = self._here
         mode, why = self._find_mode()
-        run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            group=self.group or trial.study,
-            job_type="trial",
-            name=trial.name,
-            tags=self.tags or None,
-            id=run_id(trial),
-            # An unconditional "allow" would cost each first attempt a request.
-            resume="allow" if trial.attempt > 0 else None,
-            reinit="create_new",
-            config=values,
-            mode=mode,
-            dir=self.dir,
-            settings=settings,
-        )
-        wandb_shared.claim_run(run, trial)
+        options = {
+            "project": self.project,
+            "entity": self.entity,
+            "group": self.group or trial.study,
+            "job_type": "trial",
+            "name": trial.name,
+            "tags": self.tags or None,
+            "dir": self.dir,
+        }
+        wanted = Wanted(options, values, mode, self.lean, self.init_timeout, self.finish_timeout)
+        here.live = here.latest = live = OwnRun(trial, wanted, here.line, self._watch_exit)
+        note_run(trial, run_id(trial), options)
+        self._watch_exit()
         self._tell_mode(mode, why)
-        return run
+        live.open()
 
-    def _share(self, users: wandb_shared.UsersRun, trial: Trial) -> Run:
+    def _open_shared(self, trial: Trial, values: dict[str, Any], users: wandb_shared.UsersRun) -> None:
         defaults = wandb_shared.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
-        return wandb_shared.share_run(users, trial, defaults)
+        run = wandb_shared.share_run(users, trial, defaults)
+        self._here.live, self._here.latest = live, _ = TrialRun(run, trial, values, users), None
+        self._where = live.address()
+        note_run(trial, run.id, {"project": run.project, "entity": run.entity}, is_shared=True)
+        self._watch_exit()
+        live.write_config()
 
     def _find_mode(self) -> tuple[Any, str]:
         """The mode of our own runs and why, found without a question and without the network."""
@@ -209,7 +250,10 @@ class WandbRecorder:
             return self.mode, "as asked for"
         if from_environment := os.environ.get("WANDB_MODE"):
             return from_environment, "WANDB_MODE"
-        settings = wandb.setup().settings
+        try:
+            settings = wandb.setup().settings
+        except Exception as error:  # noqa: BLE001 - no service; the run tells what it cannot do
+            return "offline", f"W&B does not start: {error}"
         if settings.mode != "online":
             return settings.mode, "W&B's settings"
         if settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url):
@@ -223,7 +267,8 @@ class WandbRecorder:
 
     def _close_left_over(self, outcome: Outcome, trial: Trial | None = None, loggers: Sequence[object] = ()) -> None:
         """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
-        finished = [] if self._here.live is None else [self._here.live.run]
+        live = self._here.live
+        finished = [] if live is None or live.run is None else [live.run]
         self.close(outcome)
         released, self._here.released = self._here.released, []
         others = [past for past in released if not _is_same_trial(past.trial, trial)]
@@ -231,17 +276,32 @@ class WandbRecorder:
         wandb_logger.forget_runs(loggers, finished)
 
     def _watch_exit(self) -> None:
-        if not self._here.watches_exit:
-            self._here.watches_exit = True
-            # After wandb.init, whose own exit handler is then called later than ours.
-            atexit.register(self._close_at_exit)
+        """Be called at exit before W&B's own handler, so registered later than that; the SDK's service registers it."""
+        atexit.unregister(self._close_at_exit)
+        atexit.register(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
-        self._close_left_over(_FORGOTTEN)
+        writer = self._here.line.writer
+        try:
+            self._close_left_over(_FORGOTTEN)
+        except Exception as error:  # noqa: BLE001 - the process ends
+            _log.warning("A W&B run could not be finished: %s", error)
+        if not writer.drain(self.init_timeout + self.finish_timeout):
+            kill_service()
+            writer.drain(CALL)
 
 
 def _is_same_trial(first: Trial, second: Trial | None) -> bool:
     return second is not None and (first.folder, first.number) == (second.folder, second.number)
+
+
+def _check_project(project: str) -> None:
+    """Before the first trial, since a run is begun beside the training, which hears of no error then."""
+    try:
+        Settings(project=project)
+    except wandb.Error as error:
+        rule = r"without / \ # ? % : and of at most 128 characters"
+        raise ValueError(f"project must be the name of a W&B project, {rule}, got {project!r}.") from error
 
 
 def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Protocol
 import wandb
 from wandb import Run, Settings
 from wandb.errors import UsageError
+from wandb.sdk.lib.module import unset_globals
 
 from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
 from tunehook.trial import Trial
@@ -163,6 +164,12 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
 def let_go(run: Run) -> None:
     """Note that the run's trial has ended."""
     _held[:] = [held for held in _held if held is not run]
+
+
+def abandon_run(run: Run) -> None:
+    """Let the next ``wandb.init`` open a run of its own, where this one hangs in its end."""
+    if wandb.run is run:
+        unset_globals()  # type: ignore[no-untyped-call]
 
 
 def gives_steps(run: Run) -> bool:

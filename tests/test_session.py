@@ -595,3 +595,42 @@ def test_a_session_that_ended_makes_room() -> None:
     with activate(session):
         session.end(ValueError())
         check_idle()
+
+
+class Button(Tape):
+    """A recorder on whose page people can stop the trial."""
+
+    def __init__(self, *reasons: str | None, fails: str = "") -> None:
+        super().__init__(fails)
+        self.reasons = list(reasons)
+
+    def wants_stop(self) -> str | None:
+        self._take("wants_stop")
+        return self.reasons.pop(0)
+
+
+def test_a_recorder_may_stop_the_trial() -> None:
+    """What a person decides counts where the rules say go on: the judge has the value, and the trial ends as pruned."""
+    court, button = Court(), Button(None, "stopped by hand")
+    session = begun(court, Tape(), button)
+    assert session.report(1, {"acc": 0.5}) == Decision()
+    stopped = session.report(2, {"acc": 0.75})
+    assert stopped == session.report(3, {"acc": 0.7}) == Decision(True, "stopped by hand", "pruned")
+    assert session.end() == court.told[0] == Outcome("pruned", "stopped by hand", 0.75, 2)
+    assert [value for _, value, _ in court.reports] == [0.5, 0.75]
+    decisions = [
+        event for event in read_journal(Path("study/trial-0003/journal.jsonl")) if event["event"] == "decision"
+    ]
+    assert [(event["step"], event["state"], event["reason"]) for event in decisions] == [
+        (2, "pruned", "stopped by hand")
+    ]
+
+
+def test_a_rule_counts_before_a_person() -> None:
+    """A recorder is asked only where the judge goes on, and one that fails there is left out."""
+    broken = Button(fails="wants_stop")
+    session = begun(Court({2: Decision(True, "below the median")}), broken, Button(None))
+    assert not session.report(1, {"acc": 0.5}).stop
+    assert session.report(2, {"acc": 0.5}).reason == "below the median"
+    session.end()
+    assert [name for name, *_ in broken.calls] == ["open", "report", "wants_stop"]

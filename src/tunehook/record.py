@@ -28,6 +28,9 @@ class Recorder(Protocol):
 
     A study holds recorders and calls them on one rank only, from the thread that trains, in this order: `open` once,
     `report` any number of times, `close` once. One recorder serves one trial after the other.
+
+    A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
+    stop, asked after each measurement. Such a trial ends as pruned.
     """
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
@@ -53,8 +56,9 @@ class Journal:
     """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``config`` (what is
-    in force), ``report`` (step and metrics), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and
-    infinities are written as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
+    in force), ``recorder`` (the record beside this one), ``report`` (step and metrics), ``decision`` (a stop and its
+    reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, so that every line is JSON.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
@@ -77,6 +81,10 @@ class Journal:
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
         """Write the effective configuration by slot path, and where other recorders keep the trial."""
         self._write("config", effective=dict(effective), records=list(records), is_urgent=False)
+
+    def recorder(self, name: str, run: Mapping[str, Any], *, places: Sequence[str] = ()) -> None:
+        """Write by which name a recorder keeps the trial, and where, for those who look after the process is gone."""
+        self._write("recorder", recorder=name, run=dict(run), records=list(places), is_urgent=False)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""

@@ -182,6 +182,8 @@ class TrialSession:
         self._record(step, numbers)
         if not self.decision.stop:
             self.decision = self._decide(step, value)
+            if not self.decision.stop:
+                self.decision = self._asked_to_stop()
             if self.decision.stop and self._journal is not None:
                 self._journal.decision(step, self.decision)
         return self.decision
@@ -261,6 +263,19 @@ class TrialSession:
         if self._judge is None:
             return Decision()
         return self._judge.report(self.trial, step, value, self.budget)
+
+    def _asked_to_stop(self) -> Decision:
+        """What someone decided who watches a recorder, such as with the Stop button of a web page.
+
+        The trial is pruned, by a person in place of a rule: its values are not asked again, and the search learns what
+        it came to.
+        """
+        for recorder in list(self._open):
+            with self._guarded(recorder):
+                wants_stop = getattr(recorder, "wants_stop", None)
+                if wants_stop is not None and (reason := wants_stop()) is not None:
+                    return Decision(True, reason, "pruned")
+        return Decision()
 
     def _record(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._journal is not None:

@@ -278,6 +278,7 @@ def test_run_finished_by_the_user(tmp_path: Path, recorder: WandbRecorder, caplo
     with caplog.at_level(logging.WARNING, "tunehook"):
         recorder.report(0, {"val_acc": 0.5})
         recorder.report(1, {"val_acc": 0.5})
+        assert recorder._here.line.writer.drain(10)
 
     assert [text.split(":")[0] for name, _, text in caplog.record_tuples if name == "tunehook"] == [
         "The W&B run of trial-0000 keeps nothing from step 0 on"
@@ -394,6 +395,13 @@ def test_our_runs_are_silent(tmp_path: Path, recorder: WandbRecorder, capfd: pyt
     ("options", "error", "message"),
     [
         ({"project": ""}, ValueError, "project must be the name of a W&B project, got an empty text."),
+        (
+            {"project": "a/b"},
+            ValueError,
+            r"project must be the name of a W&B project, without / \ # ? % : and of at most 128 characters, got 'a/b'.",
+        ),
+        ({"init_timeout": 0}, ValueError, "init_timeout must be a number of seconds above 0, got 0."),
+        ({"finish_timeout": -1.5}, ValueError, "finish_timeout must be a number of seconds above 0, got -1.5."),
         ({"mode": "on"}, ValueError, "mode must be one of online, offline, disabled or None, got 'on'."),
         ({"tags": "one"}, TypeError, "tags must be a sequence of texts, got the single text 'one'; write ['one']."),
         ({"tags": [""]}, ValueError, "A tag must have 1 to 64 characters, got 0: ''."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +41,25 @@ def test_a_run_arrives_complete(server: WandbServer) -> None:
     assert all(map(math.isnan, run.column("loss")))
     assert (run.summary["outcome"], run.summary["best/val_acc"], run.exit_code) == ("complete", 1, 0)
     assert recorder.where() == f"{server.url}/{ENTITY}/digits/runs/{run.name}"
+
+
+@pytest.mark.slow
+def test_the_stop_button_prunes_the_trial(server: WandbServer) -> None:
+    """A run that is stopped on its web page ends in good order, and its values are not asked again."""
+    session = begin(WandbRecorder("digits", lean=True))
+    step = 0
+    deadline = time.monotonic() + 60
+    while not session.decision.stop:
+        assert time.monotonic() < deadline
+        for run in server.runs.values():
+            run.is_stopped = True
+        step += 1
+        session.report(step, {"val_acc": 0.5})
+        time.sleep(0.1)
+    outcome = session.end()
+
+    assert (outcome.state, outcome.reason) == ("pruned", "stopped by hand on the W&B page of its run")
+    wait_for(lambda: next(iter(server.runs.values())).exit_code is not None)
+    (run,) = server.runs.values()
+    assert run.column("trial/step") == list(range(1, step + 1))
+    assert (run.exit_code, run.summary["outcome"]) == (0, "pruned")

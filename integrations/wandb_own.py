@@ -1,0 +1,336 @@
+"""A run of our own behind the shield: begun, written and finished by the writer's thread, begun again after a failure.
+
+A row of the run is a report of the journal, in the same order over all attempts of the trial: the run's n-th row is the
+n-th report. So what W&B has of a run is told by a number, and the rest is read from the journals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import wandb
+from wandb import Run, Settings
+
+from tunehook.integrations import wandb_shared
+from tunehook.integrations.wandb_run import TrialRun, run_id
+from tunehook.integrations.wandb_shield import Writer, end_service, restart_service
+from tunehook.paths import journal_of
+from tunehook.record import Journal, JournalError, read_journal, read_trial
+from tunehook.trial import Outcome, Trial
+
+# So many rows wait for W&B at most; the journal has those beyond, and they are read from there.
+ROWS = 10_000
+# Where W&B could not be reached, online is tried again after so many seconds.
+PAUSE = 300.0
+# How long, in seconds, a call of the SDK may take that waits for its service only.
+CALL = 20.0
+# The training waits for an offline run to begin and to end, which takes milliseconds, for so many seconds at most.
+LONGEST = 5.0
+
+_log = logging.getLogger("tunehook")
+
+
+@dataclass
+class Line:
+    """The way to W&B in this process: whether it was up, and what was told about it."""
+
+    writer: Writer = field(default_factory=Writer)
+    down_until: float = 0.0
+    was_told: bool = False
+
+    @property
+    def is_down(self) -> bool:
+        """Whether W&B could not be reached a moment ago."""
+        return time.monotonic() < self.down_until
+
+    def tell_down(self, why: object) -> None:
+        """Note that W&B cannot be reached, and say so once."""
+        self.down_until = time.monotonic() + PAUSE
+        if not self.was_told:
+            self.was_told = True
+            _log.warning(
+                "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
+                _first_line(why),
+            )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run of our own is made with.
+
+    Attributes:
+        options: The arguments of ``wandb.init``.
+        config: The configuration as plain values.
+        mode: ``"online"``, ``"offline"`` or another one of W&B's.
+        lean: Whether a run leaves out what makes its beginning slow.
+        init_timeout: Seconds until a run that cannot begin online is begun offline.
+        finish_timeout: Seconds that the upload may take at the end of the run.
+    """
+
+    options: Mapping[str, Any]
+    config: dict[str, Any]
+    mode: Any
+    lean: bool
+    init_timeout: float
+    finish_timeout: float
+
+
+class OwnRun:
+    """The run of one trial, driven from the thread that trains, without ever waiting for W&B.
+
+    Args:
+        trial: The trial.
+        wanted: How its run is made.
+        line: The way to W&B.
+        started: Is called in the writer's thread when the SDK has its service, maybe a new one.
+    """
+
+    users = None
+
+    def __init__(self, trial: Trial, wanted: Wanted, line: Line, started: Callable[[], None]) -> None:
+        self.trial, self.wanted = trial, wanted
+        self.place: str | None = None
+        self._line, self._writer, self._started = line, line.writer, started
+        self._reported = 0
+        self._is_full = False
+        self._mode: Any = "offline" if line.is_down and wanted.mode == "online" else wanted.mode
+        self._is_awaited = self._mode != "online"
+        # From here on the writer's own.
+        self._open: TrialRun | None = None
+        self._sent = self._base = 0
+        self._is_lost = self._is_stopped = False
+        self._restarts = 3
+
+    @property
+    def run(self) -> Run | None:
+        """The run of the SDK, ``None`` until it is begun."""
+        return None if self._open is None else self._open.run
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether someone pressed the Stop button of the run's web page."""
+        return self._is_stopped
+
+    def open(self) -> None:
+        """Begin the run; offline, where no network is asked, it is waited for, so that its folder is known.
+
+        Raises:
+            ValueError: The run is another trial's.
+        """
+        limit = self.wanted.init_timeout + CALL
+        if not self._is_awaited:
+            self._writer.put(self._begin, limit=limit)
+        else:
+            self._writer.call(self._begin, limit=limit, wait=min(self.wanted.init_timeout, LONGEST))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Hand a row over; where too many wait, the writer reads the rest from the journal at the end."""
+        number, self._reported = self._reported, self._reported + 1
+        self._is_full = self._is_full or len(self._writer) >= ROWS
+        if not self._is_full:
+            job = functools.partial(self._write, number, step, dict(metrics))
+            self._writer.put(job, limit=CALL, is_slow=True)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Hand the end over. Offline it is waited for, since it takes milliseconds."""
+        job = functools.partial(self._finish, outcome, self._reported)
+        limit = self.wanted.finish_timeout + CALL
+        self._writer.put(job, limit=limit)
+        if self._is_awaited:
+            self._writer.drain(min(self.wanted.finish_timeout, LONGEST))
+
+    def address(self) -> str | None:
+        """The web address or the folder of the run, ``None`` until W&B has told it."""
+        return self.place
+
+    # ------------------------------------------------------------------ in the writer's thread
+
+    def _begin(self) -> None:
+        try:
+            self._start()
+        except ValueError:  # another trial's run: the user's to mend, where the opening waits for it
+            self._lose("its run is another trial's")
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
+            self._lose(error)
+            return
+        self._base = max(len(read_earlier(self.trial)), self._first_row()) if self.trial.attempt else 0
+        self._sent = min(self._first_row(), self._base) if self._mode == "online" else self._base
+
+    def _write(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
+        if self._is_lost or self._open is None:
+            return
+        try:
+            self._catch_up(number)
+            if self._base + number >= self._sent:
+                self._open.log(step, metrics)
+                self._sent = self._base + number + 1
+        except Exception as error:  # noqa: BLE001 - as above
+            self._recover(error)
+
+    def _finish(self, outcome: Outcome, reported: int) -> None:
+        while not self._is_lost and self._open is not None:
+            try:
+                self._catch_up(reported)
+                self._open.finish(outcome)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._recover(error)
+            else:
+                break
+        if self._open is not None:
+            run, self._open = self._open.run, None
+            wandb_shared.let_go(run)
+            if getattr(run, "_finish_timed_out", False):
+                self._line.tell_down(f"{self.trial.name} was not uploaded in {self.wanted.finish_timeout:g} s")
+
+    def _catch_up(self, number: int) -> None:
+        """Write the rows before our row of this number that W&B does not have, from the journals."""
+        missing = self._base + number - self._sent
+        if missing <= 0 or self._open is None:
+            return
+        rows = [*read_earlier(self.trial), *_rows(read_trial(self.trial))]
+        for step, metrics in rows[self._sent : self._base + number]:
+            self._open.log(step, metrics)
+        self._sent = self._base + number
+
+    def _recover(self, error: Exception) -> None:
+        """Go on after a failure of the SDK, where its service was killed: a few times, with a new service."""
+        _log.debug("W&B failed in %s.", self.trial.name, exc_info=error)
+        if self._open is not None:
+            wandb_shared.let_go(self._open.run)
+            self._open = None
+        if not restart_service() or self._restarts == 0:
+            self._lose(error)
+            return
+        self._restarts -= 1
+        try:
+            self._start()
+        except Exception as again:  # noqa: BLE001 - as above
+            self._lose(again)
+            return
+        if self._mode == "online":
+            self._sent = min(self._sent, max(self._first_row(), 0))
+
+    def _start(self) -> None:
+        """Begin the run; once more where the service was gone, offline where the server is."""
+        try:
+            return self._init()
+        except ValueError:
+            raise
+        except Exception as error:
+            if not restart_service():
+                if self._mode != "online":
+                    raise
+                self._fall_back(error)
+        try:
+            return self._init()
+        except wandb.Error as error:
+            if self._mode != "online":
+                raise
+            self._fall_back(error)
+        return self._init()
+
+    def _fall_back(self, error: Exception) -> None:
+        self._line.tell_down(error)
+        self._mode = "offline"
+        end_service()  # it still holds the id of the run that failed to begin
+
+    def _init(self) -> None:
+        settings = wandb_shared.LEAN.model_copy() if self.wanted.lean else Settings()
+        settings.silent = True
+        settings.init_timeout = self.wanted.init_timeout
+
+        def stop() -> None:  # a function: the SDK copies its settings with all that hangs on them
+            self._is_stopped = True
+
+        settings.x_disable_viewer = True  # two look-ups of the user, up to 10 s where the server hangs
+        for name, value in (("finish_timeout", self.wanted.finish_timeout), ("stop_fn", stop)):
+            if name in Settings.model_fields:  # neither is in the oldest wandb that we support
+                setattr(settings, name, value)
+        wandb.setup()
+        self._started()
+        is_again = self.trial.attempt > 0 or self.place is not None
+        run = wandb.init(
+            **self.wanted.options,
+            id=run_id(self.trial),
+            # An unconditional "allow" would cost each first attempt a request.
+            resume="allow" if is_again else None,
+            reinit="create_new",
+            config=self.wanted.config,
+            mode=self._mode,
+            settings=settings,
+        )
+        wandb_shared.claim_run(run, self.trial)
+        self._open = TrialRun(run, self.trial, self.wanted.config)
+        self._note(self._open.address())
+
+    def _first_row(self) -> int:
+        """How many rows W&B has."""
+        return 0 if self._open is None else self._open.run.starting_step
+
+    def _note(self, place: str | None) -> None:
+        """Keep where the run lies; what is told after the opening has returned is written into the journal here."""
+        is_news, self.place = place not in (None, self.place), place
+        if is_news and not self._is_awaited:
+            note_run(self.trial, run_id(self.trial), self.wanted.options, place)
+
+    def _lose(self, why: object) -> None:
+        self._is_lost = True
+        _log.warning(
+            "W&B does not record %s any more (%s). The journal keeps everything, and `tunehook sync` uploads it: %s",
+            self.trial.name,
+            _first_line(why),
+            journal_of(self.trial.folder),
+        )
+
+
+def note_run(
+    trial: Trial, run_id: str, options: Mapping[str, Any], place: str | None = None, *, is_shared: bool = False
+) -> None:
+    """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone."""
+    kept = {name: options.get(name) for name in ("project", "entity", "group", "name", "tags")}
+    journal = Journal(trial.folder)
+    with contextlib.suppress(JournalError):  # the session writes the same file, and tells that
+        run = {"id": run_id, **kept, "is_shared": is_shared}
+        journal.recorder("wandb", run, places=[place] if place else [])
+    journal.close()
+
+
+def read_earlier(trial: Trial) -> list[tuple[int, dict[str, float]]]:
+    """The reports of the trial's earlier attempts, which are trials of other numbers and the same key."""
+    found: list[tuple[int, list[tuple[int, dict[str, float]]]]] = []
+    if trial.attempt == 0:
+        return []
+    for folder in sorted(trial.folder.parent.glob("trial-*")):
+        events = [*_events_of(trial.key, read_journal(journal_of(folder)))]
+        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
+            found.append((attempt, _rows(events)))
+    return [row for _, rows in sorted(found, key=lambda item: item[0]) for row in rows]
+
+
+def _events_of(key: str, events: Any) -> Any:
+    mine = False
+    for event in events:
+        if event["event"] == "begin":
+            mine = event.get("key", "") == key
+        if mine:
+            yield event
+
+
+def _rows(events: Any) -> list[tuple[int, dict[str, float]]]:
+    return [
+        (event["step"], {name: float(value) for name, value in event["metrics"].items()})
+        for event in events
+        if event["event"] == "report"
+    ]
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines and lines[0] != "<no message>" else type(error).__name__

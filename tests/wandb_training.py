@@ -1,0 +1,107 @@
+"""A training with the W&B recorder, as a script: what its steps waited for, and the weights that it ends with.
+
+``python wandb_training.py '{"trials": 1, "steps": 50, ...}'`` prints one line of JSON at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunehook.integrations.wandb import WandbRecorder
+from tunehook.integrations.wandb_shield import service_process
+from tunehook.record import Journal
+from tunehook.session import TrialSession
+from tunehook.trial import Outcome, Trial
+from wandb_trials import Judge
+
+
+@dataclass
+class Timed:
+    """A recorder whose calls are timed, in seconds."""
+
+    inner: WandbRecorder
+    steps: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+    def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
+        began = time.perf_counter()
+        self.inner.open(trial, config, loggers=loggers)
+        self.ends.append(time.perf_counter() - began)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        began = time.perf_counter()
+        self.inner.report(step, metrics)
+        self.steps.append(time.perf_counter() - began)
+
+    def close(self, outcome: Outcome) -> None:
+        began = time.perf_counter()
+        self.inner.close(outcome)
+        self.ends.append(time.perf_counter() - began)
+
+    def where(self) -> str | None:
+        return self.inner.where()
+
+
+def train(session: TrialSession, steps: int, pause: float, events: Mapping[str, str]) -> float:
+    """Train a small net; ``events`` names what happens to the service, by step.
+
+    Returns:
+        The sum of the weights, to the last bit.
+    """
+    torch.manual_seed(session.trial.number)
+    net = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(net.parameters(), lr=session.trial.params["lr"])
+    for step in range(1, steps + 1):
+        happen(events.get(str(step), ""))
+        optimizer.zero_grad()
+        loss = net(torch.randn(4, 8)).square().mean()
+        loss.backward()
+        optimizer.step()
+        session.report(step, {"val_acc": -loss.item()})
+        time.sleep(pause)
+    return float(sum(parameter.detach().double().sum() for parameter in net.parameters()))
+
+
+def happen(what: str) -> None:
+    """Stop or kill the SDK's service."""
+    service = service_process()
+    if what and service is not None:
+        os.kill(service.pid, {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}[what])
+
+
+def main(options: Mapping[str, Any]) -> None:
+    """Train the trials and print what they came to."""
+    logging.basicConfig(level=options.get("level", logging.WARNING), format="%(name)s: %(message)s")
+    recorders: list[Timed] = []
+    if options.get("recorded", True):
+        limits = {name: options.get(name, 2.0) for name in ("init_timeout", "finish_timeout")}
+        recorders = [Timed(WandbRecorder("digits", lean=True, **limits))]
+    weights = []
+    for number in range(options.get("trials", 1)):
+        key = f"{number:04d}-{options.get('key', 'abc')}"
+        place = Path("studies", f"trial-{number + options.get('attempt', 0) * 100:04d}")
+        attempt, lr = options.get("attempt", 0), 0.1 + number / 10
+        trial = Trial("digits", number, {"lr": lr}, place, "val_acc", "max", attempt=attempt, key=key)
+        Journal(trial.folder).begin(trial)
+        session = TrialSession(trial, Judge(), recorders=recorders)
+        session.ready()
+        weights.append(train(session, options["steps"], options.get("pause", 0.0), options.get("events", {})))
+        session.end()
+    waits = [seconds for recorder in recorders for seconds in recorder.steps]
+    ends = [seconds for recorder in recorders for seconds in recorder.ends]
+    print(json.dumps({"weights": weights, "longest": max(waits, default=0), "ends": ends}), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
