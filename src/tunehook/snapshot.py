@@ -170,7 +170,7 @@ def bin_edges(low: float, high: float) -> tuple[float, ...]:
     more. Halves are added, since the width alone can be more than the largest number.
     """
     if not low < high:
-        half = max(0.5, abs(low) * BINS * 2.0**-20)
+        half = max(0.5, abs(low) * (BINS * 2.0**-20))
         return tuple(low + half * (2 * i / BINS - 1) for i in range(BINS + 1))
     return (*(low * ((BINS - i) / BINS) + high * (i / BINS) for i in range(BINS)), high)
 

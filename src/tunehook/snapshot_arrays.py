@@ -169,6 +169,8 @@ class TensorFlowDevice:
     def extremes(self, array: Any) -> tuple[Any, Any]:
         """What is not finite is carried into the largest by a sum, since a maximum may leave NaN out."""
         tf = self._tf
+        if array.dtype == tf.bool:
+            array = tf.cast(array, tf.uint8)
         low, high = tf.reduce_min(array), tf.reduce_max(array)
         return low, high + tf.reduce_sum(array - array) if array.dtype.is_floating else high
 

@@ -166,20 +166,23 @@ class Snapshots:
         for name, look in looks.items():
             layout, before = self._kept.get(name, (None, None))
             if before is not None and layout == look.layout and before.dtype == look.sample.dtype and before.size:
-                change = norm_of(look.sample - before)
+                change = distance(look.sample, before)
                 look.update = None if change is None else change * math.sqrt(look.size / before.size)
 
 
-def norm_of(change: Array) -> float | None:
-    """The L2 norm of a flat array; ``None`` where it is not finite."""
-    square = float(np.einsum("i,i->", change, change))
-    if 1e-30 < square < 1e30:
-        return math.sqrt(square)
-    top = float(np.max(np.abs(change)))
+def distance(one: Array, other: Array) -> float | None:
+    """The L2 norm of the difference of two flat arrays; ``None`` where that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        change = one - other
+        square = float(np.einsum("i,i->", change, change))
+        if 1e-30 < square < 1e30:
+            return math.sqrt(square)
+        change = one.astype(np.float64) - other
+        top = float(np.max(np.abs(change)))
     if top == 0.0 or not math.isfinite(top):
         return 0.0 if top == 0.0 else None
-    scaled = change.astype(np.float64) / top
-    return top * math.sqrt(float(np.dot(scaled, scaled)))
+    change /= top
+    return top * math.sqrt(float(np.einsum("i,i->", change, change)))
 
 
 def _looks(arrays: Sequence[Any], limit: int) -> list[Look]:
