@@ -506,3 +506,35 @@ def test_what_comes_from_an_accelerator_is_what_is_there(kind: torch.dtype) -> N
             other.nan,
             other.inf,
         )
+
+
+@pytest.mark.parametrize("of", ["numpy", "torch"])
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("mean", "std", "outlier"), [(1.0, 0.01, 1.0), (-1000.0, 1.0, -1000.0), (0.01, 0.01, 50.0), (0.0, 1.0, 0.0)]
+)
+def test_little_cancels(mean: float, std: float, outlier: float, exact: bool, of: str) -> None:
+    """The deviation of elements that are far from zero, in the scales of layer norms, or with one far away."""
+    array = np.random.default_rng(4).normal(mean, std, 200_000).astype(np.float32)
+    array[77] = outlier
+    found = stats(torch.from_numpy(array) if of == "torch" else array, exact=exact)
+    whole = array.astype(np.float64)
+    if exact or outlier == mean:
+        assert math.isclose(found.std, whole.std(), rel_tol=2e-4 if exact else 0.02)
+    assert math.isclose(found.mean, whole.mean(), rel_tol=1e-5, abs_tol=whole.std() * (1e-3 if exact else 0.03))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_local_part_of_a_tensor_that_is_spread_over_processes() -> None:
+    """Nothing waits for other processes, since those may take no snapshot."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor
+
+    distributed: Any = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        spread = DTensor.from_local(torch.arange(6.0), init_device_mesh("cpu", (1,)))
+        found = stats(spread)
+    finally:
+        distributed.destroy_process_group()
+    assert (found.size, found.max) == (6, 5.0)

@@ -20,7 +20,7 @@ _SHARED = 2**19  # elements for which a further thread pays
 def exact_stats(look: Look, flat: Array) -> TensorStats:
     """Statistics of an array from all its elements.
 
-    Float32 is worked on by torch where that is loaded, and stays float32; all else becomes float64.
+    Float32 stays float32, and is worked on by torch where that is loaded; all else becomes float64.
 
     Args:
         look: What a look found: the extremes, and how many elements are not finite.
@@ -36,7 +36,7 @@ def exact_stats(look: Look, flat: Array) -> TensorStats:
         is_off = mean * mean > 0.5 * float(np.einsum("i,i->", look.sample, look.sample)) / look.sample.size
         part = _with_torch(torch, torch.from_numpy(flat), low, high, mean if is_off else 0.0)
     else:
-        part = moments_in_chunks(flat, low, high)
+        part = moments_in_chunks(flat, low, high, is_clean=not look.nan and not look.inf)
     return finish(look, part)
 
 
@@ -61,21 +61,24 @@ def _part(torch: Any, flat: Any, low: float, high: float, first: float) -> Momen
     scale = BINS / (high - low) if high > low else 0.0
     offset = torch.tensor((first - low) * scale if high > low else BINS / 2, dtype=torch.float32)
     shifted, scaled, places = torch.empty(_CHUNK), torch.empty(_CHUNK), torch.empty(_CHUNK, dtype=torch.uint8)
+    elements, scaled_here, places_here = flat.numpy(), scaled.numpy(), places.numpy()
     is_zero = np.empty(_CHUNK, np.bool_)
-    counts, sums, squares, zeros = [], [], [], 0
+    counts, sums, squares, zeros, start = [], [], [], 0, 0
     with torch.no_grad():
         for piece in flat.split(_CHUNK):
             size = piece.numel()
-            if size < _CHUNK:
-                shifted, scaled, places, is_zero = shifted[:size], scaled[:size], places[:size], is_zero[:size]
+            if size < _CHUNK:  # the last one
+                shifted, scaled, places = shifted[:size], scaled[:size], places[:size]
+                scaled_here, places_here, is_zero = scaled_here[:size], places_here[:size], is_zero[:size]
             away = torch.sub(piece, first, out=shifted) if first else piece
             sums.append(away.sum())
             squares.append(torch.dot(away, away))
-            np.equal(piece.numpy(), 0, out=is_zero)
+            np.equal(elements[start : start + size], 0, out=is_zero)
             zeros += int(np.count_nonzero(is_zero))
             torch.add(offset, away, alpha=scale, out=scaled)
-            np.copyto(places.numpy(), scaled.numpy(), casting="unsafe")
+            np.copyto(places_here, scaled_here, casting="unsafe")
             counts.append(torch.bincount(places, minlength=BINS + 1))
+            start += size
     size = flat.numel()
     rest = math.fsum(torch.stack(sums).tolist()) / size
     spread = max(0.0, math.fsum(torch.stack(squares).tolist()) - size * rest * rest)

@@ -245,14 +245,30 @@ def bin_of(value: float, low: float, high: float) -> int:
     return int(np.argmax(count_in_bins(np.array([value]), low, high)))
 
 
-def moments_in_chunks(flat: Array, low: float, high: float) -> Moments:
-    """Exact moments of all finite elements of an array on the host, a chunk at a time, in float64."""
+def moments_in_chunks(flat: Array, low: float, high: float, *, is_clean: bool) -> Moments:
+    """Exact moments of all finite elements of an array on the host, a chunk at a time.
+
+    Args:
+        flat: The elements, of which one is finite.
+        low: The smallest finite one.
+        high: The largest one.
+        is_clean: Whether all are finite.
+    """
+    is_single, safe = flat.dtype == np.float32, is_safe(low, high)
     total: Moments | None = None
     for start in range(0, flat.size, _CHUNK):
         part = host(flat[start : start + _CHUNK])
-        part = part[np.isfinite(part)]
+        if not is_clean:
+            part = part[np.isfinite(part)]
         if part.size:
-            found = _careful(part, low, high)
+            if not safe:
+                found = _careful(part, low, high)
+            elif is_single:
+                found = _alone(part, low, high)
+            else:
+                (found,) = _together(
+                    part.astype(np.float64, copy=False), np.array([part.size]), np.array([0]), np.array([[low, high]])
+                )
             total = found if total is None else total + found
     if total is None:
         raise ValueError("An array without a finite element has no moments.")

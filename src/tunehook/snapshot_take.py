@@ -36,7 +36,8 @@ class Snapshots:
 
     Arrays are those of torch, JAX, TensorFlow and NumPy, of any type of number and any layout. Of complex numbers both
     parts are elements. Zeros of sparse tensors count, stored or not. Layers that have not seen a batch, and whose shape
-    is therefore not known, are empty. Nothing here draws from global random numbers.
+    is therefore not known, are empty. Of tensors that are spread over processes (`DTensor`), what is here counts.
+    Nothing here draws from global random numbers.
 
     On a GPU all samples and extremes come in one transfer; a second one follows only where NaN or infinities are
     counted. With ``exact=True`` the elements are brought to the host.
@@ -177,10 +178,12 @@ def distance(one: Array, other: Array) -> float | None:
         square = float(np.einsum("i,i->", change, change))
         if 1e-30 < square < 1e30:
             return math.sqrt(square)
+        if not change.any():
+            return 0.0
         change = one.astype(np.float64) - other
         top = float(np.max(np.abs(change)))
-    if top == 0.0 or not math.isfinite(top):
-        return 0.0 if top == 0.0 else None
+    if not math.isfinite(top):
+        return None
     change /= top
     return top * math.sqrt(float(np.einsum("i,i->", change, change)))
 

@@ -49,6 +49,8 @@ class TorchReader:
         if self._is_lazy(array):  # a layer that has seen no batch yet
             return torch.empty(0), 0, None
         array, implicit = array.detach(), 0
+        if hasattr(array, "to_local"):  # a part of it is here, and to ask for the rest would wait for other processes
+            array = array.to_local()
         if array.layout is torch.sparse_coo:
             size = array.numel()
             array = array.coalesce().values()
@@ -113,9 +115,10 @@ class TorchReader:
             looks.append(Look(flat.numel() + implicit, sample, low, high, implicit=implicit, layout=layout))
         bad = [index for index, look in enumerate(looks) if not look.is_clean]
         if bad:
-            counts = [self._torch.stack([value.double() for value in self._faults(flats[index][0])]) for index in bad]
-            for index, fault in zip(bad, self._fetch(counts), strict=True):
-                looks[index].count_faults(*fault)
+            faults = [self._faults(flats[index][0]) for index in bad]
+            pairs = self._fetch([self._torch.stack(pair) for fault in faults for pair in (fault[:2], fault[2:])])
+            for index, counts, extremes in zip(bad, pairs[::2], pairs[1::2], strict=True):
+                looks[index].count_faults(*counts, *extremes)
         return looks
 
     def _fetch(self, parts: Sequence[Any]) -> list[Array]:
