@@ -303,8 +303,9 @@ _first_names: dict[str, int] | None = None
 def _same_names() -> Iterator[None]:
     """Let each trial name its layers as the first one of this process did: ``dense``, not ``dense_7``."""
     global _first_names
-    if _first_names is None:
-        _first_names = record.names()
+    now = record.names()
+    if _first_names is None or any(now.get(name, 0) < count for name, count in _first_names.items()):
+        _first_names = now  # the session was cleared since
     record.restore_names(_first_names)
     yield
 
