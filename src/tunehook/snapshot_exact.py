@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from tunehook.snapshot import BINS, TensorStats
 from tunehook.snapshot_look import Array, Look
 from tunehook.snapshot_moments import Moments, finish, is_safe, moments_in_chunks, stats_of
 
-_CHUNK = 2**15  # torch works on so many with one thread, and does not wait for another; they stay in the cache
-_SHARED = 2**19  # elements for which a further thread pays
+# So few elements stay in the cache, and neither torch nor the BLAS behind NumPy takes threads for them: threads would
+# wait for each other, and for whatever else runs.
+_CHUNK, _ROW = 2**15 - 2**13, 2**13
 
 
 def exact_stats(look: Look, flat: Array) -> TensorStats:
@@ -41,27 +41,16 @@ def exact_stats(look: Look, flat: Array) -> TensorStats:
 
 
 def _with_torch(torch: Any, flat: Any, low: float, high: float, first: float) -> Moments:
-    """Float32 in memory, in chunks, by as many threads as torch may use."""
-    workers = min(torch.get_num_threads(), flat.numel() // _SHARED + 1)
-    if workers == 1:
-        return _part(torch, flat, low, high, first)
-    with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(lambda piece: _part(torch, piece, low, high, first), flat.tensor_split(workers)))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    """Float32 in memory, in chunks; sums are those of distances from ``first``, where that is not 0.
 
-
-def _part(torch: Any, flat: Any, low: float, high: float, first: float) -> Moments:
-    """One thread's part; sums are those of distances from ``first``, where that is not 0.
-
-    Torch and NumPy take turns: each call is the one of the two that took the least time.
+    Torch and NumPy take turns: each call is the one of the two that took the least time. A second thread of Python's
+    gained nothing.
     """
     scale = BINS / (high - low) if high > low else 0.0
     offset = torch.tensor((first - low) * scale if high > low else BINS / 2, dtype=torch.float32)
     shifted, scaled, places = torch.empty(_CHUNK), torch.empty(_CHUNK), torch.empty(_CHUNK, dtype=torch.uint8)
     elements, scaled_here, places_here = flat.numpy(), scaled.numpy(), places.numpy()
+    shifted_here = shifted.numpy()
     is_zero = np.empty(_CHUNK, np.bool_)
     counts, sums, squares, zeros, start = [], [], [], 0, 0
     with torch.no_grad():
@@ -72,7 +61,8 @@ def _part(torch: Any, flat: Any, low: float, high: float, first: float) -> Momen
                 scaled_here, places_here, is_zero = scaled_here[:size], places_here[:size], is_zero[:size]
             away = torch.sub(piece, first, out=shifted) if first else piece
             sums.append(away.sum())
-            squares.append(torch.dot(away, away))
+            here = shifted_here[:size] if first else elements[start : start + size]
+            squares += [float(np.dot(row, row)) for row in (here[at : at + _ROW] for at in range(0, size, _ROW))]
             np.equal(elements[start : start + size], 0, out=is_zero)
             zeros += int(np.count_nonzero(is_zero))
             torch.add(offset, away, alpha=scale, out=scaled)
@@ -81,7 +71,7 @@ def _part(torch: Any, flat: Any, low: float, high: float, first: float) -> Momen
             start += size
     size = flat.numel()
     rest = math.fsum(torch.stack(sums).tolist()) / size
-    spread = max(0.0, math.fsum(torch.stack(squares).tolist()) - size * rest * rest)
+    spread = max(0.0, math.fsum(squares) - size * rest * rest)
     bins = torch.stack(counts).sum(0)
     bins[BINS - 1] += bins[BINS]  # the maximum
     return Moments(size, first + rest, spread, zeros, bins[:BINS].numpy())
