@@ -14,7 +14,7 @@ from tunehook.snapshot_moments import Moments, finish, is_safe, moments_in_chunk
 
 # So few elements stay in the cache, and neither torch nor the BLAS behind NumPy takes threads for them: threads would
 # wait for each other, and for whatever else runs.
-_CHUNK, _ROW = 2**15 - 2**13, 2**13
+_CHUNK, _ROW = 2**15 - 2**6, 2**13
 
 
 def exact_stats(look: Look, flat: Array) -> TensorStats:

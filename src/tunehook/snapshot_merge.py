@@ -18,8 +18,7 @@ def merge(tensors: Sequence[TensorStats]) -> TensorStats:
     equations 2.1, over all tensors at once. The histograms are laid on the bins between the common extremes; within a
     bin of a tensor its elements are taken to be spread evenly, so no element is moved further than by a bin of its
     tensor. The bins together count as many elements as those of the tensors, each tensor with the share that its size
-    gives it.
-    Updates are known together where they are known of all tensors.
+    gives it. Updates are known together where they are known of all tensors.
     """
     alive = [stats for stats in tensors if sum(stats.counts)]
     size, nan, inf = (sum(getattr(stats, name) for stats in tensors) for name in ("size", "nan", "inf"))
@@ -72,11 +71,14 @@ def _spread(counts: Array, lows: Array, spans: Array, edges: Array) -> Array:
     np.cumsum(counts, axis=1, out=below[:, 1:-1])
     below[:, -1] = below[:, -2]
     with np.errstate(over="ignore"):
-        places = np.clip((edges - lows[:, None]) / spans[:, None], 0.0, 1.0) * BINS
+        places = np.minimum(np.maximum((edges - lows[:, None]) / spans[:, None], 0.0), 1.0) * BINS
     whole = places.astype(np.int64)
-    at = np.take_along_axis(below, whole, axis=1)
-    after = np.take_along_axis(below, whole + 1, axis=1)
-    return np.diff((at + (after - at) * (places - whole)).sum(axis=0))
+    at = whole + (np.arange(len(counts)) * (BINS + 2))[:, None]
+    flat = below.reshape(-1)
+    shares = flat[at]
+    shares += (flat[at + 1] - shares) * (places - whole)
+    total = shares.sum(axis=0)
+    return np.asarray(total[1:] - total[:-1])
 
 
 def _whole(shares: Array, total: int) -> tuple[int, ...]:

@@ -186,7 +186,8 @@ def _together(flat: Array, lengths: Array, starts: Array, ends: Array) -> list[M
     scale = np.where(is_point, 0.0, BINS / np.where(is_point, 1.0, widths))
     away *= np.repeat(scale.astype(kind), lengths)
     away += np.repeat(np.where(is_point, BINS / 2, (first - lows) * scale).astype(kind), lengths)
-    places = np.clip(away.astype(np.int32), 0, BINS - 1)
+    places = away.astype(np.int32)  # at least 0, since what is between -1 and 0 becomes 0
+    np.minimum(places, BINS - 1, out=places)
     places += np.repeat(np.arange(sets, dtype=np.int32) * BINS, lengths)
     if kind == np.float64 and not is_point.all():
         _correct(places, flat, lengths, ends)
