@@ -105,57 +105,6 @@ def assert_same(one: Any, other: Any) -> None:
         assert not differing, (part, differing)
 
 
-def refused(script: Script, values: Mapping[str, Any], kind: type[Exception], **typed: Any) -> str:
-    """Run a fit that is refused before its first step; it leaves no trace, and its message is returned."""
-    steps = Steps()
-    begin()
-    model, call = script(**typed)
-    options = call.pop("study", {})
-    before, config = state(model), config_of(model)
-    given = study(values, **options)
-
-    def train() -> None:
-        model.fit(**with_callback(with_callback(call, steps), TuneCallback()))
-
-    with pytest.raises(kind) as caught:
-        given.optimize(train, trials=1, progress=False)
-    assert steps.count == 0
-    assert type(caught.value) is kind
-    assert state(model) == before
-    assert config_of(model) == config
-    return str(caught.value)
-
-
-def refused_in_vain(script: Script, values: Mapping[str, Any], kind: type[Exception], **typed: Any) -> str:
-    """A refused fit whose model then trains as the plain script does."""
-    made: list[Any] = []
-
-    def noted(**given: Any) -> tuple[Any, dict[str, Any]]:
-        made[:] = script(**given)
-        return made[0], dict(made[1])
-
-    message = refused(noted, values, kind, **typed)
-    model, call = made
-    call = {name: value for name, value in call.items() if name != "study"}
-    model.fit(**call)
-    expected_call = script(**typed)
-    del expected_call
-    assert_same(model, plain(lambda **given: _without_study(script(**given)), **typed))
-    return message
-
-
-def _without_study(made: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
-    return made[0], {name: value for name, value in made[1].items() if name != "study"}
-
-
-def config_of(model: Any) -> Any:
-    """The configuration of a model, where it has one."""
-    try:
-        return model.get_config()
-    except NotImplementedError:
-        return None
-
-
 def only(given: th.Study) -> FinishedTrial:
     """The one trial of a study."""
     (trial,) = given.trials
