@@ -10,7 +10,7 @@ import keras
 
 from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_config as config
-from tunehook.integrations.keras_graph import first_line, put_back
+from tunehook.integrations.keras_layer import first_line, put_back
 
 _EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 

@@ -17,15 +17,8 @@ from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_graph import (
-    MADE_BY_NEW,
-    Changes,
-    first_line,
-    kept_weights,
-    made_again,
-    put_back,
-    same_bits,
-)
+from tunehook.integrations.keras_layer import MADE_BY_NEW, Changes, first_line, kept_weights, put_back, same_bits
+from tunehook.integrations.keras_seeds import made_again
 from tunehook.randomness import same_part, same_random
 
 _SIMPLE = (int, float, complex, str, bytes, type(None))
