@@ -26,7 +26,8 @@ import wandb
 from wandb.sdk.lib import wbauth
 
 from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
-from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted, note_run
+from tunehook.integrations.wandb_journal import note_run
+from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import kill_service
 from tunehook.trial import Outcome, Trial

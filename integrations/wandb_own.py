@@ -6,7 +6,6 @@ n-th report. So what W&B has of a run is told by a number, and the rest is read 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import time
@@ -18,10 +17,11 @@ import wandb
 from wandb import Run, Settings
 
 from tunehook.integrations import wandb_shared
+from tunehook.integrations.wandb_journal import note_run, read_earlier, rows_of
 from tunehook.integrations.wandb_run import TrialRun, run_id
-from tunehook.integrations.wandb_shield import Writer, end_service, restart_service
+from tunehook.integrations.wandb_shield import Writer, end_service, first_line, restart_service
 from tunehook.paths import journal_of
-from tunehook.record import Journal, JournalError, read_journal, read_trial
+from tunehook.record import read_trial
 from tunehook.trial import Outcome, Trial
 
 # So many rows wait for W&B at most; the journal has those beyond, and they are read from there.
@@ -56,7 +56,7 @@ class Line:
             self.was_told = True
             _log.warning(
                 "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
-                _first_line(why),
+                first_line(why),
             )
 
 
@@ -194,7 +194,7 @@ class OwnRun:
         missing = self._base + number - self._sent
         if missing <= 0 or self._open is None:
             return
-        rows = [*read_earlier(self.trial), *_rows(read_trial(self.trial))]
+        rows = [*read_earlier(self.trial), *rows_of(read_trial(self.trial))]
         for step, metrics in rows[self._sent : self._base + number]:
             self._open.log(step, metrics)
         self._sent = self._base + number
@@ -239,7 +239,8 @@ class OwnRun:
     def _fall_back(self, error: Exception) -> None:
         self._line.tell_down(error)
         self._mode = "offline"
-        end_service()  # it still holds the id of the run that failed to begin
+        if not wandb_shared.is_any_open():
+            end_service()  # it still holds the id of the run that failed to begin
 
     def _init(self) -> None:
         settings = wandb_shared.LEAN.model_copy() if self.wanted.lean else Settings()
@@ -285,52 +286,6 @@ class OwnRun:
         _log.warning(
             "W&B does not record %s any more (%s). The journal keeps everything, and `tunehook sync` uploads it: %s",
             self.trial.name,
-            _first_line(why),
+            first_line(why),
             journal_of(self.trial.folder),
         )
-
-
-def note_run(
-    trial: Trial, run_id: str, options: Mapping[str, Any], place: str | None = None, *, is_shared: bool = False
-) -> None:
-    """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone."""
-    kept = {name: options.get(name) for name in ("project", "entity", "group", "name", "tags")}
-    journal = Journal(trial.folder)
-    with contextlib.suppress(JournalError):  # the session writes the same file, and tells that
-        run = {"id": run_id, **kept, "is_shared": is_shared}
-        journal.recorder("wandb", run, places=[place] if place else [])
-    journal.close()
-
-
-def read_earlier(trial: Trial) -> list[tuple[int, dict[str, float]]]:
-    """The reports of the trial's earlier attempts, which are trials of other numbers and the same key."""
-    found: list[tuple[int, list[tuple[int, dict[str, float]]]]] = []
-    if trial.attempt == 0:
-        return []
-    for folder in sorted(trial.folder.parent.glob("trial-*")):
-        events = [*_events_of(trial.key, read_journal(journal_of(folder)))]
-        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
-            found.append((attempt, _rows(events)))
-    return [row for _, rows in sorted(found, key=lambda item: item[0]) for row in rows]
-
-
-def _events_of(key: str, events: Any) -> Any:
-    mine = False
-    for event in events:
-        if event["event"] == "begin":
-            mine = event.get("key", "") == key
-        if mine:
-            yield event
-
-
-def _rows(events: Any) -> list[tuple[int, dict[str, float]]]:
-    return [
-        (event["step"], {name: float(value) for name, value in event["metrics"].items()})
-        for event in events
-        if event["event"] == "report"
-    ]
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines and lines[0] != "<no message>" else type(error).__name__

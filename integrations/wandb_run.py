@@ -67,7 +67,7 @@ class TrialRun:
         self.exit_code = outcome.exit_code
         opened = self.run
         try:
-            self._sum_up(outcome)
+            self.sum_up(outcome)
             if self.users is not None:
                 self.users.finalize(outcome.exit_code)
         finally:
@@ -119,7 +119,8 @@ class TrialRun:
         self.run.log(row, commit=not self._is_joined)
         self._step = self.run.step
 
-    def _sum_up(self, outcome: Outcome) -> None:
+    def sum_up(self, outcome: Outcome) -> None:
+        """Write the configuration once more, and the summary."""
         try:
             # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
             self.write_config()

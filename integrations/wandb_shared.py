@@ -172,6 +172,11 @@ def abandon_run(run: Run) -> None:
         unset_globals()  # type: ignore[no-untyped-call]
 
 
+def is_any_open() -> bool:
+    """Whether a trial of this process has a run open."""
+    return bool(_held)
+
+
 def gives_steps(run: Run) -> bool:
     """Whether the user's code has ever logged with ``step=`` in it."""
     return bool(run._telemetry_obj.feature.set_step_log)

@@ -177,3 +177,9 @@ def kill_service() -> None:
         _log.warning("W&B's service (process %d) does not answer and is ended.", process.pid)
         with contextlib.suppress(OSError):
             os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def first_line(error: object) -> str:
+    """What an error says, in one line without its full stop; its class, where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines and lines[0] != "<no message>" else type(error).__name__

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -271,19 +270,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         """Nothing: tests read `WandbServer.requests`."""
-
-
-def wait_for(check: Any, *, timeout: float = 10.0) -> None:
-    """Wait until something holds.
-
-    Raises:
-        TimeoutError: It does not.
-    """
-    deadline = time.monotonic() + timeout
-    while not check():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"It did not hold within {timeout} s.")
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

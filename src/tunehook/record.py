@@ -86,6 +86,10 @@ class Journal:
         """Write by which name a recorder keeps the trial, and where, for those who look after the process is gone."""
         self._write("recorder", recorder=name, run=dict(run), records=list(places), is_urgent=False)
 
+    def synced(self, rows: int) -> None:
+        """Write that another recorder was found to have so many reports, and the end of the trial."""
+        self._write("synced", rows=rows)
+
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
         self._write("report", step=step, metrics=dict(metrics))

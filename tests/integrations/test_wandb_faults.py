@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from wandb_server import Fault, WandbServer, serving
+from wandb_server import ENTITY, Fault, WandbServer, serving
 
 pytest.importorskip("wandb")
 
@@ -77,6 +78,41 @@ def start(server: WandbServer, folder: Path, **options: Any) -> subprocess.Popen
     )
 
 
+def sync(server: WandbServer, folder: Path, *, times: int = 1) -> list[dict[str, Any]]:
+    """Upload what is missing, in a process of its own, so many times; how it went each time."""
+    done = run_sync(server, folder, times=times)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run_sync(server: WandbServer, folder: Path, *, times: int = 1) -> subprocess.CompletedProcess[str]:
+    """The same, whatever it says."""
+    code = f"""
+import dataclasses, json
+from pathlib import Path
+from tunehook.integrations.wandb_sync import sync
+for _ in range({times}):
+    sync(Path("studies"), lambda synced: print(json.dumps(dataclasses.asdict(synced))))
+"""
+    return run([sys.executable, "-c", code], server, folder)
+
+
+def run(command: list[str], server: WandbServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that talks to the stand-in."""
+    path = os.pathsep.join(filter(None, sys.path))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = {**clean, **server.environment, "PYTHONPATH": path}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def unsynced(folder: Path) -> list[Path]:
+    """The offline runs that `wandb sync` would upload."""
+    runs = folder.glob("wandb/offline-run-*/*.wandb")
+    return [path for path in runs if not path.with_suffix(".wandb.synced").exists()]
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The training without W&B."""
@@ -98,14 +134,21 @@ def test_training_does_not_notice(
     assert told["longest"] < 0.05
     assert told["errors"].count("\n") <= 2, told["errors"]
 
+    synced = sync(server, tmp_path, times=3)
+    (kept,) = server.runs.values()
+    assert kept.column("trial/step") == list(range(1, STEPS + 1))
+    assert (kept.exit_code, kept.summary["outcome"], kept.setting("tunehook")["trial"]) == (0, "complete", 0)
+    assert [told["state"] for told in synced][1:] == ["complete", "complete"]
+    assert not unsynced(tmp_path) or fault is None
+
 
 def test_a_killed_service_is_started_again(tmp_path: Path, server: WandbServer) -> None:
     """The rows that died with the service are sent by the next one, and nobody is told."""
     told = train(server, tmp_path, events={"25": "kill"})
 
-    (run,) = server.runs.values()
-    assert run.column("trial/step") == list(range(1, STEPS + 1))
-    assert (run.exit_code, told["errors"]) == (0, "")
+    (kept,) = server.runs.values()
+    assert kept.column("trial/step") == list(range(1, STEPS + 1))
+    assert (kept.exit_code, told["errors"]) == (0, "")
 
 
 def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> None:
@@ -121,6 +164,87 @@ def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> N
     reported = journal.read_text().count('"report"')
     train(server, tmp_path, attempt=1)
 
-    (run,) = server.runs.values()
-    assert run.column("trial/step") == [*range(1, reported + 1), *range(1, STEPS + 1)]
-    assert (run.exit_code, run.setting("tunehook")["attempt"]) == (0, 1)
+    (kept,) = server.runs.values()
+    assert kept.column("trial/step") == [*range(1, reported + 1), *range(1, STEPS + 1)]
+    assert (kept.exit_code, kept.setting("tunehook")["attempt"]) == (0, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("fault", [None, "refused"])
+def test_a_killed_training_is_uploaded(tmp_path: Path, server: WandbServer, fault: Fault | None, seed: int) -> None:
+    """Killed at a random moment, each report that is in the journal is in the run once, and the run is interrupted."""
+    if fault is not None:
+        server.fail(fault)
+    training = start(server, tmp_path, steps=1000)
+    journal = tmp_path / "studies" / "trial-0000" / "journal.jsonl"
+    while not journal.exists() or '"report"' not in journal.read_text():
+        assert training.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.Random(seed).uniform(0, 3))  # noqa: S311 - a moment, no secret
+    training.kill()
+    training.communicate()
+    server.recover()
+    wait_for_silence(server)
+    reported = journal.read_text().count('"report"')
+    synced = sync(server, tmp_path, times=2)
+
+    (kept,) = server.runs.values()
+    assert kept.column("trial/step") == list(range(1, reported + 1))
+    assert (kept.exit_code, kept.summary["outcome"]) == (130, "interrupted")
+    assert [told["state"] for told in synced] == ["uploaded", "complete"]
+    assert not unsynced(tmp_path)
+
+
+def wait_for_silence(server: WandbServer) -> None:
+    """Wait until the service of a killed process has ended: it goes on for a moment."""
+    seen = -1
+    while seen != len(server.requests):
+        seen = len(server.requests)
+        time.sleep(0.5)
+
+
+def test_the_command_line(tmp_path: Path, server: WandbServer) -> None:
+    """`tunehook sync` tells a line for each run, and is harmless when it is called again."""
+    pytest.importorskip("typer")
+    server.fail("refused")
+    train(server, tmp_path, steps=4)
+    server.recover()
+    command = [sys.executable, "-m", "tunehook.cli", "sync", "studies"]
+    first, second = (run(command, server, tmp_path) for _ in range(2))
+    address = f"{server.url}/{ENTITY}/digits/runs/digits-0000-abc"
+    assert (first.stdout, first.stderr) == (f"digits/trial-0000: 4 rows uploaded ({address})\n", "")
+    assert (second.stdout, second.stderr) == (f"digits/trial-0000: complete ({address})\n", "")
+    third = run([*command, "--json"], server, tmp_path)
+    assert json.loads(third.stdout)["state"] == "complete"
+    server.fail(401)
+    train(server, tmp_path, steps=4, key="other")
+    refused = run(command, server, tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("W&B cannot be reached: ")
+    assert refused.stderr.endswith("\n  Log in with `wandb login`, check WANDB_BASE_URL, and sync again.\n")
+
+
+def test_trials_in_every_state(tmp_path: Path, server: WandbServer) -> None:
+    """Several trials are uploaded one by one; without a server, and while one is running, the reason is told."""
+    server.fail("refused")
+    train(server, tmp_path, trials=3, steps=4)
+    server.recover()
+    server.fail(401)
+    refused = run_sync(server, tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "SyncError: W&B cannot be reached: " in refused.stderr
+    server.recover()
+    assert [(told["trial"], told["state"], told["rows"]) for told in sync(server, tmp_path)] == [
+        (f"digits/trial-{number:04d}", "uploaded", 4) for number in range(3)
+    ]
+    assert [run.column("trial/step") for run in server.runs.values()] == [[1, 2, 3, 4]] * 3
+    running = start(server, tmp_path, steps=1000, key="other")
+    try:
+        while len(server.runs) < 4:
+            assert running.poll() is None
+            time.sleep(0.05)
+        (told,) = [told for told in sync(server, tmp_path) if told["state"] == "left"]
+    finally:
+        running.kill()
+        running.communicate()
+    assert told["reason"] == f"it is running, in process {running.pid}"

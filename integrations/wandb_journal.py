@@ -1,0 +1,57 @@
+"""What the journals of a trial say about its W&B run: which run it is, and the rows that belong into it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tunehook.paths import journal_of
+from tunehook.record import Journal, JournalError, read_journal
+from tunehook.trial import Trial
+
+# The step of a report, and its metrics.
+Row = tuple[int, dict[str, float]]
+
+
+def note_run(
+    trial: Trial, run_id: str, options: Mapping[str, Any], place: str | None = None, *, is_shared: bool = False
+) -> None:
+    """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone."""
+    kept = {name: options.get(name) for name in ("project", "entity", "group", "name", "tags")}
+    journal = Journal(trial.folder)
+    with contextlib.suppress(JournalError):  # the session writes the same file, and tells that
+        run = {"id": run_id, **kept, "is_shared": is_shared}
+        journal.recorder("wandb", run, places=[place] if place else [])
+    journal.close()
+
+
+def read_earlier(trial: Trial) -> list[Row]:
+    """The reports of the trial's earlier attempts, which are trials of other numbers and the same key."""
+    found: list[tuple[int, list[Row]]] = []
+    if trial.attempt == 0:
+        return []
+    for folder in sorted(trial.folder.parent.glob("trial-*")):
+        events = [*events_of(trial.key, read_journal(journal_of(folder)))]
+        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
+            found.append((attempt, rows_of(events)))
+    return [row for _, rows in sorted(found, key=lambda item: item[0]) for row in rows]
+
+
+def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events of the trial of this key, without those of another one that had the folder before."""
+    mine = False
+    for event in events:
+        if event["event"] == "begin":
+            mine = event.get("key", "") == key
+        if mine:
+            yield event
+
+
+def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
+    """The reports, each of which is a row of the run."""
+    return [
+        (event["step"], {name: float(value) for name, value in event["metrics"].items()})
+        for event in events
+        if event["event"] == "report"
+    ]

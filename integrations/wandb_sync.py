@@ -1,0 +1,234 @@
+"""Uploading from the journals what W&B did not get, into the runs that it has; twice is as good as once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+try:
+    from wandb import Run
+except ImportError as error:
+    if error.name != "wandb":
+        raise
+    raise ModuleNotFoundError(
+        "Uploading W&B runs needs the package wandb: pip install 'tunehook[wandb]'", name="wandb"
+    ) from error
+
+import wandb
+
+from tunehook.integrations import wandb_shared, wandb_values
+from tunehook.integrations.wandb_journal import Row, events_of, rows_of
+from tunehook.integrations.wandb_run import TrialRun
+from tunehook.integrations.wandb_shield import first_line
+from tunehook.record import Journal, host, read_journal
+from tunehook.study import is_alive
+from tunehook.trial import Outcome, Trial
+
+# A process may still upload the end of its trial itself for so many seconds.
+SETTLED = 60.0
+# Seconds until a server that does not answer ends the upload.
+TIMEOUT = 30.0
+
+State = Literal["uploaded", "complete", "left"]
+
+
+class SyncError(RuntimeError):
+    """W&B cannot be reached, or refuses."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of one run.
+
+    Attributes:
+        trial: Study and name of the latest attempt, such as ``digits/trial-0007``.
+        state: ``"uploaded"``, ``"complete"`` (W&B had everything) or ``"left"`` (with the reason).
+        rows: How many rows were uploaded.
+        reason: Why the run was left.
+        address: Where the run lies, if W&B was asked.
+    """
+
+    trial: str
+    state: State
+    rows: int = 0
+    reason: str = ""
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a journal holds of one attempt of a trial."""
+
+    path: Path
+    trial: Trial
+    run: Mapping[str, Any]
+    places: tuple[str, ...]
+    slots: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    outcome: Outcome | None
+    begun: Mapping[str, Any]
+    last: float
+    synced: int | None
+
+
+def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
+    """Upload what W&B lacks of the trials below a folder.
+
+    Only runs of our own are uploaded: a run that the training had holds the user's rows too, which no journal has.
+
+    Args:
+        folder: A study's folder, or one with studies below.
+        tell: Is called with each run, as soon as it is done.
+
+    Raises:
+        SyncError: W&B cannot be reached, or refuses; runs before it are done.
+    """
+    runs: dict[str, list[Attempt]] = {}
+    for path in sorted(folder.rglob("journal.jsonl")):
+        if (attempt := read_attempt(path)) is not None:
+            runs.setdefault(str(attempt.run["id"]), []).append(attempt)
+    for attempts in runs.values():
+        tell(sync_run(sorted(attempts, key=lambda attempt: attempt.trial.attempt)))
+
+
+def read_attempt(path: Path) -> Attempt | None:
+    """The latest trial of a journal, ``None`` if no W&B run belongs to it."""
+    events = list(read_journal(path))
+    begins = [event for event in events if event["event"] == "begin"]
+    if not begins:
+        return None
+    begun = begins[-1]
+    events = list(events_of(begun.get("key", ""), events))
+    runs = [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
+    if not runs:
+        return None
+    trial = Trial(begun["study"], begun["trial"], begun["params"], path.parent, begun["metric"], begun["mode"],
+                  begun["attempt"], begun.get("key", ""))  # fmt: skip
+    return Attempt(
+        path,
+        trial,
+        runs[-1],
+        tuple(place for event in events for place in event.get("records", ())),
+        _last(events, "config", {}).get("effective", {}),
+        tuple(rows_of(events)),
+        _outcome(_last(events, "end", None)),
+        begun,
+        float(events[-1]["time"]),
+        _last(events, "synced", {}).get("rows"),
+    )
+
+
+def sync_run(attempts: list[Attempt]) -> Synced:
+    """Upload what W&B lacks of one run."""
+    latest = attempts[-1]
+    name = f"{latest.trial.study}/{latest.trial.name}"
+    if reason := why_left(attempts):
+        return Synced(name, "left", reason=reason)
+    rows = [row for attempt in attempts for row in attempt.rows]
+    if latest.synced == len(rows):
+        return Synced(name, "complete")
+    run = _resume(latest)
+    try:
+        return _fill(run, name, rows, attempts)
+    finally:
+        wandb_shared.let_go(run)
+        run.finish(exit_code=_end_of(latest).exit_code)
+
+
+def why_left(attempts: list[Attempt]) -> str:
+    """Why a run is not uploaded now, an empty text where it is."""
+    latest = attempts[-1]
+    if latest.run["is_shared"]:
+        return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
+    if [attempt.trial.attempt for attempt in attempts] != list(range(len(attempts))):
+        return "the journals of its earlier attempts are missing"
+    is_here = latest.begun["host"] == host()
+    lives = is_here and is_alive(latest.begun["pid"], since=latest.begun["time"])
+    if latest.outcome is None and lives:
+        return f"it is running, in process {latest.begun['pid']}"
+    if latest.outcome is None and not is_here:
+        return f"it may be running on {latest.begun['host']}"
+    if lives and time.time() - latest.last < SETTLED:
+        return "it has just ended, and its process may be uploading it"
+    return ""
+
+
+def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Synced:
+    there, summary = run.starting_step, dict(run.summary)
+    if there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
+        reason = f"W&B has {there} rows, which are not the first of the {len(rows)} in the journal"
+        return Synced(name, "left", reason=reason, address=run.url)
+    latest = attempts[-1]
+    outcome = _end_of(latest)
+    if there == len(rows) and summary.get("outcome") == outcome.state:
+        if latest.outcome is not None:
+            journal = Journal(latest.path.parent)
+            journal.synced(len(rows))
+            journal.close()
+        return Synced(name, "complete", address=run.url)
+    open_run = TrialRun(run, latest.trial, _config(latest))
+    for step, metrics in rows[there:]:
+        open_run.log(step, metrics)
+    open_run.sum_up(outcome)
+    _mark_folders(attempts)
+    return Synced(name, "uploaded", len(rows) - there, address=run.url)
+
+
+def _resume(latest: Attempt) -> Run:
+    settings = wandb_shared.LEAN.model_copy()
+    settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, TIMEOUT
+    if "finish_timeout" in type(settings).model_fields:
+        settings.finish_timeout = TIMEOUT
+    known = latest.run
+    try:
+        run = wandb.init(
+            id=known["id"],
+            project=known["project"],
+            entity=known["entity"],
+            group=known["group"],
+            name=known["name"],
+            tags=known["tags"],
+            job_type="trial",
+            config=_config(latest),
+            mode="online",
+            resume="allow",
+            reinit="create_new",
+            dir=latest.path.parent,
+            settings=settings,
+        )
+    except wandb.Error as error:
+        raise SyncError(
+            f"W&B cannot be reached: {first_line(error)}.\n"
+            "  Log in with `wandb login`, check WANDB_BASE_URL, and sync again."
+        ) from error
+    wandb_shared.claim_run(run, latest.trial)
+    return run
+
+
+def _config(latest: Attempt) -> dict[str, Any]:
+    return wandb_values.describe_trial(latest.trial, latest.slots)
+
+
+def _end_of(latest: Attempt) -> Outcome:
+    return latest.outcome or Outcome("interrupted", f"its process {latest.begun['pid']} was killed")
+
+
+def _mark_folders(attempts: Iterable[Attempt]) -> None:
+    """Let `wandb sync` pass over the offline folders whose rows are uploaded, as it does with those of its own."""
+    for place in (place for attempt in attempts for place in attempt.places):
+        for file in Path(place).glob("run-*.wandb"):
+            file.with_suffix(".wandb.synced").touch()
+
+
+def _last(events: list[dict[str, Any]], kind: str, default: Any) -> Any:
+    return next((event for event in reversed(events) if event["event"] == kind), default)
+
+
+def _outcome(event: Mapping[str, Any] | None) -> Outcome | None:
+    if event is None:
+        return None
+    value = None if event["value"] is None else float(event["value"])
+    return Outcome(event["state"], event["reason"], value, event["step"], event["traceback"])
