@@ -150,6 +150,8 @@ class WandbRecorder:
             ValueError: If the user's run is another trial's or finished, if a callback of W&B finds no open run, or if
                 a hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
         """
+        if self._here.line.writer.is_stuck:
+            kill_service()
         self._close_left_over(_OVERTAKEN, trial, loggers)
         values = wandb_values.describe_trial(trial, config)
         users = wandb_shared.find_run(loggers, self._around)
