@@ -54,20 +54,22 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/keras
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/keras --ignore tests/test_snapshot_frameworks.py
 
 slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras
+	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py
 
 oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations/test_lightning*.py
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
-# Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
+# JAX and TensorFlow have threads, so what forks is not tested beside them. Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
 keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
-	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras tests/contract -k "not lightning"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract tests/test_snapshot_frameworks.py \
+		-k "not lightning"
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras tests/contract \
+		tests/test_snapshot_frameworks.py -k "not lightning"
 	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/test_keras_wandb.py -k "tensorflow or callbacks or logger"
 
