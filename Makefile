@@ -63,7 +63,8 @@ oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations/test_lightning*.py
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
-# JAX and TensorFlow have threads, so what forks is not tested beside them. Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there.
+# Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there. JAX and TensorFlow
+# have threads, so what forks is not tested beside them.
 keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract tests/test_snapshot_frameworks.py \
