@@ -9,6 +9,7 @@ Run as a script with the name of a document, this file runs the document's block
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -107,9 +108,12 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize("document", cases())
 def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
     """Every Python block of the document runs as it stands, and every quoted error is the one that is raised."""
+    # Not the service of W&B that a test of this process started, and may have ended.
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     ran = subprocess.run(
-        [sys.executable, __file__, document], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, __file__, document], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
 
 
