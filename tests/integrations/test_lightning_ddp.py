@@ -79,6 +79,8 @@ if __name__ == "__main__":
             train(TuneCallback(study))
         else:
             study.optimize(lambda: train(TuneCallback()), trials=options["trials"], progress=False)
+    if torch.distributed.is_initialized():  # torch may abort a process that ends without it
+        torch.distributed.destroy_process_group()
 """
 
 
