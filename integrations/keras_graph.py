@@ -36,13 +36,13 @@ class Graph:
         path: What stands before the names of its layers, where it is a layer itself.
 
     Attributes:
-        why_not: Why a layer's settings cannot be changed, by its name.
+        closed: Why a layer's settings cannot be changed, by its name.
     """
 
     def __init__(self, model: Any, path: str = "layer.") -> None:
         self.model, self._path = model, path
         self._given: dict[str, Any] = {}
-        self.why_not: dict[str, str] = {}
+        self.closed: dict[str, str] = {}
         self._undo: list[Callable[[], None]] = []
 
     def settings(self) -> dict[str, tuple[str, str, Any]]:
@@ -55,12 +55,12 @@ class Graph:
             if _is_graph(layer):
                 inner = Graph(layer)
                 rows = ((f"{name}.{path}", value) for name, path, value in inner.settings().values())
-                self.why_not |= {f"{layer.name}.{name}": why for name, why in inner.why_not.items()}
+                self.closed |= {f"{layer.name}.{name}": why for name, why in inner.closed.items()}
             else:
                 try:
                     rows = config.settings(config.read(layer))
                 except Exception as error:  # noqa: BLE001 - get_config is the user's code
-                    self.why_not[layer.name] = (
+                    self.closed[layer.name] = (
                         "it has no get_config() that returns all arguments of its constructor"
                         if isinstance(error, NotImplementedError)
                         else f"its get_config() raises {first_line(error)}"

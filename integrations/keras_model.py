@@ -34,6 +34,7 @@ class UserModel(Arguments):
 
     Attributes:
         why_not: Why the constructor cannot be called again, ``""`` where it can.
+        closed: Why a layer's settings cannot be changed, by its name.
     """
 
     def __init__(self, model: Any) -> None:
@@ -41,6 +42,7 @@ class UserModel(Arguments):
         super().__init__(cls, next(base for base in cls.__mro__ if record.is_plain(base)))
         self.model, self.name = model, cls.__name__
         self.why_not = ""
+        self.closed: dict[str, str] = {}
         self._before: tuple[dict[str, Any], dict[str, Any], dict[str, int]] | None = None
         self._load()
 
@@ -68,11 +70,14 @@ class UserModel(Arguments):
 
     def settings(self) -> dict[str, tuple[str, str, Any]]:
         """Name of the layer, path of the setting and present value, by ``<layer>.<setting>``."""
-        found = {}
+        found: dict[str, tuple[str, str, Any]] = {}
         for name, layer in ({} if self.why_not else self.layers()).items():
-            with contextlib.suppress(Exception):  # a layer without get_config has no settings
-                for path, value in config.settings(config.read(layer)):
-                    found[f"{name}.{path}"] = (name, path, value)
+            try:
+                rows = list(config.settings(config.read(layer)))
+            except Exception as error:  # noqa: BLE001 - get_config is the user's code
+                self.closed[name] = first_line(error)
+                continue
+            found |= {f"{name}.{path}": (name, path, value) for path, value in rows}
         return found
 
     def rebuild(self, new: Mapping[str, Any], changes: Mapping[str, Changes]) -> None:

@@ -145,8 +145,7 @@ class KerasSlots:
         found = []
         if self._user is not None and self._user.why_not:
             found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
-        if isinstance(self._layers, Graph):
-            found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.why_not.items()]
+        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.closed.items()]
         if self._compiled.why_not:
             found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
         if self._compiled.schedule:

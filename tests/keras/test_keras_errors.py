@@ -14,6 +14,7 @@ import keras
 import pytest
 from keras import layers
 
+import tunehook as th
 from keras_projects import (
     BACKEND,
     EAGER,
@@ -827,3 +828,37 @@ def snapshot(model: Any) -> Any:
     except NotImplementedError:
         config = None
     return state(model), config, optimizer
+
+
+class Closed(keras.layers.Layer):  # type: ignore[misc]
+    """A layer whose argument no configuration can hold."""
+
+    def __init__(self, function: Any, units: int = 3) -> None:
+        super().__init__(name="closed")
+        self.function, self.inner = function, keras.layers.Dense(units)
+
+    def call(self, rows: Any) -> Any:
+        return self.function(self.inner(rows))
+
+
+class Holding(keras.Model):  # type: ignore[misc]
+    """A model of a class with such a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = Closed(abs)
+
+    def call(self, rows: Any) -> Any:
+        return self.closed(rows)
+
+
+def test_a_layer_without_a_configuration_in_a_model_class() -> None:
+    """The message says why the settings of such a layer cannot be changed, in a model class too."""
+    model = Holding()
+    model.compile("sgd", "mse")
+    space = {"layer.closed.units": 4}
+    study = th.Study("closed", space, metric="loss", mode="min", search="random")
+    with pytest.raises(InjectionError) as raised:
+        model.fit(X, Y, verbose=0, callbacks=[TuneCallback(study)])
+    line = "    layer.closed.<setting>: not possible, NotImplementedError: "
+    assert any(each.startswith(line) for each in str(raised.value).splitlines()), str(raised.value)
