@@ -138,7 +138,7 @@ def test_the_same_calls_do_the_same_as_with_optunas_storage(path: Path, tmp_path
     for storage in (ours, theirs):
         storage.create_new_study([StudyDirection.MINIMIZE], "one")
         storage.create_new_study([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE], "two")
-    draw, answers = random.Random(seed), set()  # noqa: S311 - no secret
+    draw, answers = random.Random(seed), set()
     for _ in range(300):
         call = random_call(draw)
         said = answer(ours, *call)

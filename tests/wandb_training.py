@@ -100,7 +100,7 @@ def main(options: Mapping[str, Any]) -> None:
         session.end()
     waits = [seconds for recorder in recorders for seconds in recorder.steps]
     ends = [seconds for recorder in recorders for seconds in recorder.ends]
-    print(json.dumps({"weights": weights, "longest": max(waits, default=0), "ends": ends}), flush=True)  # noqa: T201
+    print(json.dumps({"weights": weights, "longest": max(waits, default=0), "ends": ends}), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ class StudyPaths:
         """The folder of one trial."""
         return self.folder / f"trial-{number:04d}"
 
+    def output(self, number: int) -> Path:
+        """What a trial printed in a process of its own."""
+        return self.trial(number) / "output.txt"
+
     def journal(self, number: int) -> Path:
         """The journal of one trial."""
         return journal_of(self.trial(number))

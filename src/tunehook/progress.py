@@ -70,30 +70,48 @@ class Progress(Recorder):
             self._live.stop()
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
-        """Show a trial that begins."""
+        """Show a trial that begins, the one that `report` and `close` are about."""
         self._number = trial.number
-        self._rows[trial.number] = {"params": trial.params, "state": "running", "value": None, "step": None,
-                                    "began": time.monotonic(), "took": None}  # fmt: skip
-        self._draw()
+        self.begin(trial)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the newest value of the tuned metric."""
         if self._metric in metrics:
-            self._rows[self._number].update(step=step, value=metrics[self._metric])
-            self._draw()
+            self.measure(self._number, step, metrics[self._metric])
 
     def close(self, outcome: Outcome) -> None:
         """Show how the trial ended."""
-        row = self._rows[self._number]
+        self.finish(self._number, outcome)
+
+    def begin(self, trial: Trial) -> None:
+        """Show one of several trials."""
+        self._rows[trial.number] = {"params": trial.params, "state": "running", "value": None, "step": None,
+                                    "began": time.monotonic(), "took": None}  # fmt: skip
+        self._draw()
+
+    def measure(self, number: int, step: int, value: float) -> None:
+        """Show the newest value of the tuned metric of one of several trials."""
+        self._rows[number].update(step=step, value=value)
+        self._draw()
+
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """Show how one of several trials ended."""
+        row = self._rows[number]
         row.update(state=outcome.state, value=outcome.value, step=outcome.step, reason=outcome.reason)
         row["took"] = time.monotonic() - row["began"]
         self._done += outcome.state not in ("interrupted", "failed")
         if outcome.state == "complete" and self._is_better(outcome.value):
-            self._best, self._best_number = outcome.value, self._number
+            self._best, self._best_number = outcome.value, number
         self._draw(force=True)
         if self._live is None:
-            self._console.print(Text(self._line(self._number, row)), soft_wrap=True)
-        self._rows = dict(list(self._rows.items())[-_ROWS:])
+            self._console.print(Text(self._line(number, row)), soft_wrap=True)
+        past = [one for one, other in self._rows.items() if other["state"] != "running"]
+        for old in past[:-_ROWS]:
+            del self._rows[old]
+
+    def refresh(self) -> None:
+        """Draw again, so that the seconds go on where no trial reports."""
+        self._draw()
 
     def where(self) -> str | None:
         """A table on a screen lies nowhere."""

@@ -55,7 +55,8 @@ class Recorder(Protocol):
 class Journal:
     """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
 
-    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``config`` (what is
+    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host),
+    ``process`` (the one that trains, where another one began the trial), ``config`` (what is
     in force), ``recorder`` (the record beside this one), ``report`` (step and metrics), ``decision`` (a stop and its
     reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
     ``"-Infinity"``, so that every line is JSON.
@@ -77,6 +78,10 @@ class Journal:
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, pid=os.getpid(),
                     host=host())  # fmt: skip
         self.close()
+
+    def process(self) -> None:
+        """Write that this process trains the trial, which another one began."""
+        self._write("process", pid=os.getpid(), host=host())
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
         """Write the effective configuration by slot path, and where other recorders keep the trial."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import os
@@ -230,16 +231,33 @@ class TrialSession:
             if told is not None:
                 self._finish(told, is_told=True)
 
-    def recover(self, reason: str) -> Outcome:
+    def handed_over(self) -> TrialSession:
+        """A copy for the process that trains, which adopts it; this one stays with whoever asked, to `recover`."""
+        theirs = copy.copy(self)
+        theirs._judge = None  # noqa: SLF001 - its own class
+        return theirs
+
+    def adopt(self, judge: Judge) -> None:
+        """Train a trial that another process began, in this one.
+
+        Args:
+            judge: The way to the one who decides.
+        """
+        self.pid, self._judge = os.getpid(), judge
+        if self._journal is not None:
+            self._journal.process()
+
+    def recover(self, reason: str, *, state: State = "interrupted") -> Outcome:
         """End a trial whose process is gone, with all that its journal holds.
 
         Args:
             reason: What happened, for people; a journal that holds the end, or a stop, wins.
+            state: The state that it means.
         """
         self.refresh()
         if self.outcome is None:
             value, step = self._objective_now()
-            lost = Outcome("interrupted", reason, value, step)
+            lost = Outcome(state, reason, value, step)
             self._finish(self._conclude(None) if self.decision.stop else lost)
         return self.outcome  # type: ignore[return-value]
 
@@ -400,6 +418,8 @@ class _Active:
     session: TrialSession | None = None
     # Set while this process runs the trainings that another one, its rank 0, leads.
     follows: bool = False
+    # Set while this process imports a training function, and with it perhaps the whole script.
+    imports: bool = False
     # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
     broadcast: Callable[[Any], Any] | None = None
     # What adapters put around each trial of this process.
@@ -487,12 +507,37 @@ def sigterm_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def check_idle() -> None:
-    """Check that this process is not in the middle of a trial.
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import a training function; what it would train or ask by being imported is refused."""
+    _Active.imports = True
+    try:
+        yield
+    finally:
+        _Active.imports = False
+
+
+def check_not_importing() -> None:
+    """Check that a script is not run again only to get at its training function.
 
     Raises:
         TrialError: It is.
     """
+    if _Active.imports:
+        raise TrialError(
+            "The script tunes as soon as it is imported, but each trial process has to import it for its training "
+            "function.\n"
+            "  Put the part that starts the study under `if __name__ == '__main__':`, as for multiprocessing."
+        )
+
+
+def check_idle() -> None:
+    """Check that this process is not in the middle of a trial, nor imports a script for one.
+
+    Raises:
+        TrialError: It is.
+    """
+    check_not_importing()
     if _Active.session is not None and not _Active.session.is_over:
         raise TrialError(
             f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "

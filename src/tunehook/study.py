@@ -15,7 +15,7 @@ from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
-from tunehook.session import Objective, TrialSession
+from tunehook.session import Objective, TrialSession, check_not_importing
 from tunehook.space import Space
 from tunehook.storage import StudyError, patiently, quiet, storage_errors
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
@@ -128,6 +128,7 @@ class Study:
         self.objective = objective
         self.recorders = list(recorders)
         self.max_failures = max_failures
+        self._attempts = ATTEMPTS
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._search = search
@@ -160,6 +161,7 @@ class Study:
         """
         from tunehook.search import GridExhausted
 
+        check_not_importing()
         study = self.optuna
         with kept_random():
             try:
@@ -216,7 +218,7 @@ class Study:
             return
         finally:
             self._running.pop(trial.number, None)
-        if outcome.state == "interrupted" and trial.attempt + 1 < ATTEMPTS:
+        if outcome.state == "interrupted" and trial.attempt + 1 < self._attempts:
             self.optuna.enqueue_trial(
                 self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1, _KEY: trial.key}
             )
@@ -250,8 +252,12 @@ class Study:
         trials: int | None = None,
         timeout: float | None = None,
         progress: bool = True,
+        workers: int | None = None,
+        gpus_per_trial: int = 0,
+        retries: int | None = None,
+        report_timeout: float | None = None,
     ) -> None:
-        """Train one trial after the other in this process.
+        """Train one trial after the other in this process, or several side by side in processes of their own.
 
         Args:
             train: Your training, a function of no arguments with ``TuneCallback()`` among its callbacks. It runs once a
@@ -262,9 +268,20 @@ class Study:
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a live table, or a line a trial where there is no terminal. Defaults to True.
+            workers: How many trials run side by side, each in a process of its own; what it prints goes to
+                ``output.txt`` in the trial's folder. A script has to start the study under
+                ``if __name__ == "__main__":``, since its top level runs again for them. Each process has its share of
+                the cores (``OMP_NUM_THREADS``), unless that is set. Defaults to None: one after the other, here.
+            gpus_per_trial: GPUs for each process, by ``CUDA_VISIBLE_DEVICES``. Defaults to 0: that is left alone.
+            retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, from
+                scratch and with the same W&B run. Defaults to None: twice.
+            report_timeout: Seconds after which the process of a trial that reports nothing is killed. It has to be
+                longer than the start of a training and its longest epoch. Defaults to None, no limit.
 
         Raises:
             StudyError: ``max_failures`` trials in a row failed; the first error is its cause.
+            KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM. With ``workers`` no new trial begins, the running ones end
+                in good order and are asked again by the next call; a second Ctrl-C ends them at once.
             InjectionError, TrialError: At once, since every trial would end so.
         """
         from tunehook.launch.inline import optimize
@@ -277,10 +294,27 @@ class Study:
             raise ValueError(f"timeout is a number of seconds above 0, or None; got {timeout!r}.")
         if trials is None and timeout is None and not self.is_grid:
             raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
+        for name, number, least in (
+            ("workers", workers, 1),
+            ("gpus_per_trial", gpus_per_trial, 0),
+            ("retries", retries, 0),
+        ):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < least):
+                raise ValueError(f"{name} is an integer from {least}; got {number!r}.")
+        if report_timeout is not None and (isinstance(report_timeout, bool) or not report_timeout > 0):
+            raise ValueError(f"report_timeout is a number of seconds above 0, or None; got {report_timeout!r}.")
+        if workers is None and (gpus_per_trial or report_timeout is not None):
+            raise ValueError(
+                "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
+            )
         if not callable(train):
             raise TypeError(f"train is a function of no arguments; got {train!r}.")
         self._plan_for(trials)
-        optimize(self, train, trials=trials, timeout=timeout, progress=progress)
+        self._attempts = ATTEMPTS if retries is None else retries + 1
+        optimize(
+            self, train, trials=trials, timeout=timeout, progress=progress, workers=workers,
+            gpus_per_trial=gpus_per_trial, report_timeout=report_timeout,
+        )  # fmt: skip
 
     def _plan_for(self, trials: int | None) -> None:
         """Choose the sampler by the number of trials, which is known now."""

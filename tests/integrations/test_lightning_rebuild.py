@@ -227,11 +227,11 @@ def test_a_module_that_draws_from_every_generator(one: Any) -> None:
     class Net(base):  # type: ignore[misc, valid-type]
         def __init__(self, hidden: int = 5) -> None:
             super().__init__(hidden)
-            self.drawn = [random.random() for _ in range(hidden)]  # noqa: S311
+            self.drawn = [random.random() for _ in range(hidden)]
             self.sum = float(np.random.rand(hidden).sum())
 
         def on_train_start(self) -> None:
-            self.net[0].bias.data += random.random() + np.random.rand()  # noqa: S311
+            self.net[0].bias.data += random.random() + np.random.rand()
 
     plain = trained(one, lambda: (Net(7), loader()))
     assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)

@@ -180,7 +180,7 @@ def test_a_killed_training_is_uploaded(tmp_path: Path, server: WandbServer, faul
     while not journal.exists() or '"report"' not in journal.read_text():
         assert training.poll() is None
         time.sleep(0.02)
-    time.sleep(random.Random(seed).uniform(0, 3))  # noqa: S311 - a moment, no secret
+    time.sleep(random.Random(seed).uniform(0, 3))
     training.kill()
     training.communicate()
     server.recover()

@@ -23,7 +23,15 @@ _MISUSE = (InjectionError, TrialError)
 
 
 def optimize(
-    study: Study, train: Callable[[], object], *, trials: int | None, timeout: float | None, progress: bool
+    study: Study,
+    train: Callable[[], object],
+    *,
+    trials: int | None,
+    timeout: float | None,
+    progress: bool,
+    workers: int | None = None,
+    gpus_per_trial: int = 0,
+    report_timeout: float | None = None,
 ) -> None:
     """Train trials until there are enough, as the process that asks or as one of its ranks.
 
@@ -33,41 +41,55 @@ def optimize(
         trials: How many finished trials the study shall have, ``None`` for no limit.
         timeout: Seconds after which no further trial begins, ``None`` for no limit.
         progress: Whether to show a live table.
+        workers: How many trials run side by side, each in a process of its own; ``None`` for one after the other, here.
+        gpus_per_trial: GPUs for each of these processes.
+        report_timeout: Seconds without a report after which such a process is killed, ``None`` for no limit.
     """
     check_idle()  # before anything is asked for, shown or sent
-    with _leading(study) as leads:
+    with leading(study.name) as leads:
         if not leads:
             _follow(train)
             return
-        _lead(study, train, trials=trials, end=time.monotonic() + (timeout or float("inf")), progress=progress)
+        end = time.monotonic() + (timeout or float("inf"))
+        with contextlib.ExitStack() as stack:
+            table = stack.enter_context(_table(study, trials)) if progress else None
+            if workers is None:
+                _lead(study, train, trials=trials, end=end, table=table)
+                return
+            from tunehook.launch.node import Node
+
+            Node(
+                study, train, trials=trials, end=end, workers=workers, gpus_per_trial=gpus_per_trial,
+                report_timeout=report_timeout, table=table,
+            ).run()  # fmt: skip
 
 
-def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, progress: bool) -> None:
+def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
     failures: list[BaseException] = []  # in a row
     ran = 0
-    with contextlib.ExitStack() as stack:
-        table = stack.enter_context(_table(study, trials)) if progress else None
-        # Counted anew each time: other processes may work on the same study.
-        while (trials is None or study.finished < trials) and time.monotonic() < end:
-            try:
-                session = study.session(study.ask())
-            except StudyFinished:
-                break
-            _announce(True)
-            error = _train(session, train, table)
-            ran += 1
-            state = session.end().state
-            if state != "failed":
-                failures.clear()
-            elif error is not None:
-                failures.append(error)
-            _raise_if_over(study, session, error, failures)
-    _announce(False)
+    # Counted anew each time: other processes may work on the same study.
+    while (trials is None or study.finished < trials) and time.monotonic() < end:
+        try:
+            session = study.session(study.ask())
+        except StudyFinished:
+            break
+        announce(True)
+        error = train_one(session, train, table)
+        ran += 1
+        state = session.end().state
+        if state != "failed":
+            failures.clear()
+        elif error is not None:
+            failures.append(error)
+        _raise_if_over(study, session, error, failures)
+    announce(False)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
 
 
-def _train(session: TrialSession, train: Callable[[], object], table: Progress | None) -> BaseException | None:
+def train_one(
+    session: TrialSession, train: Callable[[], object], table: Progress | None = None
+) -> BaseException | None:
     """Run one training and end its session, whatever happens; returns what it raised."""
     error: BaseException | None = None
     if table is not None:
@@ -135,26 +157,26 @@ def _follow(train: Callable[[], object]) -> None:
             goes_on = channel is not None and bool(channel(None))
 
 
-def _announce(goes_on: bool) -> None:
+def announce(goes_on: bool) -> None:
     """Tell the ranks that follow whether another trial comes; the first one, which starts them, they begin unasked."""
     channel = broadcast()
     if channel is not None:
         channel(goes_on)
 
 
-def _is_follower(study: Study) -> bool:
-    leader, _, name = os.environ.get(_LEADER, "").partition(":")
+def _is_follower(name: str) -> bool:
+    leader, _, led = os.environ.get(_LEADER, "").partition(":")
     if leader:
-        return leader != str(os.getpid()) and name == study.name
+        return leader != str(os.getpid()) and led == name
     return any(os.environ.get(rank, "0") != "0" for rank in _RANKS)
 
 
 @contextlib.contextmanager
-def _leading(study: Study) -> Iterator[bool]:
-    """Whether this process leads the study; while it does, the processes that it starts know."""
-    leads, before = not _is_follower(study), os.environ.get(_LEADER)
+def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
+    """Whether this process leads the study of a name; while it does, the processes that it starts know."""
+    leads, before = not _is_follower(name) if leads is None else leads, os.environ.get(_LEADER)
     if leads:
-        os.environ[_LEADER] = f"{os.getpid()}:{study.name}"
+        os.environ[_LEADER] = f"{os.getpid()}:{name}"
     set_broadcast(None)
     try:
         yield leads

@@ -1,0 +1,282 @@
+"""What runs in the processes of a study: in the warm parent, which imports and forks, and in each trial process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tunehook.launch.channel import Address
+from tunehook.launch.function import Function
+from tunehook.launch.inline import announce, leading, train_one
+from tunehook.session import Terminated, TrialSession, importing, sigterm_raised
+from tunehook.trial import Budget, Decision, Outcome, Trial
+
+# Seconds that trial processes have to end in good order where the node process is gone.
+GRACE = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a new process reads from its standard input.
+
+    Attributes:
+        address: Where the node process listens.
+        function: The user's training.
+        token: Which trial process this is; ``None`` for the warm parent.
+    """
+
+    address: Address
+    function: Function
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a trial process is told to do.
+
+    Attributes:
+        session: The session of the trial.
+        output: The file for what the training prints.
+        name: Name of the study.
+    """
+
+    session: TrialSession
+    output: Path
+    name: str = field(default="")
+
+
+class NodeJudge:
+    """The way to the study, which the node process holds."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
+        """Ask the node process; where it is gone, this training has no purpose any more."""
+        try:
+            self._connection.send(("report", step, value, budget))
+            return self._connection.recv()  # type: ignore[no-any-return]
+        except (OSError, EOFError) as error:
+            raise Terminated(128 + signal.SIGTERM) from error
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Tell the node process; where it is gone, the next one reads the end from the journal."""
+        with contextlib.suppress(OSError, EOFError):
+            self._connection.send(("tell", outcome))
+            self._connection.recv()
+
+
+def main() -> None:
+    """Be the warm parent or a trial process, as standard input says."""
+    boot: Boot = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    token = boot.token
+    train: Callable[[], object] | None = None
+    if token is None:
+        train, problem = _load(boot, is_warm=True)
+        token = _serve(boot, problem)
+        if token is None:
+            return
+    elif sys.platform == "linux":
+        _end_with_parent(signal.SIGTERM)
+    connection = boot.address.connect()
+    connection.send(("hello", token, os.getpid()))
+    try:
+        work: Work = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the node process, which has the key
+    except EOFError:  # the node process is gone, or does not want this process any more
+        return
+    _print_to(work.output)
+    if train is None:
+        train, problem = _load(boot, is_warm=False)
+        if train is None:
+            connection.send(("broken", problem[1:]))
+            return
+    with sigterm_raised():
+        _run(connection, train, work)
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process without taking a heap apart that it shares with the parent: for torch that is two seconds.
+
+    What was registered for the end is done, as multiprocessing does it for its processes.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
+
+
+def _run(connection: Connection, train: Callable[[], object], work: Work) -> None:
+    session = work.session
+    session.adopt(NodeJudge(connection))
+    with leading(work.name, leads=True):
+        error = train_one(session, train)
+        announce(False)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    said = None if error is None else (type(error).__name__, str(error))
+    with contextlib.suppress(OSError):
+        connection.send(("done", said))
+    connection.close()
+
+
+def _load(boot: Boot, *, is_warm: bool) -> tuple[Callable[[], object] | None, str]:
+    """The training function, and why a warm parent cannot fork; without a function, why there is none."""
+    try:
+        with importing():
+            boot.function.enter()
+            before = _threads()
+            train = boot.function.load()
+    except BaseException as error:  # noqa: BLE001 - a script may end itself with sys.exit; it is told to the node
+        return None, "!" + "".join(traceback.format_exception(error))
+    return train, why_not_fork(before) if is_warm else ""
+
+
+def why_not_fork(before: int) -> str:
+    """Why this process cannot be forked now, an empty text where it can.
+
+    Args:
+        before: Number of its threads after the frameworks were imported, and before the user's code was.
+    """
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+        return f"importing the training function starts threads ({names})"
+    if _threads() > before:
+        return "importing the training function computes something, with threads that a fork would lose"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "importing the training function uses the GPU"
+    return ""
+
+
+def _threads() -> int:
+    """Number of the threads of this process, those of libraries included; 1 where the system does not say."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return 1
+
+
+def _serve(boot: Boot, problem: str) -> str | None:
+    """Fork a trial process for each token that comes; returns it in there, and ``None`` in the parent at the end."""
+    node = boot.address.connect()
+    node.send(("warm", problem))
+    if problem:
+        return None
+    wake_out, wake_in = os.pipe()
+    os.set_blocking(wake_in, False)
+    os.set_blocking(wake_out, False)
+    signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, str] = {}
+    gc.collect()
+    gc.freeze()  # what is there now is shared with the children, as long as nobody writes to it
+    try:
+        while True:
+            sources: list[Any] = [node, wake_out]
+            ready, _, _ = select.select(sources, [], [])
+            if wake_out in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_out, 4096)
+                for pid, status in _ended(children):
+                    node.send(("exit", children.pop(pid), status))
+            if node in ready:
+                order, token, detail = node.recv()
+                if order == "fork":
+                    pid = _fork(detail)
+                    if pid == 0:
+                        signal.set_wakeup_fd(-1)
+                        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                        for end in (wake_out, wake_in):
+                            os.close(end)
+                        node.close()
+                        return str(token)
+                    children[pid] = token
+                else:
+                    _signal([pid for pid, other in children.items() if other == token], detail)
+    except (OSError, EOFError):  # the node process is gone
+        _end(children)
+        return None
+
+
+def _fork(environment: dict[str, str]) -> int:
+    parent = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()  # so that Ctrl-C reaches the node process only, and what the training starts can be ended with it
+        os.environ.update(environment)
+        if sys.platform == "linux":
+            _end_with_parent(signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+    return pid
+
+
+def _end_with_parent(number: int) -> None:
+    """Let the kernel send this process a signal when its parent is gone."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _ended(children: dict[int, str]) -> list[tuple[int, int]]:
+    found = []
+    for pid in list(children):
+        with contextlib.suppress(ChildProcessError):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                found.append((pid, os.waitstatus_to_exitcode(status)))
+    return found
+
+
+def _end(children: dict[int, str]) -> None:
+    """End all trial processes: in good order, then by force."""
+    _signal(list(children), signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while children and time.monotonic() < deadline:
+        for pid, _ in _ended(children):
+            del children[pid]
+        time.sleep(0.02)
+    _signal(list(children), signal.SIGKILL)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if number == signal.SIGKILL:
+                os.killpg(pid, number)  # with what the training started
+            else:
+                os.kill(pid, number)
+
+
+def _print_to(path: Path) -> None:
+    """Send what the training prints to its file, that of C libraries too."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for number in (1, 2):
+            os.dup2(file, number)
+        os.close(file)
+    with contextlib.suppress(OSError):
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)

@@ -1,0 +1,123 @@
+"""Training functions without a framework, for tests of trial processes: what they do is said by the hyperparameter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tunehook as th
+from tunehook.inject import InjectionError, Slot
+from tunehook.session import active
+
+
+def training() -> th.TrialSession:
+    """The session of this trial, begun as a callback does."""
+    session = active()
+    assert session is not None
+    place = {"x": -1}
+    session.begin([Slot("x", get=lambda: place["x"], set=lambda value: place.update(x=value))])
+    session.ready()
+    return session
+
+
+def steps(count: int = 3, *, pause: float = 0.0) -> None:
+    """Report the hyperparameter, step after step."""
+    session = training()
+    for step in range(1, count + 1):
+        session.report(step, {"v": session.trial.params["x"]})
+        time.sleep(pause)
+
+
+def slow() -> None:
+    """Twenty seconds of training."""
+    steps(200, pause=0.1)
+
+
+def brief() -> None:
+    """A third of a second of training."""
+    steps(6, pause=0.05)
+
+
+def stubborn() -> None:
+    """It does not end when it is asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    steps(200, pause=0.1)
+
+
+def say_pid() -> None:
+    """Print the process."""
+    steps(1)
+    print("process", os.getpid(), "of", os.getppid())
+
+
+def kill_at_first() -> None:
+    """The process of each first attempt is killed after its first step."""
+    session = training()
+    session.report(1, {"v": session.trial.params["x"]})
+    if session.trial.attempt == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    session.report(2, {"v": session.trial.params["x"]})
+
+
+def crash() -> None:
+    """A crash as of a C library."""
+    steps(1)
+    print("before the crash", flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave() -> None:
+    """End the process without a word."""
+    steps(1)
+    os._exit(3)
+
+
+def hang_at_first() -> None:
+    """The first attempts say nothing any more."""
+    steps(1)
+    session = active()
+    if session is not None and session.trial.attempt == 0:
+        time.sleep(60)
+
+
+def fail() -> None:
+    """The user's error."""
+    steps(1)
+    raise ValueError("the data are gone")
+
+
+def misuse() -> None:
+    """What would be the same in every trial."""
+    training()
+    raise InjectionError("No slot is called 'x'.\n  Slots that exist: none.")
+
+
+def out_of_memory() -> None:
+    """Memory runs out above 2."""
+    steps(1)
+    session = active()
+    if session is not None and session.trial.params["x"] > 2:
+        raise MemoryError("no room")
+
+
+def leak() -> None:
+    """Leave 50 MB behind."""
+    steps(1)
+    sys.modules["leaked"] = bytearray(50 * 2**20)  # type: ignore[assignment]
+
+
+def study(folder: Path, values: Sequence[int] = (0, 1, 2, 3), **options: Any) -> th.Study:
+    """A grid search over the values."""
+    return th.Study(
+        "s", {"x": th.Choice(list(values))}, metric="v", mode="min", search="grid", folder=folder, **options
+    )
+
+
+if __name__ == "__main__":
+    name, many = sys.argv[1], int(sys.argv[2])
+    study(Path("study"), range(many)).optimize(globals()[name], workers=2, retries=60, progress=False)

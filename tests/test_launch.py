@@ -1,0 +1,444 @@
+"""Trials in processes of their own: forked and fresh, killed, hanging, crashed, interrupted; and the channel."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import launch_scripts as scripts
+import tunehook as th
+from tunehook.inject import InjectionError
+from tunehook.launch.channel import Gate
+from tunehook.launch.function import Function
+from tunehook.launch.process import devices
+from tunehook.record import read_journal
+from tunehook.session import TrialError, active
+from tunehook.storage import StudyError
+from tunehook.study import is_alive
+
+SCRIPT = Path(scripts.__file__)
+
+
+def states(study: th.Study) -> list[str]:
+    """How the trials ended."""
+    return [trial.outcome.state for trial in study.trials]
+
+
+def events(study: th.Study, number: int) -> list[str]:
+    """What the journal of a trial holds."""
+    return [event["event"] for event in read_journal(study.paths.journal(number))]
+
+
+def output(study: th.Study, number: int) -> str:
+    """What a trial printed."""
+    return study.paths.output(number).read_text()
+
+
+def run(study: th.Study, train: Callable[[], object], **options: Any) -> th.Study:
+    """Optimize without a table, two trials side by side unless told otherwise."""
+    study.optimize(train, **{"workers": 2, "progress": False, **options})
+    return study
+
+
+def start(name: str, many: int) -> subprocess.Popen[str]:
+    """A script that tunes, as a process of its own."""
+    return subprocess.Popen([sys.executable, str(SCRIPT), name, str(many)], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def reports() -> int:
+    """How many reports the journals of the study in this folder hold."""
+    return sum(path.read_text().count('"report"') for path in Path("study").glob("*/journal.jsonl"))
+
+
+def alive(folder: Path) -> list[int]:
+    """The trial processes that the journals name and that still run."""
+    named = [
+        event for path in folder.glob("*/journal.jsonl") for event in read_journal(path) if event["event"] == "process"
+    ]
+    return [event["pid"] for event in named if is_alive(event["pid"], since=event["time"])]
+
+
+# ---------------------------------------------------------------------- a process for each trial
+
+
+def test_each_trial_has_a_process_of_its_own(tmp_path: Path) -> None:
+    """Forked from one parent that is not this process; what they print lies with the trial."""
+    study = run(scripts.study(tmp_path / "s"), scripts.say_pid)
+    lines = [output(study, number).split() for number in range(4)]
+    pids, parents = {line[1] for line in lines}, {line[3] for line in lines}
+    assert len(pids) == 4
+    assert len(parents) == 1
+    assert str(os.getpid()) not in pids | parents
+    assert study.counts() == {"complete": 4}
+    assert study.best.value == 0
+    assert events(study, 0) == ["begin", "process", "config", "report", "end"]
+    assert not alive(study.paths.folder)
+
+
+def test_values_and_decisions_are_those_of_one_process(tmp_path: Path) -> None:
+    """The same seed gives the same values, side by side or not."""
+    one, two = (
+        th.Study("s", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", seed=3, folder=tmp_path / name)
+        for name in ("one", "two")
+    )
+    one.optimize(scripts.steps, trials=5, progress=False)
+    run(two, scripts.steps, trials=5)
+    assert [trial.params for trial in one.trials] == [trial.params for trial in two.trials]
+    assert [trial.value for trial in one.trials] == [trial.value for trial in two.trials]
+
+
+def test_a_stop_is_sent_to_the_trial(tmp_path: Path) -> None:
+    """The study's rule decides here, and the training there hears of it."""
+    from optuna.pruners import ThresholdPruner
+
+    def train() -> None:
+        session = scripts.training()
+        while not session.report(session.step + 1, {"v": float(session.step + 1)}).stop:
+            pass
+        print("stopped at", session.step)
+
+    study = scripts.study(tmp_path / "s", [0], stopper=ThresholdPruner(upper=3))
+    run(study, train)
+    assert states(study) == ["pruned"]
+    assert output(study, 0) == "stopped at 4\n"
+
+
+def test_closures_and_studies_in_memory(tmp_path: Path) -> None:
+    """A function that no module holds goes by value; the study stays here, wherever it is kept."""
+    from optuna.storages import InMemoryStorage
+
+    told = "told by the closure"
+
+    def train() -> None:
+        scripts.steps(1)
+        print(told)
+
+    study = run(scripts.study(tmp_path / "s", [0, 1], storage=InMemoryStorage()), train)
+    assert states(study) == ["complete"] * 2
+    assert output(study, 1) == told + "\n"
+
+
+def test_fresh_processes_where_a_fork_is_not_safe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A module that starts a thread when it is imported is told, and its trials run all the same."""
+    (tmp_path / "threaded_training.py").write_text(
+        "import threading, time\nfrom launch_scripts import say_pid as train_\n"
+        "threading.Thread(target=time.sleep, args=(1,), name='watcher', daemon=True).start()\n"
+        "def train(): train_()\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        train = importlib.import_module("threaded_training").train
+        with caplog.at_level("INFO", logger="tunehook"):
+            study = run(scripts.study(tmp_path / "s", [0, 1]), train)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert "starts threads (watcher)" in caplog.text
+    assert states(study) == ["complete"] * 2
+    lines = [output(study, number).split() for number in range(2)]
+    assert {line[3] for line in lines} == {str(os.getpid())}
+
+
+def test_a_system_without_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fresh processes, and it says why."""
+    monkeypatch.delattr(os, "fork")
+    with caplog.at_level("INFO", logger="tunehook"):
+        study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.say_pid)
+    assert "this system cannot fork" in caplog.text
+    assert states(study) == ["complete"] * 2
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    """Functions that are typed in, in a process without a file, go by value."""
+    code = (
+        "import sys, tunehook as th\nimport launch_scripts as scripts\nfrom pathlib import Path\n"
+        "def train():\n    scripts.steps(1)\n    print('typed in')\n"
+        "study = scripts.study(Path('s'), [0, 1])\nstudy.optimize(train, workers=2, progress=False)\n"
+        "print(study.counts(), study.paths.output(0).read_text())\n"
+    )
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *sys.path])}
+    done = subprocess.run([sys.executable], input=code, capture_output=True, text=True, timeout=60, env=path)
+    assert done.stdout == "{'complete': 2} typed in\n\n", done.stderr
+
+
+def test_a_missing_guard_is_an_error(tmp_path: Path) -> None:
+    """Not a fork bomb: the script is told what it lacks, before a trial begins."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import tunehook as th\ndef train(): pass\n"
+        "study = th.Study('s', {'x': th.Float(0, 1)}, metric='v', mode='min', search='random')\n"
+        "study.optimize(train, trials=2, workers=2, progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Put the part that starts the study under `if __name__ == '__main__':`" in done.stderr
+    assert not list((tmp_path / "tunehook-studies").glob("*/trial-*"))
+
+
+def test_a_leak_stays_in_its_process(tmp_path: Path) -> None:
+    """Neither this process nor the warm parent grows: forty trials that leave 50 MB each."""
+    study = scripts.study(tmp_path / "s", range(40))
+    before = _resident()
+    run(study, scripts.leak)
+    assert study.counts() == {"complete": 40}
+    assert _resident() - before < 100 * 2**20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---------------------------------------------------------------------- faults
+
+
+def test_a_killed_trial_is_asked_again(tmp_path: Path) -> None:
+    """It is told as interrupted, with its last value, and its values train to their end."""
+    study = run(scripts.study(tmp_path / "s"), scripts.kill_at_first)
+    assert study.counts() == {"interrupted": 4, "complete": 4}
+    lost = next(trial for trial in study.trials if trial.outcome.state == "interrupted")
+    assert "was killed (SIGKILL)" in lost.outcome.reason
+    assert lost.outcome.step == 1
+    done = [trial.params["x"] for trial in study.trials if trial.outcome.state == "complete"]
+    assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_no_retries(tmp_path: Path) -> None:
+    """Where they are not wanted, an interrupted trial stays the only one of its values."""
+    study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.kill_at_first, retries=0)
+    assert states(study) == ["interrupted"] * 2
+
+
+@pytest.mark.parametrize(("train", "said"), [(scripts.crash, r"crashed \(SIGSEGV\)"), (scripts.leave, "exit code 3")])
+def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: str) -> None:
+    """Three in a row stop the study."""
+    study = scripts.study(tmp_path / "s")
+    with pytest.raises(StudyError, match=rf"3 trials in a row failed(.|\n)*{said}"):
+        run(study, train, workers=1)
+    assert states(study) == ["failed"] * 3
+    if train is scripts.crash:
+        assert output(study, 0) == "before the crash\n"
+
+
+def test_a_hang_is_ended(tmp_path: Path) -> None:
+    """A trial without a report for a second is killed and asked again."""
+    study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.hang_at_first, report_timeout=1.0)
+    assert sorted(states(study)) == ["complete", "complete", "interrupted", "interrupted"]
+    assert {trial.outcome.reason for trial in study.trials if trial.outcome.state == "interrupted"} == {
+        "no report for 1 s, so its process was killed"
+    }
+
+
+def test_failures_stop_the_study_with_the_first_traceback(tmp_path: Path) -> None:
+    """The user sees the line that failed."""
+    study = scripts.study(tmp_path / "s")
+    with pytest.raises(
+        StudyError, match=r'first error: ValueError: the data are gone\n(.|\n)*raise ValueError\("the data'
+    ):
+        run(study, scripts.fail, workers=1)
+    assert states(study) == ["failed"] * 3
+
+
+def test_misuse_stops_at_once(tmp_path: Path) -> None:
+    """The same error as without processes of their own."""
+    study = scripts.study(tmp_path / "s")
+    with pytest.raises(InjectionError, match="No slot is called 'x'"):
+        run(study, scripts.misuse, workers=1)
+    assert states(study) == ["failed"]
+
+
+def test_a_training_without_callback(tmp_path: Path) -> None:
+    """Nothing was measured: an error, at once."""
+    with pytest.raises(TrialError, match="without a TuneCallback"):
+        run(scripts.study(tmp_path / "s"), _nothing, workers=1)
+
+
+def _nothing() -> None:
+    pass
+
+
+def test_memory_that_ran_out_is_infeasible(tmp_path: Path) -> None:
+    """The sampler is told; other trials go on."""
+    study = run(scripts.study(tmp_path / "s"), scripts.out_of_memory)
+    assert sorted(states(study)) == ["complete", "complete", "complete", "infeasible"]
+
+
+# ---------------------------------------------------------------------- the node process
+
+
+def test_ctrl_c_once_ends_in_good_order(tmp_path: Path) -> None:
+    """Running trials end as interrupted; a second start finishes the study with exact counts."""
+    process = start("slow", 4)
+    wait_for(lambda: reports() > 4)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode not in (0, None)
+    assert "KeyboardInterrupt" in error
+    assert "the running ones end in good order" in error
+    study = scripts.study(Path("study"))
+    assert states(study)[:2] == ["interrupted"] * 2
+    assert {trial.outcome.reason for trial in study.trials if trial.outcome.state == "interrupted"} == {"SIGTERM"}
+    run(study, scripts.steps)
+    assert study.counts() == {"interrupted": 2, "complete": 4}
+    assert not alive(Path("study"))
+
+
+def test_ctrl_c_twice_ends_now(tmp_path: Path) -> None:
+    """Nothing runs on, and the trials are told."""
+    process = start("stubborn", 2)
+    wait_for(lambda: reports() > 1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert states(scripts.study(Path("study"), [0, 1]))[:2] == ["interrupted"] * 2
+    assert not alive(Path("study"))
+
+
+def test_a_killed_node_takes_its_trials_with_it(tmp_path: Path) -> None:
+    """Nothing trains for nobody; the next start tells the lost trials and finishes."""
+    process = start("slow", 3)
+    wait_for(lambda: reports() > 4)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_for(lambda: not alive(Path("study")))
+    study = run(scripts.study(Path("study"), range(3)), scripts.steps)
+    assert study.counts() == {"interrupted": 2, "complete": 3}
+
+
+@pytest.mark.slow
+def test_chaos() -> None:
+    """Trial and node processes are killed at random; in the end each combination is finished exactly once."""
+    dice, many = random.Random(7), 60
+    folder = Path("study")
+    process = start("brief", many)
+    for _ in range(40):
+        time.sleep(dice.uniform(0.1, 0.5))
+        if process.poll() is not None:
+            break
+        if dice.random() < 0.15 and reports() > 4:
+            process.kill()
+            process.communicate(timeout=30)
+            process = start("brief", many)
+        elif running := alive(folder):
+            with_luck = dice.choice(running)
+            try:
+                os.kill(with_luck, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    process.communicate(timeout=120)
+    if process.returncode != 0:
+        assert subprocess.run([sys.executable, str(SCRIPT), "brief", str(many)], timeout=120).returncode == 0
+    study = scripts.study(folder, range(many))
+    counts = study.counts()
+    assert counts["complete"] == many
+    assert "running" not in counts
+    assert counts["interrupted"] > 5
+    done = [trial.params["x"] for trial in study.trials if trial.outcome.state == "complete"]
+    assert sorted(done) == list(range(many))
+    assert study.best.params == {"x": 0}
+    for path in folder.glob("*/journal.jsonl"):
+        assert [event["event"] for event in read_journal(path)][-1] == "end", path
+        assert path.read_bytes().endswith(b"\n")
+    assert not alive(folder)
+
+
+# ---------------------------------------------------------------------- the channel
+
+
+def test_the_channel_refuses_strangers() -> None:
+    """Another key, garbage and silence get nowhere, and keep nobody else out."""
+    gate = Gate()
+    try:
+        assert isinstance(gate.address.place, str)
+        folder = Path(gate.address.place).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        with pytest.raises(AuthenticationError):
+            Client(gate.address.place, authkey=b"guess")
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+        for client in silent:
+            client.connect(gate.address.place)
+        for garbage in (b"\x00", b"\xff" * 4096, b"\x7f\xff\xff\xff", os.urandom(512)):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(gate.address.place)
+                client.sendall(garbage)
+        mine = gate.address.connect()
+        mine.send("hello")
+        wait_for(lambda: not gate.entered.empty())
+        (theirs,) = gate.take()
+        assert theirs.recv() == "hello"
+        for client in silent:
+            client.close()
+        assert repr(gate.address.key)[2:-1] not in repr(gate.address)
+    finally:
+        gate.close()
+    assert not folder.exists()
+
+
+def test_a_function_that_cannot_be_sent() -> None:
+    """The error says what holds it back."""
+    lock = threading.Lock()
+    with pytest.raises(StudyError, match="cannot be sent to another process: TypeError: cannot pickle"):
+        Function.of(lambda: lock.acquire())
+
+
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    """Before anything is begun."""
+    study = scripts.study(tmp_path / "s")
+    for options, said in (
+        ({"workers": 0}, "workers is an integer from 1"),
+        ({"workers": 1, "retries": -1}, "retries is an integer from 0"),
+        ({"workers": None, "report_timeout": 3.0}, "need a process for each trial"),
+        ({"report_timeout": 0.0}, "report_timeout is a number of seconds above 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(study, scripts.steps, **options)
+    assert not study.paths.folder.exists()
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from CUDA_VISIBLE_DEVICES; where there is none, that is said."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert devices() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(StudyError, match="needs a GPU, but CUDA_VISIBLE_DEVICES is ''"):
+        devices()
+
+
+def test_gpus_are_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials at once never see the same devices, and too many are refused."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    study = run(scripts.study(tmp_path / "s"), _say_devices, gpus_per_trial=2)
+    assert {output(study, number) for number in range(4)} == {"4,5\n", "6,7\n"}
+    with pytest.raises(StudyError, match="3 workers with 2 GPUs each need 6, but there are 4"):
+        run(scripts.study(tmp_path / "t"), _say_devices, gpus_per_trial=2, workers=3)
+
+
+def _say_devices() -> None:
+    scripts.steps(1)
+    assert active() is not None
+    print(os.environ["CUDA_VISIBLE_DEVICES"])
