@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 OLDEST := $(VENV)/oldest
 # TensorFlow lies in an environment of its own on top of the first, where the other backends are tested without it.
 TENSORFLOW := $(VENV)/tensorflow
+FAULTS := tests/integrations/test_wandb_faults.py
 
 .PHONY: help demo test lint fast slow oldest keras benchmarks clean
 
@@ -56,8 +57,11 @@ lint: $(VENV)/test
 fast: $(VENV)/test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/keras --ignore tests/test_snapshot_frameworks.py
 
+# The tests of W&B's faults mostly wait, so more of them run side by side.
 slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py
+	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py \
+		--ignore $(FAULTS)
+	$(BIN)/python -m pytest -q -n 4 -m slow $(FAULTS)
 
 oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/integrations/test_lightning*.py

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tunehook.paths import journal_of
@@ -19,9 +21,11 @@ def note_run(
 ) -> None:
     """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone."""
     kept = {name: options.get(name) for name in ("project", "entity", "group", "name", "tags")}
+    # Known before the run's own folder is, which a process that is killed as its run begins cannot note any more.
+    root = None if is_shared else str(Path(options.get("dir") or os.environ.get("WANDB_DIR") or ".").absolute())
     journal = Journal(trial.folder)
     with contextlib.suppress(JournalError):  # the session writes the same file, and tells that
-        run = {"id": run_id, **kept, "is_shared": is_shared}
+        run = {"id": run_id, **kept, "dir": root, "is_shared": is_shared}
         journal.recorder("wandb", run, places=[place] if place else [])
     journal.close()
 

@@ -218,8 +218,11 @@ def _end_of(latest: Attempt) -> Outcome:
 
 def _mark_folders(attempts: Iterable[Attempt]) -> None:
     """Let `wandb sync` pass over the offline folders whose rows are uploaded, as it does with those of its own."""
-    for place in (place for attempt in attempts for place in attempt.places):
-        for file in Path(place).glob("run-*.wandb"):
+    for attempt in attempts:
+        folders = {Path(place) for place in attempt.places}
+        if root := attempt.run.get("dir"):
+            folders.update(Path(root).glob(f"*wandb/offline-run-*-{attempt.run['id']}"))
+        for file in (file for folder in folders for file in folder.glob("run-*.wandb")):
             file.with_suffix(".wandb.synced").touch()
 
 

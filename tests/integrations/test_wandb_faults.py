@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from wandb_server import ENTITY, Fault, WandbServer, serving
+from warm import Program, warm_python
 
 pytest.importorskip("wandb")
 
@@ -64,18 +64,16 @@ def train(server: WandbServer, folder: Path, *, timeout: float = 60.0, **options
     return {**json.loads(told.splitlines()[-1]), "errors": errors}
 
 
-def start(server: WandbServer, folder: Path, **options: Any) -> subprocess.Popen[str]:
+def start(server: WandbServer, folder: Path, **options: Any) -> Program:
     """Begin the training in a process of its own."""
-    path = os.pathsep.join(filter(None, sys.path))
+    return begin([str(SCRIPT), json.dumps({"steps": STEPS, "pause": 0.02, **options})], server, folder)
+
+
+def begin(arguments: list[str], server: WandbServer, folder: Path) -> Program:
+    """Begin a Python program that talks to the stand-in."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), json.dumps({"steps": STEPS, "pause": 0.02, **options})],
-        cwd=folder,
-        env={**clean, **server.environment, "WANDB_DIR": str(folder), "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**clean, **server.environment, "WANDB_DIR": str(folder)}
+    return warm_python().start(arguments, cwd=folder, env=environment)
 
 
 def sync(server: WandbServer, folder: Path, *, times: int = 1) -> list[dict[str, Any]]:
@@ -94,17 +92,14 @@ from tunehook.integrations.wandb_sync import sync
 for _ in range({times}):
     sync(Path("studies"), lambda synced: print(json.dumps(dataclasses.asdict(synced))))
 """
-    return run([sys.executable, "-c", code], server, folder)
+    return run(["-c", code], server, folder)
 
 
-def run(command: list[str], server: WandbServer, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command that talks to the stand-in."""
-    path = os.pathsep.join(filter(None, sys.path))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment = {**clean, **server.environment, "PYTHONPATH": path}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+def run(arguments: list[str], server: WandbServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a Python program that talks to the stand-in."""
+    program = begin(arguments, server, folder)
+    told, errors = program.communicate()
+    return subprocess.CompletedProcess(arguments, program.poll() or 0, told, errors)
 
 
 def unsynced(folder: Path) -> list[Path]:
@@ -154,7 +149,6 @@ def test_a_killed_service_is_started_again(tmp_path: Path, server: WandbServer) 
 def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> None:
     """The second attempt of a trial sends what W&B lacks of the first, and then its own rows."""
     first = start(server, tmp_path, pause=0.2)
-    assert first.stdout is not None
     journal = tmp_path / "studies" / "trial-0000" / "journal.jsonl"
     while not journal.exists() or journal.read_text().count('"report"') < 5:
         assert first.poll() is None
@@ -209,7 +203,7 @@ def test_the_command_line(tmp_path: Path, server: WandbServer) -> None:
     server.fail("refused")
     train(server, tmp_path, steps=4)
     server.recover()
-    command = [sys.executable, "-m", "tunehook.cli", "sync", "studies"]
+    command = ["-m", "tunehook.cli", "sync", "studies"]
     first, second = (run(command, server, tmp_path) for _ in range(2))
     address = f"{server.url}/{ENTITY}/digits/runs/digits-0000-abc"
     assert (first.stdout, first.stderr) == (f"digits/trial-0000: 4 rows uploaded ({address})\n", "")
