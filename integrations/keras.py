@@ -111,6 +111,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """Read back, now that every other callback has had its say, and open the recorders."""
         if self._fit is not None:
             self._fit.check_started()
+            self._fit.snapshot()
         elif self._session is not None or self._source.asks or active() is not None:
             raise TrialError(
                 f"{type(self.model).__name__} has a fit() of its own that does not call keras.Model.fit, so no value "
@@ -126,6 +127,12 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """Report the metrics of this epoch."""
         if self._fit is not None:
             self._fit.take_epoch(epoch, logs or {})
+            self._fit.snapshot(is_epoch_end=True)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Take the last snapshot of the parameters."""
+        if self._fit is not None:
+            self._fit.snapshot(is_end=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy knows the source, not the fit that is going on."""
@@ -157,10 +164,11 @@ class _Fit:
         )
         given = self._call.arguments["callbacks"]
         self._callbacks = [other for other in _flat(given) if other is not callback]
+        ours = [callback, _Batches(self)] if self.session.counts_steps else [callback]
         if isinstance(given, keras.callbacks.CallbackList):
-            given.callbacks = [*self._callbacks, callback]
+            given.callbacks = [*self._callbacks, *ours]
         else:
-            self._call.arguments["callbacks"] = [*self._callbacks, callback]
+            self._call.arguments["callbacks"] = [*self._callbacks, *ours]
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._call.arguments["epochs"] = self._first
 
@@ -211,6 +219,22 @@ class _Fit:
         if self.session.decision.stop:
             self._model.stop_training = True
 
+    def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
+        """Take a snapshot of the parameters where one is due."""
+        self.session.snapshot(self.steps, self._parameters, is_epoch_end=is_epoch_end, is_end=is_end)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps that the model was trained; JAX keeps it elsewhere during an epoch."""
+        if hasattr(self._model, "jax_state_sync"):
+            self._model.jax_state_sync()
+        return int(self._model.optimizer.iterations)
+
+    def _parameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The trainable variables by path, and on torch their gradients of the last step."""
+        values = {variable.path: variable.value for variable in self._model.trainable_variables}
+        return values, {path: getattr(value, "grad", None) for path, value in values.items()}
+
     def refuse(self, error: BaseException) -> None:
         """Leave a model that made no step yet as it was."""
         if isinstance(error, InjectionError | TrialError) and self.slots.steps == 0:
@@ -228,6 +252,18 @@ class _Fit:
             )
         if self.session.step == 0:
             raise self.session.missing(self._names)
+
+
+class _Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """Asks after each batch whether a snapshot is due; beside `TuneCallback`, since Keras makes each hook cost time."""
+
+    def __init__(self, fit: _Fit) -> None:
+        super().__init__()
+        self._fit = fit
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Take one where it is due."""
+        self._fit.snapshot()
 
 
 def _is_number(value: Any) -> bool:

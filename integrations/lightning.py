@@ -123,13 +123,19 @@ class TuneCallback(Callback):
         """Read back once more, after a checkpoint was restored and every other callback had its say."""
         if self._fit is not None:
             _together(trainer, self._fit.check_started)
+            self._fit.snapshot()
 
     def on_train_batch_end(self, trainer: Trainer, *_args: Any, **_kwargs: Any) -> None:
-        """After the first batch: was every injected argument used?"""
-        if self._fit is not None and not self._fit.is_checked:
+        """After the first batch: was every injected argument used? After each one, where snapshots count steps."""
+        if self._fit is None:
+            return
+        if not self._fit.is_checked:
             self._fit.is_checked = True
-            self._skip_batch_hooks()
+            if not self._fit.session.takes_snapshots:
+                self._skip_batch_hooks()
             _together(trainer, self._fit.slots.check_used)
+        if trainer.is_last_batch or self._fit.session.counts_steps:
+            self._fit.take_batch()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the metrics, so that those of this validation can be told from older ones."""
@@ -160,6 +166,7 @@ class TuneCallback(Callback):
         """Take what was logged last."""
         if self._fit is not None:
             self._fit.take_late()
+            self._fit.snapshot(is_end=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell a fit that trained nothing."""
@@ -341,6 +348,17 @@ class _Fit:
         else:
             self.session.log(metrics)
 
+    def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
+        """Take a snapshot of the parameters where one is due; on rank 0 only, with no word to the others."""
+        collect = functools.partial(_parameters, self._trainer)
+        self.session.snapshot(self._trainer.global_step, collect, is_epoch_end=is_epoch_end, is_end=is_end)
+
+    def take_batch(self) -> None:
+        """Take a snapshot after a batch. The last one of an epoch, for Lightning drops the gradients to validate."""
+        is_last = self._trainer.is_last_batch
+        is_end = is_last and self._trainer.current_epoch + 1 == self._trainer.max_epochs
+        self.snapshot(is_epoch_end=is_last, is_end=is_end)
+
     def complete(self) -> None:
         """The fit ended in good order."""
         if not self._has_started:
@@ -395,6 +413,15 @@ def _together(trainer: Trainer, action: Callable[[], None]) -> None:
         for rank, text in enumerate(texts):
             if text is not None:
                 raise InjectionError(f"rank {rank}: {text}")
+
+
+def _parameters(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The parameters by name, and the gradients of the last optimizer step, which stay until the next batch."""
+    named = dict(trainer.lightning_module.named_parameters(remove_duplicate=False))
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None and any(getattr(one, "_step_supports_amp_scaling", False) for one in trainer.optimizers):
+        return named, None  # a fused optimizer unscales within its step, and leaves them scaled
+    return named, {name: parameter.grad for name, parameter in named.items()}
 
 
 def _gather(text: str | None, ranks: int) -> list[str | None]:

@@ -30,6 +30,7 @@ from tunehook.integrations.wandb_journal import note_run
 from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import kill_service
+from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
 RunMode = Literal["online", "offline", "disabled"]
@@ -76,6 +77,9 @@ class WandbRecorder:
     - *Metrics* have the axis ``trial/step``. In a run of our own they keep their names. In a shared run they are called
       ``trial/<metric>``, because the user writes ``<metric>`` or the like, at other moments and on another axis. They
       leave the steps alone that the user gives to ``wandb.log``: there they join the user's row of the same step.
+    - *Snapshots* of the parameters are rows of their own, on the axis ``snapshot/step`` (optimizer steps): a histogram
+      ``parameters/<name>`` and ``gradients/<name>``, ``ratio/<layer>`` of update to weight, and the whole model in
+      numbers, ``snapshot/parameters/<norm, mean, ...>``. They stay out of the summary.
     - *Summary*: ``best/<metric>``, ``best/step``, ``outcome``, ``reason``, and ``traceback`` (at most 4000 characters).
     - *Run id*: the study's name and the trial's key, which follows from its number and the time at which it was asked
       for: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study of
@@ -162,15 +166,22 @@ class WandbRecorder:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one step as one row, on the axis ``trial/step``, without waiting for W&B."""
+        self._log(step, dict(metrics))
+
+    def snapshot(self, step: int, snapshot: Snapshot) -> None:
+        """Log the statistics of the parameters as one row, on the axis ``snapshot/step``, as `report` does."""
+        self._log(step, snapshot)
+
+    def _log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         here, live = self._here, self._here.live
         if live is None:
             raise RuntimeError("The recorder has no open trial: call open() before report().")
         if here.line.writer.is_stuck:
             kill_service()
         if isinstance(live, OwnRun):
-            live.log(step, metrics)
+            live.log(step, row)
         else:
-            here.line.writer.call(functools.partial(live.log, step, dict(metrics)), limit=CALL, wait=_TURN)
+            here.line.writer.call(functools.partial(live.log, step, row), limit=CALL, wait=_TURN)
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run.

@@ -10,10 +10,11 @@ from typing import Any
 
 from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, read_journal
+from tunehook.snapshot import Snapshot
 from tunehook.trial import Trial
 
-# The step of a report, and its metrics.
-Row = tuple[int, dict[str, float]]
+# The step of a report and its metrics, or the step that a snapshot follows.
+Row = tuple[int, dict[str, float] | Snapshot]
 
 
 def note_run(
@@ -31,7 +32,7 @@ def note_run(
 
 
 def read_earlier(trial: Trial) -> list[Row]:
-    """The reports of the trial's earlier attempts, which are trials of other numbers and the same key."""
+    """The rows of the trial's earlier attempts, which are trials of other numbers and the same key."""
     found: list[tuple[int, list[Row]]] = []
     if trial.attempt == 0:
         return []
@@ -53,9 +54,11 @@ def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
 
 
 def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
-    """The reports, each of which is a row of the run."""
-    return [
-        (event["step"], {name: float(value) for name, value in event["metrics"].items()})
-        for event in events
-        if event["event"] == "report"
-    ]
+    """The reports and snapshots, each of which is a row of the run."""
+    rows: list[Row] = []
+    for event in events:
+        if event["event"] == "report":
+            rows.append((event["step"], {name: float(value) for name, value in event["metrics"].items()}))
+        elif event["event"] == "snapshot":
+            rows.append((event["step"], Snapshot.from_json(event["snapshot"])))
+    return rows

@@ -1,7 +1,7 @@
 """A run of our own behind the shield: begun, written and finished by the writer's thread, begun again after a failure.
 
-A row of the run is a report of the journal, in the same order over all attempts of the trial: the run's n-th row is the
-n-th report. So what W&B has of a run is told by a number, and the rest is read from the journals.
+A row of the run is a report or a snapshot of the journal, in the same order over all attempts of the trial: the n-th
+row is the n-th of these events. So what W&B has of a run is told by a number, and the rest is read from the journals.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import Writer, end_service, first_line, restart_service
 from tunehook.paths import journal_of
 from tunehook.record import read_trial
+from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
 # So many rows wait for W&B at most; the journal has those beyond, and they are read from there.
@@ -129,12 +130,12 @@ class OwnRun:
         else:
             self._writer.call(self._begin, limit=limit, wait=min(self.wanted.init_timeout, LONGEST))
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         """Hand a row over; where too many wait, the writer reads the rest from the journal at the end."""
         number, self._reported = self._reported, self._reported + 1
         self._is_full = self._is_full or len(self._writer) >= ROWS
         if not self._is_full:
-            job = functools.partial(self._write, number, step, dict(metrics))
+            job = functools.partial(self._write, number, step, row)
             self._writer.put(job, limit=CALL, is_slow=True)
 
     def finish(self, outcome: Outcome) -> None:
@@ -163,13 +164,13 @@ class OwnRun:
         self._base = max(len(read_earlier(self.trial)), self._first_row()) if self.trial.attempt else 0
         self._sent = min(self._first_row(), self._base) if self._mode == "online" else self._base
 
-    def _write(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
+    def _write(self, number: int, step: int, row: Mapping[str, float] | Snapshot) -> None:
         if self._is_lost or self._open is None:
             return
         try:
             self._catch_up(number)
             if self._base + number >= self._sent:
-                self._open.log(step, metrics)
+                self._open.log(step, row)
                 self._sent = self._base + number + 1
         except Exception as error:  # noqa: BLE001 - as above
             self._recover(error)
@@ -195,8 +196,8 @@ class OwnRun:
         if missing <= 0 or self._open is None:
             return
         rows = [*read_earlier(self.trial), *rows_of(read_trial(self.trial))]
-        for step, metrics in rows[self._sent : self._base + number]:
-            self._open.log(step, metrics)
+        for step, row in rows[self._sent : self._base + number]:
+            self._open.log(step, row)
         self._sent = self._base + number
 
     def _recover(self, error: Exception) -> None:

@@ -13,6 +13,7 @@ from wandb import Run
 from wandb.errors import UsageError
 
 from tunehook.integrations import wandb_shared, wandb_values
+from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
@@ -51,12 +52,12 @@ class TrialRun:
         """Write the configuration over whatever the run holds."""
         self.run.config.update(self.config, allow_val_change=True)  # type: ignore[no-untyped-call]
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         """Log a row, unless the user's code has finished the run, which is told once."""
         if self._is_lost:
             return
         try:
-            self._log_row(step, metrics)
+            self._log_row(step, row)
         except UsageError as error:
             # wandb.init() in the user's code returns the latest open run, ours too, and may finish it.
             self._is_lost = True
@@ -92,12 +93,17 @@ class TrialRun:
         # Not run.sync_dir, which is younger than the oldest wandb we support.
         return str(Path(self.run.dir).parent) if self.run.offline else self.run.url
 
-    def _log_row(self, step: int, metrics: Mapping[str, float]) -> None:
+    def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
         prefix = "" if self.users is None else SHARED_PREFIX
-        row = {prefix + name: value for name, value in metrics.items()}
-        for name in row.keys() - self._defined:
-            # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-            self.run.define_metric(name, step_metric=AXIS)
+        values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
+        row: dict[str, Any] = {prefix + name: value for name, value in values.items()}
+        # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
+        names = row.keys() if self.users is not None else {wandb_values.pattern_of(name) for name in row}
+        for name in names - self._defined:
+            if isinstance(given, Snapshot):
+                self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
+            else:
+                self.run.define_metric(name, step_metric=AXIS)
             self._defined.add(name)
         row[AXIS] = step
         if self.users is None or self.run.disabled:
@@ -105,7 +111,7 @@ class TrialRun:
         else:
             self._log_beside(row)
 
-    def _log_beside(self, row: dict[str, float]) -> None:
+    def _log_beside(self, row: dict[str, Any]) -> None:
         """Log a row so that W&B drops none of the user's, which it does with a ``step=`` below its counter.
 
         A row of our own moves the counter on. So where the user's code gives steps, or has logged nothing yet, our

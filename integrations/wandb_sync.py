@@ -170,8 +170,8 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
             journal.close()
         return Synced(name, "complete", address=run.url)
     open_run = TrialRun(run, latest.trial, _config(latest))
-    for step, metrics in rows[there:]:
-        open_run.log(step, metrics)
+    for step, row in rows[there:]:
+        open_run.log(step, row)
     open_run.sum_up(outcome)
     _mark_folders(attempts)
     return Synced(name, "uploaded", len(rows) - there, address=run.url)

@@ -9,9 +9,14 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import wandb
+
+from tunehook.snapshot import Snapshot, TensorStats
 from tunehook.trial import Outcome, Trial
 
 OURS = "tunehook"
+SNAPSHOT_AXIS = "snapshot/step"
 DEPTH_LIMIT = 8
 TRACEBACK_LIMIT = 4000
 
@@ -50,6 +55,35 @@ def describe_outcome(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         "traceback": None if outcome.traceback is None else _shorten(outcome.traceback),
     }
     return {key: value for key, value in summary.items() if value is not None}
+
+
+def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """The row of a snapshot: a histogram of each parameter and gradient, the ratios, and the whole model in numbers.
+
+    Tensors without a finite element have no histogram; that they are so is among the counts.
+    """
+    row: dict[str, Any] = {SNAPSHOT_AXIS: snapshot.step}
+    for kind, tensors, whole in (("parameters", snapshot.parameters, snapshot.model),
+                                 ("gradients", snapshot.gradients, snapshot.model_gradient)):  # fmt: skip
+        for name, stats in tensors.items():
+            if sum(stats.counts):
+                row[f"{kind}/{name}"] = _histogram(stats)
+        if whole is not None:
+            numbers_ = {"norm": whole.norm, "mean": whole.mean, "std": whole.std, "min": whole.min, "max": whole.max,
+                        "zeros": whole.zeros, "nan": whole.nan, "inf": whole.inf}  # fmt: skip
+            row |= {f"snapshot/{kind}/{name}": value for name, value in numbers_.items() if math.isfinite(value)}
+    row |= {f"ratio/{layer}": ratio for layer, ratio in snapshot.ratios.items() if math.isfinite(ratio)}
+    return row
+
+
+def pattern_of(name: str) -> str:
+    """By which a metric is defined: histograms by a pattern, which alone keeps them out of the summary."""
+    kind = name.partition("/")[0]
+    return f"{kind}/*" if kind in ("parameters", "gradients") else name
+
+
+def _histogram(stats: TensorStats) -> wandb.Histogram:
+    return wandb.Histogram(np_histogram=(np.array(stats.counts), np.array(stats.edges)))
 
 
 def make_plain(value: Any, depth: int = 0) -> Any:

@@ -31,6 +31,7 @@ FLOORS = [
     {"progress"},
     {"storage", "sqlite"},
     {"record"},
+    {"snapshot_plan"},
     {"snapshot_take"},
     {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},
     {"snapshot_moments", "snapshot_torch"},

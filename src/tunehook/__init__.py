@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tunehook.record import Journal as Journal
     from tunehook.record import Recorder as Recorder
     from tunehook.session import TrialSession as TrialSession
+    from tunehook.snapshot_plan import SnapshotPlan as SnapshotPlan
     from tunehook.space import Choice as Choice
     from tunehook.space import Float as Float
     from tunehook.space import Int as Int
@@ -33,6 +34,7 @@ _HOMES = {
     "Journal": "record",
     "Recorder": "record",
     "TrialSession": "session",
+    "SnapshotPlan": "snapshot_plan",
     "Choice": "space",
     "Float": "space",
     "Int": "space",

@@ -30,7 +30,8 @@ class Recorder(Protocol):
     `report` any number of times, `close` once. One recorder serves one trial after the other.
 
     A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
-    stop, asked after each measurement. Such a trial ends as pruned.
+    stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
+    ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
     """
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
@@ -55,9 +56,9 @@ class Recorder(Protocol):
 class Journal:
     """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
 
-    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host),
-    ``process`` (the one that trains, where another one began the trial), ``config`` (what is
-    in force), ``recorder`` (the record beside this one), ``report`` (step and metrics), ``decision`` (a stop and its
+    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
+    that trains, where another one began the trial), ``config`` (what is in force), ``recorder`` (the record beside this
+    one), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop and its
     reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
     ``"-Infinity"``, so that every line is JSON.
 
@@ -98,6 +99,10 @@ class Journal:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
         self._write("report", step=step, metrics=dict(metrics))
+
+    def snapshot(self, step: int, values: Mapping[str, Any]) -> None:
+        """Write the statistics of the parameters, after the measurement of a step, as `Snapshot.as_json` gives them."""
+        self._write("snapshot", step=step, snapshot=dict(values), is_urgent=False)
 
     def decision(self, step: int, decision: Decision) -> None:
         """Write that the trial is stopped, and why."""

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, read_trial
+from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
 log = logging.getLogger("tunehook")
@@ -84,6 +85,7 @@ class TrialSession:
         judge: Who decides and is told the end; ``None`` on a rank that only follows, where nothing is recorded.
         recorders: Further recorders beside the journal.
         objective: The rule for the value that counts; see `objective_value`.
+        snapshots: Which snapshots of the parameters to take, ``None`` for none.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class TrialSession:
         *,
         recorders: Sequence[Recorder] = (),
         objective: Objective = "best",
+        snapshots: SnapshotPlan | None = None,
     ) -> None:
         self.trial = trial
         self.budget = Budget()
@@ -106,6 +109,7 @@ class TrialSession:
         self._open: list[Recorder] = []
         self._objective = objective
         self._journal = Journal(trial.folder) if judge is not None else None
+        self._taker = Taker(snapshots) if snapshots is not None and judge is not None else None
         self._injection: Injection | None = None
         self._series: list[tuple[int, float]] = []
         self._driven = False
@@ -202,6 +206,50 @@ class TrialSession:
         """Record metrics beside the tuned one, at the step of the last report."""
         if metrics:
             self._record(self.step, {name: float(value) for name, value in metrics.items()})
+
+    @property
+    def takes_snapshots(self) -> bool:
+        """Whether a snapshot may be due."""
+        return self._taker is not None
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether a snapshot may be due at any optimizer step, so that an adapter has to ask at each."""
+        return self._taker is not None and self._taker.counts_steps
+
+    def snapshot(
+        self, step: int, collect: Callable[[], Arrays], *, is_epoch_end: bool = False, is_end: bool = False
+    ) -> None:
+        """Take a snapshot of the parameters, where the study wants some and one is due.
+
+        Args:
+            step: Number of optimizer steps that were made.
+            collect: Gives the parameters and their gradients by name; called where they are needed only.
+            is_epoch_end: Whether an epoch ends here.
+            is_end: Whether the training ends here.
+
+        Raises:
+            TrialError: A name of the study's plan fits no parameter.
+        """
+        taker = self._taker
+        if taker is None or self._journal is None or not taker.is_due(step, is_epoch_end=is_epoch_end, is_end=is_end):
+            return
+        with taker.measure(step):
+            try:
+                snapshot = taker.take(step, collect)
+            except ValueError as error:  # of a name that fits nothing
+                raise TrialError(str(error)) from error
+            except Exception as error:  # noqa: BLE001 - statistics end no training
+                self._taker = None
+                log.warning("No more snapshots of the parameters in this trial: %r", error)
+                self._journal.problem(f"no more snapshots: {error!r}")
+                return
+            self._journal.snapshot(self.step, snapshot.as_json())
+            for recorder in list(self._open):
+                with self._guarded(recorder):
+                    show = getattr(recorder, "snapshot", None)
+                    if show is not None:
+                        show(self.step, snapshot)
 
     def missing(self, metrics: Mapping[str, Any]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""

@@ -1,0 +1,93 @@
+"""Which snapshots of a model's parameters a study takes, and when; and who takes them in one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunehook.snapshot_schedule import Schedule
+
+if TYPE_CHECKING:
+    from tunehook.snapshot import Snapshot
+    from tunehook.snapshot_take import Snapshots
+
+# Parameters by name, and those of their gradients that there are.
+Arrays = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class SnapshotPlan:
+    """Which snapshots of a model's parameters and gradients are taken, and when.
+
+    One is taken at the start of a trial and one at its end; between them, at the ends of epochs, as many as fit into a
+    share of the training time.
+
+    Attributes:
+        names: Which parameters, as patterns such as ``["encoder.*", "*.bias"]``; all of them by default.
+        exact: Whether to compute everything from all elements, and not from a sample. Defaults to False.
+        sample: Elements of a tensor in its sample, at least 16. Defaults to 16384.
+        every: ``n`` for a snapshot every n optimizer steps, ``"epoch"`` for one at the end of each epoch, ``None``
+            (default) for the budget.
+        budget: Share of the training time that may go into snapshots, between 0 and 1. Defaults to 0.01; ignored with
+            ``every``.
+
+    Raises:
+        ValueError: A value is none of these.
+    """
+
+    names: Sequence[str] | None = None
+    exact: bool = False
+    sample: int = 2**14
+    every: int | Literal["epoch"] | None = None
+    budget: float = 0.01
+
+    def __post_init__(self) -> None:
+        taker = Taker(self)
+        taker.load()
+
+
+class Taker:
+    """Takes the snapshots of one trial.
+
+    Args:
+        plan: What to take, and when.
+    """
+
+    def __init__(self, plan: SnapshotPlan) -> None:
+        self._plan = plan
+        self._schedule = Schedule(plan.every, budget=plan.budget)
+        self._snapshots: Snapshots | None = None
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether one may be due at any step, and not only where an epoch ends."""
+        return isinstance(self._plan.every, int)
+
+    def load(self) -> Snapshots:
+        """Load what computes, with NumPy, when it is first needed."""
+        if self._snapshots is None:
+            from tunehook.snapshot_take import Snapshots
+
+            self._snapshots = Snapshots(self._plan.names, exact=self._plan.exact, sample=self._plan.sample)
+        return self._snapshots
+
+    def is_due(self, step: int, *, is_epoch_end: bool, is_end: bool) -> bool:
+        """Whether to take one at a step."""
+        return self._schedule.is_due_at_end(step) if is_end else self._schedule.is_due(step, is_epoch_end=is_epoch_end)
+
+    @contextmanager
+    def measure(self, step: int) -> Iterator[None]:
+        """Take the time of a snapshot, and of all that is done with it, inside."""
+        with self._schedule.measure(step):
+            yield
+
+    def take(self, step: int, collect: Callable[[], Arrays]) -> Snapshot:
+        """Take one.
+
+        Raises:
+            ValueError: A pattern of the plan's names fits no parameter.
+        """
+        arrays, gradients = collect()
+        return self.load().take(step, arrays, gradients)
