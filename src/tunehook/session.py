@@ -234,9 +234,12 @@ class TrialSession:
         taker = self._taker
         if taker is None or self._journal is None or not taker.is_due(step, is_epoch_end=is_epoch_end, is_end=is_end):
             return
+        arrays, gradients = collect()
+        if not arrays:  # a model that is built by its first batch
+            return
         with taker.measure(step):
             try:
-                snapshot = taker.take(step, collect)
+                snapshot = taker.load().take(step, arrays, gradients)
             except ValueError as error:  # of a name that fits nothing
                 raise TrialError(str(error)) from error
             except Exception as error:  # noqa: BLE001 - statistics end no training

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunehook.snapshot_schedule import Schedule
 
 if TYPE_CHECKING:
-    from tunehook.snapshot import Snapshot
     from tunehook.snapshot_take import Snapshots
 
 # Parameters by name, and those of their gradients that there are.
@@ -82,12 +81,3 @@ class Taker:
         """Take the time of a snapshot, and of all that is done with it, inside."""
         with self._schedule.measure(step):
             yield
-
-    def take(self, step: int, collect: Callable[[], Arrays]) -> Snapshot:
-        """Take one.
-
-        Raises:
-            ValueError: A pattern of the plan's names fits no parameter.
-        """
-        arrays, gradients = collect()
-        return self.load().take(step, arrays, gradients)

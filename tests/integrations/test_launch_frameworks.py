@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import tunehook as th
 from run_file import read_runs
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.record import read_journal
+from tunehook.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -178,3 +180,29 @@ def test_the_ranks_of_a_trial_process(tmp_path: Path) -> None:
     ]
     assert ranks[0] == ranks[1]
     assert [lr for lr, _ in ranks[0]] == [0.01, 0.02]
+
+
+def test_snapshots_lie_in_the_run(tmp_path: Path) -> None:
+    """Histograms of each parameter and gradient, on the axis of the optimizer's steps, and none in the summary."""
+    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True)
+    plan = th.SnapshotPlan(every="epoch")
+    opened = study("lightning", tmp_path, recorders=[recorder], snapshots=plan)
+    opened.optimize(train_lightning, trials=1, workers=1, progress=False)
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.column("snapshot/step") == [0, 4, 8, 12]
+    assert run.column("loss") == [event["metrics"]["loss"] for event in told(opened) if event["event"] == "report"]
+    taken = [Snapshot.from_json(event["snapshot"]) for event in told(opened) if event["event"] == "snapshot"]
+    for kind, number in (("parameters", 4), ("gradients", 3)):
+        histograms = run.column(f"{kind}/net.0.weight")
+        assert [histogram["_type"] for histogram in histograms] == ["histogram"] * number
+        kept = [getattr(snapshot, kind)["net.0.weight"] for snapshot in taken[-number:]]
+        assert [tuple(histogram["values"]) for histogram in histograms] == [stats.counts for stats in kept]
+        assert histograms[-1]["bins"] == pytest.approx(kept[-1].edges, rel=1e-6)
+    assert run.column("snapshot/parameters/norm") == pytest.approx([one.model.norm for one in taken], rel=1e-6)
+    assert run.axes["parameters/*"] == "snapshot/step"
+    assert not [name for name in run.summary if name.startswith(("parameters", "gradients", "snapshot/", "ratio"))]
+
+
+def told(opened: th.Study) -> list[dict[str, Any]]:
+    """The journal of the first trial."""
+    return list(read_journal(opened.paths.journal(0)))
