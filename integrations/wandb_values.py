@@ -67,12 +67,12 @@ def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
                                  ("gradients", snapshot.gradients, snapshot.model_gradient)):  # fmt: skip
         for name, stats in tensors.items():
             if sum(stats.counts):
-                row[f"{kind}/{name}"] = _histogram(stats)
+                row[f"{kind}/{_path(name)}"] = _histogram(stats)
         if whole is not None:
             numbers_ = {"norm": whole.norm, "mean": whole.mean, "std": whole.std, "min": whole.min, "max": whole.max,
                         "zeros": whole.zeros, "nan": whole.nan, "inf": whole.inf}  # fmt: skip
             row |= {f"snapshot/{kind}/{name}": value for name, value in numbers_.items() if math.isfinite(value)}
-    row |= {f"ratio/{layer}": ratio for layer, ratio in snapshot.ratios.items() if math.isfinite(ratio)}
+    row |= {f"ratio/{_path(layer)}": ratio for layer, ratio in snapshot.ratios.items() if math.isfinite(ratio)}
     return row
 
 
@@ -80,6 +80,11 @@ def pattern_of(name: str) -> str:
     """By which a metric is defined: histograms by a pattern, which alone keeps them out of the summary."""
     kind = name.partition("/")[0]
     return f"{kind}/*" if kind in ("parameters", "gradients") else name
+
+
+def _path(name: str) -> str:
+    """A parameter's name with slashes: W&B takes dots for nesting, and a pattern does not reach below them."""
+    return name.replace(".", "/")
 
 
 def _histogram(stats: TensorStats) -> wandb.Histogram:

@@ -193,7 +193,7 @@ def test_snapshots_lie_in_the_run(tmp_path: Path) -> None:
     assert run.column("loss") == [event["metrics"]["loss"] for event in told(opened) if event["event"] == "report"]
     taken = [Snapshot.from_json(event["snapshot"]) for event in told(opened) if event["event"] == "snapshot"]
     for kind, number in (("parameters", 4), ("gradients", 3)):
-        histograms = run.column(f"{kind}/net.0.weight")
+        histograms = run.column(f"{kind}/net/0/weight")
         assert [histogram["_type"] for histogram in histograms] == ["histogram"] * number
         kept = [getattr(snapshot, kind)["net.0.weight"] for snapshot in taken[-number:]]
         assert [tuple(histogram["values"]) for histogram in histograms] == [stats.counts for stats in kept]
