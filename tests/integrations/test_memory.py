@@ -19,4 +19,6 @@ def test_trials_grow_no_more_than_bare_fits() -> None:
     found = re.search(r"growth: bare ([-\d.]+) MiB, tuned ([-\d.]+) MiB", said)
     assert found is not None
     bare, tuned = map(float, found.groups())
-    assert tuned <= max(bare, 0.0) + 8.0, said  # 8 MiB are 40 kB a trial, less than one such model with its optimizer
+    # Trials differ in their sizes, which costs the allocator up to 16 MiB more than bare fits of one size; a model with its
+    # optimizer and loaders that stayed in each trial would be 40 MiB and more.
+    assert tuned <= max(bare, 0.0) + 24.0, said
