@@ -19,6 +19,5 @@ def test_trials_grow_no_more_than_bare_fits() -> None:
     found = re.search(r"growth: bare ([-\d.]+) MiB, tuned ([-\d.]+) MiB", said)
     assert found is not None
     bare, tuned = map(float, found.groups())
-    # Trials differ in their sizes, which costs the allocator up to 16 MiB more than bare fits of one size; a model with its
-    # optimizer and loaders that stayed in each trial would be 40 MiB and more.
+    # Trials differ in their sizes, which costs the allocator some 16 MiB more than bare fits of one size.
     assert tuned <= max(bare, 0.0) + 24.0, said
