@@ -221,6 +221,8 @@ class _Fit:
 
     def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due."""
+        if not self.session.takes_snapshots:
+            return
         self.session.snapshot(self.steps, self._parameters, is_epoch_end=is_epoch_end, is_end=is_end)
 
     @property

@@ -350,6 +350,8 @@ class _Fit:
 
     def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due; on rank 0 only, with no word to the others."""
+        if not self.session.takes_snapshots:
+            return
         collect = functools.partial(_parameters, self._trainer)
         self.session.snapshot(self._trainer.global_step, collect, is_epoch_end=is_epoch_end, is_end=is_end)
 
