@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -28,6 +29,8 @@ def measure(kind: str) -> None:
 
     def one() -> None:
         fit(TuneCallback(), epochs=1) if kind == "tuned" else fit(epochs=1, hidden=48)
+        if len(grown) % 10 == 0:  # garbage in cycles waits longer the more a process holds, and would pass for growth
+            gc.collect()
         grown.append(process.memory_info().rss / 2**20)
 
     if kind == "tuned":
