@@ -23,7 +23,8 @@ def measure(kind: str) -> None:
     from tunehook.integrations.lightning import TuneCallback
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    process, grown = psutil.Process(), []
+    process = psutil.Process()
+    grown: list[float] = []
     space = {"lr": th.Float(1e-3, 1e-2), "hidden": th.Int(32, 64), "batch_size": th.Choice([64, 128])}
     study = th.Study("memory", space, metric="val_acc", mode="max", search="random", seed=0)
 
