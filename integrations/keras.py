@@ -30,6 +30,7 @@ from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.session import TrialError, TrialSession, active, check_alone, sigterm_raised, surround
+from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
 from tunehook.trial import Budget
@@ -52,6 +53,8 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
+        snapshots: With an Optuna trial, which snapshots of the model's parameters are taken; see `Study`, which has its
+            own. Defaults to False, none.
 
     Raises:
         InjectionError: In ``fit``, before the first step: a value cannot be injected exactly, or nobody uses it.
@@ -66,10 +69,15 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
     async_safe = True  # it reads nothing after a batch, so batches may be dispatched ahead
 
     def __init__(
-        self, source: Study | optuna.Trial | None = None, *, metric: str | None = None, inject: bool = True
+        self,
+        source: Study | optuna.Trial | None = None,
+        *,
+        metric: str | None = None,
+        inject: bool = True,
+        snapshots: SnapshotPlan | bool = False,
     ) -> None:
         super().__init__()
-        self._source = Source(source, metric=metric, inject=inject)
+        self._source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -111,7 +119,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """Read back, now that every other callback has had its say, and open the recorders."""
         if self._fit is not None:
             self._fit.check_started()
-            self._fit.snapshot()
+            self._fit.snapshot(is_start=True)
         elif self._session is not None or self._source.asks or active() is not None:
             raise TrialError(
                 f"{type(self.model).__name__} has a fit() of its own that does not call keras.Model.fit, so no value "
@@ -156,6 +164,7 @@ class _Fit:
         self._callbacks: list[Any] = []
         self._epochs = 0
         self._names: dict[str, None] = {}
+        self._batches: _Batches | None = None
 
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
@@ -164,7 +173,8 @@ class _Fit:
         )
         given = self._call.arguments["callbacks"]
         self._callbacks = [other for other in _flat(given) if other is not callback]
-        ours = [callback, _Batches(self)] if self.session.counts_steps else [callback]
+        self._batches = _Batches(self) if self.session.counts_steps else None
+        ours = [callback] if self._batches is None else [callback, self._batches]
         if isinstance(given, keras.callbacks.CallbackList):
             given.callbacks = [*self._callbacks, *ours]
         else:
@@ -219,23 +229,19 @@ class _Fit:
         if self.session.decision.stop:
             self._model.stop_training = True
 
-    def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
+    def snapshot(self, *, is_start: bool = False, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due."""
-        if not self.session.takes_snapshots:
-            return
-        self.session.snapshot(self.steps, self._parameters, is_epoch_end=is_epoch_end, is_end=is_end)
+        if self.session.takes_snapshots:
+            collect = functools.partial(_parameters, self._model, has_gradients=not is_start)
+            self.session.snapshot(self.steps, collect, is_epoch_end=is_epoch_end, is_end=is_end)
 
     @property
     def steps(self) -> int:
-        """Number of steps that the model was trained; JAX keeps it elsewhere during an epoch."""
-        if hasattr(self._model, "jax_state_sync"):
-            self._model.jax_state_sync()
-        return int(self._model.optimizer.iterations)
-
-    def _parameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The trainable variables by path, and on torch their gradients of the last step."""
-        values = {variable.path: variable.value for variable in self._model.trainable_variables}
-        return values, {path: getattr(value, "grad", None) for path, value in values.items()}
+        """Number of steps that were made: of the optimizer, or of the busiest one where a model has several."""
+        if self._batches is not None and self._batches.steps is not None:
+            return self._batches.steps
+        members = [self._model.optimizer, *vars(self._model).values()]
+        return max((_steps(one) for one in members if isinstance(one, keras.optimizers.Optimizer)), default=0)
 
     def refuse(self, error: BaseException) -> None:
         """Leave a model that made no step yet as it was."""
@@ -257,15 +263,59 @@ class _Fit:
 
 
 class _Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
-    """Asks after each batch whether a snapshot is due; beside `TuneCallback`, since Keras makes each hook cost time."""
+    """Asks after each batch whether a snapshot is due; beside `TuneCallback`, since Keras makes each hook cost time.
+
+    It counts the steps itself: to read them from an optimizer would wait for its device after each batch.
+    """
 
     def __init__(self, fit: _Fit) -> None:
         super().__init__()
         self._fit = fit
+        self._start = self._batches = self._ended = 0
+        self.steps: int | None = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Count from what was trained before."""
+        self._start = self.steps = self._fit.steps
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Keras numbers the batches of each epoch from 0."""
+        self._ended = self._batches
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Take one where it is due."""
+        size = (self.params or {}).get("steps") or batch + 1  # a batch of several steps is numbered beyond the last one
+        self._batches = self._ended + min(batch + 1, size)
+        self.steps = self._start + self._batches // (
+            getattr(self.model.optimizer, "gradient_accumulation_steps", 0) or 1
+        )
         self._fit.snapshot()
+
+
+def _steps(optimizer: Any) -> int:
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
+
+
+def _parameters(model: Any, *, has_gradients: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The trainable variables by path, and on torch the gradients of the last batch, which stay until the next one.
+
+    Where a loss is scaled, so are its gradients, by a factor that may have changed since.
+    """
+    if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
+        model.jax_state_sync()
+    values: dict[str, Any] = {}
+    for variable in model.trainable_variables:
+        name, count = variable.path, 1
+        while name in values:  # layers inside a layer may have one name
+            count += 1
+            name = f"{variable.path}_{count}"
+        values[name] = variable.value
+    is_scaled = getattr(model.optimizer, "loss_scale_factor", None) is not None or isinstance(
+        model.optimizer, keras.optimizers.LossScaleOptimizer
+    )
+    if not has_gradients or is_scaled or keras.backend.backend() != "torch":
+        return values, None
+    return values, {name: value.grad for name, value in values.items()}
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import Injection, InjectionError
 from tunehook.session import TrialError, TrialSession, check_alone, set_broadcast
+from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
 from tunehook.trial import Budget
@@ -77,6 +78,8 @@ class TuneCallback(Callback):
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
+        snapshots: With an Optuna trial, which snapshots of the model's parameters are taken; see `Study`, which has its
+            own. Defaults to False, none.
 
     Raises:
         InjectionError: In the fit, before the first step: a value cannot be injected exactly. For a constructor
@@ -94,9 +97,14 @@ class TuneCallback(Callback):
         return object.__new__(_bound(cls, _namespaces()))
 
     def __init__(
-        self, source: Study | optuna.Trial | None = None, *, metric: str | None = None, inject: bool = True
+        self,
+        source: Study | optuna.Trial | None = None,
+        *,
+        metric: str | None = None,
+        inject: bool = True,
+        snapshots: SnapshotPlan | bool = False,
     ) -> None:
-        self._source = Source(source, metric=metric, inject=inject)
+        self._source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -123,7 +131,6 @@ class TuneCallback(Callback):
         """Read back once more, after a checkpoint was restored and every other callback had its say."""
         if self._fit is not None:
             _together(trainer, self._fit.check_started)
-            self._fit.snapshot()
 
     def on_train_batch_end(self, trainer: Trainer, *_args: Any, **_kwargs: Any) -> None:
         """After the first batch: was every injected argument used? After each one, where snapshots count steps."""
@@ -286,6 +293,7 @@ class _Fit:
         self.session.budget = _budget(self._trainer)
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._stop()
+        self.snapshot(is_start=True)  # here, since all ranks hear of a pattern that fits no parameter
 
     def _read_back(self, when: str) -> None:
         if self._injection is not None:
@@ -348,17 +356,18 @@ class _Fit:
         else:
             self.session.log(metrics)
 
-    def snapshot(self, *, is_epoch_end: bool = False, is_end: bool = False) -> None:
+    def snapshot(self, *, is_start: bool = False, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due; on rank 0 only, with no word to the others."""
-        if not self.session.takes_snapshots:
-            return
-        collect = functools.partial(_parameters, self._trainer)
+        collect = functools.partial(_parameters, self._trainer, has_gradients=not is_start)
         self.session.snapshot(self._trainer.global_step, collect, is_epoch_end=is_epoch_end, is_end=is_end)
 
     def take_batch(self) -> None:
         """Take a snapshot after a batch. The last one of an epoch, for Lightning drops the gradients to validate."""
-        is_last = self._trainer.is_last_batch
-        is_end = is_last and self._trainer.current_epoch + 1 == self._trainer.max_epochs
+        trainer = self._trainer
+        is_last = trainer.is_last_batch
+        is_end = trainer.global_step == trainer.max_steps or (
+            is_last and trainer.current_epoch + 1 == trainer.max_epochs
+        )
         self.snapshot(is_epoch_end=is_last, is_end=is_end)
 
     def complete(self) -> None:
@@ -417,12 +426,17 @@ def _together(trainer: Trainer, action: Callable[[], None]) -> None:
                 raise InjectionError(f"rank {rank}: {text}")
 
 
-def _parameters(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The parameters by name, and the gradients of the last optimizer step, which stay until the next batch."""
+def _parameters(trainer: Trainer, *, has_gradients: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The parameters by name, and the gradients of the last optimizer step as they are: clipped, and not scaled."""
     named = dict(trainer.lightning_module.named_parameters(remove_duplicate=False))
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None and any(getattr(one, "_step_supports_amp_scaling", False) for one in trainer.optimizers):
-        return named, None  # a fused optimizer unscales within its step, and leaves them scaled
+    if scaler is not None:
+        # A fused optimizer unscales within its step and leaves them scaled; of a step that is not made yet, all are.
+        has_gradients = has_gradients and not any(
+            getattr(one, "_step_supports_amp_scaling", False) for one in trainer.optimizers
+        )
+    if not has_gradients or trainer.fit_loop.epoch_loop._should_accumulate():  # noqa: SLF001 - no public way
+        return named, None
     return named, {name: parameter.grad for name, parameter in named.items()}
 
 

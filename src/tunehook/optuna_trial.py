@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.record import Journal
 from tunehook.session import TrialSession
+from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.trial import Budget, Decision, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ class OptunaTrial:
         trial: The Optuna trial.
         metric: Name of the metric to report.
         inject: Whether its parameters are injected.
+        snapshots: Which snapshots of the model's parameters are taken, as in `Study`.
 
     Raises:
+        TypeError: ``snapshots`` is no plan.
         ValueError: No metric is given, or the study has several objectives.
     """
 
-    def __init__(self, trial: AskedTrial, *, metric: str | None, inject: bool) -> None:
+    def __init__(
+        self, trial: AskedTrial, *, metric: str | None, inject: bool, snapshots: SnapshotPlan | bool = False
+    ) -> None:
         if not metric:
             raise ValueError(
                 "An Optuna trial does not know which metric to report: TuneCallback(trial, metric='val_acc')."
@@ -39,6 +44,7 @@ class OptunaTrial:
                 "stopped early.\n  Leave TuneCallback out, or give the study one direction."
             )
         self._optuna, self._metric, self._inject = trial, metric, inject
+        self._snapshots = plan_of(snapshots)
 
     def ask(self) -> Trial:
         """The trial with the parameters that were suggested up to now."""
@@ -57,7 +63,7 @@ class OptunaTrial:
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads the trial; a further fit goes on after the steps that are reported already."""
-        session = TrialSession(trial, self)
+        session = TrialSession(trial, self, snapshots=self._snapshots)
         session.step = max(self._optuna.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
         return session
 

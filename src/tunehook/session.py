@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, read_trial
+from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
@@ -143,6 +144,8 @@ class TrialSession:
         self._driven = True
         if model is not None:
             self._claim(model)
+        if self._taker is not None:
+            self._taker.restart()
         self._injection = Injection(self.trial.params, slots, notes=notes, find=find)
         self._injection.apply()
         return self._injection
@@ -234,25 +237,21 @@ class TrialSession:
         taker = self._taker
         if taker is None or self._journal is None or not taker.is_due(step, is_epoch_end=is_epoch_end, is_end=is_end):
             return
-        arrays, gradients = collect()
-        if not arrays:  # a model that is built by its first batch
-            return
-        with taker.measure(step):
-            try:
-                snapshot = taker.load().take(step, arrays, gradients)
-            except ValueError as error:  # of a name that fits nothing
-                raise TrialError(str(error)) from error
-            except Exception as error:  # noqa: BLE001 - statistics end no training
-                self._taker = None
-                log.warning("No more snapshots of the parameters in this trial: %r", error)
-                self._journal.problem(f"no more snapshots: {error!r}")
+        try:
+            arrays, gradients = collect()
+            if not arrays:  # a model that is built by its first batch
                 return
-            self._journal.snapshot(self.step, snapshot.as_json())
-            for recorder in list(self._open):
-                with self._guarded(recorder):
-                    show = getattr(recorder, "snapshot", None)
-                    if show is not None:
-                        show(self.step, snapshot)
+            with taker.measure(step):
+                snapshot = taker.load().take(step, arrays, gradients)
+                self._journal.snapshot(self.step, snapshot.as_json())
+                self._show(snapshot)
+        except PatternError as error:
+            raise TrialError(str(error)) from error
+        except Exception as error:  # noqa: BLE001 - statistics end no training
+            self._taker = None
+            log.warning("No more snapshots of the parameters in this trial: %r", error)
+            with contextlib.suppress(JournalError):  # its next event tells that
+                self._journal.problem(f"no more snapshots: {error!r}")
 
     def missing(self, metrics: Mapping[str, Any]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
@@ -352,6 +351,13 @@ class TrialSession:
         for recorder in list(self._open):
             with self._guarded(recorder):
                 recorder.report(step, metrics)
+
+    def _show(self, snapshot: Snapshot) -> None:
+        for recorder in list(self._open):
+            with self._guarded(recorder):
+                show = getattr(recorder, "snapshot", None)
+                if show is not None:
+                    show(self.step, snapshot)
 
     def _conclude(self, exception: BaseException | None) -> Outcome:
         value, step = self._objective_now()

@@ -11,6 +11,10 @@ BINS = 64
 _DIGITS = 9  # significant digits in a record: as many as a float32 has
 
 
+class PatternError(ValueError):
+    """A pattern for the names of parameters fits none."""
+
+
 @dataclass(frozen=True)
 class TensorStats:
     """Statistics of one tensor, or of several as if they were one.

@@ -20,7 +20,7 @@ Arrays = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 class SnapshotPlan:
     """Which snapshots of a model's parameters and gradients are taken, and when.
 
-    One is taken at the start of a trial and one at its end; between them, at the ends of epochs, as many as fit into a
+    One is taken at the start of each fit and one at its end; between them, at the ends of epochs, as many as fit into a
     share of the training time.
 
     Attributes:
@@ -33,7 +33,12 @@ class SnapshotPlan:
             ``every``.
 
     Raises:
+        TypeError: ``names`` holds something else than texts, or ``exact`` is not a bool.
         ValueError: A value is none of these.
+
+    Example:
+        >>> SnapshotPlan(["*.weight"], every=100).every
+        100
     """
 
     names: Sequence[str] | None = None
@@ -43,8 +48,26 @@ class SnapshotPlan:
     budget: float = 0.01
 
     def __post_init__(self) -> None:
-        taker = Taker(self)
-        taker.load()
+        if not isinstance(self.exact, bool):
+            raise TypeError(f"exact is True or False, not {self.exact!r}.")
+        Taker(self).load()
+        if self.names is not None:
+            if not all(isinstance(name, str) for name in self.names):
+                raise TypeError(f"names is a list of patterns such as ['*.weight'], not {self.names!r}.")
+            object.__setattr__(self, "names", tuple(self.names))
+
+
+def plan_of(snapshots: SnapshotPlan | bool) -> SnapshotPlan | None:
+    """What is meant by a plan, by True (the default one) and by False.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if isinstance(snapshots, bool):
+        return SnapshotPlan() if snapshots else None
+    if not isinstance(snapshots, SnapshotPlan):
+        raise TypeError(f"snapshots is True, False, or a plan such as SnapshotPlan(every=100); got {snapshots!r}.")
+    return snapshots
 
 
 class Taker:
@@ -63,6 +86,11 @@ class Taker:
     def counts_steps(self) -> bool:
         """Whether one may be due at any step, and not only where an epoch ends."""
         return isinstance(self._plan.every, int)
+
+    def restart(self) -> None:
+        """Another fit begins, maybe of another model: it has a start of its own, and no update since the last fit."""
+        self._schedule.reset()
+        self._snapshots = None
 
     def load(self) -> Snapshots:
         """Load what computes, with NumPy, when it is first needed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tunehook.snapshot import Snapshot, TensorStats
+from tunehook.snapshot import PatternError, Snapshot, TensorStats
 from tunehook.snapshot_arrays import Reader, reader_of
 from tunehook.snapshot_exact import exact_stats
 from tunehook.snapshot_look import Array, Look
@@ -100,7 +100,7 @@ class Snapshots:
 
         Raises:
             TypeError: Something is not an array.
-            ValueError: A pattern of ``names`` fits no parameter.
+            PatternError: A pattern of ``names`` fits no parameter.
         """
         chosen, tied = self._untied(self._chosen(arrays))
         looks = dict(zip(chosen, _looks(list(chosen.values()), self.sample), strict=True))
@@ -138,7 +138,9 @@ class Snapshots:
             return dict(arrays)
         for pattern in self.names:
             if not fnmatch.filter(arrays, pattern):
-                raise ValueError(f"The pattern '{pattern}' of names fits no parameter. There are: {', '.join(arrays)}.")
+                raise PatternError(
+                    f"The pattern '{pattern}' of names fits no parameter. There are: {', '.join(arrays)}."
+                )
         return {name: array for name, array in arrays.items()
                 if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)}  # fmt: skip
 

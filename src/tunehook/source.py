@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunehook.optuna_trial import OptunaTrial
 from tunehook.session import TrialSession, active
+from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.study import Study
 
 if TYPE_CHECKING:
@@ -20,23 +21,33 @@ class Source:
         given: What the callback was given: ``None`` for the active trial, a `Study`, or an Optuna trial.
         metric: Name of the metric to report; goes with an Optuna trial only.
         inject: Whether the parameters of an Optuna trial are injected.
+        snapshots: Which snapshots are taken in an Optuna trial; a study has its own.
 
     Raises:
-        TypeError: ``given`` is something else.
-        ValueError: ``metric`` or ``inject`` is given without an Optuna trial, or an Optuna trial without a metric.
+        TypeError: ``given`` or ``snapshots`` is something else.
+        ValueError: ``metric``, ``inject`` or ``snapshots`` is given without an Optuna trial, or an Optuna trial without
+            a metric.
     """
 
-    def __init__(self, given: Study | optuna.Trial | None, *, metric: str | None, inject: bool) -> None:
+    def __init__(
+        self,
+        given: Study | optuna.Trial | None,
+        *,
+        metric: str | None,
+        inject: bool,
+        snapshots: SnapshotPlan | bool = False,
+    ) -> None:
         self._asked: Study | OptunaTrial | None
         if given is None or isinstance(given, Study):
-            if metric is not None or not inject:
+            if metric is not None or not inject or snapshots is not False:
                 raise ValueError(
-                    "metric= and inject= go with an Optuna trial only: TuneCallback(trial, metric='val_acc').\n"
-                    "  A study has its own metric: Study(..., metric=...)."
+                    "metric=, inject= and snapshots= go with an Optuna trial only: "
+                    "TuneCallback(trial, metric='val_acc').\n"
+                    "  A study has its own: Study(..., metric=..., snapshots=...)."
                 )
             self._asked = given
         elif hasattr(given, "suggest_float") and hasattr(given, "should_prune"):
-            self._asked = OptunaTrial(given, metric=metric, inject=inject)
+            self._asked = OptunaTrial(given, metric=metric, inject=inject, snapshots=snapshots)
         else:
             raise TypeError(
                 f"TuneCallback takes nothing, a tunehook Study or an Optuna trial; got {given!r}.\n"

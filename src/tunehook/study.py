@@ -16,7 +16,7 @@ from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.session import Objective, TrialSession, check_not_importing
-from tunehook.snapshot_plan import SnapshotPlan
+from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.storage import StudyError, patiently, quiet, storage_errors
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
@@ -66,7 +66,7 @@ class Study:
         folder: The study's folder. Defaults to ``tunehook-studies/<name>`` in the working directory.
         max_failures: So many failed trials in a row stop the study with the first error. Defaults to 3.
         snapshots: Statistics and histograms of the model's parameters and gradients: True for one at the start and one
-            at the end of a trial, and between them what costs at most 1 % of the training time; or a `SnapshotPlan`.
+            at the end of each fit, and between them what costs at most 1 % of the training time; or a `SnapshotPlan`.
             Defaults to False, none.
 
     Raises:
@@ -126,8 +126,6 @@ class Study:
                     f"A recorder has the methods open, report, close and where; got {recorder!r}.\n"
                     "  Pass instances, such as recorders=[WandbRecorder(project='digits')]."
                 )
-        if not isinstance(snapshots, bool | SnapshotPlan):
-            raise TypeError(f"snapshots is True, False, or a plan such as SnapshotPlan(every=100); got {snapshots!r}.")
         self.name = name
         self.space = space if isinstance(space, Space) else Space(space)
         self.metric = metric
@@ -135,7 +133,7 @@ class Study:
         self.objective = objective
         self.recorders = list(recorders)
         self.max_failures = max_failures
-        self.snapshots = snapshots
+        self.snapshots = plan_of(snapshots)
         self._attempts = ATTEMPTS
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
@@ -251,8 +249,7 @@ class Study:
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads one trial from its begin to its end."""
-        plan = SnapshotPlan() if self.snapshots is True else self.snapshots or None
-        return TrialSession(trial, self, recorders=self.recorders, objective=self.objective, snapshots=plan)
+        return TrialSession(trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots)
 
     def optimize(
         self,

@@ -294,7 +294,7 @@ def test_what_a_callback_takes(project: Project) -> None:
     """Anything but a study or an Optuna trial is refused at once, and so are options that do not fit."""
     with pytest.raises(TypeError, match=r"^TuneCallback takes nothing, a tunehook Study or an Optuna trial; got 'x'"):
         project.callback("x")
-    with pytest.raises(ValueError, match=r"^metric= and inject= go with an Optuna trial only"):
+    with pytest.raises(ValueError, match=r"^metric=, inject= and snapshots= go with an Optuna trial only"):
         project.callback(a_study(), metric="score")
     with pytest.raises(ValueError, match=r"^An Optuna trial does not know which metric to report"):
         project.callback(optuna.create_study().ask())

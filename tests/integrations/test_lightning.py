@@ -592,7 +592,7 @@ def test_a_wrong_source_is_an_error(source: Any) -> None:
 
 def test_metric_goes_with_an_optuna_trial_only(one: Any) -> None:
     """A study has its own metric."""
-    with pytest.raises(ValueError, match=re.escape("metric= and inject= go with an Optuna trial only")):
+    with pytest.raises(ValueError, match=re.escape("metric=, inject= and snapshots= go with an Optuna trial only")):
         TuneCallback(make_study(), metric="val_loss")
 
 
