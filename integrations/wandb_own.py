@@ -27,6 +27,8 @@ from tunehook.trial import Outcome, Trial
 
 # So many rows wait for W&B at most; the journal has those beyond, and they are read from there.
 ROWS = 10_000
+# No further snapshot joins so many, since one of a large model takes a megabyte.
+SNAPSHOTS = 200
 # Where W&B could not be reached, online is tried again after so many seconds.
 PAUSE = 300.0
 # How long, in seconds, a call of the SDK may take that waits for its service only.
@@ -133,7 +135,8 @@ class OwnRun:
     def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         """Hand a row over; where too many wait, the writer reads the rest from the journal at the end."""
         number, self._reported = self._reported, self._reported + 1
-        self._is_full = self._is_full or len(self._writer) >= ROWS
+        limit = SNAPSHOTS if isinstance(row, Snapshot) else ROWS
+        self._is_full = self._is_full or len(self._writer) >= limit
         if not self._is_full:
             job = functools.partial(self._write, number, step, row)
             self._writer.put(job, limit=CALL, is_slow=True)

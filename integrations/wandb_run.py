@@ -98,7 +98,8 @@ class TrialRun:
         values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
         row: dict[str, Any] = {prefix + name: value for name, value in values.items()}
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-        names = row.keys() if self.users is not None else {wandb_values.pattern_of(name) for name in row}
+        name_all = wandb_values.patterns_of if self.users is None else wandb_values.names_of
+        names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
             if isinstance(given, Snapshot):
                 self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")

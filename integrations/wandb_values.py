@@ -76,10 +76,17 @@ def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     return row
 
 
-def pattern_of(name: str) -> str:
-    """By which a metric is defined: histograms by a pattern, which alone keeps them out of the summary."""
-    kind = name.partition("/")[0]
-    return f"{kind}/*" if kind in ("parameters", "gradients") else name
+def patterns_of(name: str, value: Any) -> list[str]:
+    """By which a metric is defined: histograms by a pattern, since their own name keeps them in the summary."""
+    return [f"{name.partition('/')[0]}/*" if isinstance(value, wandb.Histogram) else name]
+
+
+def names_of(name: str, value: Any) -> list[str]:
+    """The exact names by which a metric is defined, where patterns of the user's match all others.
+
+    For W&B a histogram is nested; what it consists of is kept out of the summary, but not by the histogram's own name.
+    """
+    return [f"{name}.{part}" for part in ("_type", "values", "bins")] if isinstance(value, wandb.Histogram) else [name]
 
 
 def _path(name: str) -> str:

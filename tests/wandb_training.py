@@ -22,6 +22,8 @@ from tunehook.integrations.wandb import WandbRecorder
 from tunehook.integrations.wandb_shield import service_process
 from tunehook.record import Journal
 from tunehook.session import TrialSession
+from tunehook.snapshot import Snapshot
+from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.trial import Outcome, Trial
 from wandb_trials import Judge
 
@@ -42,6 +44,11 @@ class Timed:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         began = time.perf_counter()
         self.inner.report(step, metrics)
+        self.steps.append(time.perf_counter() - began)
+
+    def snapshot(self, step: int, snapshot: Snapshot) -> None:
+        began = time.perf_counter()
+        self.inner.snapshot(step, snapshot)
         self.steps.append(time.perf_counter() - began)
 
     def close(self, outcome: Outcome) -> None:
@@ -69,6 +76,7 @@ def train(session: TrialSession, steps: int, pause: float, events: Mapping[str, 
         loss.backward()
         optimizer.step()
         session.report(step, {"val_acc": -loss.item()})
+        session.snapshot(step, lambda: (dict(net.named_parameters()), None))
         time.sleep(pause)
     return float(sum(parameter.detach().double().sum() for parameter in net.parameters()))
 
@@ -94,7 +102,8 @@ def main(options: Mapping[str, Any]) -> None:
         attempt, lr = options.get("attempt", 0), 0.1 + number / 10
         trial = Trial("digits", number, {"lr": lr}, place, "val_acc", "max", attempt=attempt, key=key)
         Journal(trial.folder).begin(trial)
-        session = TrialSession(trial, Judge(), recorders=recorders)
+        plan = SnapshotPlan(every=options["snapshots"]) if "snapshots" in options else None
+        session = TrialSession(trial, Judge(), recorders=recorders, snapshots=plan)
         session.ready()
         weights.append(train(session, options["steps"], options.get("pause", 0.0), options.get("events", {})))
         session.end()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tunehook.record import read_journal
 from wandb_server import ENTITY, Fault, WandbServer, serving
 from warm import Program, warm_python
 
@@ -166,10 +167,10 @@ def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> N
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("fault", [None, "refused"])
 def test_a_killed_training_is_uploaded(tmp_path: Path, server: WandbServer, fault: Fault | None, seed: int) -> None:
-    """Killed at a random moment, each report that is in the journal is in the run once, and the run is interrupted."""
+    """Killed at a random moment, each row that is in the journal is in the run once, and the run is interrupted."""
     if fault is not None:
         server.fail(fault)
-    training = start(server, tmp_path, steps=1000)
+    training = start(server, tmp_path, steps=1000, snapshots=3)
     journal = tmp_path / "studies" / "trial-0000" / "journal.jsonl"
     while not journal.exists() or '"report"' not in journal.read_text():
         assert training.poll() is None
@@ -179,11 +180,17 @@ def test_a_killed_training_is_uploaded(tmp_path: Path, server: WandbServer, faul
     training.communicate()
     server.recover()
     wait_for_silence(server)
-    reported = journal.read_text().count('"report"')
+    events = [event for event in read_journal(journal) if event["event"] in ("report", "snapshot")]
+    looks = [event["snapshot"] for event in events if event["event"] == "snapshot"]
     synced = sync(server, tmp_path, times=2)
 
     (kept,) = server.runs.values()
-    assert kept.column("trial/step") == list(range(1, reported + 1))
+    assert kept.column("trial/step") == [event["step"] for event in events]
+    assert len(kept.column("val_acc")) == len(events) - len(looks)
+    assert kept.column("snapshot/step") == [look["step"] for look in looks]
+    assert [shown["values"] for shown in kept.column("parameters/weight")] == [
+        look["parameters"]["weight"]["counts"] for look in looks
+    ]
     assert (kept.exit_code, kept.summary["outcome"]) == (130, "interrupted")
     assert [told["state"] for told in synced] == ["uploaded", "complete"]
     assert not unsynced(tmp_path)
