@@ -30,9 +30,17 @@ SPACE = {
 }
 
 
-def tuned(name: str, storage: InMemoryStorage | None, *, stopper: optuna.pruners.BasePruner | None = None) -> th.Study:
+def tuned(
+    name: str,
+    storage: InMemoryStorage | None,
+    *,
+    stopper: optuna.pruners.BasePruner | None = None,
+    snapshots: bool = False,
+) -> th.Study:
     """A study with the default storage, or one in memory; the journal is always on."""
-    options: dict[str, Any] = {"search": "random", "stopper": stopper, "seed": 0, "storage": storage}
+    options: dict[str, Any] = {
+        "search": "random", "stopper": stopper, "seed": 0, "storage": storage, "snapshots": snapshots,
+    }  # fmt: skip
     return th.Study(name, SPACE, metric="val_acc", mode="max", **options)
 
 
@@ -62,6 +70,7 @@ def main(rounds: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.chdir(tempfile.mkdtemp())
     on_disk, in_memory = tuned("disk", None), tuned("memory", InMemoryStorage())
+    looked = tuned("looked", None, snapshots=True)
     stoppable = tuned("stoppable", None, stopper=never_stops())
     peer = optuna.create_study(
         storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
@@ -73,6 +82,7 @@ def main(rounds: int) -> None:
         {
             "bare": lambda: fit(**values),
             "tunehook, SQLite and journal": lambda: fit(TuneCallback(on_disk)),
+            "the same, with snapshots": lambda: fit(TuneCallback(looked)),
             "the same, a stopper asked at each report": lambda: fit(TuneCallback(stoppable)),
             "tunehook, memory and journal": lambda: fit(TuneCallback(in_memory)),
             "optuna + pruning callback, SQLite": lambda: with_optuna(peer),

@@ -102,7 +102,7 @@ class Journal:
 
     def snapshot(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the statistics of the parameters, after the measurement of a step, as `Snapshot.as_json` gives them."""
-        self._write("snapshot", step=step, snapshot=dict(values), is_urgent=False)
+        self._write("snapshot", step=step, snapshot=dict(values), is_urgent=False, is_plain=True)
 
     def decision(self, step: int, decision: Decision) -> None:
         """Write that the trial is stopped, and why."""
@@ -126,9 +126,10 @@ class Journal:
             with contextlib.suppress(OSError):  # a line that could not be written was told, and is in its buffer still
                 file.close()
 
-    def _write(self, event: str, *, is_urgent: bool = True, **fields: Any) -> None:
+    def _write(self, event: str, *, is_urgent: bool = True, is_plain: bool = False, **fields: Any) -> None:
         """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **plain(fields)}, allow_nan=False)
+        fields = fields if is_plain else plain(fields)
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
         try:
             if self._file is None:
                 self._file = _append(self.path)

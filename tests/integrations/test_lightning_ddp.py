@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import tunehook as th
+from tunehook.record import read_journal
+from tunehook.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +76,8 @@ if __name__ == "__main__":
                  for name, value in options["values"].items()}
         stopper = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
         study = th.Study("ranks", space, metric=options.get("metric", "val_loss"), mode="min", seed=1,
-                         search="random", stopper=stopper, objective="last")
+                         search="random", stopper=stopper, objective="last",
+                         snapshots=th.SnapshotPlan(options["names"], every=5) if "names" in options else False)
         if options["mode"] == "callback":
             train(TuneCallback(study))
         else:
@@ -149,6 +152,27 @@ def test_script_launcher_equals_the_plain_script(tmp_path: Path, namespace: str)
         assert_equal(weights(tmp_path / "tuned", rank), weights(tmp_path / "plain", rank))
         assert seen(tmp_path / "tuned", rank) == seen(tmp_path / "plain", rank)
     assert len(study_in(tmp_path / "tuned", list(values)).trials) == 1
+
+
+def test_rank_0_takes_the_snapshots(tmp_path: Path) -> None:
+    """Once each, of weights that are the same on all ranks; the training stays the plain one, to the last bit."""
+    values = {"hidden": 8, "lr": 0.02}
+    run(tmp_path / "plain", mode="plain", values=values)
+    run(tmp_path / "tuned", mode="callback", values=values, names=["*.weight"])
+    for rank in (0, 1):
+        assert_equal(weights(tmp_path / "tuned", rank), weights(tmp_path / "plain", rank))
+    journal = tmp_path / "tuned/tunehook-studies/ranks/trial-0000/journal.jsonl"
+    taken = [Snapshot.from_json(event["snapshot"]) for event in read_journal(journal) if event["event"] == "snapshot"]
+    assert [snapshot.step for snapshot in taken] == [0, 5, 10, 15, 20, 24]
+    assert list(taken[-1].parameters) == list(taken[-1].gradients) == ["net.0.weight", "net.3.weight"]
+    kept = torch.cat([value.flatten() for name, value in weights(tmp_path / "tuned").items() if "weight" in name])
+    assert taken[-1].model.norm == pytest.approx(float(kept.double().norm()), rel=1e-6)
+
+
+def test_all_ranks_hear_of_a_pattern_that_fits_nothing(tmp_path: Path) -> None:
+    """None of them waits for the others in the first step."""
+    said = run(tmp_path, fails=True, mode="callback", values={"lr": 0.02}, names=["encoder.*"])
+    assert "The pattern 'encoder.*' of names fits no parameter. There are: net.0.weight" in said
 
 
 def test_ranks_ask_once_and_agree_over_several_trials(tmp_path: Path) -> None:
