@@ -29,7 +29,7 @@ except ImportError as error:
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_slots import KerasSlots
-from tunehook.session import TrialError, TrialSession, active, check_alone, sigterm_raised, surround
+from tunehook.session import TrialError, TrialSession, check_alone, sigterm_raised, surround
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
@@ -120,7 +120,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         if self._fit is not None:
             self._fit.check_started()
             self._fit.snapshot(is_start=True)
-        elif self._session is not None or self._source.asks or active() is not None:
+        elif self._session is not None or self._source.has_trial:
             raise TrialError(
                 f"{type(self.model).__name__} has a fit() of its own that does not call keras.Model.fit, so no value "
                 "can be injected.\n  Call super().fit(...) in it, with the callbacks, or override train_step instead."
@@ -224,7 +224,7 @@ class _Fit:
             self.session.report(self.session.step + 1, metrics)
         else:
             self.session.log(metrics)
-            if self.session.step == 0 and self._measures(epoch):
+            if self.session.is_unmeasured and self._measures(epoch):
                 raise self.session.missing(self._names)
         if self.session.decision.stop:
             self._model.stop_training = True
@@ -258,7 +258,7 @@ class _Fit:
                 f"epochs={self._call.arguments.get('epochs', 1)} and initial_epoch={self._first} leave no epoch.\n"
                 "  Give fit at least one epoch to train."
             )
-        if self.session.step == 0:
+        if self.session.is_unmeasured:
             raise self.session.missing(self._names)
 
 

@@ -328,7 +328,7 @@ class _Fit:
             return
         self.take_epoch()
         is_due = self._has_validated or not self._trainer.enable_validation
-        if self.session.step == 0 and is_due:
+        if self.session.is_unmeasured and is_due:
             raise self.session.missing(self._names)
 
     def _fresh(self, before: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class TrialSession:
         return self.outcome is not None
 
     @property
+    def is_unmeasured(self) -> bool:
+        """Whether the tuned metric was not reported yet; a trial of a search outside has none."""
+        return self.step == 0 and self.trial.metric != ""
+
+    @property
     def best(self) -> float | None:
         """The objective up to now, ``None`` before the first finite value."""
         return self._objective_now()[0]

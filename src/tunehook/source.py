@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,14 @@ from tunehook.optuna_trial import OptunaTrial
 from tunehook.session import TrialSession, active
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.study import Study
+from tunehook.trial import Trial
 
 if TYPE_CHECKING:
     import optuna
+
+# Whoever else may search, by the variable that a process has in one of its trials: the module that knows the trial. By
+# its name, because the core imports no integration.
+_ENGINES = {"WANDB_SWEEP_ID": "tunehook.integrations.wandb_agent"}
 
 
 class Source:
@@ -64,19 +70,25 @@ class Source:
         """Whether `end` may raise ``optuna.TrialPruned``."""
         return isinstance(self._asked, OptunaTrial)
 
+    @property
+    def has_trial(self) -> bool:
+        """Whether a fit that begins now is one of a trial."""
+        return self.asks or active() is not None or _given_trial() is not None
+
     def claim(self, session: TrialSession | None) -> TrialSession | None:
-        """The session to work on: the open one, the active one, or that of a newly asked trial.
+        """The session to work on: the open one, the active one, that of a newly asked trial, or of a search outside.
 
         Args:
             session: The session of the last fit.
         """
         if session is not None:
             session.refresh()  # a spawned process may have ended it
-            if not session.is_over:
+            if not session.is_over and not _is_past(session):
                 return session
-        if self._asked is None:
-            return active()
-        return self._asked.session(self._asked.ask())
+        if self._asked is not None:
+            return self._asked.session(self._asked.ask())
+        given = None if active() is not None else _given_trial()
+        return active() if given is None else TrialSession(given)
 
     def end(self, session: TrialSession) -> None:
         """End the trial after a fit that is complete, where no ``study.optimize`` of this process does.
@@ -97,3 +109,17 @@ class Source:
             session.end(exception)
         elif isinstance(exception, KeyboardInterrupt | SystemExit):
             session.exception = exception  # Lightning 2.1 swallows it
+
+
+def _given_trial() -> Trial | None:
+    """The trial of a search outside of this package that this process works on, such as a run of a W&B agent."""
+    for variable, module in _ENGINES.items():
+        if os.environ.get(variable):
+            trial: Trial | None = importlib.import_module(module).current_trial()
+            return trial
+    return None
+
+
+def _is_past(session: TrialSession) -> bool:
+    """Whether the search outside has gone on to its next trial; it tells nobody of the end of one."""
+    return not session.trial.metric and _given_trial() != session.trial

@@ -24,7 +24,7 @@ class Trial:
         number: Number of the trial within the study, from 0.
         params: The sampled values by the names of the space.
         folder: Where the trial's record lies.
-        metric: Name of the metric that is tuned.
+        metric: Name of the metric that is tuned; empty where someone else searches, whom the training tells itself.
         mode: ``"min"`` or ``"max"``.
         attempt: How many times these values were begun before: 0 unless the trial is asked again.
         key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -71,6 +73,8 @@ def train(*callbacks, batch_size=8, **values):
 if __name__ == "__main__":
     if options["mode"] == "plain":
         train(**options["values"])
+    elif options["mode"] == "active":
+        train(TuneCallback())
     else:
         space = {name: th.Float(*value) if isinstance(value, list) else value
                  for name, value in options["values"].items()}
@@ -87,7 +91,10 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, *, fails: bool = False, is_second: bool = False, **options: Any) -> str:
+def run(
+    folder: Path, *, fails: bool = False, is_second: bool = False, given: Mapping[str, str] = MappingProxyType({}),
+    **options: Any,
+) -> str:  # fmt: skip
     """Run the script in a folder of its own; returns what it printed."""
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
@@ -99,14 +106,14 @@ def run(folder: Path, *, fails: bool = False, is_second: bool = False, **options
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **given},
     )
     said = done.stdout + done.stderr
     aborted = done.returncode and "terminate called without an active exception" in said
     if aborted and is_new and not is_second:
         # Seen on a loaded machine: a thread of torch outlives a rank that has ended its work, and aborts it at exit.
         shutil.rmtree(folder)
-        return run(folder, fails=fails, is_second=True, **options)
+        return run(folder, fails=fails, is_second=True, given=given, **options)
     assert (done.returncode != 0) == fails, said
     return said
 
@@ -182,6 +189,15 @@ def test_ranks_ask_once_and_agree_over_several_trials(tmp_path: Path) -> None:
     assert [trial.outcome.state for trial in trials] == ["complete"] * 3
     assert seen(tmp_path, 0) == seen(tmp_path, 1)
     assert [fit[2]["lr"] for fit in seen(tmp_path)] == [trial.params["lr"] for trial in trials]
+
+
+def test_ranks_of_a_sweeps_run_have_its_values(tmp_path: Path) -> None:
+    """A script that W&B's agent runs: both ranks train with the values of the sweep, to the end."""
+    values = tmp_path / "config-run1.yaml"
+    values.write_text("wandb_version: 1\n\nlr:\n  value: 0.02\nhidden:\n  value: 16\ndata.batch_size:\n  value: 4\n")
+    given = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "run1", "WANDB_SWEEP_PARAM_PATH": str(values)}
+    run(tmp_path, mode="active", given=given)
+    assert seen(tmp_path, 0) == seen(tmp_path, 1) == [[48, 6, {"hidden": 16, "lr": 0.02, "dropout": 0.3}]]
 
 
 def test_ranks_stop_at_the_same_step(tmp_path: Path) -> None:

@@ -203,3 +203,24 @@ def test_a_training_that_finishes_its_run(one: Any, tmp_path: Path) -> None:
         last = runs[2 * number + 1]
         assert (last.project, last.exit_code, last.config["tunehook"]["trial"]) == ("mine", 0, number)
         assert last.summary["best/val_loss"] == study.trials[number].value
+
+
+def test_a_sweeps_run_with_a_logger(one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In W&B's agent the WandbLogger makes the run of the sweep: with its values, and with the metrics of the model."""
+    values = tmp_path / "config-run1.yaml"
+    values.write_text("wandb_version: 1\n\nlr:\n  value: 0.03\nhidden:\n  value: 7\n")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "run1")
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(values))
+    net = make_net(one, None)()
+    loader = DataLoader(TensorDataset(torch.ones(16, 4)), batch_size=8)
+    trainer = one.Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=[TuneCallback()], log_every_n_steps=1, enable_checkpointing=False,
+        logger=one.loggers.WandbLogger(save_dir="."), enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(net, loader, loader)
+    trainer.logger.experiment.finish()
+    assert (net.hparams["lr"], net.net[0].out_features) == (0.03, 7)
+    (run,) = read_runs(tmp_path)
+    assert (run.id, run.config["lr"], run.config["hidden"]) == ("run1", 0.03, 7)
+    assert len(run.column("val_loss")) == 2
