@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import wandb
 from wandb import Run, Settings
@@ -159,6 +160,23 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
         raise ValueError(_not_yours(trial, users, text)) from error
     _owners[run.id] = (trial.key, trial.study, trial.number)
     _held.append(run)
+
+
+def hold_run(run: Run) -> None:
+    """Note that the run is no training's, nor to be ended with the service."""
+    _held.append(run)
+
+
+@contextlib.contextmanager
+def unlisted(run_id: str) -> Iterator[None]:
+    """Make a run inside that ``wandb.init`` in the user's code never returns, as it does with the latest open one."""
+    singleton: Any = wandb.setup()
+    add = type(singleton).add_active_run.__get__(singleton)
+    singleton.add_active_run = lambda run: None if run.id == run_id else add(run)
+    try:
+        yield
+    finally:
+        vars(singleton).pop("add_active_run", None)
 
 
 def let_go(run: Run) -> None:

@@ -28,7 +28,7 @@ FLOORS = [
     {"study"},
     {"optuna_trial"},
     {"session"},
-    {"progress"},
+    {"progress", "importance"},
     {"storage", "sqlite"},
     {"record"},
     {"snapshot_plan"},

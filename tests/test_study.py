@@ -33,6 +33,7 @@ import tunehook as th
 from tunehook.optuna_trial import OptunaTrial
 from tunehook.record import JournalError, read_journal
 from tunehook.search import SEARCHES
+from tunehook.session import active
 from tunehook.storage import StudyError
 from tunehook.study import ATTEMPTS, Study, StudyFinished, is_alive
 from tunehook.trial import Budget, Outcome, State, Trial
@@ -917,3 +918,64 @@ def test_an_optuna_trial_with_several_objectives() -> None:
         "The Optuna study has 2 objectives; a trial with several cannot be stopped early.\n"
         "  Leave TuneCallback out, or give the study one direction."
     )
+
+
+def test_importance_and_the_order_of_ends() -> None:
+    """The hyperparameter that alone makes the value is the important one, from 20 complete trials on."""
+    study = th.Study("s", {"x": th.Float(0, 1), "y": th.Float(0, 1)}, metric="m", mode="max", search="random", seed=1)
+    first, second = study.ask(), study.ask()
+    for trial in (second, first):
+        study.tell(trial, Outcome("complete", "", trial.params["x"], 1))
+    assert [trial.number for trial in study.ended] == [1, 0]
+    for _ in range(17):
+        trial = study.ask()
+        study.tell(trial, Outcome("complete", "", trial.params["x"], 1))
+    assert study.importance() == {}
+    trial = study.ask()
+    study.tell(trial, Outcome("complete", "", trial.params["x"], 1))
+    shares = study.importance()
+    assert list(shares) == ["x", "y"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_importance_of_equal_values_is_nothing() -> None:
+    """Where all trials are as good, none is best."""
+    study = th.Study("s", {"x": th.Float(0, 1)}, metric="m", mode="max", search="random")
+    for _ in range(20):
+        study.tell(study.ask(), Outcome("complete", "", 1.0, 1))
+    assert study.importance() == {}
+
+
+def test_a_recorder_that_shows_the_study(caplog: pytest.LogCaptureFixture) -> None:
+    """It is called after each end and once more at the end; an exception is told once, and ends no study."""
+
+    class Shows:
+        """Fails from the second trial on."""
+
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, bool]] = []
+
+        def open(self, trial: Trial, config: Any, *, loggers: Any = ()) -> None: ...
+        def report(self, step: int, metrics: Any) -> None: ...
+        def close(self, outcome: Outcome) -> None: ...
+        def where(self) -> None: ...
+
+        def update(self, study: th.Study, *, is_last: bool) -> None:
+            self.seen.append((len(study.ended), is_last))
+            if "fails" in study.name and len(study.ended) > 1:
+                raise OSError("no space left")
+
+    for name, seen in (("works", [(1, False), (2, False), (3, False), (3, True)]), ("fails", [(1, False), (2, False)])):
+        recorder = Shows()
+        study = th.Study(name, {"x": th.Float(0, 1)}, metric="m", mode="max", search="random", recorders=[recorder])
+
+        def train() -> None:
+            session = active()
+            assert session is not None
+            session._driven = True
+            session.report(1, {"m": 1.0})
+
+        study.optimize(train, trials=3, progress=False)
+        assert recorder.seen == seen
+    told = [record.getMessage() for record in caplog.records if "does not show" in record.getMessage()]
+    assert told == ["Shows does not show study fails any more: OSError('no space left')"]

@@ -24,6 +24,11 @@ class StudyPaths:
         """The SQLite file of a study with the default storage."""
         return self.folder / "study.db"
 
+    @property
+    def shown(self) -> Path:
+        """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
+        return self.folder / "shown.json"
+
     def trial(self, number: int) -> Path:
         """The folder of one trial."""
         return self.folder / f"trial-{number:04d}"

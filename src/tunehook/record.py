@@ -32,6 +32,8 @@ class Recorder(Protocol):
     A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
     stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
     ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
+    One that shows the study as a whole has ``update(study: Study, *, is_last: bool)``: called after the end of each
+    trial in the process that tells the study, and with ``is_last`` when ``study.optimize`` returns.
     """
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:

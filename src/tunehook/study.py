@@ -142,6 +142,8 @@ class Study:
         self._storage = storage
         self._seed = seed
         self._plan: int | None = None
+        self._shows = True
+        self._blind: list[Recorder] = []
         self._reset()
         self._check_names()
 
@@ -224,10 +226,48 @@ class Study:
             return
         finally:
             self._running.pop(trial.number, None)
+            self.show()
         if outcome.state == "interrupted" and trial.attempt + 1 < self._attempts:
             self.optuna.enqueue_trial(
                 self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1, _KEY: trial.key}
             )
+
+    def show(self, *, is_last: bool = False) -> None:
+        """Let the recorders that show a whole study look at it; one that fails is told once and left out.
+
+        Args:
+            is_last: Whether this process works on no further trial for now.
+        """
+        for recorder in self.recorders if self._shows else []:
+            update = getattr(recorder, "update", None)
+            if update is None or any(recorder is other for other in self._blind):
+                continue
+            try:
+                update(self, is_last=is_last)
+            except Exception as error:  # noqa: BLE001 - recorders are other people's code; none may end a study
+                self._blind.append(recorder)
+                log.warning("%s does not show study %s any more: %r", type(recorder).__name__, self.name, error)
+
+    def claim(self, work: str, *, seconds: float) -> bool:
+        """Claim a work on the whole study for this machine, where its storage is shared by several.
+
+        Two machines that ask within the same moment may both get it.
+
+        Args:
+            work: Names the work.
+            seconds: How long the claim lasts; a machine renews its own. With 0 it is given back.
+
+        Returns:
+            Whether the work is this machine's.
+        """
+        if self._storage is None:  # a file, whose machine is the one
+            return True
+        key, now = f"tunehook:claim:{work}", time.time()
+        holder, until = self.optuna.user_attrs.get(key, ("", 0.0))
+        if holder not in ("", host()) and until > now:
+            return False
+        self.optuna.set_user_attr(key, (host(), now + seconds))
+        return True
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         from optuna.trial import TrialState
@@ -353,6 +393,34 @@ class Study:
             counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
         return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
+
+    @property
+    def ended(self) -> list[FinishedTrial]:
+        """The trials that have ended, in the order of their ends."""
+        ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]
+        return [
+            self._as_finished(frozen) for frozen in sorted(ended, key=lambda one: (one.datetime_complete, one.number))
+        ]
+
+    @property
+    def key(self) -> str:
+        """Tells this study from others of its name on every machine; empty before the first trial."""
+        first = next(iter(self._begun()), None)
+        return "" if first is None else self._as_trial(first).key.rpartition("-")[2]
+
+    def importance(self) -> dict[str, float]:
+        """The share of each hyperparameter in what tells the best trials from the others, the largest first.
+
+        It is Optuna's PED-ANOVA. Nothing where fewer than 20 trials are complete.
+        """
+        from tunehook.importance import find_importance
+
+        return find_importance(self._frozen(), self.mode)
+
+    def effective(self, number: int) -> dict[str, Any]:
+        """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
+        events = read_trial(self._as_trial(self._frozen()[number]))
+        return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
@@ -554,6 +622,7 @@ class Study:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
+        self._shows = False  # the process that this copy comes from does
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"

@@ -158,7 +158,7 @@ def train(name: str) -> None:
     """One of the trainings of this file, in this process."""
     from tunehook.integrations.wandb import WandbRecorder
 
-    recorder = WandbRecorder("digits", tags=["ours"])
+    recorder = WandbRecorder("digits", tags=["ours"], study_run=False)
     if name == "with a checkpoint and a table":
         train_with_other_callbacks(recorder)
         return

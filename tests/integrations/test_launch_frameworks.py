@@ -110,7 +110,7 @@ def test_a_trial_in_its_process_is_the_same_to_the_last_bit(
 
 def test_one_run_for_each_trial(tmp_path: Path) -> None:
     """Runs that are written side by side by processes with a service each: whole, and with their own values."""
-    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True)
+    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True, study_run=False)
     opened = study("lightning", tmp_path, recorders=[recorder])
     opened.optimize(train_lightning, trials=4, workers=2, progress=False)
     runs = read_runs(tmp_path / "runs")
@@ -184,7 +184,7 @@ def test_the_ranks_of_a_trial_process(tmp_path: Path) -> None:
 
 def test_snapshots_lie_in_the_run(tmp_path: Path) -> None:
     """Histograms of each parameter and gradient, on the axis of the optimizer's steps, and none in the summary."""
-    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True)
+    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True, study_run=False)
     plan = th.SnapshotPlan(every="epoch")
     opened = study("lightning", tmp_path, recorders=[recorder], snapshots=plan)
     opened.optimize(train_lightning, trials=1, workers=1, progress=False)

@@ -88,7 +88,7 @@ def tune(
         if shared == "finished":
             wandb.finish()
 
-    recorder = WandbRecorder(project="digits", tags=["test"], lean=True)
+    recorder = WandbRecorder(project="digits", tags=["test"], lean=True, study_run=False)
     study = th.Study(
         "runs", {"lr": th.Float(0.001, 0.1), "hidden": 6}, metric="val_loss", mode="min", search="random",
         stopper=stopper, seed=seed, max_failures=1, recorders=[recorder],

@@ -52,6 +52,7 @@ def optimize(
             return
         end = time.monotonic() + (timeout or float("inf"))
         with contextlib.ExitStack() as stack:
+            stack.callback(study.show, is_last=True)
             table = stack.enter_context(_table(study, trials)) if progress else None
             if workers is None:
                 _lead(study, train, trials=trials, end=end, table=table)

@@ -1,0 +1,349 @@
+"""The run of a whole study: the table of its trials, the best so far, what matters, and what the best trial was.
+
+It is written in bursts by the writer's thread: begun or resumed, brought up to date from the study, and finished. So
+none is open for long, a process that is killed leaves none behind, and any process of the study can write the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+import wandb
+from wandb import Run, Settings
+
+from tunehook.importance import find_importance
+from tunehook.integrations import wandb_shared, wandb_values
+from tunehook.integrations.wandb_own import CALL, LONGEST, Line
+from tunehook.integrations.wandb_shield import end_service, first_line, restart_service
+from tunehook.study import Study
+from tunehook.trial import FinishedTrial, Mode
+
+AXIS = "study/trials"
+# A burst is followed by a pause of so many times what it took, so that a study of short trials hardly feels them.
+REST = 50.0
+# So many seconds another process may take for its burst.
+PATIENCE = 10.0
+# Machines that share a storage, and not the study's folder, take turns that last so many seconds.
+TURN = 300.0
+
+_log = logging.getLogger("tunehook")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a study looked like at a moment: plain values, so that another thread can read them.
+
+    Attributes:
+        key: Tells the study from others of its name.
+        ended: The trials that have ended, in the order of their ends.
+        frozen: All trials as Optuna has them.
+        best: The best complete trial.
+        slots: The effective configuration of the best trial.
+    """
+
+    name: str
+    metric: str
+    mode: Mode
+    key: str
+    names: tuple[str, ...]
+    ended: Sequence[FinishedTrial]
+    frozen: Sequence[Any]
+    best: FinishedTrial | None
+    slots: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the study's run."""
+        study = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name)[:80].strip("-")
+        return f"{study or 'study'}-study-{self.key}"
+
+
+def look_at(study: Study) -> View:
+    """Read a study."""
+    ended = study.ended
+    best = find_best(ended, study.mode)
+    slots = {} if best is None else study.effective(best.number)
+    frozen = study.optuna.get_trials(deepcopy=False)
+    return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
+
+
+def find_best(ended: Sequence[FinishedTrial], mode: Mode) -> FinishedTrial | None:
+    """The complete trial of the best value, the first one of equals; ``None`` where there is none."""
+    complete = [trial for trial in ended if trial.outcome.state == "complete" and trial.value is not None]
+    return (min if mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0, default=None)
+
+
+class StudyRun:
+    """The run of one study in this process.
+
+    Args:
+        options: The arguments of ``wandb.init``.
+        line: The way to W&B.
+        find_mode: Finds the mode of the run.
+        init_timeout: Seconds until a run that cannot begin online is given up for now.
+        finish_timeout: Seconds that the upload of a burst may take.
+        started: Is called in the writer's thread when the SDK has its service.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        line: Line,
+        find_mode: Callable[[], Any],
+        *,
+        init_timeout: float,
+        finish_timeout: float,
+        started: Callable[[], None],
+    ) -> None:
+        self._options, self._line, self._find_mode, self._started = options, line, find_mode, started
+        self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
+        self._study: Study | None = None  # whose latest end is not shown
+        self._due = 0.0
+        self._was_told = False
+
+    def update(self, study: Study, *, is_last: bool) -> None:
+        """Show the study, at its end or when a burst is due; offline, where nobody looks on, at its end only."""
+        self._study = study
+        mode = self._mode()
+        if mode == "disabled":
+            return
+        if is_last or (mode == "online" and time.monotonic() >= self._due):
+            self.flush(is_last=is_last)
+
+    def flush(self, *, is_last: bool = True) -> None:
+        """Hand what is not shown to the writer; offline it is waited for, since it takes milliseconds."""
+        study, mode = self._study, self._mode()
+        if study is None or mode == "disabled":
+            return
+        began = time.monotonic()
+        view = look_at(study)
+        key = f"wandb:{self._options['entity'] or ''}/{self._options['project']}"
+        if not view.ended or not study.claim(key, seconds=TURN):
+            return
+        self._study, self._due = None, math.inf
+        took = time.monotonic() - began
+
+        def write() -> None:
+            began, is_shown = time.monotonic(), False
+            try:
+                is_shown = self._write(study.paths.shown, key, view, mode, is_last=is_last)
+            finally:
+                self._due = time.monotonic() + REST * (took + time.monotonic() - began)
+                if not is_shown:
+                    self._study = self._study or study
+
+        self._line.writer.put(write, limit=2 * (self._init_timeout + self._finish_timeout) + PATIENCE + CALL)
+        if is_last:
+            if mode != "online":
+                self._line.writer.drain(min(self._finish_timeout, LONGEST))
+            study.claim(key, seconds=0)
+
+    def _mode(self) -> Any:
+        mode = self._find_mode()
+        return "offline" if mode == "online" and self._line.is_down else mode
+
+    # ------------------------------------------------------------------ in the writer's thread
+
+    def _write(self, path: Path, key: str, view: View, mode: Any, *, is_last: bool) -> bool:
+        """Write a burst, unless another process has; returns whether all is shown."""
+        with _locked(path) as shown:
+            kept = shown.get(key, {})
+            first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
+            if first >= len(view.ended):
+                return True
+            is_whole = self._try(view, mode, first, is_last=is_last)
+            if is_whole:
+                shown[key] = {"run": view.run_id, "trials": len(view.ended)}
+            return is_whole
+
+    def _try(self, view: View, mode: Any, first: int, *, is_last: bool) -> bool:
+        """Write a burst; once more with a new service where it was gone, and offline at the end where the server is."""
+        try:
+            return self._burst(view, mode, first)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
+            if wandb_shared.is_any_open():  # the trial that ends now mends the service, and tells what is wrong
+                return False
+            if not restart_service():
+                if mode != "online":
+                    return self._lose(view, error)
+                self._line.tell_down(error)
+                if not is_last:
+                    return False
+                end_service()  # it still holds the id of the run
+                mode = "offline"
+        try:
+            return self._burst(view, mode, first)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._lose(view, error)
+
+    def _burst(self, view: View, mode: Any, first: int) -> bool:
+        """Begin or resume the run, write and finish it; returns whether W&B has it all."""
+        settings = wandb_shared.LEAN.model_copy()
+        settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, self._init_timeout
+        if "finish_timeout" in Settings.model_fields:
+            settings.finish_timeout = self._finish_timeout
+        wandb.setup()
+        self._started()
+        with wandb_shared.unlisted(view.run_id):
+            run = wandb.init(**self._options, id=view.run_id, resume="allow", reinit="create_new", mode=mode,
+                             settings=settings)  # fmt: skip
+        wandb_shared.hold_run(run)
+        try:
+            problem = fill(run, view, run.starting_step if mode == "online" else first)
+        finally:
+            wandb_shared.let_go(run)
+            run.finish(exit_code=0)
+        if problem is not None:
+            self._lose(view, problem)
+        if not getattr(run, "_finish_timed_out", False):
+            return True
+        self._line.tell_down(f"the run of study {view.name} was not uploaded in {self._finish_timeout:g} s")
+        return False
+
+    def _lose(self, view: View, why: object) -> bool:
+        """Tell once that something is missing."""
+        if not self._was_told:
+            self._was_told = True
+            _log.warning(
+                "The W&B run of study %s is not up to date (%s); the study has everything.", view.name, first_line(why)
+            )
+        return False
+
+
+def fill(run: Run, view: View, first: int) -> Exception | None:
+    """Write what a study looks like.
+
+    Args:
+        run: Its run, one row for each trial that has ended.
+        view: The study.
+        first: How many rows the run has already.
+
+    Returns:
+        Why the table and the chart are missing, for which the SDK asks the server; ``None`` where they are there.
+    """
+    run.define_metric(AXIS)
+    for name in (f"best/{view.metric}", f"value/{view.metric}", "importance/*"):
+        run.define_metric(name, step_metric=AXIS)
+    rows = list(_rows(view))
+    shares: dict[str, float] = {}
+    if first < len(rows):
+        shares = find_importance(view.frozen, view.mode)
+        rows[-1] |= {f"importance/{_path(name)}": share for name, share in shares.items()}
+    problem = _log_rows(run, rows[first:], _charts(view, shares))
+    best = view.best
+    states = [trial.outcome.state for trial in view.ended]
+    summary: dict[str, Any] = {f"trials/{state}": states.count(state) for state in dict.fromkeys(states)}
+    config: dict[str, Any] = {"study": view.name, "metric": view.metric, "mode": view.mode}
+    if best is not None:
+        summary |= {f"best/{view.metric}": best.value, "best/trial": best.number}
+        params = wandb_values.make_plain(best.params)
+        summary |= {f"best/params/{_path(name)}": value for name, value in params.items()}
+        config["best"] = {"trial": best.number, "params": params, "slots": wandb_values.make_plain(view.slots)}
+    run.config.update({wandb_values.OURS: config}, allow_val_change=True)  # type: ignore[no-untyped-call]
+    run.summary.update(summary)
+    return problem
+
+
+def _log_rows(run: Run, rows: Sequence[dict[str, Any]], charts: Mapping[str, Any]) -> Exception | None:
+    """Log rows, the last of them with the charts, so that the run has a row for each trial and no other."""
+    for row in rows[:-1]:
+        run.log(row)
+    problem = None
+    for row in rows[-1:]:
+        try:
+            run.log({**row, **charts})
+        except Exception as error:  # noqa: BLE001 - nothing of the row was logged
+            problem = error
+            run.log(row)
+    return problem
+
+
+def _rows(view: View) -> Iterator[dict[str, Any]]:
+    """A row for each trial that has ended: its value, and the best up to it."""
+    best: float | None = None
+    for count, trial in enumerate(view.ended, start=1):
+        row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
+        if trial.value is not None and math.isfinite(trial.value):
+            row[f"value/{view.metric}"] = trial.value
+            if trial.outcome.state == "complete":
+                best = trial.value if best is None else (min if view.mode == "min" else max)(best, trial.value)
+        if best is not None:
+            row[f"best/{view.metric}"] = best
+        yield row
+
+
+def _charts(view: View, shares: Mapping[str, float]) -> dict[str, Any]:
+    columns: list[str | int] = ["number", "state", view.metric, "reason", *view.names]
+    table = wandb.Table(columns=columns, allow_mixed_types=True)
+    for trial in view.ended:
+        params = [_cell(trial.params.get(name)) for name in view.names]
+        table.add_data(trial.number, trial.outcome.state, _cell(trial.value), trial.outcome.reason, *params)
+    charts: dict[str, Any] = {"study/table": table}
+    if shares:
+        bars = wandb.Table(columns=["hyperparameter", "importance"], data=[list(item) for item in shares.items()])
+        charts["study/importance"] = wandb.plot.bar(bars, "hyperparameter", "importance", title="Importance")
+    return charts
+
+
+def _cell(value: Any) -> Any:
+    plain = wandb_values.make_plain(value)
+    return json.dumps(plain) if isinstance(plain, list | dict) else plain
+
+
+def _path(name: str) -> str:
+    """A name with slashes, since W&B takes dots for nesting."""
+    return name.replace(".", "/")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[dict[str, Any]]:
+    """What was shown of the study, to be changed by one process at a time; kept if nothing is raised.
+
+    Raises:
+        TimeoutError: Another process holds it for too long.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Another process holds {path}.")
+            time.sleep(0.05)
+        file.seek(0)
+        try:
+            shown: dict[str, Any] = json.loads(file.read() or "{}")
+        except ValueError:  # torn, where a machine died: rows may come twice, none is missing
+            shown = {}
+        before = dict(shown)
+        yield shown
+        if shown != before:
+            file.truncate(0)
+            file.write(json.dumps(shown))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _lock(file: int) -> bool:
+    """Lock a file until it is closed, without waiting. The system lets go of it if the process dies."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

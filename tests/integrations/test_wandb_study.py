@@ -1,0 +1,321 @@
+"""The run of a study, from `Study` through the real SDK to the run file and the stand-in for the server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunehook as th
+from run_file import RunFile, read_runs
+from tunehook.record import read_journal
+from tunehook.session import active
+from tunehook.trial import Outcome
+from wandb_server import ServerRun, WandbServer, online, serving
+
+wandb = pytest.importorskip("wandb")
+from tunehook.integrations import wandb_study  # noqa: E402
+from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+
+
+@pytest.fixture
+def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name, value in (("DIR", str(tmp_path)), ("ERROR_REPORTING", "false"), ("MODE", "offline"), ("SILENT", "true")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[WandbServer]:
+    """A stand-in to which this process's SDK talks."""
+    with serving() as made, online(made, tmp_path):
+        yield made
+
+
+SPACE: dict[str, Any] = {"optimizer.lr": th.Float(0.0, 1.0), "width": th.Int(1, 9), "kind": "plain"}
+
+
+def make_study(recorder: WandbRecorder, **options: Any) -> th.Study:
+    """A study that minimizes ``loss``."""
+    return th.Study("my.study", SPACE, metric="loss", mode="min", search="random", seed=0, recorders=[recorder],
+                    **options)  # fmt: skip
+
+
+def train() -> None:
+    """A training whose loss is the learning rate; widths above 8 go wrong."""
+    session = active()
+    assert session is not None
+    session._driven = True
+    session.ready()
+    loss = session.trial.params["optimizer.lr"]
+    session.report(1, {"loss": float("nan") if session.trial.params["width"] == 9 else loss})
+
+
+def tune(recorder: WandbRecorder, trials: int, **options: Any) -> th.Study:
+    """Tune with a study that is opened anew."""
+    study = make_study(recorder, **options)
+    study.optimize(train, trials=trials, progress=False)
+    return study
+
+
+def study_runs(folder: Path) -> list[RunFile]:
+    """The runs of studies below a folder, oldest first."""
+    return [run for run in read_runs(folder) if run.job_type == "study"]
+
+
+def best_so_far(study: th.Study) -> list[float]:
+    """The curve that a run of the study should have, from the trials themselves."""
+    found, best = [], float("inf")
+    for trial in study.trials:
+        if trial.outcome.state == "complete":
+            best = min(best, trial.value or 0.0)
+        if best < float("inf"):
+            found.append(best)
+    return found
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_study_is_a_run(tmp_path: Path) -> None:
+    """One run: its kind and group, the curve, the table, the importance, the best trial and the counts."""
+    study = tune(WandbRecorder("digits", lean=True, tags=["ours"]), 30)
+    (run,) = study_runs(tmp_path)
+    assert (run.id, run.name, run.group, run.project) == (
+        f"my-study-study-{study.key}", "my.study", "my.study", "digits",
+    )  # fmt: skip
+    assert (run.tags, run.exit_code) == (("ours",), 0)
+    assert run.column("study/trials") == list(range(1, 31))
+    assert run.column("study/trial") == [trial.number for trial in study.trials]
+    assert run.column("best/loss") == best_so_far(study)
+    assert run.axes["best/loss"] == "study/trials"
+    counts = study.counts()
+    assert len(counts) == 2
+    assert {state: run.summary[f"trials/{state}"] for state in counts} == counts
+    assert (run.summary["best/loss"], run.summary["best/trial"]) == (study.best.value, study.best.number)
+    assert run.config["tunehook"]["best"]["params"] == dict(study.best.params)
+    shares = study.importance()
+    assert list(shares) == ["optimizer.lr", "width"]  # the loss is the learning rate
+    assert {name: run.summary[f"importance/{name.replace('.', '/')}"] for name in shares} == shares
+    table = read_table(run, "table_29")
+    assert table["columns"] == ["number", "state", "loss", "reason", "optimizer.lr", "width", "kind"]
+    assert [tuple(row[:3]) for row in table["data"]] == [
+        (trial.number, trial.outcome.state, trial.value) for trial in study.trials
+    ]
+    assert [row[4:] for row in table["data"]] == [list(trial.params.values()) for trial in study.trials]
+    bars = read_table(run, "importance_table_29")
+    assert bars["data"] == [list(item) for item in shares.items()]
+    # 30 trials and the study, nothing of one in another
+    assert len(read_runs(tmp_path)) == 31
+    assert all(run.job_type == "trial" and len(run.rows) == 1 for run in read_runs(tmp_path) if run.name != "my.study")
+
+
+def read_table(run: RunFile, name: str) -> dict[str, Any]:
+    """A table of a run, from its file."""
+    (path,) = (run.path.parent / "files" / "media" / "table" / "study").glob(f"{name}_*.table.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_effective_configuration_of_the_best_trial(tmp_path: Path) -> None:
+    """What was in force in the best trial is in the configuration of the study's run, from the journal."""
+    study = tune(WandbRecorder("digits", lean=True), 2)
+    (run,) = study_runs(tmp_path)
+    journal = read_journal(study.paths.journal(study.best.number))
+    effective = next(event for event in journal if event["event"] == "config")["effective"]
+    assert run.config["tunehook"]["best"]["slots"] == effective == study.effective(study.best.number)
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
+    """Opened again, the study writes what is new, under the same id; with nothing new, it writes nothing."""
+    for trials in (3, 5, 5):
+        tune(WandbRecorder("digits", lean=True), trials)
+    first, second = study_runs(tmp_path)
+    assert first.id == second.id
+    assert first.column("study/trials") == [1, 2, 3]
+    assert second.column("study/trials") == [4, 5]
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_study_that_was_made_anew_has_a_run_of_its_own(tmp_path: Path) -> None:
+    """A study of the same name in another storage is another one, also in the same folder."""
+    tune(WandbRecorder("digits", lean=True), 2, storage="sqlite:///first.db")
+    tune(WandbRecorder("digits", lean=True), 3, storage="sqlite:///second.db")
+    first, second = study_runs(tmp_path)
+    assert first.id != second.id
+    assert [len(run.rows) for run in (first, second)] == [2, 3]
+
+
+@pytest.mark.usefixtures("_offline")
+def test_switched_off(tmp_path: Path) -> None:
+    """Without the option there are trials only."""
+    tune(WandbRecorder("digits", lean=True, study_run=False), 2)
+    assert [run.job_type for run in read_runs(tmp_path)] == ["trial", "trial"]
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_run_of_the_training_is_never_the_studys(tmp_path: Path) -> None:
+    """``wandb.init`` in the training opens a run of its own, and the study's is never ``wandb.run``."""
+    recorder = WandbRecorder("digits", lean=True)
+    seen = []
+
+    def users() -> None:
+        run = wandb.init(project="mine", settings=wandb.Settings(x_save_requirements=False, x_disable_stats=True))
+        seen.append(run.id)
+        train()
+
+    study = make_study(recorder)
+    for trials in (1, 2, 3):  # a burst of the study's run between the trials
+        study.optimize(users, trials=trials, progress=False)
+        assert wandb.run is None
+    assert len(set(seen)) == 3
+    assert not set(seen) & {run.id for run in study_runs(tmp_path)}
+    assert [len(run.rows) for run in study_runs(tmp_path)] == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("_offline")
+def test_init_returns_no_run_of_a_study_that_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the study's run is written, the latest open run is not the study's."""
+    inside = []
+
+    def fill(run: Any, *_: Any) -> None:
+        mine = wandb.init(project="mine", settings=wandb.Settings(x_save_requirements=False, x_disable_stats=True))
+        inside.append((mine.id, run.id))
+        mine.finish()
+
+    monkeypatch.setattr(wandb_study, "fill", fill)
+    tune(WandbRecorder("digits", lean=True), 1)
+    ((mine, studys),) = inside
+    assert mine != studys
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """What goes wrong with the study's run is told once, and all trials train."""
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(wandb_study, "fill", fail)
+    recorder = WandbRecorder("digits", lean=True)
+    with caplog.at_level(logging.WARNING, "tunehook"):
+        for trials in (2, 4):
+            study = tune(recorder, trials)
+    told = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert told == [
+        "The W&B run of study my.study is not up to date (no space left); the study has everything.",
+    ]
+    assert len(study.trials) == 4
+    assert not study.paths.shown.read_text()
+
+
+@pytest.mark.slow
+def test_a_process_that_asks_for_one_trial_shows_it_at_its_end(tmp_path: Path) -> None:
+    """With ``TuneCallback(study)`` each process has a trial: the run of the study has them all, and none twice."""
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import tunehook as th
+from tunehook.integrations.wandb import WandbRecorder
+from tunehook.trial import Outcome
+study = th.Study("s", {{"lr": th.Float(0, 1)}}, metric="loss", mode="min", search="random",
+                 recorders=[WandbRecorder("digits", lean=True)])
+trial = study.ask()
+study.tell(trial, Outcome("complete", "trained to its end", trial.params["lr"], 1))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "offline",
+                   "WANDB_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}  # fmt: skip
+    environment.pop("WANDB_SERVICE", None)
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
+    both = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    runs = study_runs(tmp_path)
+    assert len({run.id for run in runs}) == 1
+    assert sorted(count for run in runs for count in run.column("study/trials")) == [1, 2, 3, 4]
+
+
+def wait_for(server: WandbServer, rows: int) -> ServerRun:
+    """The study's run once the server has so many rows."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for run in list(server.runs.values()):
+            if run.job_type == "study" and len(run.rows) == rows and run.exit_code == 0:
+                return run
+        time.sleep(0.02)
+    raise AssertionError({name: (run.job_type, run.rows) for name, run in server.runs.items()})
+
+
+def test_online_it_follows_the_study(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst after the end of a trial, the next ones resume the run: every trial has its row once."""
+    monkeypatch.setattr(wandb_study, "REST", 0.0)
+    recorder = WandbRecorder("digits", lean=True)
+    study = make_study(recorder)
+    for number in range(3):
+        trial = study.ask()
+        study.tell(trial, Outcome("complete", "trained to its end", 1.0 - number / 4, 1))
+        assert recorder._here.line.writer.drain(60)
+        wait_for(server, number + 1)
+    study.show(is_last=True)
+    assert recorder._here.line.writer.drain(60)
+    run = wait_for(server, 3)
+    assert run.column("best/loss") == [1.0, 0.75, 0.5]
+    assert (run.group, run.display_name, run.summary["best/trial"]) == ("my.study", "my.study", 2)
+    assert run.setting("tunehook")["best"]["params"] == dict(study.best.params)
+
+
+def test_fast_trials_do_not_pay_a_burst_each(server: WandbServer) -> None:
+    """After a burst there is a pause of fifty times its length, but the end is always shown."""
+    recorder = WandbRecorder("digits", lean=True)
+    study = make_study(recorder)
+    for _ in range(12):
+        trial = study.ask()
+        study.tell(trial, Outcome("complete", "trained to its end", 0.5, 1))
+        assert recorder._here.line.writer.drain(60)
+    study.show(is_last=True)
+    assert recorder._here.line.writer.drain(60)
+    assert wait_for(server, 12).column("study/trials") == list(range(1, 13))
+    assert server.requests.count("RunResumeStatus") == 2
+
+
+def test_a_server_that_is_gone_at_the_end(
+    server: WandbServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last burst is kept offline, in the same run, and the outage is told once."""
+    server.fail("refused")
+    recorder = WandbRecorder("digits", lean=True, init_timeout=1.0, finish_timeout=1.0)
+    with caplog.at_level(logging.WARNING, "tunehook"):
+        study = make_study(recorder)
+        trial = study.ask()
+        study.tell(trial, Outcome("complete", "trained to its end", 0.5, 1))
+        study.show(is_last=True)
+        assert recorder._here.line.writer.drain(60)
+        study.show(is_last=True)
+        assert recorder._here.line.writer.drain(60)
+    (run,) = [run for run in study_runs(tmp_path) if run.path.parent.name.startswith("offline-run-")]
+    assert run.column("best/loss") == [0.5]
+    assert sum("W&B cannot be reached" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_machines_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where machines share a storage, one shows the study, until it gives its turn back or is silent for long."""
+    study = make_study(WandbRecorder("digits"), storage=f"sqlite:///{tmp_path}/shared.db")
+    assert study.claim("show", seconds=60)
+    assert study.claim("show", seconds=60)
+    monkeypatch.setattr("tunehook.study.host", lambda: "another")
+    assert not study.claim("show", seconds=60)
+    assert study.claim("something else", seconds=60)
+    monkeypatch.setattr("tunehook.study.time.time", lambda clock=time.time: clock() + 61)
+    assert study.claim("show", seconds=60)
