@@ -23,7 +23,6 @@ except ImportError as error:
     ) from error
 
 import wandb
-from wandb.sdk.lib import wbauth
 
 from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import note_run
@@ -297,7 +296,7 @@ class WandbRecorder:
             return "offline", f"W&B does not start: {error}"
         if settings.mode != "online":
             return settings.mode, "W&B's settings"
-        if settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url):
+        if wandb_shared.has_key(settings):
             return "online", "an API key is configured"
         return "offline", "no API key is configured; `wandb login` before the study, or `wandb sync` after it"
 

@@ -127,7 +127,8 @@ class TrialRun:
         self._step = self.run.step
 
     def sum_up(self, outcome: Outcome) -> None:
-        """Write the configuration once more, and the summary."""
+        """Write the configuration once more, with the outcome, by which W&B groups; and the summary."""
+        self.config = {**self.config, wandb_values.OURS: {**self.config[wandb_values.OURS], "outcome": outcome.state}}
         try:
             # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
             self.write_config()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import wandb
 from wandb import Run, Settings
 from wandb.errors import UsageError
+from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.module import unset_globals
 
 from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
@@ -160,6 +161,12 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
         raise ValueError(_not_yours(trial, users, text)) from error
     _owners[run.id] = (trial.key, trial.study, trial.number)
     _held.append(run)
+
+
+def has_key(settings: Settings) -> bool:
+    """Whether an API key is configured; nobody is asked, and nothing connects."""
+    found = settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url)
+    return bool(found)
 
 
 def hold_run(run: Run) -> None:

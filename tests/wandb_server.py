@@ -94,11 +94,13 @@ class WandbServer:
 
     Attributes:
         runs: The runs by id.
+        views: The saved workspaces by name, as they were sent; ``spec`` is JSON.
         requests: What was asked, in order: the path, or the GraphQL operation.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, ServerRun] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self._lock = threading.Lock()
         self._is_released = threading.Event()
@@ -176,9 +178,13 @@ class WandbServer:
         """Answer a GraphQL request; what the SDK can do without is an error."""
         if operation == "UpsertBucket":
             return self._upsert(variables)
-        if operation == "Viewer":
+        if operation in ("Viewer", "GetDefaultEntity"):
             return {"data": {"viewer": {"id": "gid-viewer", "entity": ENTITY, "username": ENTITY, "flags": "{}",
                                         "email": "", "admin": False, "teams": {"edges": []}}}}  # fmt: skip
+        if operation == "UpsertView2":
+            self.views[variables["name"]] = variables
+            made = {"id": variables.get("id") or f"gid-{variables['name']}", "name": variables["name"]}
+            return {"data": {"upsertView": {"view": made, "inserted": "id" not in variables}}}
         if operation == "RunResumeStatus":
             run = self.runs.get(variables["name"])
             model = {

@@ -47,6 +47,41 @@ def sync(
             raise typer.Exit(1) from error
 
 
+wandb_commands = typer.Typer(no_args_is_help=True, help="What tunehook does on W&B.")
+app.add_typer(wandb_commands, name="wandb")
+
+
+@wandb_commands.command()
+def workspace(
+    study: Annotated[str, typer.Argument(help="A study's name, or its folder.")],
+    project: Annotated[str | None, typer.Option(help="The W&B project. Default: that of the latest trial.")] = None,
+    entity: Annotated[str | None, typer.Option(help="The user or team. Default: as the trials, or your own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Save the study's dashboard on W&B: the search, the learning curves by outcome, and the snapshots.
+
+    Called again it brings the dashboard up to date, with new names and ranges. It needs a W&B server and
+    pip install 'tunehook[workspace]'.
+
+    Example: tunehook wandb workspace digits
+    """
+    folder = Path(study) if Path(study).is_dir() else ROOT / study
+    if not folder.is_dir():
+        typer.echo(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
+        raise typer.Exit(2)
+    try:
+        module = importlib.import_module("tunehook.integrations.wandb_workspace")
+    except ModuleNotFoundError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    try:
+        address = module.save(folder, project=project, entity=entity)
+    except module.WorkspaceError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(json.dumps({"workspace": address}) if as_json else address)
+
+
 def main() -> None:
     """Run the command line."""
     app()

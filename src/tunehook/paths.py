@@ -29,6 +29,11 @@ class StudyPaths:
         """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
         return self.folder / "shown.json"
 
+    @property
+    def workspaces(self) -> Path:
+        """Which dashboards were saved for the study, and where."""
+        return self.folder / "workspaces.json"
+
     def trial(self, number: int) -> Path:
         """The folder of one trial."""
         return self.folder / f"trial-{number:04d}"

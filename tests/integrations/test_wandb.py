@@ -101,6 +101,7 @@ def test_run_of_our_own(tmp_path: Path, recorder: WandbRecorder, outcome: Outcom
         "attempt": 0,
         "metric": "val_acc",
         "mode": "max",
+        "outcome": outcome.state,
         "slots": {"optimizer.lr": 0.1, "model.hidden": 64},
     }
     assert run.column("trial/step") == [0, 1]
