@@ -11,8 +11,11 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -163,6 +166,7 @@ class _Fit:
         self._injection: Injection | None = None
         self._callbacks: list[Any] = []
         self._epochs = 0
+        self._began = time.time()
         self._names: dict[str, None] = {}
         self._batches: _Batches | None = None
 
@@ -260,6 +264,8 @@ class _Fit:
             )
         if self.session.is_unmeasured:
             raise self.session.missing(self._names)
+        if self.session.wants_checkpoint:
+            self.session.note_checkpoint(_checkpoint(self._callbacks, since=self._began))
 
 
 class _Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
@@ -324,6 +330,19 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _checkpoint(callbacks: Iterable[Any], *, since: float) -> Path | None:
+    """The newest file that a ``ModelCheckpoint`` has written since; its name may have places for epoch and metrics."""
+    found: list[tuple[int, Path]] = []
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.ModelCheckpoint):
+            path = Path(str(callback.filepath))
+            pattern = ".*".join(map(re.escape, re.split(r"\{.*?\}", path.name)))
+            files = path.parent.iterdir() if path.parent.is_dir() else []
+            found += [(file.stat().st_mtime_ns, file) for file in files if re.fullmatch(pattern, file.name)]
+    # File systems keep times some milliseconds less exactly than the clock.
+    return max((one for one in found if one[0] >= (since - 0.02) * 1e9), default=(0, None))[1]
 
 
 def _flat(callbacks: Any) -> list[Any]:

@@ -379,6 +379,8 @@ class _Fit:
                 "or there were no batches.\n  Make a new Trainer for each trial, inside the training function."
             )
         self.is_complete = True
+        if self.session.wants_checkpoint and self._trainer.is_global_zero:
+            self.session.note_checkpoint(_checkpoint(self._trainer, self.session.trial.metric))
 
     def _stop(self) -> None:
         """End the fit in good order; Lightning would go on to ``min_epochs`` and ``min_steps`` first."""
@@ -449,6 +451,13 @@ def _gather(text: str | None, ranks: int) -> list[str | None]:
     texts: list[str | None] = [None] * ranks
     distributed.all_gather_object(texts, text)
     return texts
+
+
+def _checkpoint(trainer: Any, metric: str) -> str | None:
+    """The best checkpoint that the fit has written, else the last; of several, by the tuned metric."""
+    callbacks = sorted(trainer.checkpoint_callbacks, key=lambda one: getattr(one, "monitor", None) != metric)
+    paths = [getattr(one, name, "") for one in callbacks for name in ("best_model_path", "last_model_path")]
+    return next((path for path in paths if path), None)
 
 
 def _check_alone(trainer: Any) -> None:

@@ -108,6 +108,8 @@ class WandbRecorder:
         finish_timeout: Seconds that the upload of a run may take at its end. Default: 20. The end of the process waits
             for W&B, at most as long as both limits together and a few seconds more.
         study_run: Keep the study itself as a run too. Default: True.
+        best_checkpoint: Keep the checkpoint of the best trial, which the training's own ``ModelCheckpoint`` wrote, as
+            an artifact of the study's run with the alias ``best``. Default: False.
 
     Raises:
         TypeError: If ``tags`` is a single text.
@@ -132,6 +134,7 @@ class WandbRecorder:
         init_timeout: float = 20.0,
         finish_timeout: float = 20.0,
         study_run: bool = True,
+        best_checkpoint: bool = False,
     ) -> None:
         if not project:
             raise ValueError("project must be the name of a W&B project, got an empty text.")
@@ -143,7 +146,9 @@ class WandbRecorder:
                 raise ValueError(f"{name} must be a number of seconds above 0, got {seconds!r}.")
         self.project, self.entity, self.group = project, entity, group
         self.init_timeout, self.finish_timeout = init_timeout, finish_timeout
-        self.study_run = study_run
+        if best_checkpoint and not study_run:
+            raise ValueError("best_checkpoint=True needs study_run=True: the checkpoint is kept in the study's run.")
+        self.study_run, self.best_checkpoint = study_run, best_checkpoint
         self.tags, self.mode, self.lean = _check_tags(tags), mode, lean
         self.dir = None if dir is None else Path(dir)
         # By its id, which travels to other processes: what is open there and bears another one is a training's.
@@ -228,6 +233,8 @@ class WandbRecorder:
                 finish_timeout=self.finish_timeout, started=self._watch_exit,
             )  # fmt: skip
             self._watch_exit()
+        if self.best_checkpoint:
+            shown.keep_best(study)
         shown.update(study, is_last=is_last)
 
     def wants_stop(self) -> str | None:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,19 @@ class View:
         return f"{study or 'study'}-study-{self.key}"
 
 
+@dataclass(frozen=True)
+class Model:
+    """A copy of what the training of a trial has kept of its model.
+
+    Attributes:
+        trial: The trial.
+        path: A file or a folder.
+    """
+
+    trial: FinishedTrial
+    path: Path
+
+
 def look_at(study: Study) -> View:
     """Read a study."""
     ended = study.ended
@@ -115,6 +129,9 @@ class StudyRun:
         self._study: Study | None = None  # whose latest end is not shown
         self._due = 0.0
         self._was_told = False
+        self._best: int | None = None
+        self._model: Model | None = None  # the best trial's
+        self._was_missing_told = False
 
     def update(self, study: Study, *, is_last: bool) -> None:
         """Show the study, at its end or when a burst is due; offline, where nobody looks on, at its end only."""
@@ -125,6 +142,43 @@ class StudyRun:
         if is_last or (mode == "online" and time.monotonic() >= self._due):
             self.flush(is_last=is_last)
 
+    def keep_best(self, study: Study) -> None:
+        """Copy the checkpoint of a trial that is the best now, before a later trial can write over it."""
+        best = find_best(study.ended, study.mode)
+        if best is None or best.number == self._best or self._mode() == "disabled":
+            return
+        self._best = best.number
+        with contextlib.suppress(OSError, ValueError):
+            kept = json.loads(study.paths.shown.read_text(encoding="utf-8"))
+            if kept[self._key]["model"] == best.number and kept[self._key]["run"].endswith(study.key):
+                return
+        try:
+            copy = _copy(study, best.number)
+        except OSError as error:
+            self._tell_missing(best.number, error)
+            return
+        if copy is None:
+            self._tell_missing(best.number, "its training wrote none")
+            return
+        before, self._model = self._model, Model(best, copy)
+        if before is not None:
+            shutil.rmtree(before.path.parent, ignore_errors=True)
+
+    def _tell_missing(self, number: int, why: object) -> None:
+        if not self._was_missing_told:
+            self._was_missing_told = True
+            _log.warning(
+                "W&B gets no checkpoint of the best trial, %d (%s). In Lightning, add "
+                "ModelCheckpoint(monitor=..., mode=...) to the callbacks of the Trainer; in Keras, "
+                "ModelCheckpoint('trial.keras', save_best_only=True) to those of fit.",
+                number,
+                first_line(why),
+            )
+
+    @property
+    def _key(self) -> str:
+        return f"wandb:{self._options['entity'] or ''}/{self._options['project']}"
+
     def flush(self, *, is_last: bool = True) -> None:
         """Hand what is not shown to the writer; offline it is waited for, since it takes milliseconds."""
         study, mode = self._study, self._mode()
@@ -132,7 +186,7 @@ class StudyRun:
             return
         began = time.monotonic()
         view = look_at(study)
-        key = f"wandb:{self._options['entity'] or ''}/{self._options['project']}"
+        key = self._key
         if not view.ended or not study.claim(key, seconds=TURN):
             return
         self._study, self._due = None, math.inf
@@ -164,17 +218,21 @@ class StudyRun:
         with _locked(path) as shown:
             kept = shown.get(key, {})
             first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
-            if first >= len(view.ended):
+            model = self._model
+            if model is not None and first and kept.get("model") == model.trial.number:
+                model = None  # it is there
+            if first >= len(view.ended) and model is None:
                 return True
-            is_whole = self._try(view, mode, first, is_last=is_last)
+            is_whole = self._try(view, mode, first, model, is_last=is_last)
             if is_whole:
-                shown[key] = {"run": view.run_id, "trials": len(view.ended)}
+                there = kept.get("model") if first and model is None else model and model.trial.number
+                shown[key] = {"run": view.run_id, "trials": len(view.ended), "model": there}
             return is_whole
 
-    def _try(self, view: View, mode: Any, first: int, *, is_last: bool) -> bool:
+    def _try(self, view: View, mode: Any, first: int, model: Model | None, *, is_last: bool) -> bool:
         """Write a burst; once more with a new service where it was gone, and offline at the end where the server is."""
         try:
-            return self._burst(view, mode, first)
+            return self._burst(view, mode, first, model)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             if wandb_shared.is_any_open():  # the trial that ends now mends the service, and tells what is wrong
                 return False
@@ -187,11 +245,11 @@ class StudyRun:
                 end_service()  # it still holds the id of the run
                 mode = "offline"
         try:
-            return self._burst(view, mode, first)
+            return self._burst(view, mode, first, model)
         except Exception as error:  # noqa: BLE001 - as above
             return self._lose(view, error)
 
-    def _burst(self, view: View, mode: Any, first: int) -> bool:
+    def _burst(self, view: View, mode: Any, first: int, model: Model | None) -> bool:
         """Begin or resume the run, write and finish it; returns whether W&B has it all."""
         settings = wandb_shared.LEAN.model_copy()
         settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, self._init_timeout
@@ -205,6 +263,8 @@ class StudyRun:
         wandb_shared.hold_run(run)
         try:
             problem = fill(run, view, run.starting_step if mode == "online" else first)
+            if model is not None:
+                log_model(run, view, model)
         finally:
             wandb_shared.let_go(run)
             run.finish(exit_code=0)
@@ -257,6 +317,41 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     run.config.update({wandb_values.OURS: config}, allow_val_change=True)  # type: ignore[no-untyped-call]
     run.summary.update(summary)
     return problem
+
+
+def _copy(study: Study, number: int) -> Path | None:
+    """Copy the checkpoint of a trial into its folder, unless it is there; ``None`` where there is none.
+
+    Raises:
+        OSError: It was changed, or cannot be copied.
+    """
+    folder = study.paths.checkpoint(number)
+    if not folder.is_dir():
+        path = study.checkpoint(number)
+        if path is None:
+            return None
+        part = folder.with_name(f"{folder.name}.{os.getpid()}")  # until it is whole
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
+        part.rename(folder)
+    return next(folder.iterdir())
+
+
+def log_model(run: Run, view: View, model: Model) -> None:
+    """Log the checkpoint of the best trial; W&B takes the alias from the version that had it before."""
+    metadata = {
+        "trial": model.trial.number,
+        view.metric: model.trial.value,
+        "params": wandb_values.make_plain(model.trial.params),
+    }
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", view.name)[:100]
+    artifact = wandb.Artifact(name, type="model", metadata=metadata)
+    if model.path.is_dir():
+        artifact.add_dir(str(model.path), name=model.path.name)
+    else:
+        artifact.add_file(str(model.path))
+    run.log_artifact(artifact, aliases=["best", f"trial-{model.trial.number:04d}"])
 
 
 def _log_rows(run: Run, rows: Sequence[dict[str, Any]], charts: Mapping[str, Any]) -> Exception | None:

@@ -116,7 +116,8 @@ class Lightning:
         )  # fmt: skip
         trainer = self._lightning.Trainer(
             max_epochs=len(scores) if epochs is None else epochs, accelerator="cpu", callbacks=list(callbacks),
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            logger=False, enable_checkpointing=any(hasattr(one, "best_model_path") for one in callbacks),
+            enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         data = TensorDataset(torch.tensor(X), torch.tensor(Y))
         with warnings.catch_warnings():

@@ -37,6 +37,8 @@ class RunFile:
     summary: dict[str, Any] = field(default_factory=dict)
     axes: dict[str, str] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    artifact_files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
@@ -128,7 +130,14 @@ def _take_metric(run: RunFile, record: Any) -> None:
 
 
 def _take_artifact(run: RunFile, record: Any) -> None:
-    run.artifacts.append(record.artifact.name)
+    artifact = record.artifact
+    run.artifacts.append(artifact.name)
+    run.aliases[artifact.name] = list(artifact.aliases)
+    run.artifact_files[artifact.name] = {
+        entry.path: Path(entry.local_path).read_bytes()
+        for entry in artifact.manifest.contents
+        if Path(entry.local_path).is_file()
+    }
 
 
 def _take_files(run: RunFile, record: Any) -> None:

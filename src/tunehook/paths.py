@@ -42,6 +42,10 @@ class StudyPaths:
         """What a trial printed in a process of its own."""
         return self.trial(number) / "output.txt"
 
+    def checkpoint(self, number: int) -> Path:
+        """The folder of the copy of a trial's model, while it is the best."""
+        return self.trial(number) / "checkpoint"
+
     def journal(self, number: int) -> Path:
         """The journal of one trial."""
         return journal_of(self.trial(number))

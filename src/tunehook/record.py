@@ -32,6 +32,7 @@ class Recorder(Protocol):
     A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
     stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
     ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
+    One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
     One that shows the study as a whole has ``update(study: Study, *, is_last: bool)``: called after the end of each
     trial in the process that tells the study, and with ``is_last`` when ``study.optimize`` returns.
     """
@@ -111,6 +112,11 @@ class Journal:
         self._write("decision", step=step, stop=decision.stop, state=decision.state, reason=decision.reason,
                     is_urgent=False)  # fmt: skip
 
+    def checkpoint(self, path: Path) -> None:
+        """Write where the training has kept its model, with what tells whether the file is changed later."""
+        size, changed = stamp(path)
+        self._write("checkpoint", path=str(path.absolute()), size=size, changed=changed, is_urgent=False)
+
     def problem(self, text: str) -> None:
         """Write that something beside the training went wrong, such as a recorder."""
         self._write("problem", text=text)
@@ -148,6 +154,16 @@ class Journal:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_file": None}
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """The size of a file or folder in bytes, and when it was changed last, in nanoseconds.
+
+    Raises:
+        OSError: It is gone.
+    """
+    files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if not file.is_dir()]
+    return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
 
 
 def _append(path: Path) -> BinaryIO:

@@ -14,6 +14,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
 from tunehook.inject import Find, Injection, Slot, near
@@ -257,6 +258,20 @@ class TrialSession:
             log.warning("No more snapshots of the parameters in this trial: %r", error)
             with contextlib.suppress(JournalError):  # its next event tells that
                 self._journal.problem(f"no more snapshots: {error!r}")
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether a recorder asks for the model that the training has kept."""
+        return any(getattr(recorder, "best_checkpoint", False) for recorder in self._recorders)
+
+    def note_checkpoint(self, path: str | os.PathLike[str] | None) -> None:
+        """Write where the training has kept its model; nothing where there is no such file.
+
+        Args:
+            path: A file or folder.
+        """
+        if self._journal is not None and path and Path(path).exists():
+            self._journal.checkpoint(Path(path))
 
     def missing(self, metrics: Mapping[str, Any]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
-from tunehook.record import Journal, JournalError, Recorder, host, read_trial
+from tunehook.record import Journal, JournalError, Recorder, host, read_trial, stamp
 from tunehook.session import Objective, TrialSession, check_not_importing
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
@@ -421,6 +421,21 @@ class Study:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
         events = read_trial(self._as_trial(self._frozen()[number]))
         return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
+
+    def checkpoint(self, number: int) -> Path | None:
+        """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
+
+        Raises:
+            OSError: It is gone, or was changed, such as by a later trial.
+        """
+        trial = self._as_trial(self._frozen()[number])
+        events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
+        if not events:
+            return None
+        path, *then = (events[-1][name] for name in ("path", "size", "changed"))
+        if [*stamp(Path(path))] != then:
+            raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
+        return Path(path)
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""

@@ -1,0 +1,180 @@
+"""The best checkpoint as an artifact: its bytes, and its alias, in the run file of the study."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunehook as th
+from adapters import Keras, Lightning
+from run_file import RunFile, read_runs
+
+wandb = pytest.importorskip("wandb")
+from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
+
+# The best of the three is the second trial; the values are also the number of the trial.
+SCORES = ([1.0, 3.0, 2.0], [4.0, 6.0, 5.0], [2.0, 2.0, 2.0])
+
+
+@pytest.fixture(autouse=True)
+def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("DIR", "DATA_DIR", "CACHE_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
+    for name, value in (("ERROR_REPORTING", "false"), ("MODE", "offline"), ("SILENT", "true")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def make_study(**options: Any) -> th.Study:
+    """A study that keeps its best checkpoint."""
+    recorder = WandbRecorder("digits", lean=True, **{"best_checkpoint": True, **options})
+    return th.Study("my.study", {"width": th.Int(2, 6)}, metric="score", mode="max", search="random", seed=0,
+                    recorders=[recorder])  # fmt: skip
+
+
+def study_runs(folder: Path) -> list[RunFile]:
+    """The runs of studies below a folder, oldest first."""
+    return [run for run in read_runs(folder) if run.job_type == "study"]
+
+
+def own_artifact(run: RunFile) -> dict[str, bytes]:
+    """The files of the study's model; those of its tables are left out."""
+    assert "best" in run.aliases["my.study"]
+    return run.artifact_files["my.study"]
+
+
+def lightning_callback(project: Any, folder: Path) -> Any:
+    """The checkpoint of the best epoch."""
+    kind = importlib.import_module(f"{project.name}.callbacks").ModelCheckpoint
+    return kind(dirpath=folder, filename="{epoch}", monitor="score", mode="max")
+
+
+def keras_callback(project: Any, folder: Path) -> Any:
+    """The same in Keras, with the epoch in the name."""
+    return importlib.import_module("keras").callbacks.ModelCheckpoint(
+        folder / "best-{epoch}.weights.h5", monitor="score", mode="max", save_best_only=True, save_weights_only=True
+    )
+
+
+@pytest.mark.parametrize("name", ["lightning", "keras"])
+def test_the_best_checkpoint_is_an_artifact(tmp_path: Path, name: str) -> None:
+    """After three trials the artifact holds the file of the second one's best epoch, byte for byte."""
+    project: Any = Keras() if name == "keras" else Lightning("lightning.pytorch")
+    make_callback = keras_callback if name == "keras" else lightning_callback
+    folders: list[Path] = []
+
+    def train() -> None:
+        folder = tmp_path / f"checkpoints-{len(folders)}"
+        folders.append(folder)
+        folder.mkdir()
+        scores = SCORES[len(folders) - 1]
+        project.fit(project.model(), project.callback(), make_callback(project, folder), scores=scores)
+
+    study = make_study()
+    study.optimize(train, trials=3, progress=False)
+    assert (study.best.number, study.best.value) == (1, 6.0)
+    (run,) = study_runs(tmp_path)
+    files = own_artifact(run)
+    newest = max(folders[1].iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert files == {newest.name: newest.read_bytes()}
+    assert sorted(run.aliases["my.study"]) == ["best", "latest", "trial-0001"]
+    # The copy of the first trial, which was the best for a while, is gone.
+    assert not study.paths.checkpoint(0).exists()
+
+
+def tune(study: th.Study, trials: int, path: Path, *, writes: bool = True, sign: float = 1.0) -> None:
+    """Trials whose value is their number, with a sign, and whose checkpoint is a text at one and the same path."""
+    from tunehook.session import active
+
+    def train() -> None:
+        session = active()
+        assert session is not None
+        session._driven = True
+        session.ready()
+        session.report(1, {"score": sign * session.trial.number})
+        if writes:
+            path.write_text(f"model {session.trial.number}")
+            session.note_checkpoint(path)
+
+    study.optimize(train, trials=trials, progress=False)
+
+
+def test_trials_that_write_over_each_other(tmp_path: Path) -> None:
+    """The best trial's file is kept before the next trial writes its own to the same place."""
+    study = make_study()
+    path = tmp_path / "model.ckpt"
+    tune(study, 2, path)
+    tune(study, 3, path, sign=-1.0)
+    assert path.read_text() == "model 2"
+    first, second = study_runs(tmp_path)
+    assert own_artifact(first) == {"model.ckpt": b"model 1"}
+    assert "my.study" not in second.aliases
+
+
+def test_a_later_process_does_not_log_it_again(tmp_path: Path) -> None:
+    """The study goes on: the alias moves only if a better trial comes."""
+    path = tmp_path / "model.ckpt"
+    tune(make_study(), 1, path)
+    tune(make_study(), 1, path)
+    tune(make_study(), 3, path)
+    assert [own_artifact(run) for run in study_runs(tmp_path)] == [
+        {"model.ckpt": b"model 0"}, {"model.ckpt": b"model 2"},
+    ]  # fmt: skip
+
+
+def test_a_file_that_was_changed_is_not_taken(tmp_path: Path) -> None:
+    """What lies at the path now is another model."""
+    study = make_study(best_checkpoint=False)
+    path = tmp_path / "model.ckpt"
+    trial = study.ask()
+    session = study.session(trial)
+    path.write_text("model 0")
+    session.note_checkpoint(path)
+    assert study.checkpoint(0) == path
+    path.write_text("another")
+    os.utime(path, ns=(1, 1))
+    message = f"{path} was changed after trial-0000: give each trial a file of its own"
+    with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
+        study.checkpoint(0)
+
+
+def test_a_training_without_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning says how a training keeps one, and the study's run is there."""
+    with caplog.at_level(logging.WARNING, "tunehook"):
+        tune(make_study(), 3, tmp_path / "model.ckpt", writes=False)
+    told = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert told == [
+        (
+            "W&B gets no checkpoint of the best trial, 0 (its training wrote none). In Lightning, add "
+            "ModelCheckpoint(monitor=..., mode=...) to the callbacks of the Trainer; in Keras, "
+            "ModelCheckpoint('trial.keras', save_best_only=True) to those of fit."
+        )
+    ]
+    (run,) = study_runs(tmp_path)
+    assert len(run.rows) == 3
+    assert "my.study" not in run.aliases
+
+
+def test_it_needs_the_run_of_the_study() -> None:
+    """The artifact is one of that run."""
+    with pytest.raises(ValueError, match=r"^best_checkpoint=True needs study_run=True"):
+        make_study(study_run=False)
+
+
+def test_nothing_is_noted_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """Without the option a trial's journal has no line more."""
+    study = make_study(best_checkpoint=False)
+    assert not study.session(study.ask()).wants_checkpoint
