@@ -26,6 +26,24 @@ from tunehook.integrations import wandb_study  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is not shown would be shown as pytest ends, with whatever settings of W&B the machine has."""
+    made: list[wandb_study.StudyRun] = []
+    init = wandb_study.StudyRun.__init__
+
+    def remember(self: wandb_study.StudyRun, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(wandb_study.StudyRun, "__init__", remember)
+    yield
+    left = [run for run in made if run._study is not None]
+    for run in left:
+        run._study = None
+    assert not left
+
+
 @pytest.fixture
 def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -208,8 +226,9 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def fail(*_: Any) -> None:
         raise OSError("no space left")
 
+    fill = wandb_study.fill
     monkeypatch.setattr(wandb_study, "fill", fail)
-    recorder = WandbRecorder("digits", lean=True)
+    recorder = WandbRecorder("digits", lean=True, mode="offline")
     with caplog.at_level(logging.WARNING, "tunehook"):
         for trials in (2, 4):
             study = tune(recorder, trials)
@@ -219,6 +238,9 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
     assert len(study.trials) == 4
     assert not study.paths.shown.read_text()
+    monkeypatch.setattr(wandb_study, "fill", fill)
+    study.show(is_last=True)  # nothing is left for the end of this process, whose settings are others
+    assert study_runs(tmp_path)[-1].column("study/trials") == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
