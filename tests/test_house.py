@@ -29,7 +29,9 @@ FLOORS = [
     {"optuna_trial"},
     {"session"},
     {"progress", "importance"},
-    {"storage", "sqlite"},
+    {"patient"},
+    {"pulse", "database"},
+    {"sqlite"},
     {"record"},
     {"snapshot_plan"},
     {"snapshot_take"},
@@ -46,7 +48,7 @@ FLOORS = [
     {"space"},
     {"distributions"},
     {"trial"},
-    {"paths", "randomness"},
+    {"paths", "randomness", "storage"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]

@@ -21,6 +21,7 @@ from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
+from tunehook.storage import StorageAway
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
 log = logging.getLogger("tunehook")
@@ -453,7 +454,8 @@ class TrialSession:
 def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
     """The outcome that an exception means.
 
-    Memory that ran out is infeasible; Ctrl-C, SIGTERM and ``sys.exit`` are an interruption; all else is a failure.
+    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit`` and a storage that is away are an interruption; all
+    else is a failure.
 
     Args:
         exception: What ended the training.
@@ -469,7 +471,7 @@ def describe(exception: BaseException, *, value: float | None = None, step: int 
     state: State = "failed"
     if is_out_of_memory(exception):
         state = "infeasible"
-    elif isinstance(exception, KeyboardInterrupt | SystemExit):
+    elif isinstance(exception, KeyboardInterrupt | SystemExit | StorageAway):  # none is the training's own fault
         state = "interrupted"
         reason = _SIGNALS.get(name, reason)
     text = "".join(traceback.format_exception(exception)) if state == "failed" else None

@@ -58,14 +58,25 @@ def sqlite(path: Path) -> RDBStorage:
     return _opened(place)
 
 
-def _opened(place: Path) -> RDBStorage:
+def sqlite_there(path: Path) -> RDBStorage:
+    """The same storage on a file that exists; nothing is made.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return _opened(path.absolute(), skip_table_creation=True)
+
+
+def _opened(place: Path, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
     url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place)}
-    storage = SqliteStorage(url, engine_kwargs=options)
+    storage = SqliteStorage(url, engine_kwargs=options, **more)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
     storage.engine.dispose()
-    return RDBStorage(url, engine_kwargs=options)
+    return RDBStorage(url, engine_kwargs=options, **more)
 
 
 def _connect(place: Path) -> sqlite3.Connection:
@@ -116,18 +127,24 @@ class SqliteStorage(RDBStorage):
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is not None:
+        if template_trial is not None and not _is_bare(template_trial):
             return super()._create_new_trial(study_id, template_trial)
-        start = datetime.now()
+        start = datetime.now() if template_trial is None else template_trial.datetime_start
+        named = {} if template_trial is None else dict(template_trial.user_attrs)
         with self._transaction() as db:
             _check_study(db, study_id)
             (number,) = db.execute("SELECT COUNT(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
             db.execute(
                 "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
-                (number, study_id, _to_stored(start)),
+                (number, study_id, None if start is None else _to_stored(start)),
             )
             (trial_id,) = db.execute("SELECT last_insert_rowid()").fetchone()
-        return FrozenTrial(number, TrialState.RUNNING, None, start, None, {}, {}, {}, {}, {}, trial_id)
+            for key, value in named.items():
+                db.execute(
+                    "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+                    (trial_id, key, json.dumps(value)),
+                )
+        return FrozenTrial(number, TrialState.RUNNING, None, start, None, {}, {}, named, {}, {}, trial_id)
 
     # Private: `_CachedStorage` calls it with the distribution that it knows of this name.
     def _set_trial_param(
@@ -248,6 +265,13 @@ class SqliteStorage(RDBStorage):
 _TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
 
 
+def _is_bare(template: FrozenTrial) -> bool:
+    """Whether a template is a running trial of which nothing is known but whose it is."""
+    return template.state == TrialState.RUNNING and not (
+        template.values or template.params or template.system_attrs or template.intermediate_values
+    )
+
+
 def _check_study(db: sqlite3.Connection, study_id: int) -> None:
     if db.execute("SELECT 1 FROM studies WHERE study_id = ?", (study_id,)).fetchone() is None:
         raise KeyError(models.NOT_FOUND_MSG)
@@ -266,7 +290,7 @@ def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None
 
     params = parts("SELECT trial_id, param_name, param_value, distribution_json, param_id FROM trial_params")
     for key, name, value, text, _ in sorted(params, key=lambda row: row[4]):
-        distribution = json_to_distribution(text)
+        distribution = _distribution(text)
         trials[key].params[name] = distribution.to_external_repr(value)
         trials[key].distributions[name] = distribution
     final = models.TrialValueModel
@@ -284,6 +308,12 @@ def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None
     for key, name, text in parts("SELECT trial_id, key, value_json FROM trial_system_attributes"):
         trials[key].system_attrs[name] = json.loads(text)
     return list(trials.values())
+
+
+@functools.lru_cache(maxsize=1024)
+def _distribution(text: str) -> BaseDistribution:
+    """The same object for the same text: there are as many texts as trials, and few differ."""
+    return json_to_distribution(text)
 
 
 def _to_stored(local: datetime) -> str:

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+# User attributes of a trial: a name that is in the storage together with it, and the process that has it.
+TOKEN = "tunehook:token"  # noqa: S105 - no secret
+OWNER = "tunehook:owner"
+VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
+
 
 class StudyError(RuntimeError):
     """A study that cannot be opened, or cannot go on."""
+
+
+class StorageAway(StudyError):  # noqa: N818 - tells what is the matter
+    """The storage did not answer for longer than the study is patient; what was measured is in the journals."""
+
+
+def from_environment() -> str | None:
+    """The storage URL that the environment gives, ``None`` where it gives none."""
+    return os.environ.get(VARIABLE, "").strip() or None
 
 
 def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
@@ -42,6 +59,43 @@ def quiet(optuna: Any) -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
+def hidden(text: str, *, url: object = None) -> str:
+    """A text without the passwords of the URLs in it.
+
+    Args:
+        text: What people are to read.
+        url: A URL whose password is hidden wherever it stands, also by itself.
+    """
+    for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)\b(\w*(?:password|passwd|pwd))=[^&\s'\"]+", r"\1=***", text)
+
+
+def _secrets(url: str) -> set[str]:
+    found = [*re.findall(r"://[^/@:\s]*:(\S*)@", url), *re.findall(r"(?i)(?:password|passwd|pwd)=([^&\s]+)", url)]
+    # Shorter ones would be found inside of words, which says what they are.
+    return {secret for raw in found for secret in (raw, unquote(raw)) if len(secret) > 2}
+
+
+def cause_of(error: BaseException) -> str:
+    """What an error of a storage says, in one line: that of the database's driver where there is one."""
+    cause = error.__cause__ or error
+    said = getattr(cause, "orig", None) or cause
+    details = getattr(said, "details", None)  # of gRPC, whose text is a whole page
+    text = (details() if callable(details) else None) or str(said) or repr(said)
+    return next((line for line in text.splitlines() if line.strip()), text).strip().rstrip(".")
+
+
+def as_study_error(error: BaseException, kind: type[StudyError], text: str, *, url: object = None) -> StudyError:
+    """A `StudyError` in place of what a storage raised; its cause is left out where it names a password."""
+    told = kind(hidden(text, url=url))
+    whole = "".join(traceback.format_exception(error))
+    told.__cause__ = error if hidden(whole, url=url) == whole else None
+    told.__suppress_context__ = True
+    return told
+
+
 @contextlib.contextmanager
 def storage_errors(study: str, storage: object) -> Iterator[None]:
     """Say which storage cannot be used and what to do; passwords stay out.
@@ -59,10 +113,11 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
-        cause = error.__cause__ or error
-        said = (str(getattr(cause, "orig", None) or cause) or repr(cause)).splitlines()[0].rstrip(".")
-        text = (
-            f"The storage {getattr(storage, 'url', storage)} of study '{study}' cannot be used: {said}.\n"
-            "  Check that the place exists and can be written, or give another one: Study(..., storage=...)."
-        )
-        raise StudyError(re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)) from error
+        place = getattr(storage, "url", storage)
+        told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: "
+                              f"{cause_of(error)}.\n  Check that the place exists and can be written, or give another "
+                              "one: Study(..., storage=...).", url=place)  # fmt: skip
+    else:
+        return
+    # Outside of the except clause, so that what was raised is not even its context.
+    raise told

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +18,10 @@ from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial, stamp
-from tunehook.session import Objective, TrialSession, check_not_importing
+from tunehook.session import Objective, TrialSession, check_not_importing, objective_value
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
-from tunehook.storage import StudyError, patiently, quiet, storage_errors
+from tunehook.storage import OWNER, TOKEN, StudyError, from_environment, hidden, patiently, quiet, storage_errors
 from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+    from tunehook.patient import PatientStorage
+
 log = logging.getLogger("tunehook")
 
 # How often the values of an interrupted trial are asked again before they are given up.
@@ -38,10 +43,19 @@ ATTEMPTS = 3
 _DESCRIPTION = "tunehook:study"
 _ATTEMPT = "tunehook:attempt"
 _KEY = "tunehook:key"
+_PLAN = "tunehook:plan"  # what `optimize` was asked for last
+
+# Seconds between two looks for trials whose process is gone, and until one that nobody has put his name on is such.
+_LOOK = 5.0
+_NAMELESS = 60.0
 
 
 class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
     """There is nothing left to ask for: every combination of a grid has been handed out."""
+
+
+class StudyFull(StudyFinished):
+    """The last trials that were wanted are running in other processes; where one is lost, its place is free again."""
 
 
 class Study:
@@ -60,7 +74,9 @@ class Study:
         stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
             a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
-        storage: Any Optuna storage or storage URL. Defaults to an SQLite file in the study's folder.
+        storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
+            ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
+            ``TUNEHOOK_STORAGE``, or else to an SQLite file in the study's folder.
         seed: Seed of the search, an integer or ``None`` (default) for another search each time.
         recorders: Where each trial is kept besides its journal, such as ``[WandbRecorder(project="digits")]``.
         folder: The study's folder. Defaults to ``tunehook-studies/<name>`` in the working directory.
@@ -83,6 +99,8 @@ class Study:
     _running: dict[int, AskedTrial]
     _budget: Budget | None
     _pid: int
+    _kept: PatientStorage | None
+    _counted: set[int]
 
     def __init__(
         self,
@@ -115,7 +133,7 @@ class Study:
             )
         if storage is not None and not isinstance(storage, str) and not hasattr(storage, "create_new_study"):
             raise TypeError(
-                f"storage is a URL, such as 'sqlite:///study.db', or an Optuna storage; got {storage!r}.\n"
+                f"storage is a URL, such as 'sqlite:///study.db', or an Optuna storage; got {hidden(repr(storage))}.\n"
                 "  Leave it out for an SQLite file in the study's folder."
             )
         if not _is_positive(max_failures):
@@ -144,6 +162,7 @@ class Study:
         self._plan: int | None = None
         self._shows = True
         self._blind: list[Recorder] = []
+        self._limit: int | None = None
         self._reset()
         self._check_names()
 
@@ -165,18 +184,23 @@ class Study:
 
         Raises:
             StudyFinished: Every combination of a grid has been handed out.
+            StudyFull: Within `optimize`: the last trials that were wanted run in other processes.
+            StorageAway: The storage did not answer for two minutes.
             JournalError: The trial's journal cannot be written; its values are asked again.
         """
         from tunehook.search import GridExhausted
 
         check_not_importing()
         study = self.optuna
+        self.reclaim()
+        self._check_places()
         with kept_random():
             try:
                 asked = study.ask(self._distributions)
             except GridExhausted as error:
                 raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
         self._running[asked.number] = asked
+        self._check_places(asked)
         trial = self._as_trial(asked)
         try:
             Journal(trial.folder).begin(trial)
@@ -194,8 +218,13 @@ class Study:
             value: The metric.
             budget: How long the trial trains; the warm-up of a named stopper follows from it.
         """
-        running = self._run(trial.number)
-        running.report(value, step)
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            running = self._run(trial.number)
+            running.report(value, step)
+        except UpdateFinishedTrialError:
+            return Decision(True, "another process took the trial for lost and told its end", "interrupted")
         if self._stopper is None:
             return Decision()
         if self._budget != budget:
@@ -227,10 +256,13 @@ class Study:
         finally:
             self._running.pop(trial.number, None)
             self.show()
-        if outcome.state == "interrupted" and trial.attempt + 1 < self._attempts:
-            self.optuna.enqueue_trial(
-                self.space.encode(trial.params), user_attrs={_ATTEMPT: trial.attempt + 1, _KEY: trial.key}
-            )
+        if outcome.state == "interrupted":
+            self._ask_again(self.space.encode(trial.params), trial.attempt + 1, trial.key)
+
+    def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
+        named = {_ATTEMPT: attempt, _KEY: key}
+        if attempt < self._attempts and not any(named.items() <= f.user_attrs.items() for f in self._frozen()):
+            self.optuna.enqueue_trial(dict(raw), user_attrs=named)
 
     def show(self, *, is_last: bool = False) -> None:
         """Let the recorders that show a whole study look at it; one that fails is told once and left out.
@@ -357,10 +389,14 @@ class Study:
             raise TypeError(f"train is a function of no arguments; got {train!r}.")
         self._plan_for(trials)
         self._attempts = ATTEMPTS if retries is None else retries + 1
-        optimize(
-            self, train, trials=trials, timeout=timeout, progress=progress, workers=workers,
-            gpus_per_trial=gpus_per_trial, report_timeout=report_timeout,
-        )  # fmt: skip
+        self._limit, self._counted = trials, set()
+        try:
+            optimize(
+                self, train, trials=trials, timeout=timeout, progress=progress, workers=workers,
+                gpus_per_trial=gpus_per_trial, report_timeout=report_timeout,
+            )  # fmt: skip
+        finally:
+            self._limit = None
 
     def _plan_for(self, trials: int | None) -> None:
         """Choose the sampler by the number of trials, which is known now."""
@@ -477,9 +513,12 @@ class Study:
 
     def _reset(self) -> None:
         self._study = None
+        self._kept = None
         self._running = {}
+        self._counted = set()
         self._budget = None
         self._pid = os.getpid()
+        self._looked = float("-inf")
 
     def _check_names(self) -> None:
         """Wrong names of a search or stopper are told here, before any work, without loading Optuna."""
@@ -508,16 +547,26 @@ class Study:
         sampler = self._make_sampler()
         stopper = make_stopper(self._stopper, Budget())
         direction: Literal["minimize", "maximize"] = "minimize" if self.mode == "min" else "maximize"
-        kept_in = self.paths.database if self._storage is None else self._storage
+        given = self._given()
+        kept_in = self.paths.database if given is None else given
         with quiet(optuna), storage_errors(self.name, kept_in):
+            from tunehook.patient import PATIENCE, PatientStorage
+
             self._make_folder()
-            storage = patiently(self._make_storage)
+            storage = PatientStorage(patiently(lambda: self._make_storage(given)), study=self.name, place=kept_in)
             study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
                                         direction=direction, load_if_exists=True)  # fmt: skip
             self._compare(study)
-        self._study = study
-        self._reclaim(study)
+        storage.patience = PATIENCE
+        if storage.pulse is not None:
+            storage.pulse.study_id = study._study_id  # noqa: SLF001 - what storages call a study
+        self._study, self._kept = study, storage
+        self.reclaim()
         return study
+
+    def _given(self) -> str | BaseStorage | None:
+        """The storage that was passed, or else the one that the environment gives now: no copy of it is kept."""
+        return from_environment() if self._storage is None else self._storage
 
     def _make_sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
@@ -540,14 +589,18 @@ class Study:
                 "  Move what is in the way, or give another one: Study(..., folder=...)."
             ) from error
 
-    def _make_storage(self) -> BaseStorage:
+    def _make_storage(self, given: str | BaseStorage | None) -> BaseStorage:
         import optuna
 
-        if self._storage is None:
+        if given is None:
             from tunehook.sqlite import sqlite
 
-            return sqlite(self.paths.database)
-        return optuna.storages.get_storage(self._storage)
+            return optuna.storages.get_storage(sqlite(self.paths.database))
+        if isinstance(given, str):
+            from tunehook.database import connect
+
+            return connect(given)
+        return optuna.storages.get_storage(given)
 
     def _compare(self, study: OptunaStudy) -> None:
         """Refuse a study of another kind under the same name."""
@@ -569,16 +622,158 @@ class Study:
                 + "  Give the new one another name, or open the old one as it was."
             )
 
-    def _reclaim(self, study: OptunaStudy) -> None:
-        """Trials that died with their process are told as interrupted, and so asked again."""
-        for frozen in study.get_trials(deepcopy=False):
-            if frozen.state.name != "RUNNING" or not self.space.searched.keys() <= frozen.params.keys():
-                continue
+    # ------------------------------------------------------------------ whose trials run
+
+    def reclaim(self) -> None:
+        """Tell trials whose process is gone as interrupted, and so ask their values again.
+
+        A process of this machine is looked for by its id; one of another machine is lost when it has given no sign of
+        life for a minute, seen from here. Loops call this before they ask and while they wait; it does something every
+        five seconds at most.
+        """
+        study = self.optuna
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        running = [frozen for frozen in study.get_trials(deepcopy=False) if frozen.state.name == "RUNNING"]
+        pulse = None if self._kept is None else self._kept.pulse
+        if pulse is not None:
+            pulse.look(running)
+        for frozen in running:
+            holder, reason = self._holder(frozen)
+            if holder == "lost":
+                outcome = self._recover(frozen, reason)
+                log.info("Trial %d: %s (%s)", frozen.number, outcome.state, outcome.reason)
+
+    def waits_for(self) -> list[int]:
+        """Numbers of the trials that other processes are running now, as far as is known."""
+        return [frozen.number for frozen in self._frozen() if self._is_elsewhere(frozen)]
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are values to ask again."""
+        return any(_is_waiting(frozen) for frozen in self._frozen())
+
+    def _check_places(self, asked: AskedTrial | None = None) -> None:
+        """Refuse to begin one more trial than `optimize` was asked for, those that run elsewhere included.
+
+        A trial is first asked for and then counted. Of several processes that do so at once, the last one to ask sees
+        the others' trials, and gives its own back: the number is never exceeded. One that was new counts those with a
+        lower number only, so that not all give theirs back; one that had waited has a low number and counts all.
+        """
+        if self._limit is None:
+            return
+        mine = None if asked is None else asked.number
+        highest = mine
+        if asked is not None and (asked.user_attrs.get(OWNER) or {}).get("taken"):
+            highest = None
+        taken = 0
+        for frozen in self._frozen():
+            number = frozen.number
+            if frozen.state.name in ("COMPLETE", "PRUNED"):
+                taken += 1
+            elif frozen.state.name == "RUNNING" and number != mine and (highest is None or number < highest):
+                taken += number in self._counted or self._is_elsewhere(frozen)
+        if taken < self._limit:
+            if mine is not None:
+                self._counted.add(mine)
+            return
+        if asked is not None:
+            self._give_back(asked)
+        raise StudyFull(f"The last of the {self._limit} trials of study '{self.name}' are running in other processes.")
+
+    def _give_back(self, asked: AskedTrial) -> None:
+        """Let a trial wait for whoever asks next; it keeps its number and its values."""
+        from optuna.trial import TrialState
+
+        self._running.pop(asked.number, None)
+        asked.set_user_attr(OWNER, None)
+        storage = self.optuna._storage  # noqa: SLF001 - no public way
+        storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)  # noqa: SLF001
+
+    def _is_elsewhere(self, frozen: FrozenTrial) -> bool:
+        """Whether another process is known to run a trial."""
+        owner = frozen.user_attrs.get(OWNER) or {}
+        is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
+        return frozen.state.name == "RUNNING" and not is_mine and self._holder(frozen)[0] == "live"
+
+    def _holder(self, frozen: FrozenTrial) -> tuple[Literal["live", "lost", "unknown"], str]:
+        """Whether the process of a running trial lives, as far as can be known here, and what happened to it."""
+        processes = self._processes(frozen)
+        here = [event for event in processes if event["host"] == host()]
+        if here and len(here) == len(processes):
+            # The one that asked, and the one that trains.
+            if any(is_alive(event["pid"], since=event["time"]) for event in (here[0], here[-1])):
+                return "live", ""
+            return "lost", f"its process {here[-1]['pid']} was killed"
+        owner = frozen.user_attrs.get(OWNER)
+        if owner is not None and owner["host"] == host() and not processes:  # before its journal began
+            if is_alive(owner["pid"], since=owner["time"]):
+                return "live", ""
+            return "lost", f"its process {owner['pid']} was killed as it began"
+        pulse = None if self._kept is None else self._kept.pulse
+        if TOKEN not in frozen.user_attrs:  # asked for past this class
+            return "unknown", ""
+        if pulse is not None:
+            if not pulse.is_lost(frozen._trial_id):  # noqa: SLF001 - what storages call a trial
+                return "live", ""
+            where = f" on {owner['host']}" if owner is not None else ""
+            return "lost", f"its process{where} gave no sign of life"
+        if owner is None and frozen.datetime_start is not None:
+            age = (datetime.now() - frozen.datetime_start).total_seconds()
+            return ("lost", "its process was killed as it began") if age > _NAMELESS else ("live", "")
+        return "unknown", ""
+
+    def _processes(self, frozen: FrozenTrial) -> list[dict[str, Any]]:
+        """What the journal says of the processes of a trial; it says so before the first measurement."""
+        if not self._has_values(frozen):
+            return []
+        events = itertools.takewhile(lambda event: event["event"] != "report", read_trial(self._as_trial(frozen)))
+        return [event for event in events if event["event"] in ("begin", "process")]
+
+    def _recover(self, frozen: FrozenTrial, reason: str) -> Outcome:
+        """End a trial whose process is gone."""
+        if self._has_values(frozen):
             trial = self._as_trial(frozen)
-            begun = next(read_trial(trial), None)
-            if begun is not None and begun["host"] == host() and not is_alive(begun["pid"], since=begun["time"]):
-                outcome = self.session(trial).recover(f"its process {begun['pid']} was killed")
-                log.info("Trial %d: %s (%s)", trial.number, outcome.state, outcome.reason)
+            if next(read_trial(trial), None) is not None:
+                return self.session(trial).recover(reason)
+            # Its journal lies on another machine.
+            series = sorted(frozen.intermediate_values.items())
+            value, step = objective_value(series, self.mode, self.objective) or (None, None)
+            outcome = Outcome("interrupted", reason, value, step)
+            self.tell(trial, outcome)
+            return outcome
+        return self._recover_nameless(frozen, Outcome("interrupted", reason))
+
+    def _recover_nameless(self, frozen: FrozenTrial, outcome: Outcome) -> Outcome:
+        """End a trial that got no values, or not all; they are known where they were given, or where it is a grid."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        from tunehook.grid import GridSampler
+        from tunehook.search import GridExhausted
+
+        study = self.optuna
+        values = frozen.system_attrs.get("fixed_params")
+        if values is None and isinstance(study.sampler, GridSampler):
+            try:
+                values = self.space.encode(study.sampler.point(study, frozen.number))
+            except GridExhausted:
+                outcome = Outcome("interrupted", "the grid has no values for it")
+        try:
+            study._storage.set_trial_user_attr(frozen._trial_id, OUTCOME, dataclasses.asdict(outcome))  # noqa: SLF001
+            study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)  # noqa: SLF001
+        except UpdateFinishedTrialError:  # another process told it at the same moment
+            return outcome
+        if values is not None:
+            key = frozen.user_attrs.get(_KEY) or key_of(self.name, frozen.number, frozen.datetime_start)
+            self._ask_again(values, frozen.user_attrs.get(_ATTEMPT, 0) + 1, key)
+        return outcome
+
+    # ------------------------------------------------------------------ trials as Optuna has them
+
+    def _has_values(self, frozen: FrozenTrial) -> bool:
+        return self.space.searched.keys() <= frozen.params.keys()
 
     def _run(self, number: int) -> AskedTrial:
         """The running Optuna trial; another process may have asked for it."""
@@ -595,8 +790,7 @@ class Study:
 
     def _begun(self) -> list[FrozenTrial]:
         """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
-        searched = self.space.searched.keys()
-        return [frozen for frozen in self._frozen() if searched <= frozen.params.keys() and not _is_waiting(frozen)]
+        return [frozen for frozen in self._frozen() if self._has_values(frozen) and not _is_waiting(frozen)]
 
     def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
         return Trial(
@@ -632,7 +826,7 @@ class Study:
             )
         if isinstance(self._storage, BaseStorage):
             log.debug("The storage object of study %s is pickled.", self.name)
-        return {**self.__dict__, "_study": None, "_running": {}, "_budget": None}
+        return {**self.__dict__, "_study": None, "_kept": None, "_running": {}, "_budget": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

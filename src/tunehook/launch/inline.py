@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import random
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +14,10 @@ from tunehook.inject import InjectionError
 from tunehook.progress import Progress
 from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, following, set_broadcast
 from tunehook.storage import StudyError
-from tunehook.study import Study, StudyFinished
+from tunehook.study import Study, StudyFinished, StudyFull
 from tunehook.trial import Outcome
+
+log = logging.getLogger("tunehook")
 
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
 _LEADER = "TUNEHOOK_LEADER"
@@ -68,12 +72,7 @@ def optimize(
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
     failures: list[BaseException] = []  # in a row
     ran = 0
-    # Counted anew each time: other processes may work on the same study.
-    while (trials is None or study.finished < trials) and time.monotonic() < end:
-        try:
-            session = study.session(study.ask())
-        except StudyFinished:
-            break
+    while (session := _next(study, trials, end)) is not None:
         announce(True)
         error = train_one(session, train, table)
         ran += 1
@@ -86,6 +85,32 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
     announce(False)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
+
+
+def _next(study: Study, trials: int | None, end: float) -> TrialSession | None:
+    """Ask for a trial, ``None`` where there are enough; waits while the last ones run in other processes.
+
+    One of those may be lost, and its values are asked again then.
+    """
+    is_told = is_over = False
+    # Counted anew each time: other processes may work on the same study.
+    while (trials is None or study.finished < trials) and time.monotonic() < end:
+        try:
+            if not is_over or study.has_waiting:
+                return study.session(study.ask())
+        except StudyFull:
+            pass
+        except StudyFinished:
+            is_over = True
+        study.reclaim()
+        others = study.waits_for()
+        if is_over and not others and not study.has_waiting:
+            return None
+        if others and not is_told:
+            is_told = True
+            log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
+        time.sleep(random.SystemRandom().uniform(0.5, 1.5) if others else 0.0)
+    return None
 
 
 def train_one(
@@ -110,7 +135,7 @@ def _raise_if_over(
 ) -> None:
     """Raise where no further trial makes sense."""
     outcome = session.end()
-    if outcome.state == "interrupted":
+    if outcome.state == "interrupted" and not session.decision.stop:  # not one that another process took for lost
         raise error if error is not None else KeyboardInterrupt
     if error is None:
         if outcome.state == "failed":  # nothing was raised, and nothing was measured

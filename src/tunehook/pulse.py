@@ -1,0 +1,104 @@
+"""Signs of life of running trials, in the storage itself, for processes on other machines.
+
+Optuna's own heartbeat is one of its relational storages alone and runs under its ``optimize`` alone. This one is an
+attribute of the trial, so that it goes through every storage, its gRPC proxy too. Whether it still changes is watched
+by each process on its own clock: nothing depends on the clocks of two machines being equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+ALIVE = "tunehook:alive"  # the user attribute that changes while the process of a trial lives
+INTERVAL = 15.0  # seconds between two signs
+GRACE = 60.0  # seconds of silence after which a trial is lost
+
+
+class Pulse:
+    """Gives signs of life for the running trials of this process, and watches those of others.
+
+    Args:
+        storage: Where the trials are kept; its calls are not waited for.
+        interval: Seconds between two signs. Defaults to 15.
+        grace: Seconds of silence, as seen from here, after which a trial is lost. Defaults to 60.
+
+    Attributes:
+        study_id: The study in the storage, once it is known.
+    """
+
+    def __init__(self, storage: BaseStorage, *, interval: float | None = None, grace: float | None = None) -> None:
+        self._storage = storage
+        self._interval, self._grace = interval or INTERVAL, grace or GRACE
+        self._mine: set[int] = set()
+        self._seen: dict[int, tuple[object, float]] = {}  # the last sign, and seconds of silence since
+        self._looked: float | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.study_id: int | None = None
+
+    def add(self, trial_id: int) -> None:
+        """Give signs for a trial from now on."""
+        with self._lock:
+            self._mine.add(trial_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tunehook-pulse", daemon=True)
+                self._thread.start()
+
+    def remove(self, trial_id: int) -> None:
+        """Give no further signs for a trial."""
+        with self._lock:
+            self._mine.discard(trial_id)
+
+    def look(self, running: Iterable[FrozenTrial]) -> None:
+        """Take note of which signs have changed.
+
+        Args:
+            running: All running trials of the study, as the storage has them now.
+        """
+        with self._lock:
+            now = time.monotonic()
+            # The storage may have been away in between, for those who give signs too: that silence says little.
+            since = 0.0 if self._looked is None else min(now - self._looked, 2 * self._interval)
+            self._looked = now
+            for trial in running:
+                sign = (trial.datetime_start, trial.user_attrs.get(ALIVE))
+                before, silent = self._seen.get(trial._trial_id, (None, 0.0))  # noqa: SLF001 - storages call it so
+                self._seen[trial._trial_id] = (sign, silent + since if sign == before else 0.0)  # noqa: SLF001
+
+    def is_lost(self, trial_id: int) -> bool:
+        """Whether a trial has given no sign for too long; False for one that was never looked at."""
+        with self._lock:
+            return trial_id not in self._mine and self._seen.get(trial_id, (None, 0.0))[1] > self._grace
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._interval)
+            with self._lock:
+                mine = set(self._mine)
+                if not mine:
+                    self._thread = None
+                    return
+            for trial_id in mine:
+                try:
+                    self._storage.set_trial_user_attr(trial_id, ALIVE, f"{os.getpid()} {time.time():.3f}")
+                except (UpdateFinishedTrialError, KeyError):
+                    self.remove(trial_id)
+                except Exception:  # noqa: BLE001 - the storage is away: the next sign may arrive
+                    break
+            if self.study_id is not None:
+                with contextlib.suppress(Exception):
+                    found = self._storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+                    self.look(found)
