@@ -1,4 +1,4 @@
-"""A sampler whose random numbers follow from the trial's number."""
+"""A sampler whose random numbers follow from the trial's place in the search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class SeededByNumber(BaseSampler):
 
     Optuna's samplers start their random stream at their construction: the same seed in a second process, or in a study
     that is gone on with, would sample the first trials' values again. Here trial n draws the same numbers whoever asks
-    for it and whenever.
+    for it and whenever. Trials that were given their values, those that are asked again among them, are not counted: a
+    search that was cut off proposes what it would have proposed otherwise.
 
     Args:
         make: Makes the sampler from a seed.
@@ -31,34 +32,44 @@ class SeededByNumber(BaseSampler):
         self._make, self._seed = make, seed
         self._local = threading.local()  # threads may ask at the same time
 
-    def inner(self, number: int) -> BaseSampler:
+    def inner(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         """The sampler of a trial."""
-        if getattr(self._local, "number", None) != number:
-            mixed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-            self._local.number, self._local.sampler = number, self._make(mixed)
+        if getattr(self._local, "number", None) != trial.number:
+            place, is_given = _place(study, trial)
+            entropy = [self._seed, trial.number, 1] if is_given else [self._seed, place]
+            mixed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            self._local.number, self._local.sampler = trial.number, self._make(mixed)
         sampler: BaseSampler = self._local.sampler
         return sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the sampler of the trial does."""
-        return self.inner(trial.number).infer_relative_search_space(study, trial)
+        return self.inner(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the sampler of the trial does."""
-        return self.inner(trial.number).sample_relative(study, trial, search_space)
+        return self.inner(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """As the sampler of the trial does."""
-        return self.inner(trial.number).sample_independent(study, trial, param_name, param_distribution)
+        return self.inner(study, trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """As the sampler of the trial does."""
-        self.inner(trial.number).before_trial(study, trial)
+        self.inner(study, trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """As the sampler of the trial does."""
-        self.inner(trial.number).after_trial(study, trial, state, values)
+        self.inner(study, trial).after_trial(study, trial, state, values)
+
+
+def _place(study: Study, trial: FrozenTrial) -> tuple[int, bool]:
+    """How many trials with a lower number were not given their values, and whether this one was."""
+    # Not study.get_trials: under a HyperbandPruner, Optuna gives samplers a study that shows one bracket only.
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001
+    given = sum("fixed_params" in other.system_attrs for other in trials if other.number < trial.number)
+    return trial.number - given, "fixed_params" in trial.system_attrs

