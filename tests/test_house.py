@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # other either.
 FLOORS = [
     {"cli"},
-    {"report"},
+    {"report", "status"},
     {"launch"},
     {"source"},
     {"study"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -106,9 +107,7 @@ def worker(server: Any, folder: Path, host: str, *, hangs: bool = False) -> subp
 
 
 @pytest.mark.slow
-def test_a_machine_is_lost_and_the_server_is_away(
-    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_is_lost_and_the_server_is_away(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines share a grid; one is killed in a trial, the server restarts: each combination is complete once."""
     lost = worker(server, tmp_path / "lost", "one", hangs=True)
     assert lost.stdout is not None
@@ -242,7 +241,7 @@ def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told with the way out; a URL without a port is none."""
     pytest.importorskip("grpc")
     monkeypatch.setattr(tunehook.database, "_ANSWER", 0.3)
-    with pytest.raises(StudyError, match="The storage grpc://127.0.0.1:1 does not answer"):
+    with pytest.raises(StudyError, match=re.escape("The storage grpc://127.0.0.1:1 does not answer")):
         study(storage="grpc://127.0.0.1:1").ask()
     with pytest.raises(StudyError, match="a gRPC proxy is given as grpc://host:port"):
         study(storage="grpc://somewhere").ask()

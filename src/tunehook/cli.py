@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunehook.paths import ROOT
 from tunehook.record import read_journal
+
+if TYPE_CHECKING:
+    from tunehook.study import Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -82,9 +88,111 @@ def workspace(
     typer.echo(json.dumps({"workspace": address}) if as_json else address)
 
 
+_Name = Annotated[str, typer.Argument(help="Name of the study, or the URL of a storage that has one only.")]
+_Storage = Annotated[
+    str | None, typer.Option(help="Storage URL. Default: $TUNEHOOK_STORAGE, else the file in the study's folder.")
+]
+_Folder = Annotated[Path | None, typer.Option(help="The study's folder. Default: tunehook-studies/STUDY.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
+
+
+@app.command()
+def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+    """Show how far a study is: its trials by state, the best one, those that run, the time left.
+
+    Example: tunehook status digits
+    """
+    from tunehook.status import lines, status_of
+
+    with _told():
+        found = status_of(_open(study, storage, folder))
+    typer.echo(_json(found) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
+def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+    """Show the best complete trial: its value, its hyperparameters, and where its record lies.
+
+    Example: tunehook best digits --json
+    """
+    from tunehook.status import best_of
+
+    with _told():
+        opened = _open(study, storage, folder)
+        found = best_of(opened)
+    if as_json:
+        typer.echo(_json(found))
+        return
+    typer.echo(f"trial {found.number}: {opened.metric} {found.value!r}")
+    for name, value in found.params.items():
+        typer.echo(f"  {name} = {value!r}")
+    for place in found.records:
+        typer.echo(f"record: {place}")
+
+
+@app.command()
+def watch(
+    study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+) -> None:  # fmt: skip
+    """Show how far a study is, again and again, until it is done or Ctrl-C.
+
+    Where there is no terminal, it prints lines whenever something has changed.
+
+    Example: tunehook watch digits --every 10
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from tunehook.status import lines, status_of, table
+
+    console, before = Console(), ""
+    with _told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        opened = _open(study, storage, folder)
+        live = None
+        if console.is_terminal and not as_json:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+        while True:
+            found = status_of(opened)
+            if live is not None:
+                live.update(table(found), refresh=True)
+            elif (text := _json(found) if as_json else "\n".join(lines(found))) != before:
+                before = text
+                typer.echo(text)
+            if found.is_done:
+                return
+            time.sleep(every)
+
+
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _open(study: str, storage: str | None, folder: Path | None) -> Study:
+    from tunehook.study import Study
+
+    if "://" in study:
+        return Study.open(None, storage=study, folder=folder)
+    return Study.open(study, storage=storage, folder=folder)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """An error of a study is a line, not a traceback."""
+    from tunehook.storage import StudyError
+
+    try:
+        yield
+    except StudyError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _json(found: Any) -> str:
+    from tunehook.record import plain
+
+    return json.dumps(plain(dataclasses.asdict(found)), allow_nan=False)
 
 
 def _recorders(folder: Path) -> set[str]:

@@ -187,14 +187,21 @@ def read_trial(trial: Trial) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order.
 
     A line that is no JSON (the last one, where the process or the machine died while it was written) is left out and
     told in one warning. A journal that does not exist has no events.
+
+    Args:
+        path: The file.
+        tail: Read so many bytes at its end only, from the first whole line on. Defaults to None, all of it.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            skipped = 0 if tail is None else max(0, file.seek(0, os.SEEK_END) - tail)
+            file.seek(skipped)
+            lines = file.read().split(b"\n")[1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
         return
     for number, line in enumerate(lines, start=1):

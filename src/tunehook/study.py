@@ -163,8 +163,65 @@ class Study:
         self._shows = True
         self._blind: list[Recorder] = []
         self._limit: int | None = None
+        self._is_closed = False
         self._reset()
         self._check_names()
+
+    @classmethod
+    def open(
+        cls, name: str | None, *, storage: str | None = None, folder: str | os.PathLike[str] | None = None
+    ) -> Study:
+        """Open a study that exists, to look at its trials, without its space: the storage has it.
+
+        Nothing is made, written or asked again; `ask` and `optimize` need a `Study` with a space.
+
+        Args:
+            name: Name of the study; ``None`` where the storage has one only.
+            storage: Storage URL. Defaults to ``TUNEHOOK_STORAGE``, or else to the SQLite file in the study's folder.
+            folder: The study's folder, for its journals. Defaults to ``tunehook-studies/<name>``.
+
+        Raises:
+            StudyError: There is no such study, and which there are; or its storage cannot be used.
+
+        Example:
+            >>> Study.open("digits").best.value  # doctest: +SKIP
+        """
+        import optuna
+
+        from tunehook.patient import PatientStorage
+
+        url = storage or from_environment()
+        file = None if url is not None else StudyPaths(Path(folder) if folder else ROOT / (name or "")).database
+        place: object = url or file
+        if file is not None and not file.is_file():
+            there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
+            raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
+        with quiet(optuna), storage_errors(str(name), place):
+            if url is not None:
+                from tunehook.database import connect
+
+                made = connect(url, create=False)
+            else:
+                from tunehook.sqlite import sqlite_there
+
+                made = optuna.storages.get_storage(sqlite_there(Path(str(file))))
+            kept = PatientStorage(made, study=str(name), place=place)
+            there = sorted(found.study_name for found in kept.get_all_studies())
+        if name is None and len(there) == 1:
+            name = there[0]
+        where = hidden(str(place), url=url)
+        if name not in there:
+            said = f"There is no study '{name}' in {where}." if name else f"Say which study of {where}."
+            raise StudyError(said + _listed(there, where))
+        study = optuna.load_study(study_name=name, storage=kept)
+        known = study.user_attrs.get(_DESCRIPTION)
+        if known is None:
+            raise StudyError(f"The study '{name}' in {where} was made by Optuna itself, so its space is not known.")
+        space = Space.from_description(known["space"])
+        opened = cls(name, space, metric=known["metric"], mode=known["mode"], objective=known["objective"],
+                     search="random", storage=storage, folder=folder)  # fmt: skip
+        opened._study, opened._kept, opened._is_closed = study, kept, True
+        return opened
 
     # ------------------------------------------------------------------ the search
 
@@ -191,6 +248,10 @@ class Study:
         from tunehook.search import GridExhausted
 
         check_not_importing()
+        if self._is_closed:
+            raise StudyError(
+                f"Study '{self.name}' was opened to look at it; to search, give its space: Study({self.name!r}, ...)."
+            )
         study = self.optuna
         self.reclaim()
         self._check_places()
@@ -397,6 +458,18 @@ class Study:
             )  # fmt: skip
         finally:
             self._limit = None
+
+    def note_plan(self) -> None:
+        """Keep in the storage how many trials are wanted, for those who look at the study."""
+        plan = {"trials": self._plan, "grid": self.is_grid}
+        if self.optuna.user_attrs.get(_PLAN) != plan:
+            self.optuna.set_user_attr(_PLAN, plan)
+
+    @property
+    def wanted(self) -> int | None:
+        """How many trials the study shall have, as `optimize` was asked last; ``None`` where it was not said."""
+        plan = self.optuna.user_attrs.get(_PLAN, {})
+        return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
 
     def _plan_for(self, trials: int | None) -> None:
         """Choose the sampler by the number of trials, which is known now."""
@@ -835,6 +908,10 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"
+
+
+def _listed(names: Sequence[str], where: str) -> str:
+    return f"\n  There are in {where}: {', '.join(names)}." if names else f"\n  There are none in {where}."
 
 
 def is_alive(pid: int, *, since: float) -> bool:

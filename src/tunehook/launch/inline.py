@@ -54,6 +54,7 @@ def optimize(
         if not leads:
             _follow(train)
             return
+        study.note_plan()
         end = time.monotonic() + (timeout or float("inf"))
         with contextlib.ExitStack() as stack:
             stack.callback(study.show, is_last=True)
