@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pickle
@@ -25,9 +26,10 @@ import tunehook as th
 import tunehook.patient
 import tunehook.pulse
 from tunehook.inject import Slot
+from tunehook.session import active
 from tunehook.storage import StorageAway, StudyError, hidden
 from tunehook.study import Study, StudyFull
-from tunehook.trial import Budget, Outcome
+from tunehook.trial import Budget, Outcome, Trial
 
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}
 SECRET = "s3cr%40t"  # noqa: S105 - of nobody
@@ -151,7 +153,7 @@ def test_the_server_is_away_for_good(
     session = opened.session(trial)
     place: dict[str, Any] = {}
     slots = [
-        Slot(f"m.{name}", get=lambda name=name: place.get(name), set=lambda v, name=name: place.update({name: v}))
+        Slot(f"m.{name}", get=functools.partial(place.get, name), set=functools.partial(place.__setitem__, name))
         for name in GRID
     ]
     session.begin(slots)
@@ -312,11 +314,12 @@ def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None
     space = {"lr": th.Float(0, 1)}
     storage = InMemoryStorage()
     one, two = (study(space=space, search="random", storage=storage) for _ in range(2))
-    monkeypatch.setattr(Study, "_is_elsewhere", lambda _, frozen: frozen.state == TrialState.RUNNING)
+    monkeypatch.setattr(Study, "_is_elsewhere", lambda _, frozen, *__: frozen.state == TrialState.RUNNING)
     for opened in (one, two):
         opened._limit = 2
     one.tell(one.ask(), complete())
-    check, others = one._check_places, []
+    others: list[Trial] = []
+    check = one._check_places
 
     def late(asked: Any = None) -> None:
         """The other one asks between the look and the trial of this one."""
@@ -333,6 +336,49 @@ def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None
     trial = one.ask()
     assert (trial.number, trial.params, trial.attempt) == (2, frozen[2].params, 0)
 
+
+@pytest.mark.slow
+def test_a_trial_that_is_lost_and_not_told_yet_is_waited_for() -> None:
+    """A process that finds a grid handed out ends when the lost combination was trained, too."""
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(HOLDING)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    opened = study()
+    assert opened.waits_for() == [0]  # just looked at, so that the next look is seconds away
+    process.kill()
+    process.communicate()
+    assert opened.waits_for() == [0]
+
+    def train() -> None:
+        session = active()
+        assert session is not None
+        place: dict[str, Any] = {}
+        session.begin(
+            [
+                Slot(
+                    f"m.{name}", get=functools.partial(place.get, name), set=functools.partial(place.__setitem__, name)
+                )
+                for name in GRID
+            ]
+        )
+        session.ready()
+        session.report(1, {"acc": 0.5})
+
+    opened.optimize(train, progress=False)
+    assert opened.counts() == {"interrupted": 1, "complete": 9}
+
+
+HOLDING = """
+    import time
+    import optuna
+    import tunehook as th
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
+                     search="grid")
+    study.ask()
+    print("asked", flush=True)
+    time.sleep(60)
+"""
 
 DYING = """
     import os, signal, sys

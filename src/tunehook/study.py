@@ -719,8 +719,8 @@ class Study:
                 log.info("Trial %d: %s (%s)", frozen.number, outcome.state, outcome.reason)
 
     def waits_for(self) -> list[int]:
-        """Numbers of the trials that other processes are running now, as far as is known."""
-        return [frozen.number for frozen in self._frozen() if self._is_elsewhere(frozen)]
+        """Numbers of the trials that other processes are running, as far as is known, lost ones until they are told."""
+        return [frozen.number for frozen in self._frozen() if self._is_elsewhere(frozen, "live", "lost")]
 
     @property
     def has_waiting(self) -> bool:
@@ -764,11 +764,11 @@ class Study:
         storage = self.optuna._storage  # noqa: SLF001 - no public way
         storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)  # noqa: SLF001
 
-    def _is_elsewhere(self, frozen: FrozenTrial) -> bool:
-        """Whether another process is known to run a trial."""
+    def _is_elsewhere(self, frozen: FrozenTrial, *holders: str) -> bool:
+        """Whether another process is known to run a trial, one that lives unless said otherwise."""
         owner = frozen.user_attrs.get(OWNER) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
-        return frozen.state.name == "RUNNING" and not is_mine and self._holder(frozen)[0] == "live"
+        return frozen.state.name == "RUNNING" and not is_mine and self._holder(frozen)[0] in (holders or ("live",))
 
     def _holder(self, frozen: FrozenTrial) -> tuple[Literal["live", "lost", "unknown"], str]:
         """Whether the process of a running trial lives, as far as can be known here, and what happened to it."""
