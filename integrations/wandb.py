@@ -103,7 +103,8 @@ class WandbRecorder:
         mode: ``"online"``, ``"offline"`` or ``"disabled"``. Default: ``WANDB_MODE`` or W&B's settings; without
             either, online where an API key is configured, else offline. A shared run has its own.
         dir: Where W&B keeps its ``wandb`` folder. Default: ``WANDB_DIR``, else the working directory.
-        lean: Leaves out requirements, system metrics, console output, git and machine information of our own runs.
+        lean: Leaves out requirements, system metrics, console output, git, machine information and the links to the
+            latest run, in our own runs.
         init_timeout: Seconds after which a run of our own that cannot begin online is begun offline. Default: 20.
         finish_timeout: Seconds that the upload of a run may take at its end. Default: 20. The end of the process waits
             for W&B, at most as long as both limits together and a few seconds more.

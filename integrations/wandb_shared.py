@@ -19,7 +19,13 @@ from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
 from tunehook.trial import Trial
 
 LEAN = Settings(
-    x_save_requirements=False, x_disable_stats=True, console="off", disable_git=True, x_disable_machine_info=True
+    x_save_requirements=False,
+    x_disable_stats=True,
+    x_disable_meta=True,
+    x_disable_machine_info=True,
+    console="off",
+    disable_git=True,
+    symlink=False,  # `latest-run` and two more, which every run would move
 )
 
 # Which trial a run of this process belongs to, by the run's id; kept after the trial, because an id can come back.
