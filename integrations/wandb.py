@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,7 +28,7 @@ from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import note_run
 from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
-from tunehook.integrations.wandb_shield import kill_service
+from tunehook.integrations.wandb_shield import kill_service, leave_dead_service
 from tunehook.integrations.wandb_study import StudyRun
 from tunehook.snapshot import Snapshot
 from tunehook.study import Study
@@ -197,7 +197,8 @@ class WandbRecorder:
         if isinstance(live, OwnRun):
             live.log(step, row)
         else:
-            here.line.writer.call(functools.partial(live.log, step, row), limit=CALL, wait=_TURN)
+            here.line.writer.call(functools.partial(_try, live, live.log, step, row), limit=CALL, wait=_TURN)
+            self._tell_failure(live)
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run.
@@ -213,10 +214,12 @@ class WandbRecorder:
             live.finish(outcome)
             return
         try:
-            job = functools.partial(live.finish, outcome)
+            self._tell_failure(live)
+            job = functools.partial(_try, live, live.finish, outcome)
             if not here.line.writer.call(job, limit=self.finish_timeout + CALL, wait=self.finish_timeout):
                 wandb_shared.abandon_run(live.run)
                 raise TimeoutError(f"The W&B run {live.run.id!r} did not finish in {self.finish_timeout:g} s.")
+            self._tell_failure(live)
         finally:
             here.released.append(live)
 
@@ -292,6 +295,12 @@ class WandbRecorder:
         self._watch_exit()
         live.write_config()
 
+    def _tell_failure(self, live: TrialRun) -> None:
+        """Leave a run in which the SDK failed; the session tells it, and the training goes on."""
+        if live.failure is not None:
+            self._here.live = None
+            raise live.failure
+
     def _find_mode(self) -> tuple[Any, str]:
         """The mode of our own runs and why, found without a question and without the network."""
         if self.mode is not None:
@@ -299,6 +308,7 @@ class WandbRecorder:
         if from_environment := os.environ.get("WANDB_MODE"):
             return from_environment, "WANDB_MODE"
         try:
+            leave_dead_service()
             settings = wandb.setup().settings
         except Exception as error:  # noqa: BLE001 - no service; the run tells what it cannot do
             return "offline", f"W&B does not start: {error}"
@@ -317,10 +327,13 @@ class WandbRecorder:
         """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
         live = self._here.live
         finished = [] if live is None or live.run is None else [live.run]
-        self.close(outcome)
+        try:
+            self.close(outcome)
+        except Exception as error:  # noqa: BLE001 - of the trial before, which this one shall not suffer from
+            _log.warning("The W&B run of %s could not be finished: %s", live.trial.name if live else "?", error)
         released, self._here.released = self._here.released, []
         others = [past for past in released if not _is_same_trial(past.trial, trial)]
-        finished += [run for past in others if (run := past.finish_resumed()) is not None]
+        finished += [run for past in others if past.failure is None and (run := past.finish_resumed()) is not None]
         wandb_logger.forget_runs(loggers, finished)
 
     def _watch_exit(self) -> None:
@@ -342,6 +355,16 @@ class WandbRecorder:
         if not writer.drain(self.init_timeout + self.finish_timeout):
             kill_service()
             writer.drain(CALL)
+
+
+def _try(live: TrialRun, call: Callable[..., None], *values: Any) -> None:
+    """Call the SDK in the writer's thread; its failure may come too late for the report that waits for it."""
+    if live.failure is None:
+        try:
+            call(*values)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
+            live.failure = error
+            wandb_shared.bury_run(live.run, live.service)
 
 
 def _is_same_trial(first: Trial, second: Trial | None) -> bool:

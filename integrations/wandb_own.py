@@ -19,7 +19,14 @@ from wandb import Run, Settings
 from tunehook.integrations import wandb_shared
 from tunehook.integrations.wandb_journal import note_run, read_earlier, rows_of
 from tunehook.integrations.wandb_run import TrialRun, run_id
-from tunehook.integrations.wandb_shield import Writer, end_service, first_line, restart_service
+from tunehook.integrations.wandb_shield import (
+    Writer,
+    end_service,
+    first_line,
+    leave_service,
+    restart_service,
+    use_service,
+)
 from tunehook.paths import journal_of
 from tunehook.record import read_trial
 from tunehook.snapshot import Snapshot
@@ -46,6 +53,7 @@ class Line:
     writer: Writer = field(default_factory=Writer)
     down_until: float = 0.0
     was_told: bool = False
+    was_refusal_told: bool = False
 
     @property
     def is_down(self) -> bool:
@@ -60,6 +68,17 @@ class Line:
             _log.warning(
                 "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
                 first_line(why),
+            )
+
+    def tell_refusal(self, trial: Trial, why: str) -> None:
+        """Say once that W&B has not all of a trial, and how it gets it."""
+        if not self.was_refusal_told:
+            self.was_refusal_told = True
+            _log.warning(
+                "W&B has not all of %s (%s). The journal has, and `tunehook sync %s` uploads the rest.",
+                trial.name,
+                why,
+                trial.folder.parent,
             )
 
 
@@ -106,6 +125,7 @@ class OwnRun:
         self._is_awaited = self._mode != "online"
         # From here on the writer's own.
         self._open: TrialRun | None = None
+        self._service: object = None
         self._sent = self._base = 0
         self._is_lost = self._is_stopped = False
         self._restarts = 3
@@ -187,11 +207,14 @@ class OwnRun:
                 self._recover(error)
             else:
                 break
+        leave_service(self)
         if self._open is not None:
             run, self._open = self._open.run, None
             wandb_shared.let_go(run)
             if getattr(run, "_finish_timed_out", False):
                 self._line.tell_down(f"{self.trial.name} was not uploaded in {self.wanted.finish_timeout:g} s")
+            elif (why := wandb_shared.find_refusal(run)) is not None:
+                self._line.tell_refusal(self.trial, why)
 
     def _catch_up(self, number: int) -> None:
         """Write the rows before our row of this number that W&B does not have, from the journals."""
@@ -209,7 +232,7 @@ class OwnRun:
         if self._open is not None:
             wandb_shared.let_go(self._open.run)
             self._open = None
-        if not restart_service() or self._restarts == 0:
+        if not restart_service(self._service) or self._restarts == 0:
             self._lose(error)
             return
         self._restarts -= 1
@@ -228,7 +251,7 @@ class OwnRun:
         except ValueError:
             raise
         except Exception as error:
-            if not restart_service():
+            if not restart_service(self._service):
                 if self._mode != "online":
                     raise
                 self._fall_back(error)
@@ -243,8 +266,7 @@ class OwnRun:
     def _fall_back(self, error: Exception) -> None:
         self._line.tell_down(error)
         self._mode = "offline"
-        if not wandb_shared.is_any_open():
-            end_service()  # it still holds the id of the run that failed to begin
+        end_service(self)  # it still holds the id of the run that failed to begin
 
     def _init(self) -> None:
         settings = wandb_shared.LEAN.model_copy() if self.wanted.lean else Settings()
@@ -258,7 +280,7 @@ class OwnRun:
         for name, value in (("finish_timeout", self.wanted.finish_timeout), ("stop_fn", stop)):
             if name in Settings.model_fields:  # neither is in the oldest wandb that we support
                 setattr(settings, name, value)
-        wandb.setup()
+        self._service = use_service(self)
         self._started()
         is_again = self.trial.attempt > 0 or self.place is not None
         run = wandb.init(
@@ -287,6 +309,7 @@ class OwnRun:
 
     def _lose(self, why: object) -> None:
         self._is_lost = True
+        leave_service(self)
         _log.warning(
             "W&B does not record %s any more (%s). The journal keeps everything, and `tunehook sync` uploads it: %s",
             self.trial.name,

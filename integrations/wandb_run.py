@@ -13,6 +13,7 @@ from wandb import Run
 from wandb.errors import UsageError
 
 from tunehook.integrations import wandb_shared, wandb_values
+from tunehook.integrations.wandb_shield import current_service
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
@@ -32,6 +33,8 @@ class TrialRun:
         config: The configuration as plain values.
         users: What holds the run in the user's code; ``None`` for a run of our own.
         exit_code: The code with which it was finished, ``None`` while it is open.
+        failure: What the SDK raised, after which the run is left alone.
+        service: The SDK's service, in which the run is.
     """
 
     run: Run
@@ -39,6 +42,8 @@ class TrialRun:
     config: dict[str, Any]
     users: wandb_shared.UsersRun | None = None
     exit_code: int | None = None
+    failure: Exception | None = None
+    service: object = field(default_factory=current_service)
     _defined: set[str] = field(default_factory=set)
     _is_lost: bool = False
     _step: int = 0  # W&B's counter after our last row
@@ -76,6 +81,9 @@ class TrialRun:
             self.run.finish(exit_code=outcome.exit_code)
             if self.users is not None:
                 self.users.release(self.run)
+        if self.users is not None and (why := wandb_shared.find_refusal(self.run)) is not None:
+            folder = Path(self.run.dir).parent
+            raise RuntimeError(f"W&B has not all of the run {self.run.id!r} ({why}). Upload it: wandb sync {folder}")
 
     def finish_resumed(self) -> Run | None:
         """Finish the run in which its holder went on after the trial, as by ``trainer.test``, if it did."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import wandb
@@ -16,6 +18,7 @@ from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.module import unset_globals
 
 from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
+from tunehook.integrations.wandb_shield import restart_service
 from tunehook.trial import Trial
 
 LEAN = Settings(
@@ -203,9 +206,25 @@ def abandon_run(run: Run) -> None:
         unset_globals()  # type: ignore[no-untyped-call]
 
 
-def is_any_open() -> bool:
-    """Whether a trial of this process has a run open."""
-    return bool(_held)
+def bury_run(run: Run, service: object) -> None:
+    """Let go of a run in which the SDK failed; the next ``wandb.init`` starts a service where that one is gone."""
+    let_go(run)
+    if restart_service(service):
+        abandon_run(run)
+
+
+def find_refusal(run: Run) -> str | None:
+    """Why the server did not take all of a finished run, as where it refused the key in the middle.
+
+    The SDK drops what is refused without an error, and says so in its log only.
+    """
+    if run.offline or run.disabled:
+        return None
+    with contextlib.suppress(OSError), Path(run._settings.log_internal).open(errors="replace") as log:
+        for line in log:
+            if found := re.search(r'filestream: fatal error: (?:filestream: )?(.+?)(?: url=|")', line):
+                return found[1]
+    return None
 
 
 def gives_steps(run: Run) -> bool:

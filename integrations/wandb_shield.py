@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -145,29 +147,97 @@ class Writer:
 
 def service_process() -> subprocess.Popen[bytes] | None:
     """The service of the SDK that this process started, ``None`` where there is none or a parent has it."""
-    connection: Any = getattr(wandb_setup._singleton, "_connection", None)
-    process: Any = getattr(getattr(connection, "_proc", None), "_process", None)
+    process: Any = getattr(getattr(current_service(), "_proc", None), "_process", None)
     return process if isinstance(process, subprocess.Popen) else None
 
 
-def end_service() -> None:
-    """End a service that serves no run, in good order."""
-    if getattr(wandb_setup._singleton, "most_recent_active_run", None) is None:
-        with contextlib.suppress(BaseException):
-            wandb.teardown()
+def current_service() -> Any:
+    """The connection to the service that serves the runs of this process now, ``None`` without one."""
+    singleton = wandb_setup._singleton
+    return None if singleton is None or singleton._pid != os.getpid() else singleton._connection
 
 
-def restart_service() -> bool:
-    """Let the SDK start its service again if it is gone; false where it still runs."""
-    process = service_process()
-    if process is not None:
-        try:
-            process.wait(DYING)
-        except subprocess.TimeoutExpired:
-            return False
+# All recorders of a process share its service: who uses it, and a lock for whoever ends it.
+_users: list[object] = []
+_ending = threading.RLock()
+
+
+def use_service(user: object) -> object:
+    """Note that someone's run is begun or begins, and start the service if need be.
+
+    Returns:
+        The service, for `restart_service`.
+    """
+    with _ending:
+        if not any(user is other for other in _users):
+            _users.append(user)
+        leave_dead_service()
+        wandb.setup()
+        return current_service()
+
+
+def leave_service(user: object) -> None:
+    """Note that its run has ended."""
+    with _ending:
+        _users[:] = [other for other in _users if other is not user]
+
+
+def end_service(user: object) -> None:
+    """End the service in good order, unless it serves the run of someone else."""
+    with _ending:
+        is_shared = any(other is not user for other in _users)
+        if not is_shared and getattr(wandb_setup._singleton, "most_recent_active_run", None) is None:
+            _tear_down()
+
+
+def restart_service(service: object) -> bool:
+    """Let the SDK start its service again if the one that a run began with is gone; false where it still runs."""
+    with _ending:
+        if service is not None and service is not current_service():
+            return True  # another run of this process was first
+        process = service_process()
+        if process is not None:
+            try:
+                process.wait(DYING)
+            except subprocess.TimeoutExpired:
+                return False
+        elif _answers(os.environ.get("WANDB_SERVICE", "")):
+            return False  # a parent has it
+        _tear_down()
+        return True
+
+
+def leave_dead_service() -> None:
+    """Forget the service of a parent process if it has ended, so that the SDK starts one here."""
+    with _ending:
+        address = os.environ.get("WANDB_SERVICE", "")
+        if not address or service_process() is not None or _answers(address):
+            return
+        _log.warning("The W&B service that this process was given has ended: it starts one of its own.")
+        _tear_down()
+        os.environ.pop("WANDB_SERVICE", None)
+
+
+def _tear_down() -> None:
     with contextlib.suppress(BaseException):  # it raises that the service is gone, SystemExit with its code among it
         wandb.teardown()
-    return True
+
+
+def _answers(address: str) -> bool:
+    """Whether someone listens at the service's address; true where the address is not understood."""
+    unix, tcp = re.fullmatch(r"\d+-\d+-unix-(.+)", address), re.fullmatch(r"\d+-\d+-tcp-localhost-(\d+)", address)
+    try:
+        if unix is not None and hasattr(socket, "AF_UNIX"):
+            with socket.socket(socket.AF_UNIX) as made:
+                made.settimeout(1.0)
+                made.connect(unix[1])
+        elif tcp is not None:
+            socket.create_connection(("localhost", int(tcp[1])), timeout=1.0).close()
+    except (TimeoutError, BlockingIOError):
+        return True
+    except OSError:
+        return False
+    return address != ""
 
 
 def kill_service() -> None:

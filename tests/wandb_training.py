@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.integrations.wandb_shield import service_process
@@ -75,6 +77,8 @@ def train(session: TrialSession, steps: int, pause: float, events: Mapping[str, 
         loss = net(torch.randn(4, 8)).square().mean()
         loss.backward()
         optimizer.step()
+        with contextlib.suppress(Exception):  # raises without an open run
+            wandb.log({"mine": step})
         session.report(step, {"val_acc": -loss.item()})
         session.snapshot(step, lambda: (dict(net.named_parameters()), None))
         time.sleep(pause)
@@ -102,10 +106,13 @@ def main(options: Mapping[str, Any]) -> None:
         attempt, lr = options.get("attempt", 0), 0.1 + number / 10
         trial = Trial("digits", number, {"lr": lr}, place, "val_acc", "max", attempt=attempt, key=key)
         Journal(trial.folder).begin(trial)
+        if options.get("shared", False):
+            wandb.init(project="users", settings=wandb.Settings(init_timeout=5, x_disable_viewer=True))
         plan = SnapshotPlan(every=options["snapshots"]) if "snapshots" in options else None
         session = TrialSession(trial, Judge(), recorders=recorders, snapshots=plan)
         session.ready()
-        weights.append(train(session, options["steps"], options.get("pause", 0.0), options.get("events", {})))
+        events = options.get("events", {}) if number == 0 else {}
+        weights.append(train(session, options["steps"], options.get("pause", 0.0), events))
         session.end()
     waits = [seconds for recorder in recorders for seconds in recorder.steps]
     ends = [seconds for recorder in recorders for seconds in recorder.ends]

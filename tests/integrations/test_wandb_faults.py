@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -147,6 +148,19 @@ def test_a_killed_service_is_started_again(tmp_path: Path, server: WandbServer) 
     assert (kept.exit_code, told["errors"]) == (0, "")
 
 
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refusal_in_the_middle_is_told(tmp_path: Path, server: WandbServer, status: int) -> None:
+    """The SDK is silent about rows that the server refuses; the user is told once, and how to upload them."""
+    server.fail(status, after=3)
+    told = train(server, tmp_path, trials=1)
+    (line,) = told["errors"].splitlines()
+    assert re.fullmatch(
+        rf"tunehook: W&B has not all of trial-0000 \(failed to upload: {status} .+\)\. "
+        r"The journal has, and `tunehook sync studies` uploads the rest\.",
+        line,
+    )
+
+
 def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> None:
     """The second attempt of a trial sends what W&B lacks of the first, and then its own rows."""
     first = start(server, tmp_path, pause=0.2)
@@ -249,3 +263,67 @@ def test_trials_in_every_state(tmp_path: Path, server: WandbServer) -> None:
         running.kill()
         running.communicate()
     assert told["reason"] == f"it is running, in process {running.pid}"
+
+
+# What fails below a run of the training's own, and after how many requests.
+SHARED: dict[str, tuple[Fault | None, int, dict[str, Any]]] = {
+    "nothing": (None, 0, {}),
+    "refused": ("refused", 3, {}),
+    "hanging": ("hanging", 3, {}),
+    "dropped": ("dropped", 3, {}),
+    "401": (401, 3, {}),
+    "service killed": (None, 0, {"events": {"25": "kill"}}),
+    "service killed at the end": (None, 0, {"events": {"50": "kill"}}),
+}
+
+
+@pytest.mark.parametrize(("fault", "after", "options"), SHARED.values(), ids=SHARED.keys())
+def test_a_training_with_a_run_does_not_notice(
+    tmp_path: Path, server: WandbServer, bare: dict[str, Any], fault: Fault | None, after: int, options: dict[str, Any]
+) -> None:
+    """A run of the user's that fails changes no weights and holds no step up; journal and training are told."""
+    if fault is not None:
+        server.fail(fault, after=after)
+    told = train(server, tmp_path, shared=True, **options)
+
+    assert told["weights"] == bare["weights"]
+    assert told["longest"] < 0.05
+    events = read_events(tmp_path)
+    assert [event["step"] for event in events if event["event"] == "report"] == list(range(1, STEPS + 1))
+    assert [event["state"] for event in events if event["event"] == "end"] == ["complete"]
+    problems = [event["text"] for event in events if event["event"] == "problem"]
+    assert len(problems) == (fault is not None or options != {})
+    assert all(text.partition(":")[0] in told["errors"] for text in problems)
+
+
+def test_the_next_trial_has_a_run_again(tmp_path: Path, server: WandbServer) -> None:
+    """A run whose service was killed is let go, so that the next training's wandb.init opens one."""
+    told = train(server, tmp_path, shared=True, trials=3, events={"25": "kill"})
+
+    runs = {run.display_name: run for run in server.runs.values()}
+    assert len(runs) == 3 or "trial-0000" not in runs, told
+    for number in (1, 2):
+        run = runs[f"trial-{number:04d}"]
+        assert (run.project, run.exit_code, run.summary["outcome"]) == ("users", 0, "complete")
+        assert run.column("trial/step") == run.column("mine") == list(range(1, STEPS + 1))
+
+
+def test_a_killed_training_with_a_run(tmp_path: Path, server: WandbServer) -> None:
+    """The journal has everything, and the run is left to W&B, which says so."""
+    training = start(server, tmp_path, steps=1000, shared=True)
+    journal = tmp_path / "studies" / "trial-0000" / "journal.jsonl"
+    while not journal.exists() or journal.read_text().count('"report"') < 20:
+        assert training.poll() is None
+        time.sleep(0.02)
+    training.kill()
+    training.communicate()
+    reported = [event["step"] for event in read_events(tmp_path) if event["event"] == "report"]
+    assert reported == list(range(1, len(reported) + 1))
+    (told,) = sync(server, tmp_path)
+    assert (told["state"], told["reason"][:30]) == ("left", "it is the training's own run, ")
+
+
+def read_events(folder: Path, number: int = 0) -> list[dict[str, Any]]:
+    """The journal of a trial."""
+    path = folder / "studies" / f"trial-{number:04d}" / "journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
