@@ -62,3 +62,9 @@ def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
         elif event["event"] == "snapshot":
             rows.append((event["step"], Snapshot.from_json(event["snapshot"])))
     return rows
+
+
+def mark_synced(folder: Path) -> None:
+    """Let `wandb sync` pass over an offline folder, as it does with those that it has uploaded."""
+    for file in folder.glob("run-*.wandb"):
+        file.with_suffix(".wandb.synced").touch()

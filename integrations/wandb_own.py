@@ -11,13 +11,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import wandb
 from wandb import Run, Settings
 
 from tunehook.integrations import wandb_shared
-from tunehook.integrations.wandb_journal import note_run, read_earlier, rows_of
+from tunehook.integrations.wandb_journal import mark_synced, note_run, read_earlier, rows_of
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import (
     Writer,
@@ -236,6 +237,7 @@ class OwnRun:
             self._lose(error)
             return
         self._restarts -= 1
+        before = self.place
         try:
             self._start()
         except Exception as again:  # noqa: BLE001 - as above
@@ -243,6 +245,10 @@ class OwnRun:
             return
         if self._mode == "online":
             self._sent = min(self._sent, max(self._first_row(), 0))
+        elif self._is_awaited and before not in (None, self.place):
+            # What the dead service has written of its folder is not known, so all goes into the new one.
+            self._sent = self._base
+            mark_synced(Path(str(before)))
 
     def _start(self) -> None:
         """Begin the run; once more where the service was gone, offline where the server is."""

@@ -20,7 +20,7 @@ except ImportError as error:
 import wandb
 
 from tunehook.integrations import wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import Row, events_of, rows_of
+from tunehook.integrations.wandb_journal import Row, events_of, mark_synced, rows_of
 from tunehook.integrations.wandb_run import TrialRun
 from tunehook.integrations.wandb_shield import first_line
 from tunehook.record import Journal, host, read_journal
@@ -222,8 +222,8 @@ def _mark_folders(attempts: Iterable[Attempt]) -> None:
         folders = {Path(place) for place in attempt.places}
         if root := attempt.run.get("dir"):
             folders.update(Path(root).glob(f"*wandb/offline-run-*-{attempt.run['id']}"))
-        for file in (file for folder in folders for file in folder.glob("run-*.wandb")):
-            file.with_suffix(".wandb.synced").touch()
+        for folder in folders:
+            mark_synced(folder)
 
 
 def _last(events: list[dict[str, Any]], kind: str, default: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from run_file import read_runs
+from run_file import read_finished, read_runs
 from wandb_server import online, serving
 from wandb_trials import begin
 
@@ -81,8 +81,10 @@ def test_two_recorders_restart_a_killed_service_once(tmp_path: Path, caplog: pyt
     together([session.end for session in sessions])
 
     assert [record.message for record in caplog.records if record.name == "tunehook"] == []
-    ended = {run.project: run for run in read_runs(tmp_path) if run.exit_code is not None}
-    assert {name: run.column("trial/step")[-1] for name, run in ended.items()} == {"first": 3, "second": 3}
+    folders = [path for path in tmp_path.rglob("*.wandb") if not path.with_suffix(".wandb.synced").exists()]
+    runs = {run.project: run for run in map(read_finished, folders)}
+    assert len(folders) == 2
+    assert {name: run.column("trial/step") for name, run in runs.items()} == {"first": [1, 2, 3], "second": [1, 2, 3]}
     assert len(psutil.Process().children()) == 1
 
 
