@@ -30,7 +30,13 @@ from wandb import Run, Settings
 from tunehook.importance import find_importance
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_own import CALL, LONGEST, Line
-from tunehook.integrations.wandb_shield import end_service, first_line, restart_service
+from tunehook.integrations.wandb_shield import (
+    end_service,
+    first_line,
+    leave_service,
+    restart_service,
+    use_service,
+)
 from tunehook.study import Study
 from tunehook.trial import FinishedTrial, Mode
 
@@ -132,6 +138,7 @@ class StudyRun:
         self._best: int | None = None
         self._model: Model | None = None  # the best trial's
         self._was_missing_told = False
+        self._service: object = None  # of the latest burst
 
     def update(self, study: Study, *, is_last: bool) -> None:
         """Show the study, at its end or when a burst is due; offline, where nobody looks on, at its end only."""
@@ -234,15 +241,13 @@ class StudyRun:
         try:
             return self._burst(view, mode, first, model)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
-            if wandb_shared.is_any_open():  # the trial that ends now mends the service, and tells what is wrong
-                return False
-            if not restart_service():
+            if not restart_service(self._service):
                 if mode != "online":
                     return self._lose(view, error)
                 self._line.tell_down(error)
                 if not is_last:
                     return False
-                end_service()  # it still holds the id of the run
+                end_service(self)  # it still holds the id of the run
                 mode = "offline"
         try:
             return self._burst(view, mode, first, model)
@@ -255,8 +260,14 @@ class StudyRun:
         settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, self._init_timeout
         if "finish_timeout" in Settings.model_fields:
             settings.finish_timeout = self._finish_timeout
-        wandb.setup()
+        self._service = use_service(self)
         self._started()
+        try:
+            return self._write_run(view, mode, first, model, settings)
+        finally:
+            leave_service(self)
+
+    def _write_run(self, view: View, mode: Any, first: int, model: Model | None, settings: Settings) -> bool:
         with wandb_shared.unlisted(view.run_id):
             run = wandb.init(**self._options, id=view.run_id, resume="allow", reinit="create_new", mode=mode,
                              settings=settings)  # fmt: skip
