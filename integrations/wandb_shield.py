@@ -24,7 +24,7 @@ REST = 9.0
 # Without an answer for so long, in seconds and beyond the limit of the call itself, the service is taken for stuck.
 GRACE = 5.0
 # So many seconds after a call has failed the service is still awaited to be gone.
-DYING = 0.2
+DYING = 1.0
 
 _log = logging.getLogger("tunehook")
 
