@@ -24,7 +24,7 @@ REST = 9.0
 # Without an answer for so long, in seconds and beyond the limit of the call itself, the service is taken for stuck.
 GRACE = 5.0
 # So many seconds after a call has failed the service is still awaited to be gone.
-DYING = 1.0
+DYING = 0.2
 
 _log = logging.getLogger("tunehook")
 
@@ -197,12 +197,12 @@ def restart_service(service: object) -> bool:
             return True  # another run of this process was first
         process = service_process()
         if process is not None:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(DYING)
-            except subprocess.TimeoutExpired:
-                return False
-        elif _answers(os.environ.get("WANDB_SERVICE", "")):
-            return False  # a parent has it
+        is_gone = process is not None and process.poll() is not None
+        # A process that was killed may hang in a write to its disk for seconds, with its socket closed.
+        if not is_gone and _answers(os.environ.get("WANDB_SERVICE", "")):
+            return False
         _tear_down()
         return True
 
