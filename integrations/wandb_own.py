@@ -129,7 +129,7 @@ class OwnRun:
         self._service: object = None
         self._sent = self._base = 0
         self._is_lost = self._is_stopped = False
-        self._restarts = 3
+        self._restarts = 5
 
     @property
     def run(self) -> Run | None:
@@ -251,23 +251,19 @@ class OwnRun:
             mark_synced(Path(str(before)))
 
     def _start(self) -> None:
-        """Begin the run; once more where the service was gone, offline where the server is."""
-        try:
-            return self._init()
-        except ValueError:
-            raise
-        except Exception as error:
-            if not restart_service(self._service):
-                if self._mode != "online":
-                    raise
-                self._fall_back(error)
-        try:
-            return self._init()
-        except wandb.Error as error:
-            if self._mode != "online":
+        """Begin the run; again where the service was gone, offline where the server is."""
+        while True:
+            try:
+                return self._init()
+            except ValueError:
                 raise
-            self._fall_back(error)
-        return self._init()
+            except Exception as error:
+                if self._restarts > 0 and restart_service(self._service):
+                    self._restarts -= 1
+                elif self._mode == "online":
+                    self._fall_back(error)
+                else:
+                    raise
 
     def _fall_back(self, error: Exception) -> None:
         self._line.tell_down(error)

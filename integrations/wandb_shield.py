@@ -193,18 +193,22 @@ def end_service(user: object) -> None:
 def restart_service(service: object) -> bool:
     """Let the SDK start its service again if the one that a run began with is gone; false where it still runs."""
     with _ending:
-        if service is not None and service is not current_service():
-            return True  # another run of this process was first
-        process = service_process()
-        if process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(DYING)
-        is_gone = process is not None and process.poll() is not None
-        # A process that was killed may hang in a write to its disk for seconds, with its socket closed.
-        if not is_gone and _answers(os.environ.get("WANDB_SERVICE", "")):
-            return False
-        _tear_down()
-        return True
+        is_current = service is None or service is current_service()
+        if _is_gone(wait=DYING):
+            _tear_down()
+            return True
+        return not is_current  # another run of this process was first
+
+
+def _is_gone(*, wait: float) -> bool:
+    """Whether the service has ended; one that was killed is awaited, and may hang on with its socket closed."""
+    process = service_process()
+    if process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        if process.poll() is not None:
+            return True
+    return not _answers(os.environ.get("WANDB_SERVICE", ""))
 
 
 def leave_dead_service() -> None:
