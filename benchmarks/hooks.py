@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -54,11 +55,12 @@ class Clock(L.Callback):
 def hook_alone() -> float:
     """Seconds of one call of the hook that runs after each batch, measured on its own."""
     callback: Any = TuneCallback()
-    callback._fit = type("Fit", (), {"is_checked": True})()  # noqa: SLF001
+    callback._fit = SimpleNamespace(is_checked=True, session=SimpleNamespace(counts_steps=False))  # noqa: SLF001
+    trainer: Any = SimpleNamespace(is_last_batch=False)
     calls = 100_000
     start = time.perf_counter()
     for index in range(calls):
-        callback.on_train_batch_end(None, None, None, None, index)
+        callback.on_train_batch_end(trainer, None, None, None, index)
     return (time.perf_counter() - start) / calls
 
 

@@ -200,11 +200,11 @@ def test_a_missing_guard_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_leak_stays_in_its_process(tmp_path: Path) -> None:
-    """Neither this process nor the warm parent grows: forty trials that leave 50 MB each."""
-    study = scripts.study(tmp_path / "s", range(40))
+    """Neither this process nor the warm parent grows: a hundred trials that leave 50 MB each."""
+    study = scripts.study(tmp_path / "s", range(100))
     before = _resident()
     run(study, scripts.leak)
-    assert study.counts() == {"complete": 40}
+    assert study.counts() == {"complete": 100}
     assert _resident() - before < 100 * 2**20
 
 
@@ -328,6 +328,22 @@ def test_a_killed_node_takes_its_trials_with_it(tmp_path: Path) -> None:
     wait_for(lambda: not alive(Path("study")))
     study = run(scripts.study(Path("study"), range(3)), scripts.steps)
     assert study.counts() == {"interrupted": 2, "complete": 3}
+
+
+@pytest.mark.slow
+def test_two_nodes_share_a_study() -> None:
+    """One of them is killed with its trials; the other one waits for what it had, and finishes it."""
+    many = 12
+    first, second = start("brief", many), start("brief", many)
+    wait_for(lambda: reports() > 8)
+    first.kill()
+    _, error = second.communicate(timeout=120)
+    first.communicate(timeout=30)
+    assert second.returncode == 0, error
+    study = scripts.study(Path("study"), range(many))
+    done = [trial.params["x"] for trial in study.trials if trial.outcome.state == "complete"]
+    assert sorted(done) == list(range(many))
+    assert "running" not in study.counts()
 
 
 @pytest.mark.slow

@@ -58,7 +58,12 @@ class Function:
                 place = {key: value for key, value in place.items() if not key.startswith("init_main")}
             return cls(module=module, name=name, place=place, frameworks=frameworks)
         place = {key: value for key, value in place.items() if not key.startswith("init_main")}
-        return cls(value=_pickled(train), place=place, frameworks=frameworks)
+        value = pickled(
+            train,
+            f"The training function {train!r}",
+            "Open files, datasets and models inside the function, or put it into a module at the top level.",
+        )
+        return cls(value=value, place=place, frameworks=frameworks)
 
     def enter(self) -> None:
         """Take over path, arguments and working directory, and import what is slow; nothing of the user's yet."""
@@ -91,13 +96,22 @@ def _has_script(place: dict[str, Any]) -> bool:
     )
 
 
-def _pickled(train: Callable[[], object]) -> bytes:
+def pickled(value: object, what: str, way_out: str) -> bytes:
+    """Something on its way into another process.
+
+    Args:
+        value: Anything, classes and functions of a script or notebook among it.
+        what: What it is, for people.
+        way_out: What to do where it cannot be sent.
+
+    Raises:
+        StudyError: It cannot be pickled.
+    """
     import cloudpickle
 
     try:
-        return cloudpickle.dumps(train)  # type: ignore[no-any-return]
+        return cloudpickle.dumps(value)  # type: ignore[no-any-return]
     except Exception as error:
         raise StudyError(
-            f"The training function {train!r} cannot be sent to another process: {type(error).__name__}: {error}.\n"
-            "  Open files, datasets and models inside the function, or put it into a module at the top level."
+            f"{what} cannot be sent to another process: {type(error).__name__}: {error}.\n  {way_out}"
         ) from error

@@ -17,7 +17,7 @@ from typing import Any
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
-from tunehook.launch.function import Function
+from tunehook.launch.function import Function, pickled
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.progress import Progress
 from tunehook.session import Terminated, TrialError, TrialSession
@@ -30,6 +30,7 @@ log = logging.getLogger("tunehook")
 # Seconds between looks at what nobody announces: limits of time, processes without a warm parent, the table.
 _PULSE = 0.2
 _PULSE_FRESH = 0.02
+_PAUSE = 1.0  # while other processes run the last trials
 # Seconds that a process may live on after its trial, such as to upload to W&B.
 _LINGER = 120.0
 # Seconds that trials have to end in good order where the study ends with an error, and processes that hung up.
@@ -37,6 +38,7 @@ _GRACE = 10.0
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
 _ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError)}
+_RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -110,7 +112,7 @@ class Node:
         self._strangers: list[Connection] = []
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
-        self._is_exhausted = False
+        self._is_exhausted = self._is_told = False
         self._signals: list[int] = []
         self._failures: list[Outcome] = []
         self._interruptions = self._ran = 0
@@ -124,7 +126,7 @@ class Node:
             InjectionError, TrialError: The script has to change.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
-        _dumps(self._study.recorders, "A recorder of the study")
+        pickled(self._study.recorders, *_RECORDERS)
         try:
             with self._signals_noted():
                 try:
@@ -201,9 +203,9 @@ class Node:
                 stopped = len(self._signals)
                 self._stop(by_force=stopped > 1)
             self._fill()
-            if not self._busy():
+            if not self._busy() and not self._waits():
                 return
-            self._listen(_PULSE if self._fresh is None else _PULSE_FRESH)
+            self._listen(_PAUSE if not self._busy() else _PULSE if self._fresh is None else _PULSE_FRESH)
             self._check_limits()
             if self._table is not None:
                 self._table.refresh()
@@ -211,6 +213,19 @@ class Node:
     def _busy(self) -> list[_Running]:
         """The processes that take a place."""
         return [one for one in self._running.values() if not one.is_done or self._gpus]
+
+    def _waits(self) -> bool:
+        """Whether the last trials run in other processes, one of which may be lost, so that its values are asked here."""
+        is_over = self._trials is not None and self._study.finished >= self._trials
+        if self._signals or is_over or time.monotonic() >= self._end:
+            return False
+        self._study.reclaim()
+        self._is_exhausted = False
+        others = self._study.waits_for()
+        if others and not self._is_told:
+            self._is_told = True
+            log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
+        return bool(others) or self._study.has_waiting
 
     def _fill(self) -> None:
         """Begin trials as long as there is a place."""
@@ -289,7 +304,7 @@ class Node:
         trial = one.session.trial
         work = Work(one.session.handed_over(), self._study.paths.output(trial.number), self._study.name)
         with contextlib.suppress(OSError):  # it is gone again; its exit tells
-            connection.send_bytes(_dumps(work, "A recorder of the study"))
+            connection.send_bytes(pickled(work, *_RECORDERS))
 
     def _hear(self, one: _Running) -> None:
         """Take one message of a trial process."""
@@ -490,18 +505,6 @@ def _not_importable(text: str) -> Exception:
         f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
         "  What the function needs must be importable there, or defined inside it."
     )
-
-
-def _dumps(value: object, what: str) -> bytes:
-    import cloudpickle
-
-    try:
-        return cloudpickle.dumps(value)  # type: ignore[no-any-return]
-    except Exception as error:
-        raise StudyError(
-            f"{what} cannot be sent to another process: {type(error).__name__}: {error}.\n"
-            "  Let it open files and connections in open(), not in its constructor."
-        ) from error
 
 
 def _oom_kills() -> int:
