@@ -215,7 +215,7 @@ class Node:
         return [one for one in self._running.values() if not one.is_done or self._gpus]
 
     def _waits(self) -> bool:
-        """Whether the last trials run in other processes, one of which may be lost, so that its values are asked here."""
+        """Whether the last trials run in other processes: where one is lost, its values are asked here."""
         is_over = self._trials is not None and self._study.finished >= self._trials
         if self._signals or is_over or time.monotonic() >= self._end:
             return False
