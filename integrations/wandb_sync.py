@@ -19,12 +19,12 @@ except ImportError as error:
 
 import wandb
 
+from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import Row, events_of, mark_synced, rows_of
 from tunehook.integrations.wandb_run import TrialRun
 from tunehook.integrations.wandb_shield import first_line
 from tunehook.record import Journal, host, read_journal
-from tunehook.study import is_alive
 from tunehook.trial import Outcome, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.

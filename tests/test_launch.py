@@ -22,6 +22,7 @@ import pytest
 
 import launch_scripts as scripts
 import tunehook as th
+from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.function import Function
@@ -29,7 +30,6 @@ from tunehook.launch.process import devices
 from tunehook.record import read_journal
 from tunehook.session import TrialError, active
 from tunehook.storage import StudyError
-from tunehook.study import is_alive
 
 SCRIPT = Path(scripts.__file__)
 

@@ -27,6 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
+import tunehook.holder
 import tunehook.patient
 import tunehook.pulse
 from tunehook.inject import Slot
@@ -80,12 +81,12 @@ WORKER = """
     import sys, time
     import optuna
     import tunehook as th
-    import tunehook.patient, tunehook.pulse, tunehook.record, tunehook.study
+    import tunehook.holder, tunehook.patient, tunehook.pulse, tunehook.record, tunehook.study
     from tunehook.inject import Slot
     from tunehook.session import active
     host, folder, hangs = sys.argv[1:]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for module in (tunehook.record, tunehook.study, tunehook.patient):
+    for module in (tunehook.record, tunehook.study, tunehook.patient, tunehook.holder):
         module.host = lambda: host  # as if on another machine
     tunehook.pulse.INTERVAL, tunehook.pulse.GRACE = 0.3, 2.0
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
@@ -181,7 +182,7 @@ def test_the_server_is_away_for_good(
         assert "s3cr@t" not in said
     server.start()
     again = study(storage=url)
-    monkeypatch.setattr(tunehook.study, "is_alive", lambda *_, **__: False)  # this process is another one by then
+    monkeypatch.setattr(tunehook.holder, "is_alive", lambda *_, **__: False)  # this process is another one by then
     again._looked = float("-inf")
     again.reclaim()
     (found,) = again.trials

@@ -30,12 +30,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
+from tunehook.holder import is_alive
 from tunehook.optuna_trial import OptunaTrial
 from tunehook.record import JournalError, read_journal
 from tunehook.search import SEARCHES
 from tunehook.session import active
 from tunehook.storage import StudyError
-from tunehook.study import ATTEMPTS, Study, StudyFinished, is_alive
+from tunehook.study import ATTEMPTS, Study, StudyFinished
 from tunehook.trial import Budget, Outcome, State, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}

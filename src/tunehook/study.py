@@ -7,25 +7,24 @@ import itertools
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunehook.holder import holder_of
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
-from tunehook.record import Journal, JournalError, Recorder, host, read_trial, stamp
+from tunehook.record import Journal, JournalError, Recorder, host, read_trial
+from tunehook.results import ATTEMPT, KEY, Results, is_waiting
 from tunehook.session import Objective, TrialSession, check_not_importing, objective_value
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
-from tunehook.storage import OWNER, TOKEN, StudyError, from_environment, hidden, patiently, quiet, storage_errors
-from tunehook.trial import Budget, Decision, FinishedTrial, Mode, Outcome, State, Trial, key_of
+from tunehook.storage import OWNER, StudyError, from_environment, hidden
+from tunehook.trial import Budget, Decision, Mode, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from optuna import Study as OptunaStudy
     from optuna import Trial as AskedTrial
     from optuna.pruners import BasePruner
@@ -40,14 +39,9 @@ log = logging.getLogger("tunehook")
 # How often the values of an interrupted trial are asked again before they are given up.
 ATTEMPTS = 3
 
-_DESCRIPTION = "tunehook:study"
-_ATTEMPT = "tunehook:attempt"
-_KEY = "tunehook:key"
 _PLAN = "tunehook:plan"  # what `optimize` was asked for last
 
-# Seconds between two looks for trials whose process is gone, and until one that nobody has put his name on is such.
-_LOOK = 5.0
-_NAMELESS = 60.0
+_LOOK = 5.0  # seconds between two looks for trials whose process is gone
 
 
 class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
@@ -58,7 +52,7 @@ class StudyFull(StudyFinished):
     """The last trials that were wanted are running in other processes; where one is lost, its place is free again."""
 
 
-class Study:
+class Study(Results):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -186,39 +180,11 @@ class Study:
         Example:
             >>> Study.open("digits").best.value  # doctest: +SKIP
         """
-        import optuna
+        from tunehook.opening import find_study
 
-        from tunehook.patient import PatientStorage
-
-        url = storage or from_environment()
-        file = None if url is not None else StudyPaths(Path(folder) if folder else ROOT / (name or "")).database
-        place: object = url or file
-        if file is not None and not file.is_file():
-            there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
-            raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
-        with quiet(optuna), storage_errors(str(name), place):
-            if url is not None:
-                from tunehook.database import connect
-
-                made = connect(url, create=False)
-            else:
-                from tunehook.sqlite import sqlite_there
-
-                made = optuna.storages.get_storage(sqlite_there(Path(str(file))))
-            kept = PatientStorage(made, study=str(name), place=place)
-            there = sorted(found.study_name for found in kept.get_all_studies())
-        if name is None and len(there) == 1:
-            name = there[0]
-        where = hidden(str(place), url=url)
-        if name not in there:
-            said = f"There is no study '{name}' in {where}." if name else f"Say which study of {where}."
-            raise StudyError(said + _listed(there, where))
-        study = optuna.load_study(study_name=name, storage=kept)
-        known = study.user_attrs.get(_DESCRIPTION)
-        if known is None:
-            raise StudyError(f"The study '{name}' in {where} was made by Optuna itself, so its space is not known.")
+        study, kept, known = find_study(name, storage=storage, folder=folder)
         space = Space.from_description(known["space"])
-        opened = cls(name, space, metric=known["metric"], mode=known["mode"], objective=known["objective"],
+        opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"], objective=known["objective"],
                      search="random", storage=storage, folder=folder)  # fmt: skip
         opened._study, opened._kept, opened._is_closed = study, kept, True
         return opened
@@ -321,7 +287,7 @@ class Study:
             self._ask_again(self.space.encode(trial.params), trial.attempt + 1, trial.key)
 
     def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
-        named = {_ATTEMPT: attempt, _KEY: key}
+        named = {ATTEMPT: attempt, KEY: key}
         if attempt < self._attempts and not any(named.items() <= f.user_attrs.items() for f in self._frozen()):
             self.optuna.enqueue_trial(dict(raw), user_attrs=named)
 
@@ -423,31 +389,12 @@ class Study:
                 in good order and are asked again by the next call; a second Ctrl-C ends them at once.
             InjectionError, TrialError: At once, since every trial would end so.
         """
-        from tunehook.launch.inline import optimize
+        from tunehook.launch.inline import check_arguments, optimize
 
-        if trials is not None and (not isinstance(trials, int) or isinstance(trials, bool) or trials < 1):
-            raise ValueError(f"trials is an integer above 0, or None; got {trials!r}.")
-        if timeout is not None and (
-            not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0
-        ):
-            raise ValueError(f"timeout is a number of seconds above 0, or None; got {timeout!r}.")
-        if trials is None and timeout is None and not self.is_grid:
-            raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
-        for name, number, least in (
-            ("workers", workers, 1),
-            ("gpus_per_trial", gpus_per_trial, 0),
-            ("retries", retries, 0),
-        ):
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < least):
-                raise ValueError(f"{name} is an integer from {least}; got {number!r}.")
-        if report_timeout is not None and (isinstance(report_timeout, bool) or not report_timeout > 0):
-            raise ValueError(f"report_timeout is a number of seconds above 0, or None; got {report_timeout!r}.")
-        if workers is None and (gpus_per_trial or report_timeout is not None):
-            raise ValueError(
-                "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
-            )
-        if not callable(train):
-            raise TypeError(f"train is a function of no arguments; got {train!r}.")
+        check_arguments(
+            self, train, trials=trials, timeout=timeout, workers=workers, gpus_per_trial=gpus_per_trial,
+            retries=retries, report_timeout=report_timeout,
+        )  # fmt: skip
         self._plan_for(trials)
         self._attempts = ATTEMPTS if retries is None else retries + 1
         self._limit, self._counted = trials, set()
@@ -483,105 +430,6 @@ class Study:
         """Whether the search is the exact grid."""
         return self._search == "grid"
 
-    # ------------------------------------------------------------------ what was found
-
-    @property
-    def trials(self) -> list[FinishedTrial]:
-        """All trials in the order of their numbers, running ones too."""
-        return [self._as_finished(frozen) for frozen in self._begun()]
-
-    @property
-    def best(self) -> FinishedTrial:
-        """The complete trial with the best value.
-
-        Raises:
-            StudyError: No trial is complete.
-        """
-        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
-        if not complete:
-            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
-            raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
-        return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
-
-    @property
-    def ended(self) -> list[FinishedTrial]:
-        """The trials that have ended, in the order of their ends."""
-        ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]
-        return [
-            self._as_finished(frozen) for frozen in sorted(ended, key=lambda one: (one.datetime_complete, one.number))
-        ]
-
-    @property
-    def key(self) -> str:
-        """Tells this study from others of its name on every machine; empty before the first trial."""
-        first = next(iter(self._begun()), None)
-        return "" if first is None else self._as_trial(first).key.rpartition("-")[2]
-
-    def importance(self) -> dict[str, float]:
-        """The share of each hyperparameter in what tells the best trials from the others, the largest first.
-
-        It is Optuna's PED-ANOVA. Nothing where fewer than 20 trials are complete.
-        """
-        from tunehook.importance import find_importance
-
-        return find_importance(self._frozen(), self.mode)
-
-    def effective(self, number: int) -> dict[str, Any]:
-        """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = read_trial(self._as_trial(self._frozen()[number]))
-        return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
-
-    def checkpoint(self, number: int) -> Path | None:
-        """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
-
-        Raises:
-            OSError: It is gone, or was changed, such as by a later trial.
-        """
-        trial = self._as_trial(self._frozen()[number])
-        events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
-        if not events:
-            return None
-        path, *then = (events[-1][name] for name in ("path", "size", "changed"))
-        if [*stamp(Path(path))] != then:
-            raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        return Path(path)
-
-    def records(self, number: int) -> list[str]:
-        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
-        trial = self._as_trial(self._frozen()[number])
-        places = [place for event in read_trial(trial) for place in event.get("records", ())]
-        return [str(self.paths.journal(number)), *places]
-
-    @property
-    def finished(self) -> int:
-        """How many trials told the search something: complete, pruned and infeasible ones."""
-        return sum(frozen.state.name in ("COMPLETE", "PRUNED") for frozen in self._begun())
-
-    def counts(self) -> dict[State, int]:
-        """Number of trials by state."""
-        states = [trial.outcome.state for trial in self.trials]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
-
-    def dataframe(self) -> pd.DataFrame:
-        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
-        rows = [
-            {
-                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
-                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
-            }
-            for trial in self.trials
-        ]  # fmt: skip
-        names = [f"params.{name}" for name in self.space.names]
-        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
-
     # ------------------------------------------------------------------ below
 
     def _reset(self) -> None:
@@ -612,28 +460,20 @@ class Study:
             self.space.grid_size()
 
     def _open(self) -> OptunaStudy:
-        import optuna
-
+        from tunehook.opening import open_study
         from tunehook.search import make_stopper
 
         self._distributions = self.space.distributions()
-        sampler = self._make_sampler()
-        stopper = make_stopper(self._stopper, Budget())
-        direction: Literal["minimize", "maximize"] = "minimize" if self.mode == "min" else "maximize"
-        given = self._given()
-        kept_in = self.paths.database if given is None else given
-        with quiet(optuna), storage_errors(self.name, kept_in):
-            from tunehook.patient import PATIENCE, PatientStorage
-
-            self._make_folder()
-            storage = PatientStorage(patiently(lambda: self._make_storage(given)), study=self.name, place=kept_in)
-            study = optuna.create_study(storage=storage, sampler=sampler, pruner=stopper, study_name=self.name,
-                                        direction=direction, load_if_exists=True)  # fmt: skip
-            self._compare(study)
-        storage.patience = PATIENCE
-        if storage.pulse is not None:
-            storage.pulse.study_id = study._study_id  # noqa: SLF001 - what storages call a study
-        self._study, self._kept = study, storage
+        study, self._kept = open_study(
+            self.name,
+            self._given(),
+            paths=self.paths,
+            sampler=self._make_sampler(),
+            pruner=make_stopper(self._stopper, Budget()),
+            mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
+            space=self.space,
+        )
+        self._study = study
         self.reclaim()
         return study
 
@@ -650,50 +490,6 @@ class Study:
             _make_visible()
             log.info("%s", note)
         return sampler
-
-    def _make_folder(self) -> None:
-        folder = self.paths.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = "it is a file" if folder.is_file() else error.strerror or str(error)
-            raise StudyError(
-                f"The study's folder {folder} cannot be made: {why}.\n"
-                "  Move what is in the way, or give another one: Study(..., folder=...)."
-            ) from error
-
-    def _make_storage(self, given: str | BaseStorage | None) -> BaseStorage:
-        import optuna
-
-        if given is None:
-            from tunehook.sqlite import sqlite
-
-            return optuna.storages.get_storage(sqlite(self.paths.database))
-        if isinstance(given, str):
-            from tunehook.database import connect
-
-            return connect(given)
-        return optuna.storages.get_storage(given)
-
-    def _compare(self, study: OptunaStudy) -> None:
-        """Refuse a study of another kind under the same name."""
-        mine = {"metric": self.metric, "mode": self.mode, "objective": self.objective, "space": self.space.describe()}
-        theirs = study.user_attrs.get(_DESCRIPTION)
-        if theirs is None:
-            study.set_user_attr(_DESCRIPTION, mine)
-            return
-        lines = [
-            f"{key}: it has {theirs[key]!r}, you passed {mine[key]!r}"
-            for key in ("metric", "mode", "objective")
-            if theirs[key] != mine[key]
-        ]
-        lines += self.space.difference(theirs["space"])
-        if lines:
-            raise StudyError(
-                f"The study '{self.name}' exists already and differs:\n"
-                + "".join(f"  {line}\n" for line in lines)
-                + "  Give the new one another name, or open the old one as it was."
-            )
 
     # ------------------------------------------------------------------ whose trials run
 
@@ -713,7 +509,7 @@ class Study:
         if pulse is not None:
             pulse.look(running)
         for frozen in running:
-            holder, reason = self._holder(frozen)
+            holder, reason = self._held(frozen)
             if holder == "lost":
                 outcome = self._recover(frozen, reason)
                 log.info("Trial %d: %s (%s)", frozen.number, outcome.state, outcome.reason)
@@ -725,7 +521,7 @@ class Study:
     @property
     def has_waiting(self) -> bool:
         """Whether there are values to ask again."""
-        return any(_is_waiting(frozen) for frozen in self._frozen())
+        return any(is_waiting(frozen) for frozen in self._frozen())
 
     def _check_places(self, asked: AskedTrial | None = None) -> None:
         """Refuse to begin one more trial than `optimize` was asked for, those that run elsewhere included.
@@ -768,34 +564,11 @@ class Study:
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
         owner = frozen.user_attrs.get(OWNER) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
-        return frozen.state.name == "RUNNING" and not is_mine and self._holder(frozen)[0] in (holders or ("live",))
+        return frozen.state.name == "RUNNING" and not is_mine and self._held(frozen)[0] in (holders or ("live",))
 
-    def _holder(self, frozen: FrozenTrial) -> tuple[Literal["live", "lost", "unknown"], str]:
+    def _held(self, frozen: FrozenTrial) -> tuple[Literal["live", "lost", "unknown"], str]:
         """Whether the process of a running trial lives, as far as can be known here, and what happened to it."""
-        processes = self._processes(frozen)
-        here = [event for event in processes if event["host"] == host()]
-        if here and len(here) == len(processes):
-            # The one that asked, and the one that trains.
-            if any(is_alive(event["pid"], since=event["time"]) for event in (here[0], here[-1])):
-                return "live", ""
-            return "lost", f"its process {here[-1]['pid']} was killed"
-        owner = frozen.user_attrs.get(OWNER)
-        if owner is not None and owner["host"] == host() and not processes:  # before its journal began
-            if is_alive(owner["pid"], since=owner["time"]):
-                return "live", ""
-            return "lost", f"its process {owner['pid']} was killed as it began"
-        pulse = None if self._kept is None else self._kept.pulse
-        if TOKEN not in frozen.user_attrs:  # asked for past this class
-            return "unknown", ""
-        if pulse is not None:
-            if not pulse.is_lost(frozen._trial_id):  # noqa: SLF001 - what storages call a trial
-                return "live", ""
-            where = f" on {owner['host']}" if owner is not None else ""
-            return "lost", f"its process{where} gave no sign of life"
-        if owner is None and frozen.datetime_start is not None:
-            age = (datetime.now() - frozen.datetime_start).total_seconds()
-            return ("lost", "its process was killed as it began") if age > _NAMELESS else ("live", "")
-        return "unknown", ""
+        return holder_of(frozen, self._processes(frozen), None if self._kept is None else self._kept.pulse)
 
     def _processes(self, frozen: FrozenTrial) -> list[dict[str, Any]]:
         """What the journal says of the processes of a trial; it says so before the first measurement."""
@@ -839,14 +612,11 @@ class Study:
         except UpdateFinishedTrialError:  # another process told it at the same moment
             return outcome
         if values is not None:
-            key = frozen.user_attrs.get(_KEY) or key_of(self.name, frozen.number, frozen.datetime_start)
-            self._ask_again(values, frozen.user_attrs.get(_ATTEMPT, 0) + 1, key)
+            key = frozen.user_attrs.get(KEY) or key_of(self.name, frozen.number, frozen.datetime_start)
+            self._ask_again(values, frozen.user_attrs.get(ATTEMPT, 0) + 1, key)
         return outcome
 
     # ------------------------------------------------------------------ trials as Optuna has them
-
-    def _has_values(self, frozen: FrozenTrial) -> bool:
-        return self.space.searched.keys() <= frozen.params.keys()
 
     def _run(self, number: int) -> AskedTrial:
         """The running Optuna trial; another process may have asked for it."""
@@ -856,37 +626,6 @@ class Study:
         if number not in self._running:
             self._running[number] = optuna.Trial(study, self._frozen()[number]._trial_id)  # noqa: SLF001 - no public way
         return self._running[number]
-
-    def _frozen(self) -> list[FrozenTrial]:
-        """All trials as Optuna has them, not copied: for reading only."""
-        return self.optuna.get_trials(deepcopy=False)
-
-    def _begun(self) -> list[FrozenTrial]:
-        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
-        return [frozen for frozen in self._frozen() if self._has_values(frozen) and not _is_waiting(frozen)]
-
-    def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
-        return Trial(
-            study=self.name,
-            number=asked.number,
-            params=self.space.decode(asked.params),
-            folder=self.paths.trial(asked.number),
-            metric=self.metric,
-            mode=self.mode,
-            attempt=asked.user_attrs.get(_ATTEMPT, 0),
-            key=asked.user_attrs.get(_KEY) or key_of(self.name, asked.number, asked.datetime_start),
-        )
-
-    def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        kept = frozen.user_attrs.get(OUTCOME)
-        if kept is not None:
-            outcome = Outcome(**kept)
-        elif frozen.state.name == "RUNNING":
-            outcome = Outcome("running")
-        else:  # told by Optuna itself, past this class
-            states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
-            outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
-        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
 
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes, which open the storage anew."""
@@ -910,36 +649,8 @@ class Study:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"
 
 
-def _listed(names: Sequence[str], where: str) -> str:
-    return f"\n  There are in {where}: {', '.join(names)}." if names else f"\n  There are none in {where}."
-
-
-def is_alive(pid: int, *, since: float) -> bool:
-    """Whether the process that had this id at a time (seconds since 1970) still runs on this machine."""
-    if sys.platform == "win32":
-        return True  # there os.kill(pid, 0) would end the process
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        # Behind the name, which may have spaces and parentheses, stand fields 3 (the state) to 22 (the start).
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return True
-    # A zombie is a process that ended; a later start is another process under a used id.
-    return fields[0] != "Z" and time.time() - age <= since + 1.0
-
-
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_waiting(frozen: FrozenTrial) -> bool:
-    return frozen.state.name == "WAITING"
 
 
 def _make_visible() -> None:

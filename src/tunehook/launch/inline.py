@@ -70,6 +70,45 @@ def optimize(
             ).run()  # fmt: skip
 
 
+def check_arguments(
+    study: Study,
+    train: object,
+    *,
+    trials: int | None,
+    timeout: float | None,
+    workers: int | None,
+    gpus_per_trial: int,
+    retries: int | None,
+    report_timeout: float | None,
+) -> None:
+    """Check what `Study.optimize` was given, before any work.
+
+    Raises:
+        ValueError, TypeError: What is wrong, and what is possible.
+    """
+    if trials is not None and (not isinstance(trials, int) or isinstance(trials, bool) or trials < 1):
+        raise ValueError(f"trials is an integer above 0, or None; got {trials!r}.")
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
+        raise ValueError(f"timeout is a number of seconds above 0, or None; got {timeout!r}.")
+    if trials is None and timeout is None and not study.is_grid:
+        raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
+    for name, number, least in (
+        ("workers", workers, 1),
+        ("gpus_per_trial", gpus_per_trial, 0),
+        ("retries", retries, 0),
+    ):
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < least):
+            raise ValueError(f"{name} is an integer from {least}; got {number!r}.")
+    if report_timeout is not None and (isinstance(report_timeout, bool) or not report_timeout > 0):
+        raise ValueError(f"report_timeout is a number of seconds above 0, or None; got {report_timeout!r}.")
+    if workers is None and (gpus_per_trial or report_timeout is not None):
+        raise ValueError(
+            "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
+        )
+    if not callable(train):
+        raise TypeError(f"train is a function of no arguments; got {train!r}.")
+
+
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
     failures: list[BaseException] = []  # in a row
     ran = 0

@@ -1,0 +1,185 @@
+"""What a study has found: its trials as plain values, the best one, and where their records lie."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunehook.optuna_trial import OUTCOME
+from tunehook.paths import StudyPaths
+from tunehook.record import read_trial, stamp
+from tunehook.space import Space
+from tunehook.storage import StudyError
+from tunehook.trial import FinishedTrial, Mode, Outcome, State, Trial, key_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna import Study as OptunaStudy
+    from optuna import Trial as AskedTrial
+    from optuna.trial import FrozenTrial
+
+# User attributes of a trial that is asked again: which attempt it is, and the key that all attempts share.
+ATTEMPT = "tunehook:attempt"
+KEY = "tunehook:key"
+
+
+class Results(ABC):
+    """What a study has found. Nothing here writes.
+
+    Attributes:
+        name: Name of the study.
+        space: What is searched.
+        metric: Name of the tuned metric.
+        mode: ``"min"`` or ``"max"``.
+        paths: The names below the study's folder.
+    """
+
+    name: str
+    space: Space
+    metric: str
+    mode: Mode
+    paths: StudyPaths
+
+    @property
+    @abstractmethod
+    def optuna(self) -> OptunaStudy:
+        """The Optuna study below."""
+
+    @property
+    def trials(self) -> list[FinishedTrial]:
+        """All trials in the order of their numbers, running ones too."""
+        return [self._as_finished(frozen) for frozen in self._begun()]
+
+    @property
+    def best(self) -> FinishedTrial:
+        """The complete trial with the best value.
+
+        Raises:
+            StudyError: No trial is complete.
+        """
+        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
+        if not complete:
+            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
+            raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
+        return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
+
+    @property
+    def ended(self) -> list[FinishedTrial]:
+        """The trials that have ended, in the order of their ends."""
+        ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]
+        return [
+            self._as_finished(frozen) for frozen in sorted(ended, key=lambda one: (one.datetime_complete, one.number))
+        ]
+
+    @property
+    def key(self) -> str:
+        """Tells this study from others of its name on every machine; empty before the first trial."""
+        first = next(iter(self._begun()), None)
+        return "" if first is None else self._as_trial(first).key.rpartition("-")[2]
+
+    def importance(self) -> dict[str, float]:
+        """The share of each hyperparameter in what tells the best trials from the others, the largest first.
+
+        It is Optuna's PED-ANOVA. Nothing where fewer than 20 trials are complete.
+        """
+        from tunehook.importance import find_importance
+
+        return find_importance(self._frozen(), self.mode)
+
+    def effective(self, number: int) -> dict[str, Any]:
+        """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
+        events = read_trial(self._as_trial(self._frozen()[number]))
+        return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
+
+    def checkpoint(self, number: int) -> Path | None:
+        """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
+
+        Raises:
+            OSError: It is gone, or was changed, such as by a later trial.
+        """
+        trial = self._as_trial(self._frozen()[number])
+        events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
+        if not events:
+            return None
+        path, *then = (events[-1][name] for name in ("path", "size", "changed"))
+        if [*stamp(Path(path))] != then:
+            raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
+        return Path(path)
+
+    def records(self, number: int) -> list[str]:
+        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
+        trial = self._as_trial(self._frozen()[number])
+        places = [place for event in read_trial(trial) for place in event.get("records", ())]
+        return [str(self.paths.journal(number)), *places]
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        return sum(frozen.state.name in ("COMPLETE", "PRUNED") for frozen in self._begun())
+
+    def counts(self) -> dict[State, int]:
+        """Number of trials by state."""
+        states = [trial.outcome.state for trial in self.trials]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    def dataframe(self) -> pd.DataFrame:
+        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
+        rows = [
+            {
+                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
+                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
+            }
+            for trial in self.trials
+        ]  # fmt: skip
+        names = [f"params.{name}" for name in self.space.names]
+        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+
+    # ------------------------------------------------------------------ trials as Optuna has them
+
+    def _has_values(self, frozen: FrozenTrial) -> bool:
+        return self.space.searched.keys() <= frozen.params.keys()
+
+    def _frozen(self) -> list[FrozenTrial]:
+        """All trials as Optuna has them, not copied: for reading only."""
+        return self.optuna.get_trials(deepcopy=False)
+
+    def _begun(self) -> list[FrozenTrial]:
+        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
+        return [frozen for frozen in self._frozen() if self._has_values(frozen) and not is_waiting(frozen)]
+
+    def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
+        return Trial(
+            study=self.name,
+            number=asked.number,
+            params=self.space.decode(asked.params),
+            folder=self.paths.trial(asked.number),
+            metric=self.metric,
+            mode=self.mode,
+            attempt=asked.user_attrs.get(ATTEMPT, 0),
+            key=asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start),
+        )
+
+    def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
+        kept = frozen.user_attrs.get(OUTCOME)
+        if kept is not None:
+            outcome = Outcome(**kept)
+        elif frozen.state.name == "RUNNING":
+            outcome = Outcome("running")
+        else:  # told by Optuna itself, past this class
+            states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
+            outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
+        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+
+
+def is_waiting(frozen: FrozenTrial) -> bool:
+    """Whether a trial has values, and waits to be asked for."""
+    return frozen.state.name == "WAITING"
