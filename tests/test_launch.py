@@ -110,6 +110,27 @@ def test_values_and_decisions_are_those_of_one_process(tmp_path: Path) -> None:
     assert [trial.value for trial in one.trials] == [trial.value for trial in two.trials]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_is_there_before_its_trial(tmp_path: Path) -> None:
+    """The next trial begins in one that was forked while the last one trained; none is left in the end."""
+    study = run(scripts.study(tmp_path / "s", [0, 1, 2]), scripts.say_birth, workers=1)
+    born = [float(output(study, number)) for number in range(3)]
+    journals = [list(read_journal(study.paths.journal(number))) for number in range(3)]
+    ended = [next(event["time"] for event in journal if event["event"] == "end") for journal in journals]
+    assert born[1] < ended[0]
+    assert born[2] < ended[1]
+    assert study.counts() == {"complete": 3}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_waiting_process_that_is_killed_harms_no_trial(tmp_path: Path) -> None:
+    """The next trial begins in another one."""
+    study = run(scripts.study(tmp_path / "s", [0, 1, 2]), scripts.kill_siblings, workers=1)
+    assert "killed" in output(study, 0)
+    assert "killed" in output(study, 1)
+    assert study.counts() == {"complete": 3}
+
+
 def test_a_stop_is_sent_to_the_trial(tmp_path: Path) -> None:
     """The study's rule decides here, and the training there hears of it."""
     from optuna.pruners import ThresholdPruner

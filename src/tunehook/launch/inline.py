@@ -54,20 +54,23 @@ def optimize(
         if not leads:
             _follow(train)
             return
-        study.note_plan()
         end = time.monotonic() + (timeout or float("inf"))
         with contextlib.ExitStack() as stack:
             stack.callback(study.show, is_last=True)
-            table = stack.enter_context(_table(study, trials)) if progress else None
-            if workers is None:
-                _lead(study, train, trials=trials, end=end, table=table)
-                return
-            from tunehook.launch.node import Node
+            node = None
+            if workers is not None:
+                from tunehook.launch.node import Node
 
-            Node(
-                study, train, trials=trials, end=end, workers=workers, gpus_per_trial=gpus_per_trial,
-                report_timeout=report_timeout, table=table,
-            ).run()  # fmt: skip
+                node = stack.enter_context(Node(
+                    study, train, trials=trials, end=end, workers=workers, gpus_per_trial=gpus_per_trial,
+                    report_timeout=report_timeout,
+                ))  # fmt: skip
+            study.note_plan()  # opens the storage, while the node's processes import what they need
+            table = stack.enter_context(_table(study, trials)) if progress else None
+            if node is None:
+                _lead(study, train, trials=trials, end=end, table=table)
+            else:
+                node.run(table)
 
 
 def check_arguments(

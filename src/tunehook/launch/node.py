@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
+from tunehook.launch.spare import Spare, Spares
 from tunehook.progress import Progress
 from tunehook.session import Terminated, TrialError, TrialSession
 from tunehook.storage import StudyError
@@ -37,6 +38,7 @@ _LINGER = 120.0
 _GRACE = 10.0
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
+_LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
 _ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError)}
 _RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -72,7 +74,7 @@ class _Running:
 
 
 class Node:
-    """Leads a study on this machine, with trials side by side.
+    """Leads a study on this machine, with trials side by side; a context, in which trial processes can be started.
 
     Args:
         study: The study.
@@ -82,7 +84,6 @@ class Node:
         workers: How many trials run at once.
         gpus_per_trial: GPUs for each.
         report_timeout: Seconds without a report after which a trial's process is killed, ``None`` for no limit.
-        table: The live table.
     """
 
     def __init__(
@@ -95,16 +96,17 @@ class Node:
         workers: int,
         gpus_per_trial: int = 0,
         report_timeout: float | None = None,
-        table: Progress | None = None,
     ) -> None:
         self._study, self._trials, self._end, self._workers = study, trials, end, workers
-        self._gpus, self._limit, self._table = gpus_per_trial, report_timeout, table
+        self._gpus, self._limit = gpus_per_trial, report_timeout
+        self._table: Progress | None = None
         self._free = devices() if gpus_per_trial else []
         if gpus_per_trial and len(self._free) < gpus_per_trial * workers:
             raise StudyError(
                 f"{workers} workers with {gpus_per_trial} GPUs each need {workers * gpus_per_trial}, but there are "
                 f"{len(self._free)}: {', '.join(self._free)}.\n  Take fewer workers or GPUs."
             )
+        pickled(study.recorders, *_RECORDERS)
         self._function = Function.of(train)
         self._threads = max(1, cores() // workers)
         self._gate = Gate()
@@ -112,34 +114,45 @@ class Node:
         self._strangers: list[Connection] = []
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
+        self._spares = Spares(lambda token: self._start(token, []))
         self._is_exhausted = self._is_told = False
         self._signals: list[int] = []
         self._failures: list[Outcome] = []
         self._interruptions = self._ran = 0
         self._out_of_memory = _oom_kills()
 
-    def run(self) -> None:
+    def __enter__(self) -> Self:
+        """Begin to import what the training needs, in a process of its own."""
+        self._begin_to_import()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all processes."""
+        self._spares.close()
+        if self._starter is not None:
+            self._starter.close()
+        self._gate.close()
+
+    def run(self, table: Progress | None = None) -> None:
         """Train until there are enough trials.
+
+        Args:
+            table: The live table.
 
         Raises:
             StudyError: Too many trials in a row failed, or no process can be started.
             InjectionError, TrialError: The script has to change.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
-        pickled(self._study.recorders, *_RECORDERS)
-        try:
-            with self._signals_noted():
-                try:
-                    self._open()
-                    self._loop()
-                except BaseException:
-                    self._end_all(_GRACE)
-                    raise
-                self._wait_for_uploads()
-        finally:
-            if self._starter is not None:
-                self._starter.close()
-            self._gate.close()
+        self._table = table
+        with self._signals_noted():
+            try:
+                self._open()
+                self._loop()
+            except BaseException:
+                self._end_all(_GRACE)
+                raise
+            self._wait_for_uploads()
         if self._signals:
             raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
         if self._failures and len(self._failures) == self._ran:
@@ -147,28 +160,28 @@ class Node:
 
     # ------------------------------------------------------------------ processes
 
+    def _begin_to_import(self) -> None:
+        if not self._gpus and can_fork():
+            self._warm = Warm(self._gate.address, self._function, self._threads)
+
     def _open(self) -> None:
         """Find out whether trial processes can be forked, and say why where they cannot."""
-        address, function = self._gate.address, self._function
-        why = ""
-        if self._gpus:
-            why = "forked processes with GPUs are not safe everywhere"
-        elif can_fork():
-            self._warm = warm = Warm(address, function, self._threads)
-            why = self._hear_of(warm)
+        if self._warm is not None:
+            why = self._hear_of(self._warm)
             if why.startswith("!"):
                 raise _not_importable(why[1:])
             if not why:
                 return
-            warm.close()
+            self._warm.close()
             self._warm = None
         else:
-            why = "this system cannot fork"
+            why = "forked processes with GPUs are not safe everywhere" if self._gpus else "this system cannot fork"
         log.warning("Each trial starts a fresh process, which imports everything anew: %s.", why)
-        self._fresh = Fresh(address, function, self._threads)
+        self._fresh = Fresh(self._gate.address, self._function, self._threads)
 
     def _hear_of(self, warm: Warm) -> str:
         """Wait until the warm parent has imported everything, and take what keeps it from forking."""
+        gone: float | None = None
         while not self._signals:
             sources: list[Any] = [self._gate, *self._strangers]
             found: list[Any] = wait(sources, _PULSE)
@@ -183,7 +196,10 @@ class Node:
                         warm.connection = connection
                         return str(problem)
                 connection.close()
-            if warm.process.poll() is not None:
+            if warm.process.poll() is None:
+                continue
+            gone = gone or time.monotonic()
+            if time.monotonic() - gone > _LAST_WORDS:
                 raise StudyError(
                     f"The process that imports the training function ended with exit code {warm.process.returncode} "
                     "before it was ready.\n  What it printed stands above."
@@ -229,27 +245,40 @@ class Node:
 
     def _fill(self) -> None:
         """Begin trials as long as there is a place."""
-        while (
-            not self._signals
-            and not self._is_exhausted
-            and len(busy := self._busy()) < self._workers
-            and time.monotonic() < self._end
-            and (self._trials is None or self._study.finished + sum(one.told is None for one in busy) < self._trials)
-        ):
+        while not self._signals and not self._is_exhausted and time.monotonic() < self._end:
+            busy = self._busy()
+            left = self._left(busy)
+            if len(busy) >= self._workers or left < 1:
+                if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
+                    self._spares.fill(min(left, self._workers))
+                return
             try:
                 trial = self._study.ask()
             except StudyFinished:
                 self._is_exhausted = True
                 return
             given, self._free = self._free[: self._gpus], self._free[self._gpus :]
-            one = _Running(secrets.token_hex(8), self._study.session(trial), given)
+            session, spare = self._study.session(trial), self._spares.take()
+            one = _Running(secrets.token_hex(8) if spare is None else spare.token, session, given)
             self._running[one.token] = one
             if self._table is not None:
                 self._table.begin(trial)
-            starter = self._starter
-            with contextlib.suppress(OSError):  # the warm parent is gone, which is heard of next
-                if starter is not None:
-                    starter.start(one.token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
+            if spare is None:
+                self._start(one.token, given)
+            else:
+                self._hand_over(one, spare)
+
+    def _left(self, busy: list[_Running]) -> int:
+        """How many trials are to be asked for beside those that run."""
+        if self._trials is None:
+            return self._workers
+        return self._trials - self._study.finished - sum(one.told is None for one in busy)
+
+    def _start(self, token: str, given: list[str]) -> None:
+        starter = self._starter
+        with contextlib.suppress(OSError):  # the warm parent is gone, which is heard of next
+            if starter is not None:
+                starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
@@ -266,6 +295,7 @@ class Node:
             elif source in self._strangers:
                 self._greet(source)
         for token, code in [] if self._starter is None else self._starter.ended():
+            self._spares.drop(token)
             if token in self._running:
                 self._take_exit(self._running[token], code)
 
@@ -286,9 +316,11 @@ class Node:
         if self._warm is not None:
             self._warm.close()
         self._warm = None
+        self._spares.close()
         for one in list(self._running.values()):
             self._drain(one)
             self._take_exit(one, -int(_KILL))
+        self._begin_to_import()
         self._open()
 
     def _greet(self, connection: Connection) -> None:
@@ -296,15 +328,19 @@ class Node:
         self._strangers.remove(connection)
         try:
             _, token, pid = connection.recv()
-            one = self._running[token]
+            spare = Spare(token, connection, pid)
+            if not self._spares.greet(spare):
+                self._hand_over(self._running[token], spare)
         except (OSError, EOFError, KeyError, ValueError):
             connection.close()  # of a trial that was given up
-            return
-        one.connection, one.pid, one.heard = connection, pid, time.monotonic()
+
+    def _hand_over(self, one: _Running, process: Spare) -> None:
+        """Give a process its trial."""
+        one.connection, one.pid, one.heard = process.connection, process.pid, time.monotonic()
         trial = one.session.trial
         work = Work(one.session.handed_over(), self._study.paths.output(trial.number), self._study.name)
         with contextlib.suppress(OSError):  # it is gone again; its exit tells
-            connection.send_bytes(pickled(work, *_RECORDERS))
+            process.connection.send_bytes(pickled(work, *_RECORDERS))
 
     def _hear(self, one: _Running) -> None:
         """Take one message of a trial process."""

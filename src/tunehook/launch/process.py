@@ -79,6 +79,8 @@ class Warm:
         """Let the warm parent end what is left, and itself."""
         if self.connection is not None:
             self.connection.close()
+        else:  # it still imports, and has forked nothing
+            _signal(self.process, signal.SIGTERM)
         _end(self.process)
 
     def _send(self, *order: object) -> None:
