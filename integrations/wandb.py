@@ -28,7 +28,7 @@ from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import note_run
 from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
-from tunehook.integrations.wandb_shield import kill_service, leave_dead_service
+from tunehook.integrations.wandb_shield import end_quietly, kill_service, leave_dead_service
 from tunehook.integrations.wandb_study import StudyRun
 from tunehook.snapshot import Snapshot
 from tunehook.study import Study
@@ -355,6 +355,7 @@ class WandbRecorder:
         if not writer.drain(self.init_timeout + self.finish_timeout):
             kill_service()
             writer.drain(CALL)
+        end_quietly(wait=self.finish_timeout)
 
 
 def _try(live: TrialRun, call: Callable[..., None], *values: Any) -> None:

@@ -186,8 +186,12 @@ def end_service(user: object) -> None:
     """End the service in good order, unless it serves the run of someone else."""
     with _ending:
         is_shared = any(other is not user for other in _users)
-        if not is_shared and getattr(wandb_setup._singleton, "most_recent_active_run", None) is None:
+        if not is_shared and not _has_open_run():
             _tear_down()
+
+
+def _has_open_run() -> bool:
+    return getattr(wandb_setup._singleton, "most_recent_active_run", None) is not None
 
 
 def restart_service(service: object) -> bool:
@@ -220,6 +224,38 @@ def leave_dead_service() -> None:
         _log.warning("The W&B service that this process was given has ended: it starts one of its own.")
         _tear_down()
         os.environ.pop("WANDB_SERVICE", None)
+
+
+def end_quietly(*, wait: float) -> None:
+    """Let the SDK's own end, which comes next at the end of the process, pass over a service that is gone or hangs.
+
+    It would print a traceback, or wait without end for one that is stopped. Where a run is open still, which is the
+    user's, its upload is waited for as the SDK does it.
+
+    Args:
+        wait: Seconds until a service that has nothing to upload and does not end is killed.
+    """
+    connection, process = current_service(), service_process()
+    if process is None:
+        return
+    teardown = connection.teardown
+
+    def join() -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(None if _has_open_run() else wait)
+        process.kill()
+        return process.wait()
+
+    def end(exit_code: int) -> int | None:
+        try:
+            code: int | None = teardown(exit_code)
+        except Exception:
+            if not _is_gone(wait=DYING):
+                raise
+            return None
+        return code
+
+    connection._proc.join, connection.teardown = join, end
 
 
 def _tear_down() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -104,6 +105,13 @@ def happen(what: str) -> None:
         os.kill(service.pid, {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}[what])
 
 
+def happen_last(what: str) -> None:
+    """The same after the recorder's end at exit, and before the SDK's own: what is registered last is called first."""
+    wandb.setup()
+    atexit.register(time.sleep, 0.5)  # a killed one is gone then
+    atexit.register(happen, what)
+
+
 def main(options: Mapping[str, Any]) -> None:
     """Train the trials and print what they came to."""
     logging.basicConfig(level=options.get("level", logging.WARNING), format="%(name)s: %(message)s")
@@ -111,6 +119,8 @@ def main(options: Mapping[str, Any]) -> None:
     if options.get("recorded", True):
         limits = {name: options.get(name, 2.0) for name in ("init_timeout", "finish_timeout")}
         recorders = [Timed(WandbRecorder("digits", lean=True, **limits))]
+    if last := options.get("events", {}).get("exit"):
+        happen_last(last)
     weights = []
     for number in range(options.get("trials", 1)):
         key = f"{number:04d}-{options.get('key', 'abc')}"

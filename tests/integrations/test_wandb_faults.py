@@ -45,6 +45,8 @@ FAULTS: dict[str, tuple[Fault | None, int, dict[str, Any]]] = {
     "service stopped": (None, 0, {"events": {"25": "stop"}}),
     "service killed": (None, 0, {"events": {"25": "kill"}}),
     "service killed twice": (None, 0, {"events": {"15": "kill", "35": "kill"}}),
+    "service stopped at exit": (None, 0, {"events": {"exit": "stop"}}),
+    "service killed at exit": (None, 0, {"events": {"exit": "kill"}}),
 }
 
 
