@@ -241,6 +241,10 @@ class WandbRecorder:
             shown.keep_best(study)
         shown.update(study, is_last=is_last)
 
+    def wait(self) -> None:
+        """Wait until all is written, as the end of the process does; at most as long as the two timeouts."""
+        self._close_at_exit()
+
     def wants_stop(self) -> str | None:
         """Why the trial shall stop: someone pressed the Stop button of its run's web page."""
         live = self._here.live

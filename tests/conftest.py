@@ -22,7 +22,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """An empty working directory, where relative folders such as ``tunehook-studies`` land."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in ("TUNEHOOK_LEADER", "TUNEHOOK_STORAGE", "RANK", "LOCAL_RANK", "SLURM_PROCID"):
+    for name in ("TUNEHOOK_LEADER", "TUNEHOOK_STORAGE", "TUNEHOOK_LAUNCHER", "RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -33,6 +33,8 @@ class Recorder(Protocol):
     stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
     ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
     One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
+    One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
+    trial in the processes of a cluster.
     One that shows the study as a whole has ``update(study: Study, *, is_last: bool)``: called after the end of each
     trial in the process that tells the study, and with ``is_last`` when ``study.optimize`` returns.
     """
@@ -60,10 +62,10 @@ class Journal:
     """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
-    that trains, where another one began the trial), ``config`` (what is in force), ``recorder`` (the record beside this
-    one), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop and its
-    reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that every line is JSON.
+    that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
+    ``recorder`` (the record beside this one), ``report`` (step and metrics), ``snapshot`` (statistics of the
+    parameters), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and infinities are written as the
+    texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
@@ -86,6 +88,14 @@ class Journal:
     def process(self) -> None:
         """Write that this process trains the trial, which another one began."""
         self._write("process", pid=os.getpid(), host=host())
+
+    def task(self, place: str) -> None:
+        """Write that this process trains the trial on a cluster, which ends it where the one that began it is gone."""
+        self._write("task", pid=os.getpid(), host=host(), place=place)
+
+    def carry(self, lines: bytes) -> None:
+        """Write whole lines of this journal that were written on a machine which does not see its folder."""
+        self._put(lines, is_urgent=True)
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
         """Write the effective configuration by slot path, and where other recorders keep the trial."""
@@ -138,10 +148,13 @@ class Journal:
         """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
         fields = fields if is_plain else plain(fields)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
+        self._put(line.encode() + b"\n", is_urgent=is_urgent)
+
+    def _put(self, lines: bytes, *, is_urgent: bool) -> None:
         try:
             if self._file is None:
                 self._file = _append(self.path)
-            self._file.write(line.encode() + b"\n")
+            self._file.write(lines)
             self._file.flush()
             if is_urgent:
                 os.fsync(self._file.fileno())

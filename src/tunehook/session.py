@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import math
 import os
@@ -308,15 +309,31 @@ class TrialSession:
         theirs._judge = None  # noqa: SLF001 - its own class
         return theirs
 
-    def adopt(self, judge: Judge) -> None:
+    def adopt(self, judge: Judge, *, place: str = "", folder: Path | None = None) -> None:
         """Train a trial that another process began, in this one.
 
         Args:
             judge: The way to the one who decides.
+            place: Where a cluster runs this process, which it ends where the one that began the trial is gone.
+            folder: The trial's folder on this machine, whose lines the judge carries to where the study is. Defaults
+                to None: the machine sees the trial's own folder.
         """
         self.pid, self._judge = os.getpid(), judge
-        if self._journal is not None:
+        if folder is not None:
+            self.trial = dataclasses.replace(self.trial, folder=folder)
+            self._journal = Journal(folder)
+        if self._journal is not None and place:
+            self._journal.task(place)
+        elif self._journal is not None:
             self._journal.process()
+
+    def settle(self) -> None:
+        """Wait, after the end, until the recorders that go on writing beside the training have written all."""
+        for recorder in self._recorders:
+            with self._guarded(recorder):
+                wait = getattr(recorder, "wait", None)
+                if wait is not None:
+                    wait()
 
     def recover(self, reason: str, *, state: State = "interrupted") -> Outcome:
         """End a trial whose process is gone, with all that its journal holds.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+    from tunehook.launch.lead import Launcher
     from tunehook.patient import PatientStorage
 
 log = logging.getLogger("tunehook")
@@ -361,6 +362,7 @@ class Study(Results):
         gpus_per_trial: int = 0,
         retries: int | None = None,
         report_timeout: float | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         """Train one trial after the other in this process, or several side by side in processes of their own.
 
@@ -382,6 +384,9 @@ class Study(Results):
                 scratch and with the same W&B run. Defaults to None: twice.
             report_timeout: Seconds after which the process of a trial that reports nothing is killed. It has to be
                 longer than the start of a training and its longest epoch. Defaults to None, no limit.
+            launcher: Where the trials run instead, such as ``RayLauncher(num_cpus=4)``; ``workers`` is then how many
+                run there at once, by default as many as there is room for. Defaults to the launcher that the
+                environment variable ``TUNEHOOK_LAUNCHER`` names (``ray``), or else to this machine.
 
         Raises:
             StudyError: ``max_failures`` trials in a row failed; the first error is its cause.
@@ -390,10 +395,12 @@ class Study(Results):
             InjectionError, TrialError: At once, since every trial would end so.
         """
         from tunehook.launch.inline import check_arguments, optimize
+        from tunehook.launch.lead import launcher_from_environment
 
+        launcher = launcher_from_environment() if launcher is None else launcher
         check_arguments(
             self, train, trials=trials, timeout=timeout, workers=workers, gpus_per_trial=gpus_per_trial,
-            retries=retries, report_timeout=report_timeout,
+            retries=retries, report_timeout=report_timeout, launcher=launcher,
         )  # fmt: skip
         self._plan_for(trials)
         self._attempts = ATTEMPTS if retries is None else retries + 1
@@ -401,7 +408,7 @@ class Study(Results):
         try:
             optimize(
                 self, train, trials=trials, timeout=timeout, progress=progress, workers=workers,
-                gpus_per_trial=gpus_per_trial, report_timeout=report_timeout,
+                gpus_per_trial=gpus_per_trial, report_timeout=report_timeout, launcher=launcher,
             )  # fmt: skip
         finally:
             self._limit = None
@@ -487,7 +494,7 @@ class Study(Results):
 
         sampler, note = make_sampler(self._search, self.space, seed=self._seed, trials=self._plan)
         if self._search in ("bayes", "grid"):
-            _make_visible()
+            make_visible()
             log.info("%s", note)
         return sampler
 
@@ -653,7 +660,7 @@ def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _make_visible() -> None:
+def make_visible() -> None:
     """Show tunehook's own lines to people who configured no logging."""
     if not log.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()

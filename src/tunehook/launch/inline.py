@@ -9,6 +9,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
@@ -16,6 +17,9 @@ from tunehook.session import TrialError, TrialSession, activate, broadcast, chec
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
 from tunehook.trial import Outcome
+
+if TYPE_CHECKING:
+    from tunehook.launch.lead import Launcher, Leader
 
 log = logging.getLogger("tunehook")
 
@@ -36,6 +40,7 @@ def optimize(
     workers: int | None = None,
     gpus_per_trial: int = 0,
     report_timeout: float | None = None,
+    launcher: Launcher | None = None,
 ) -> None:
     """Train trials until there are enough, as the process that asks or as one of its ranks.
 
@@ -48,6 +53,7 @@ def optimize(
         workers: How many trials run side by side, each in a process of its own; ``None`` for one after the other, here.
         gpus_per_trial: GPUs for each of these processes.
         report_timeout: Seconds without a report after which such a process is killed, ``None`` for no limit.
+        launcher: Where these processes run, ``None`` for this machine.
     """
     check_idle()  # before anything is asked for, shown or sent
     with leading(study.name) as leads:
@@ -57,8 +63,13 @@ def optimize(
         end = time.monotonic() + (timeout or float("inf"))
         with contextlib.ExitStack() as stack:
             stack.callback(study.show, is_last=True)
-            node = None
-            if workers is not None:
+            node: Leader[Any] | None = None
+            if launcher is not None:
+                node = stack.enter_context(launcher.leader(
+                    study, train, trials=trials, end=end, workers=workers, gpus_per_trial=gpus_per_trial,
+                    report_timeout=report_timeout,
+                ))  # fmt: skip
+            elif workers is not None:
                 from tunehook.launch.node import Node
 
                 node = stack.enter_context(Node(
@@ -83,6 +94,7 @@ def check_arguments(
     gpus_per_trial: int,
     retries: int | None,
     report_timeout: float | None,
+    launcher: Launcher | None = None,
 ) -> None:
     """Check what `Study.optimize` was given, before any work.
 
@@ -104,7 +116,9 @@ def check_arguments(
             raise ValueError(f"{name} is an integer from {least}; got {number!r}.")
     if report_timeout is not None and (isinstance(report_timeout, bool) or not report_timeout > 0):
         raise ValueError(f"report_timeout is a number of seconds above 0, or None; got {report_timeout!r}.")
-    if workers is None and (gpus_per_trial or report_timeout is not None):
+    if launcher is not None and (isinstance(launcher, type) or not hasattr(launcher, "leader")):
+        raise TypeError(f"launcher is an instance of a launcher, such as RayLauncher(num_cpus=4); got {launcher!r}.")
+    if workers is None and launcher is None and (gpus_per_trial or report_timeout is not None):
         raise ValueError(
             "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
         )

@@ -6,74 +6,45 @@ import contextlib
 import logging
 import secrets
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
-from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
+from tunehook.launch.lead import GRACE, KILL, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Running, not_importable
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.spare import Spare, Spares
-from tunehook.progress import Progress
-from tunehook.session import Terminated, TrialError, TrialSession
+from tunehook.session import TrialSession
 from tunehook.storage import StudyError
-from tunehook.study import Study, StudyFinished
-from tunehook.trial import Outcome, State
+from tunehook.study import Study
+from tunehook.trial import State
 
 log = logging.getLogger("tunehook")
 
-# Seconds between looks at what nobody announces: limits of time, processes without a warm parent, the table.
-_PULSE = 0.2
-_PULSE_FRESH = 0.02
-_PAUSE = 1.0  # while other processes run the last trials
-# Seconds that a process may live on after its trial, such as to upload to W&B.
-_LINGER = 120.0
-# Seconds that trials have to end in good order where the study ends with an error, and processes that hung up.
-_GRACE = 10.0
-# So many interruptions in a row, with no other end between them, are no accident.
-_INTERRUPTIONS = 30
 _LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
-_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError)}
-_RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 @dataclass
-class _Running:
+class _Process(Running):
     """A trial process.
 
     Attributes:
-        token: Names it on its way here.
-        session: The session that stays here, to recover the trial where the process is gone.
         devices: The GPUs that it has.
         connection: The way to it, once it has said hello.
-        pid: Its id, once it has said hello.
-        told: How the trial ended, once that is known.
-        is_done: Whether the training function has returned.
-        heard: When it began, or reported last.
         hung_up: When it closed its connection.
-        why: Why it was killed from here.
     """
 
-    token: str
-    session: TrialSession
-    devices: list[str]
+    devices: list[str] = field(default_factory=list)
     connection: Connection | None = None
-    pid: int | None = None
-    told: Outcome | None = None
-    is_done: bool = False
-    heard: float = field(default_factory=time.monotonic)
     hung_up: float | None = None
-    why: str = ""
 
 
-class Node:
+class Node(Leader[_Process]):
     """Leads a study on this machine, with trials side by side; a context, in which trial processes can be started.
 
     Args:
@@ -97,28 +68,22 @@ class Node:
         gpus_per_trial: int = 0,
         report_timeout: float | None = None,
     ) -> None:
-        self._study, self._trials, self._end, self._workers = study, trials, end, workers
-        self._gpus, self._limit = gpus_per_trial, report_timeout
-        self._table: Progress | None = None
+        super().__init__(study, trials=trials, end=end, workers=workers, report_timeout=report_timeout)
+        self._gpus = gpus_per_trial
         self._free = devices() if gpus_per_trial else []
         if gpus_per_trial and len(self._free) < gpus_per_trial * workers:
             raise StudyError(
                 f"{workers} workers with {gpus_per_trial} GPUs each need {workers * gpus_per_trial}, but there are "
                 f"{len(self._free)}: {', '.join(self._free)}.\n  Take fewer workers or GPUs."
             )
-        pickled(study.recorders, *_RECORDERS)
+        pickled(study.recorders, *RECORDERS)
         self._function = Function.of(train)
         self._threads = max(1, cores() // workers)
         self._gate = Gate()
-        self._running: dict[str, _Running] = {}
         self._strangers: list[Connection] = []
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
         self._spares = Spares(lambda token: self._start(token, []))
-        self._is_exhausted = self._is_told = False
-        self._signals: list[int] = []
-        self._failures: list[Outcome] = []
-        self._interruptions = self._ran = 0
         self._out_of_memory = _oom_kills()
 
     def __enter__(self) -> Self:
@@ -133,31 +98,6 @@ class Node:
             self._starter.close()
         self._gate.close()
 
-    def run(self, table: Progress | None = None) -> None:
-        """Train until there are enough trials.
-
-        Args:
-            table: The live table.
-
-        Raises:
-            StudyError: Too many trials in a row failed, or no process can be started.
-            InjectionError, TrialError: The script has to change.
-            KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
-        """
-        self._table = table
-        with self._signals_noted():
-            try:
-                self._open()
-                self._loop()
-            except BaseException:
-                self._end_all(_GRACE)
-                raise
-            self._wait_for_uploads()
-        if self._signals:
-            raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
-        if self._failures and len(self._failures) == self._ran:
-            raise self._stopped()
-
     # ------------------------------------------------------------------ processes
 
     def _begin_to_import(self) -> None:
@@ -169,7 +109,7 @@ class Node:
         if self._warm is not None:
             why = self._hear_of(self._warm)
             if why.startswith("!"):
-                raise _not_importable(why[1:])
+                raise not_importable(why[1:])
             if not why:
                 return
             self._warm.close()
@@ -184,7 +124,7 @@ class Node:
         gone: float | None = None
         while not self._signals:
             sources: list[Any] = [self._gate, *self._strangers]
-            found: list[Any] = wait(sources, _PULSE)
+            found: list[Any] = wait(sources, PULSE)
             for connection in found:
                 if connection is self._gate:
                     self._strangers += self._gate.take()
@@ -210,69 +150,32 @@ class Node:
     def _starter(self) -> Starter | None:
         return self._warm or self._fresh
 
-    # ------------------------------------------------------------------ the loop
+    # ------------------------------------------------------------------ trials
 
-    def _loop(self) -> None:
-        stopped = 0
-        while True:
-            if len(self._signals) > stopped:
-                stopped = len(self._signals)
-                self._stop(by_force=stopped > 1)
-            self._fill()
-            if not self._busy() and not self._waits():
-                return
-            self._listen(_PAUSE if not self._busy() else _PULSE if self._fresh is None else _PULSE_FRESH)
-            self._check_limits()
-            if self._table is not None:
-                self._table.refresh()
+    @property
+    def _pulse(self) -> float:
+        return PULSE if self._fresh is None else PULSE_FRESH
 
-    def _busy(self) -> list[_Running]:
+    def _wake(self) -> None:
+        self._gate.wake()
+
+    def _busy(self) -> list[_Process]:
         """The processes that take a place."""
         return [one for one in self._running.values() if not one.is_done or self._gpus]
 
-    def _waits(self) -> bool:
-        """Whether the last trials run in other processes: where one is lost, its values are asked here."""
-        is_over = self._trials is not None and self._study.finished >= self._trials
-        if self._signals or is_over or time.monotonic() >= self._end:
-            return False
-        self._study.reclaim()
-        self._is_exhausted = False
-        others = self._study.waits_for()
-        if others and not self._is_told:
-            self._is_told = True
-            log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
-        return bool(others) or self._study.has_waiting
+    def _prepare(self, left: int) -> None:
+        if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
+            self._spares.fill(min(left, self._workers))
 
-    def _fill(self) -> None:
-        """Begin trials as long as there is a place."""
-        while not self._signals and not self._is_exhausted and time.monotonic() < self._end:
-            busy = self._busy()
-            left = self._left(busy)
-            if len(busy) >= self._workers or left < 1:
-                if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
-                    self._spares.fill(min(left, self._workers))
-                return
-            try:
-                trial = self._study.ask()
-            except StudyFinished:
-                self._is_exhausted = True
-                return
-            given, self._free = self._free[: self._gpus], self._free[self._gpus :]
-            session, spare = self._study.session(trial), self._spares.take()
-            one = _Running(secrets.token_hex(8) if spare is None else spare.token, session, given)
-            self._running[one.token] = one
-            if self._table is not None:
-                self._table.begin(trial)
-            if spare is None:
-                self._start(one.token, given)
-            else:
-                self._hand_over(one, spare)
-
-    def _left(self, busy: list[_Running]) -> int:
-        """How many trials are to be asked for beside those that run."""
-        if self._trials is None:
-            return self._workers
-        return self._trials - self._study.finished - sum(one.told is None for one in busy)
+    def _begin(self, session: TrialSession) -> None:
+        given, self._free = self._free[: self._gpus], self._free[self._gpus :]
+        spare = self._spares.take()
+        one = _Process(secrets.token_hex(8) if spare is None else spare.token, session, devices=given)
+        self._running[one.token] = one
+        if spare is None:
+            self._start(one.token, given)
+        else:
+            self._hand_over(one, spare)
 
     def _start(self, token: str, given: list[str]) -> None:
         starter = self._starter
@@ -319,7 +222,7 @@ class Node:
         self._spares.close()
         for one in list(self._running.values()):
             self._drain(one)
-            self._take_exit(one, -int(_KILL))
+            self._take_exit(one, -KILL)
         self._begin_to_import()
         self._open()
 
@@ -334,15 +237,15 @@ class Node:
         except (OSError, EOFError, KeyError, ValueError):
             connection.close()  # of a trial that was given up
 
-    def _hand_over(self, one: _Running, process: Spare) -> None:
+    def _hand_over(self, one: _Process, process: Spare) -> None:
         """Give a process its trial."""
         one.connection, one.pid, one.heard = process.connection, process.pid, time.monotonic()
         trial = one.session.trial
         work = Work(one.session.handed_over(), self._study.paths.output(trial.number), self._study.name)
         with contextlib.suppress(OSError):  # it is gone again; its exit tells
-            process.connection.send_bytes(pickled(work, *_RECORDERS))
+            process.connection.send_bytes(pickled(work, *RECORDERS))
 
-    def _hear(self, one: _Running) -> None:
+    def _hear(self, one: _Process) -> None:
         """Take one message of a trial process."""
         if one.connection is None:
             return
@@ -353,12 +256,8 @@ class Node:
             one.connection, one.hung_up = None, time.monotonic()
             return
         one.heard = time.monotonic()
-        trial = one.session.trial
         if kind == "report":
-            answer: Any = self._study.report(trial, *what)
-            if self._table is not None:
-                self._table.measure(trial.number, what[0], what[1])
-            self._answer(one, answer)
+            self._answer(one, self._take_report(one, *what))
         elif kind == "tell":
             self._take_end(one, what[0])
             self._answer(one, True)
@@ -366,34 +265,21 @@ class Node:
             one.is_done = True
             self._judge(one, what[0])
         elif kind == "broken":
-            raise _not_importable(what[0])
+            raise not_importable(what[0])
 
-    def _answer(self, one: _Running, answer: object) -> None:
+    def _answer(self, one: _Process, answer: object) -> None:
         if one.connection is not None:
             with contextlib.suppress(OSError):  # it is gone; its exit tells
                 one.connection.send(answer)
 
-    def _drain(self, one: _Running) -> None:
+    def _drain(self, one: _Process) -> None:
         """Take what a process said before it ended."""
         while one.connection is not None and one.connection.poll():
             self._hear(one)
 
     # ------------------------------------------------------------------ ends
 
-    def _take_end(self, one: _Running, outcome: Outcome) -> None:
-        """The trial has ended."""
-        if one.told is None:
-            one.told = outcome
-            self._study.tell(one.session.trial, outcome)
-            self._show_end(one, outcome)
-
-    def _show_end(self, one: _Running, outcome: Outcome) -> None:
-        self._is_exhausted = False  # an interrupted trial is asked again
-        self._ran += 1
-        if self._table is not None:
-            self._table.finish(one.session.trial.number, outcome)
-
-    def _take_exit(self, one: _Running, code: int) -> None:
+    def _take_exit(self, one: _Process, code: int) -> None:
         """The process has ended; where it told nothing, the trial ends as what befell it."""
         self._drain(one)
         del self._running[one.token]
@@ -401,146 +287,39 @@ class Node:
         if one.connection is not None:
             one.connection.close()
         if one.told is None:
-            reason, state = self._explain(one, code)
-            one.told = one.session.recover(reason, state=state)
-            self._show_end(one, one.told)
+            self._take_loss(one, *self._explain(one, code))
         if not one.is_done:
             self._judge(one, None)
 
-    def _explain(self, one: _Running, code: int) -> tuple[str, State]:
+    def _explain(self, one: _Process, code: int) -> tuple[str, State]:
         """What befell a process that told nothing."""
         who = "its process" if one.pid is None else f"its process {one.pid}"
         if one.why:
             return one.why, "interrupted"
         kills, before = _oom_kills(), self._out_of_memory
         self._out_of_memory = kills
-        if code == -int(_KILL) and kills > before:
+        if code == -KILL and kills > before:
             return f"out of memory: the kernel killed {who}", "infeasible"
         output = self._study.paths.output(one.session.trial.number)
         if code >= 0:
             return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code in (_KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        if -code in (KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
             return f"{who} was killed ({name})", "interrupted"
         return f"{who} crashed ({name}); see {output}", "failed"
 
-    def _judge(self, one: _Running, said: tuple[str, str] | None) -> None:
-        """Raise where no further trial makes sense."""
-        outcome = one.told
-        if outcome is None or self._signals:
-            return
-        self._interruptions = self._interruptions + 1 if outcome.state == "interrupted" else 0
-        if self._interruptions >= _INTERRUPTIONS:
-            raise StudyError(
-                f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
-                f"last: {outcome.reason}."
-            )
-        if outcome.state != "failed":
-            if outcome.state != "interrupted":
-                self._failures.clear()
-            return
-        if said is not None and said[0] in _ERRORS:
-            raise _ERRORS[said[0]](said[1])
-        if said is None and outcome.traceback is None and one.is_done:  # nothing was raised, and nothing was measured
-            raise TrialError(outcome.reason)
-        self._failures.append(outcome)
-        if len(self._failures) >= self._study.max_failures:
-            raise self._stopped()
-
-    def _stopped(self) -> StudyError:
-        first = self._failures[0]
-        many = "The only trial" if len(self._failures) == 1 else f"{len(self._failures)} trials in a row"
-        return StudyError(
-            f"{many} failed, so study '{self._study.name}' stops; the first error: {first.reason}\n"
-            + (f"{first.traceback.rstrip()}\n" if first.traceback else "")
-            + "  Mend the training and start the script again: the study goes on where it was."
-        )
-
-    def _stop(self, *, by_force: bool) -> None:
-        """Let the running trials end, in good order or now."""
-        name = signal.Signals(self._signals[0]).name
-        log.warning("%s: %s", "Ctrl-C" if name == "SIGINT" else name,
-                    "the running trials are killed." if by_force else
-                    "no new trials; the running ones end in good order. Once more ends them at once.")  # fmt: skip
-        for one in list(self._running.values()):
-            if by_force:
-                one.why = one.why or "Ctrl-C"
-            self._signal(one, int(_KILL) if by_force else signal.SIGTERM)
-
-    def _signal(self, one: _Running, number: int) -> None:
-        if self._starter is not None and not one.is_done:
+    def _signal(self, one: _Process, number: int) -> None:
+        if self._starter is not None:
             self._starter.signal(one.token, number)
 
-    def _check_limits(self) -> None:
-        """Kill what says nothing for too long."""
+    def _overdue(self, one: _Process) -> str | None:
+        """Why a process is to be killed: it says nothing, or does not end, for too long."""
         now = time.monotonic()
-        for one in list(self._running.values()):
-            silent = now - one.heard
-            if one.is_done:
-                if silent > _LINGER:
-                    self._kill(one, "")
-            elif one.hung_up is not None and now - one.hung_up > _GRACE:
-                self._kill(one, "its process closed the connection and did not end")
-            elif self._limit is not None and silent > self._limit and one.pid is not None:
-                self._kill(one, f"no report for {self._limit:g} s, so its process was killed")
-
-    def _kill(self, one: _Running, why: str) -> None:
-        one.why = one.why or why
-        one.heard = time.monotonic()
-        if self._starter is not None:
-            self._starter.signal(one.token, int(_KILL))
-
-    def _end_all(self, seconds: float) -> None:
-        """End what runs: in good order, then by force; every trial is told."""
-        self._signals = self._signals or [signal.SIGTERM]
-        with contextlib.suppress(Exception):  # the error that ends the study comes first
-            for one in self._running.values():
-                self._signal(one, signal.SIGTERM)
-            deadline = time.monotonic() + seconds
-            while any(not one.is_done for one in self._running.values()) and time.monotonic() < deadline:
-                self._listen(_PULSE_FRESH)
-        for one in list(self._running.values()):
-            if one.told is None:
-                one.why = one.why or "the study was stopped"
-                with contextlib.suppress(Exception):
-                    self._kill(one, one.why)
-                    one.told = one.session.recover(one.why)
-
-    def _wait_for_uploads(self) -> None:
-        """Wait for processes that have done their trial, and still send its record away."""
-        deadline = time.monotonic() + _LINGER
-        while self._running and time.monotonic() < deadline and len(self._signals) < 2:
-            self._listen(_PULSE_FRESH)
-
-    @contextlib.contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Note Ctrl-C and SIGTERM, where they arrive: in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, _frame: object) -> None:
-            self._signals.append(number)
-            self._gate.wake()
-
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = [signal.signal(number, note) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
-
-def _not_importable(text: str) -> Exception:
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
-    for name, kind in _ERRORS.items():
-        if f"{name}: " in text:
-            return kind(text.rpartition(f"{name}: ")[2].strip())
-    return StudyError(
-        f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
-        "  What the function needs must be importable there, or defined inside it."
-    )
+        if one.is_done:
+            return "" if now - one.heard > LINGER else None
+        if one.hung_up is not None and now - one.hung_up > GRACE:
+            return "its process closed the connection and did not end"
+        return super()._overdue(one)
 
 
 def _oom_kills() -> int:
