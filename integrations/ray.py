@@ -233,8 +233,7 @@ class RayLeader(Leader[_Task]):
         self._running[one.token] = one
 
     def _signal(self, one: _Task, number: int) -> None:
-        """Ray's way to end a task in good order is Ctrl-C in its process."""
-        if not one.is_done:
+        if number == KILL or one.told is None:  # one that has told its end still writes its record
             ray.cancel(one.ref, force=number == KILL, recursive=number == KILL)
 
     def _listen(self, seconds: float) -> None:
@@ -266,13 +265,16 @@ class RayLeader(Leader[_Task]):
         if one is None:
             return GIVEN_UP
         one.heard = time.monotonic()
-        if message.lines is not None:
-            self._carry(one, message.lines)
+        try:
+            if message.lines is not None:
+                self._carry(one, message.lines)
+        finally:  # the study hears of an end that the journal could not take
+            if message.kind == "tell":
+                self._take_end(one, *message.what)
+        if message.kind == "tell":
+            return True
         if message.kind == "report":
             return self._take_report(one, *message.what)
-        if message.kind == "tell":
-            self._take_end(one, *message.what)
-            return True
         one.pid, one.host, sees = message.what
         return {} if sees else _journals(one.session.trial)
 
@@ -287,12 +289,13 @@ class RayLeader(Leader[_Task]):
 
     def _begin_anew(self, error: exceptions.RayActorError) -> None:
         """The actor was killed, so nobody is heard any more."""
-        log.warning("Ray has lost the study's actor, so the running trials begin anew: %s", _first_line(error))
+        log.warning("Ray has lost the study's actor, so the running trials begin anew: %s", _lines(error)[0])
         lost = list(self._running.values())
         for one in lost:
             self._kill(one, "Ray lost the study's actor")
             del self._running[one.token]
             self._take_loss(one, one.why, "interrupted")
+        ray.kill(self._actor)  # which may only be cut off
         self._make_actor()
         for one in lost:
             self._judge(one, None)
@@ -306,8 +309,11 @@ class RayLeader(Leader[_Task]):
         try:
             ended: Ended = ray.get(one.ref)
         except exceptions.RayError as error:
-            if one.told is None:
-                self._take_loss(one, *self._explain(one, error))
+            self._take_loss(one, *self._explain(one, error))
+            if isinstance(error, exceptions.RuntimeEnvSetupError | exceptions.TaskUnschedulableError):
+                raise StudyError(f"Ray cannot run the trials of study '{self._study.name}': {error}") from error
+            if isinstance(error, exceptions.RayTaskError) and one.pid is None:  # tunehook itself is missing there
+                raise not_importable(str(error)) from error
         else:
             one.is_done, said = True, ended.said
             if ended.lines is not None:
@@ -315,7 +321,7 @@ class RayLeader(Leader[_Task]):
             if ended.problem:
                 self._take_loss(one, "the training function could not be loaded", "interrupted")
                 raise not_importable(ended.problem)
-            self._take_loss(one, one.why or "its task returned without an end", "interrupted")
+            self._take_loss(one, one.why or (said or ("", "its task returned without an end"))[1], "interrupted")
         self._judge(one, said)
 
     def _explain(self, one: _Task, error: exceptions.RayError) -> tuple[str, State]:
@@ -330,12 +336,10 @@ class RayLeader(Leader[_Task]):
         if isinstance(error, exceptions.WorkerCrashedError):
             return f"its process {one.pid}{where} was killed or crashed; see Ray's logs", "interrupted"
         if isinstance(error, exceptions.TaskCancelledError):
-            return "it was cancelled" if one.pid is None else "Ctrl-C", "interrupted"
-        if isinstance(error, exceptions.RuntimeEnvSetupError | exceptions.TaskUnschedulableError):
-            raise StudyError(f"Ray cannot run the trials of study '{self._study.name}': {error}") from error
-        if isinstance(error, exceptions.RayTaskError):  # before the training: tunehook itself is missing there
-            raise not_importable(str(error))
-        return f"{type(error).__name__}: {_first_line(error)}", "interrupted"
+            return "it was cancelled as it began", "interrupted"
+        if isinstance(error, exceptions.RayTaskError) and one.pid is not None:  # what the training raises is told
+            return f"{_lines(error)[-1]}{where}, outside of the training", "failed"
+        return f"{type(error).__name__}: {_lines(error)[0]}", "interrupted"
 
 
 def _join() -> None:
@@ -387,5 +391,5 @@ def _journals(trial: Trial) -> dict[str, bytes]:
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

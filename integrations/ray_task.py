@@ -14,14 +14,14 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 
 from tunehook.launch.inline import announce, leading, train_one
 from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, host, read_trial
-from tunehook.session import Terminated, TrialSession, importing, sigterm_raised
+from tunehook.session import Terminated, TrialSession, importing
 from tunehook.trial import Budget, Decision, Outcome, Trial
 
 # The answer to a trial that is not waited for any more, such as on a node that was cut off.
@@ -230,18 +230,21 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
     """
     trial, judge = order.trial, RayJudge(actor, order.token)
     judge.hello(trial)
-    try:
-        with importing():
-            _enter(order)
-            session: TrialSession = pickle.loads(order.session)  # noqa: S301 - from the process that asks
-            train = pickle.loads(function)  # noqa: S301 - as above
-    except Exception:  # noqa: BLE001 - told to the process that asks, which ends the study
-        return Ended(problem=traceback.format_exc())
     mirror = judge.mirror
-    session.adopt(judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
-    with _terminable(), leading(trial.study, leads=True):
-        error = train_one(session, train)
-        announce(False)
+    with _terminable():
+        try:
+            with importing():
+                _enter(order)
+                session: TrialSession = pickle.loads(order.session)  # noqa: S301 - from the process that asks
+                train = pickle.loads(function)  # noqa: S301 - as above
+        except Terminated:
+            return Ended(("Terminated", "SIGTERM"))
+        except Exception:  # noqa: BLE001 - told to the process that asks, which ends the study
+            return Ended(problem=traceback.format_exc())
+        session.adopt(judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
+        with leading(trial.study, leads=True):
+            error = train_one(session, train)
+            announce(False)
     session.settle()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -261,13 +264,21 @@ def _enter(order: Order) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise SIGTERM as in other trial processes; Ray, which has a handler of its own, sends it where a study ends."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Raise what other trial processes raise when they are asked to end.
+
+    Ray sends SIGTERM where the process that asks is gone, and has a handler of its own; it cancels a task by SIGINT.
+    """
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise Terminated(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, end) for number in numbers]
     try:
-        with sigterm_raised():
-            yield
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _node() -> str:

@@ -21,12 +21,14 @@ import tunehook as th
 from run_file import read_runs
 from tunehook.inject import InjectionError
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import read_journal
+from tunehook.record import JournalError, read_journal
 from tunehook.storage import StudyError
+from tunehook.trial import Outcome
 
 ray = pytest.importorskip("ray")
 
-from tunehook.integrations.ray import RayLauncher  # noqa: E402 - where there is Ray
+from tunehook.integrations.ray import RayLauncher, RayLeader, _Task  # noqa: E402 - where there is Ray
+from tunehook.integrations.ray_task import GIVEN_UP, Lines, Message  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # of Ray's own sockets
 
@@ -199,7 +201,7 @@ def test_the_same_script_is_killed_and_stopped(cluster: Any, tmp_path: Path) -> 
     outcomes = [trial.outcome for trial in study.trials]
     assert [outcome.state for outcome in outcomes] == ["interrupted"] * 4 + ["complete"] * 3
     assert all("was killed" in outcome.reason or outcome.reason == "SIGTERM" for outcome in outcomes[:2])
-    assert [outcome.reason for outcome in outcomes[2:4]] == ["Ctrl-C"] * 2
+    assert [outcome.reason for outcome in outcomes[2:4]] == ["SIGTERM"] * 2
     assert {trial.params["x"] for trial in study.trials[4:]} == {0, 1, 2}
     assert all(kinds(study, trial.number)[:2] == ["begin", "task"] for trial in study.trials)
     assert all(kinds(study, trial.number)[-1] == "end" for trial in study.trials)
@@ -250,32 +252,54 @@ def test_launchers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         scripts.study(tmp_path / "s").optimize(scripts.steps, launcher=RayLauncher)  # type: ignore[arg-type]
 
 
-def test_what_befell_a_task(tmp_path: Path) -> None:
+@pytest.fixture
+def leader(tmp_path: Path) -> RayLeader:
+    """Who leads a study, with no cluster yet."""
+    return RayLauncher().leader(
+        scripts.study(tmp_path / "s"), scripts.steps, trials=None, end=0.0, workers=1, gpus_per_trial=0,
+        report_timeout=None,
+    )  # fmt: skip
+
+
+def running(leader: RayLeader) -> _Task:
+    """A trial that has begun as a task."""
+    study = leader._study
+    one = leader._running["token"] = _Task("token", study.session(study.ask()), pid=7, host="there")
+    return one
+
+
+def test_what_befell_a_task(leader: RayLeader) -> None:
     """What Ray raises, as the end of a trial: memory teaches the search, all else is asked again."""
     from ray import exceptions
 
-    from tunehook.integrations.ray import _Task
-
-    study = scripts.study(tmp_path / "s")
-    leader = RayLauncher().leader(
-        study, scripts.steps, trials=None, end=0.0, workers=1, gpus_per_trial=0, report_timeout=None
-    )
-    one = _Task("token", study.session(study.ask()), pid=7, host="there")
-    waiting = _Task("other", one.session)
+    one = running(leader)
     assert [
         leader._explain(one, exceptions.OutOfMemoryError("")),
         leader._explain(one, exceptions.NodeDiedError("")),
         leader._explain(one, exceptions.WorkerCrashedError()),
         leader._explain(one, exceptions.TaskCancelledError()),
-        leader._explain(waiting, exceptions.TaskCancelledError()),
         leader._explain(one, exceptions.RaySystemError("the store is full\n")),
     ] == [
         ("out of memory: Ray killed its process on there", "infeasible"),
         ("its node on there is gone", "interrupted"),
         ("its process 7 on there was killed or crashed; see Ray's logs", "interrupted"),
-        ("Ctrl-C", "interrupted"),
-        ("it was cancelled", "interrupted"),
+        ("it was cancelled as it began", "interrupted"),
         ("RaySystemError: System error: the store is full", "interrupted"),
     ]
-    with pytest.raises(StudyError, match=r"Ray cannot run the trials of study 's': (.|\n)*no such image"):
-        leader._explain(one, exceptions.RuntimeEnvSetupError("no such image"))
+
+
+def test_lines_come_once_and_an_end_always(leader: RayLeader) -> None:
+    """Lines whose answer was lost come again; where the journal takes none, the study hears of the end all the same."""
+    one = running(leader)
+    path = leader._study.paths.journal(0)
+    begin = path.read_bytes()
+    for lines in (Lines(0, b"one\n"), Lines(0, b"one\ntwo\n"), Lines(4, b"two\n"), Lines(8, b"three\n")):
+        leader._carry(one, lines)
+    assert path.read_bytes() == begin + b"one\ntwo\nthree\n"
+    path.unlink()
+    path.mkdir()
+    end = Message("token", "tell", (Outcome("complete", "trained to its end", 1.0, 1),), Lines(14, b"four\n"))
+    with pytest.raises(JournalError):
+        leader._answer(end)
+    assert leader._study.trials[0].outcome == end.what[0]
+    assert leader._answer(Message("stranger", "report", (1, 0.0, None))) == GIVEN_UP
