@@ -249,7 +249,7 @@ class RayLeader(Leader[_Task]):
         """Take what the trials said, and answer."""
         try:
             said = ray.get(self._exchange)
-        except exceptions.RayActorError as error:
+        except exceptions.RayError as error:
             self._begin_anew(error)
             return
         answers = {}
@@ -287,7 +287,7 @@ class RayLeader(Leader[_Task]):
             journal.close()
             one.carried += len(new)
 
-    def _begin_anew(self, error: exceptions.RayActorError) -> None:
+    def _begin_anew(self, error: exceptions.RayError) -> None:
         """The actor was killed, so nobody is heard any more."""
         log.warning("Ray has lost the study's actor, so the running trials begin anew: %s", _lines(error)[0])
         lost = list(self._running.values())
