@@ -59,7 +59,7 @@ fast: $(VENV)/test
 
 # The tests of W&B's faults measure what a step waits for, so they run after the others, on cores of their own.
 slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py \
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py \
 		--ignore $(FAULTS)
 	$(BIN)/python -m pytest -q -n 2 -m slow $(FAULTS)
 
