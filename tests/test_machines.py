@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+import launch_scripts
 import tunehook as th
 import tunehook.holder
 import tunehook.patient
 import tunehook.pulse
 from tunehook.inject import Slot
+from tunehook.record import read_journal
 from tunehook.session import active
 from tunehook.storage import StorageAway, StudyError, hidden
 from tunehook.study import Study, StudyFull
@@ -217,6 +220,62 @@ def test_a_call_that_was_carried_out_is_not_made_twice(server: Any, monkeypatch:
     assert not lost
     assert [frozen.state.name for frozen in opened.optuna.trials] == ["FAIL", "WAITING"]
     assert opened.ask().params == trial.params
+
+
+# ------------------------------------------------------------------ trial processes while the server is away
+
+
+def node(server: Any, name: str, many: int) -> subprocess.Popen[str]:
+    """A process with two trial processes, which takes the study's folder here."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", launch_scripts.__file__, name, str(many)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TUNEHOOK_STORAGE": server.get_uri()},
+    )
+
+
+def measured() -> int:
+    """How many measurements the journals of this folder hold."""
+    return sum(path.read_text().count('"report"') for path in Path("study").glob("*/journal.jsonl"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_trial_processes_while_the_server_is_away(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They train on, and the study gets every measurement later; Ctrl-C ends them in good order, untold."""
+    process = node(server, "gentle", 4)
+    wait_for(lambda: measured() >= 4)
+    server.stop()
+    wait_for(lambda: measured() == 20)  # two trials, whole
+    server.start()
+    wait_for(lambda: measured() >= 22)
+    server.stop()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)  # a quarter of what it would have waited
+    assert process.returncode not in (0, None)
+    assert "is back after" in error
+    assert "the running ones end in good order" in error
+    assert "KeyboardInterrupt" in error
+    for path in Path("study").glob("*/journal.jsonl"):
+        ends = [event["state"] for event in read_journal(path) if event["event"] == "end"]
+        assert len(ends) == 1
+    server.start()
+    monkeypatch.setenv("TUNEHOOK_STORAGE", server.get_uri())
+    opened = launch_scripts.study(Path("study"), range(4))
+    _OPENED.append(opened)
+    opened.optimize(launch_scripts.steps, workers=2, progress=False)
+    counts = opened.counts()
+    assert counts.pop("complete") == 4
+    assert set(counts) == {"interrupted"}
+    assert [len(frozen.intermediate_values) for frozen in opened.optuna.trials[:2]] == [10, 10]
 
 
 # ------------------------------------------------------------------ the proxy
@@ -427,25 +486,37 @@ DYING = """
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid")
     study.optuna
-    def die(*_):
+    def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "sampling":
         optuna.Trial._suggest = die
-    else:
+    elif sys.argv[1] == "before the journal":
         tunehook.study.Journal.begin = die
-    study.ask()
+    else:
+        optuna.Study.enqueue_trial = die
+    study.tell(study.ask(), th.Outcome("interrupted", "Ctrl-C"))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["sampling", "before the journal"])
-def test_a_process_that_was_killed_as_it_asked(when: str) -> None:
+@pytest.mark.parametrize("when", ["sampling", "before the journal", "told, and not asked again yet"])
+def test_a_process_that_was_killed_as_it_asked_or_told(when: str) -> None:
     """Its trial is interrupted, and its combination is not lost."""
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(DYING), when])
     assert process.returncode == -9
     opened = study()
     assert [frozen.state.name for frozen in opened.optuna.trials] == ["FAIL", "WAITING"]
     assert opened.ask().params == {"a": 1, "b": 1}
+
+
+def test_values_that_two_processes_ask_again() -> None:
+    """They are trained once: the second one of the same attempt ends as it is asked for."""
+    opened = study(storage=InMemoryStorage())
+    opened.tell(opened.ask(), Outcome("interrupted", "Ctrl-C"))
+    (first,) = [frozen for frozen in opened.optuna.trials if frozen.state == TrialState.WAITING]
+    opened.optuna.enqueue_trial(first.system_attrs["fixed_params"], user_attrs=first.user_attrs)
+    assert [opened.ask().number for _ in range(2)] == [1, 3]
+    assert opened.trials[2].outcome == Outcome("interrupted", "its values are those of trial 1")
 
 
 SEEDED = """

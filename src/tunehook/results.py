@@ -156,17 +156,20 @@ class Results(ABC):
         """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
         return [frozen for frozen in self._frozen() if self._has_values(frozen) and not is_waiting(frozen)]
 
-    def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
+    def _as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
         return Trial(
             study=self.name,
             number=asked.number,
-            params=self.space.decode(asked.params),
+            params=self.space.decode(asked.params) if params is None else params,
             folder=self.paths.trial(asked.number),
             metric=self.metric,
             mode=self.mode,
             attempt=asked.user_attrs.get(ATTEMPT, 0),
-            key=asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start),
+            key=self._key_of(asked),
         )
+
+    def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
+        return asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         kept = frozen.user_attrs.get(OUTCOME)

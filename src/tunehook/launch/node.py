@@ -8,23 +8,25 @@ import secrets
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Self
 
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
+from tunehook.launch.memory import OutOfMemory
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.spare import Spare, Spares
 from tunehook.progress import Progress
+from tunehook.record import JournalError
 from tunehook.session import Terminated, TrialError, TrialSession
-from tunehook.storage import StudyError
+from tunehook.storage import StorageAway, StudyError
 from tunehook.study import Study, StudyFinished
-from tunehook.trial import Outcome, State
+from tunehook.trial import Decision, Outcome, State
 
 log = logging.getLogger("tunehook")
 
@@ -36,10 +38,15 @@ _PAUSE = 1.0  # while other processes run the last trials
 _LINGER = 120.0
 # Seconds that trials have to end in good order where the study ends with an error, and processes that hung up.
 _GRACE = 10.0
+# After so many seconds in which nobody was listened to, no process is blamed for its silence.
+_DEAF = 3.0
+# Where the study was asked to end, a storage is waited for no longer than up to a rest of so many seconds.
+_HICCUP = 0.5
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
 _LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
-_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError)}
+# Every trial would end so.
+_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError, JournalError)}
 _RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -53,6 +60,8 @@ class _Running:
         session: The session that stays here, to recover the trial where the process is gone.
         devices: The GPUs that it has.
         connection: The way to it, once it has said hello.
+        inbox: What it said while the storage was away.
+        is_owed: Whether it waits for the answer to a report.
         pid: Its id, once it has said hello.
         told: How the trial ended, once that is known.
         is_done: Whether the training function has returned.
@@ -65,6 +74,8 @@ class _Running:
     session: TrialSession
     devices: list[str]
     connection: Connection | None = None
+    inbox: deque[tuple[Any, ...]] = field(default_factory=deque)
+    is_owed: bool = False
     pid: int | None = None
     told: Outcome | None = None
     is_done: bool = False
@@ -117,9 +128,13 @@ class Node:
         self._spares = Spares(lambda token: self._start(token, []))
         self._is_exhausted = self._is_told = False
         self._signals: list[int] = []
+        self._heeded = 0  # of the signals
+        self._asked_to_end = 0.0
+        self._thread = threading.get_ident()
+        self._checked = time.monotonic()
         self._failures: list[Outcome] = []
         self._interruptions = self._ran = 0
-        self._out_of_memory = _oom_kills()
+        self._memory = OutOfMemory()
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
@@ -142,17 +157,21 @@ class Node:
         Raises:
             StudyError: Too many trials in a row failed, or no process can be started.
             InjectionError, TrialError: The script has to change.
+            JournalError: A journal cannot be written, as where the disk is full.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
         self._table = table
-        with self._signals_noted():
+        with self._signals_noted(), self._study.resting(self._rest):
             try:
                 self._open()
                 self._loop()
-            except BaseException:
+                self._wait_for_uploads()
+            except BaseException as error:
+                is_wanted = isinstance(error, StorageAway) and bool(self._signals)
                 self._end_all(_GRACE)
-                raise
-            self._wait_for_uploads()
+                if not is_wanted:
+                    raise
+                log.warning("%s", error)
         if self._signals:
             raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
         if self._failures and len(self._failures) == self._ran:
@@ -213,11 +232,8 @@ class Node:
     # ------------------------------------------------------------------ the loop
 
     def _loop(self) -> None:
-        stopped = 0
         while True:
-            if len(self._signals) > stopped:
-                stopped = len(self._signals)
-                self._stop(by_force=stopped > 1)
+            self._heed()
             self._fill()
             if not self._busy() and not self._waits():
                 return
@@ -225,6 +241,59 @@ class Node:
             self._check_limits()
             if self._table is not None:
                 self._table.refresh()
+
+    def _heed(self) -> None:
+        """Stop as often as it was asked for."""
+        if len(self._signals) > self._heeded:
+            self._asked_to_end = self._asked_to_end or time.monotonic()
+            self._heeded = len(self._signals)
+            self._stop(by_force=self._heeded > 1)
+
+    def _rest(self, seconds: float) -> bool:
+        """While the storage is away, let the trainings go on, and heed Ctrl-C; answers whether to wait on.
+
+        What the processes say is kept. Where the study judges reports, a training waits at its next one.
+        """
+        if threading.get_ident() != self._thread:  # a recorder that looks at the study
+            time.sleep(seconds)
+            return True
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._heed()
+            if self._signals and self._is_rest_over(seconds):
+                return False
+            for one in [] if self._study.judges else list(self._running.values()):
+                self._acknowledge(one, Decision())
+            self._collect(min(left, _PULSE))
+        return True
+
+    def _is_rest_over(self, seconds: float) -> bool:
+        """Whether those who were asked to end have done so, or had the time for it; their journals say how."""
+        if len(self._signals) > 1:
+            return True
+        if seconds < _HICCUP:
+            return False
+        ends = ("tell", "done")
+        waits = [
+            one
+            for one in self._running.values()
+            if one.told is None and one.hung_up is None and not any(kind in ends for kind, *_ in one.inbox)
+        ]
+        return not waits or time.monotonic() - self._asked_to_end > _GRACE
+
+    def _collect(self, seconds: float) -> None:
+        """Take what comes from trial processes, for later."""
+        connections = {one.connection: one for one in self._running.values() if one.connection is not None}
+        sources: list[Any] = [self._gate, *self._strangers, *connections]
+        for source in wait(sources, seconds):
+            if source is self._gate:  # type: ignore[comparison-overlap]
+                self._strangers += self._gate.take()
+            elif source in connections:
+                one = connections[source]
+                if (message := self._receive(one)) is not None:
+                    one.inbox.append(message)
+            elif source in self._strangers:
+                self._greet(source)
 
     def _busy(self) -> list[_Running]:
         """The processes that take a place."""
@@ -282,6 +351,9 @@ class Node:
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
+        for one in list(self._running.values()):
+            while one.inbox:
+                self._take(one, one.inbox.popleft())
         connections = {one.connection: one for one in self._running.values() if one.connection is not None}
         parent = None if self._warm is None else self._warm.connection
         sources: list[Any] = [self._gate, *self._strangers, *connections]
@@ -343,25 +415,39 @@ class Node:
             process.connection.send_bytes(pickled(work, *_RECORDERS))
 
     def _hear(self, one: _Running) -> None:
-        """Take one message of a trial process."""
+        """Take one message of a trial process, the one that came first."""
+        message = one.inbox.popleft() if one.inbox else self._receive(one)
+        if message is not None:
+            self._take(one, message)
+
+    def _receive(self, one: _Running) -> tuple[Any, ...] | None:
+        """The next message of a trial process, ``None`` where it has hung up."""
         if one.connection is None:
-            return
+            return None
         try:
-            kind, *what = one.connection.recv()
+            message: tuple[Any, ...] = one.connection.recv()
         except (OSError, EOFError):
             one.connection.close()
             one.connection, one.hung_up = None, time.monotonic()
-            return
+            return None
         one.heard = time.monotonic()
+        one.is_owed = message[0] == "report"
+        return message
+
+    def _take(self, one: _Running, message: tuple[Any, ...]) -> None:
+        """Do what a message asks for."""
+        kind, *what = message
         trial = one.session.trial
         if kind == "report":
-            answer: Any = self._study.report(trial, *what)
+            answer = self._study.report(trial, *what)
             if self._table is not None:
                 self._table.measure(trial.number, what[0], what[1])
-            self._answer(one, answer)
+            self._acknowledge(one, answer)
         elif kind == "tell":
-            self._take_end(one, what[0])
-            self._answer(one, True)
+            try:
+                self._take_end(one, what[0])
+            finally:  # it has its record to close, also where the study cannot be told
+                self._answer(one, True)
         elif kind == "done":
             one.is_done = True
             self._judge(one, what[0])
@@ -373,9 +459,15 @@ class Node:
             with contextlib.suppress(OSError):  # it is gone; its exit tells
                 one.connection.send(answer)
 
+    def _acknowledge(self, one: _Running, decision: Decision) -> None:
+        """Answer the report of a process that waits for it."""
+        if one.is_owed:
+            one.is_owed, one.heard = False, time.monotonic()
+            self._answer(one, decision)
+
     def _drain(self, one: _Running) -> None:
         """Take what a process said before it ended."""
-        while one.connection is not None and one.connection.poll():
+        while one.inbox or (one.connection is not None and one.connection.poll()):
             self._hear(one)
 
     # ------------------------------------------------------------------ ends
@@ -412,9 +504,7 @@ class Node:
         who = "its process" if one.pid is None else f"its process {one.pid}"
         if one.why:
             return one.why, "interrupted"
-        kills, before = _oom_kills(), self._out_of_memory
-        self._out_of_memory = kills
-        if code == -int(_KILL) and kills > before:
+        if code == -int(_KILL) and self._memory.has_killed():
             return f"out of memory: the kernel killed {who}", "infeasible"
         output = self._study.paths.output(one.session.trial.number)
         if code >= 0:
@@ -435,12 +525,12 @@ class Node:
                 f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
                 f"last: {outcome.reason}."
             )
+        if said is not None and said[0] in _ERRORS:
+            raise _ERRORS[said[0]](said[1])
         if outcome.state != "failed":
             if outcome.state != "interrupted":
                 self._failures.clear()
             return
-        if said is not None and said[0] in _ERRORS:
-            raise _ERRORS[said[0]](said[1])
         if said is None and outcome.traceback is None and one.is_done:  # nothing was raised, and nothing was measured
             raise TrialError(outcome.reason)
         self._failures.append(outcome)
@@ -473,8 +563,12 @@ class Node:
 
     def _check_limits(self) -> None:
         """Kill what says nothing for too long."""
+        self._memory.look()
         now = time.monotonic()
+        was_deaf, self._checked = now - self._checked > _DEAF, now
         for one in list(self._running.values()):
+            if was_deaf:  # the storage was away
+                one.heard, one.hung_up = now, None if one.hung_up is None else now
             silent = now - one.heard
             if one.is_done:
                 if silent > _LINGER:
@@ -493,11 +587,17 @@ class Node:
     def _end_all(self, seconds: float) -> None:
         """End what runs: in good order, then by force; every trial is told."""
         self._signals = self._signals or [signal.SIGTERM]
-        with contextlib.suppress(Exception):  # the error that ends the study comes first
-            for one in self._running.values():
+        self._heeded = many = len(self._signals)
+        for one in self._running.values():
+            with contextlib.suppress(Exception):  # the error that ends the study comes first, here and below
                 self._signal(one, signal.SIGTERM)
-            deadline = time.monotonic() + seconds
-            while any(not one.is_done for one in self._running.values()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + seconds
+        while (
+            any(not one.is_done for one in self._running.values())
+            and time.monotonic() < deadline
+            and len(self._signals) == many
+        ):
+            with contextlib.suppress(Exception):
                 self._listen(_PULSE_FRESH)
         for one in list(self._running.values()):
             if one.told is None:
@@ -541,12 +641,3 @@ def _not_importable(text: str) -> Exception:
         f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
         "  What the function needs must be importable there, or defined inside it."
     )
-
-
-def _oom_kills() -> int:
-    """How many processes the kernel has killed since it started because memory ran out; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
