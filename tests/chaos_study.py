@@ -28,13 +28,14 @@ def train() -> None:
         time.sleep(float(os.environ.get("CHAOS_PAUSE", "0")))
 
 
-def study(folder: str) -> th.Study:
+def study(folder: str, *, lean: bool = True, storage: str | None = None) -> th.Study:
     """A grid of sixty combinations."""
     space = {"a": th.Choice([0, 1, 2, 3]), "b": th.Choice([0, 1, 2]), "c": th.Choice([0, 1, 2, 3, 4])}
-    recorder = WandbRecorder("chaos", mode="offline", lean=True)
+    recorder = WandbRecorder("chaos", mode="offline", lean=lean)
     return th.Study(
-        "chaos", space, metric="v", mode="min", search="grid", seed=3, folder=Path(folder), recorders=[recorder]
-    )
+        "chaos", space, metric="v", mode="min", search="grid", seed=3, folder=Path(folder), storage=storage,
+        recorders=[recorder],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

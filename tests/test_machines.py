@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import logging
@@ -363,6 +364,63 @@ def test_a_password_is_nowhere(
     for text in said:
         assert SECRET not in text
         assert "s3cr@t" not in text
+
+
+TELLING = """
+    import logging, sys
+    import chaos_study
+    logging.basicConfig(level=logging.DEBUG)
+    study = chaos_study.study("study", lean=False, storage=sys.stdin.readline().strip())
+    print(study, study.optuna, study.recorders, file=sys.stderr)
+    study.optimize(chaos_study.train, trials=4, workers=2)
+"""
+
+
+def tell_all(url: str, key: str) -> tuple[subprocess.CompletedProcess[str], list[bytes]]:
+    """A study that logs all it can, with a password and a key; what it said, and the command lines meanwhile."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TELLING)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "WANDB_API_KEY": key, "PYTHONPATH": os.pathsep.join(sys.path), "CHAOS_PAUSE": "0.05"},
+    )
+    said: list[str] = []
+    hearing = threading.Thread(target=lambda: said.append(process.communicate(url + "\n", timeout=60)[0]))
+    hearing.start()
+    lines: set[bytes] = set()
+    while hearing.is_alive():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                lines.add(path.read_bytes())
+        time.sleep(0.05)
+    return subprocess.CompletedProcess(process.args, process.returncode, said[0]), list(lines)
+
+
+@pytest.mark.slow
+def test_secrets_of_a_whole_study_are_nowhere(server: Any) -> None:
+    """A password and W&B's key, with trial processes: in no file, line, or list of processes, right or wrong."""
+    pytest.importorskip("wandb")
+    from wandb_server import KEY
+
+    for statement in ("CREATE USER tuner PASSWORD 's3cr@t'", "CREATE DATABASE tune OWNER tuner"):
+        server.psql(statement)
+    access = Path(server.pgdata, "pg_hba.conf")
+    access.write_text("local tune tuner scram-sha-256\n" + access.read_text())
+    server.psql("SELECT pg_reload_conf()")
+    place = server.get_uri().partition("?")[2]
+    for password, code in ((f"{SECRET}wrong", 1), (SECRET, 0)):
+        done, lines = tell_all(f"postgresql://tuner:{password}@/tune?{place}", KEY)
+        assert done.returncode == code, done.stdout
+        assert ("password authentication failed" in done.stdout) == (code == 1)
+        files = [path for path in Path().rglob("*") if path.is_file()]
+        for text in (done.stdout.encode(), *lines, *(path.read_bytes() for path in files)):
+            for secret in (SECRET, "s3cr@t", KEY):
+                assert secret.encode() not in text
+    assert any(b"tunehook.launch.child" in line for line in lines)
+    assert {path.suffix for path in files} >= {".jsonl", ".txt", ".wandb", ".log", ".json"}
+    assert len(list(Path("study").glob("*/output.txt"))) == 4
 
 
 def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
