@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import random
 import signal
 import socket
 import stat
@@ -22,6 +23,8 @@ import pytest
 
 import launch_scripts as scripts
 import tunehook as th
+import tunehook.launch.channel
+import tunehook.launch.node
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
@@ -457,6 +460,49 @@ def test_the_channel_refuses_strangers() -> None:
     finally:
         gate.close()
     assert not folder.exists()
+
+
+def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred that say nothing, garbage, and wrong keys all the time: its trials come in and end as ever."""
+    monkeypatch.setattr(tunehook.launch.channel, "PATIENCE", 1.0)
+    silent: list[socket.socket] = []
+    refused: list[Exception] = []
+    is_over = threading.Event()
+
+    def knock(place: str) -> None:
+        while not is_over.is_set():
+            try:
+                Client(place, authkey=b"guess").close()
+            except (AuthenticationError, OSError, EOFError) as error:
+                refused.append(error)
+            with socket.socket(socket.AF_UNIX) as client:
+                with contextlib.suppress(OSError):  # hung up on, or over
+                    client.connect(place)
+                    client.sendall(random.choice([b"\x00", b"\xff" * 4096, b"\x7f\xff\xff\xff", os.urandom(512)]))
+            time.sleep(0.02)
+
+    class Besieged(Gate):
+        def __init__(self) -> None:
+            super().__init__()
+            place = str(self.address.place)
+            for _ in range(100):
+                silent.append(socket.socket(socket.AF_UNIX))
+                silent[-1].connect(place)
+            threads.append(threading.Thread(target=knock, args=(place,)))
+            threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(tunehook.launch.node, "Gate", Besieged)
+    try:
+        study = run(scripts.study(tmp_path / "s"), scripts.steps)
+    finally:
+        is_over.set()
+        for client in silent:
+            client.close()
+        for thread in threads:
+            thread.join(10)
+    assert states(study) == ["complete"] * 4
+    assert AuthenticationError in {type(error) for error in refused}
 
 
 def test_a_function_that_cannot_be_sent() -> None:
