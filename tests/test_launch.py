@@ -475,10 +475,9 @@ def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.
                 Client(place, authkey=b"guess").close()
             except (AuthenticationError, OSError, EOFError) as error:
                 refused.append(error)
-            with socket.socket(socket.AF_UNIX) as client:
-                with contextlib.suppress(OSError):  # hung up on, or over
-                    client.connect(place)
-                    client.sendall(random.choice([b"\x00", b"\xff" * 4096, b"\x7f\xff\xff\xff", os.urandom(512)]))
+            with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):  # hung up on, or over
+                client.connect(place)
+                client.sendall(random.choice([b"\x00", b"\xff" * 4096, b"\x7f\xff\xff\xff", os.urandom(512)]))
             time.sleep(0.02)
 
     class Besieged(Gate):

@@ -116,7 +116,11 @@ class Results(ABC):
     @property
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned and infeasible ones."""
-        return sum(frozen.state.name in ("COMPLETE", "PRUNED") for frozen in self._begun())
+        from optuna.trial import TrialState
+
+        # Called at each turn of a loop, over all trials: the name of a state would take most of the time.
+        ended, names = (TrialState.COMPLETE, TrialState.PRUNED), self.space.searched.keys()
+        return sum(frozen.state in ended and names <= frozen.params.keys() for frozen in self._frozen())
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
@@ -185,4 +189,6 @@ class Results(ABC):
 
 def is_waiting(frozen: FrozenTrial) -> bool:
     """Whether a trial has values, and waits to be asked for."""
-    return frozen.state.name == "WAITING"
+    from optuna.trial import TrialState
+
+    return frozen.state == TrialState.WAITING

@@ -605,12 +605,17 @@ class Study(Results):
         highest = mine
         if asked is not None and (asked.user_attrs.get(OWNER) or {}).get("taken"):
             highest = None
-        taken = 0
+        from optuna.trial import TrialState
+
+        taken, running = 0, []
         for frozen in self._frozen():
-            number = frozen.number
-            if frozen.state.name in ("COMPLETE", "PRUNED"):
+            if frozen.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 taken += 1
-            elif frozen.state.name == "RUNNING" and number != mine and (highest is None or number < highest):
+            elif frozen.state == TrialState.RUNNING:
+                running.append(frozen)
+        for frozen in running:
+            number = frozen.number
+            if number != mine and (highest is None or number < highest):
                 taken += number in self._counted or self._is_elsewhere(frozen)
         if taken < self._limit:
             if mine is not None:
@@ -631,6 +636,8 @@ class Study(Results):
 
     def _is_elsewhere(self, frozen: FrozenTrial, *holders: str) -> bool:
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
+        if frozen.state.is_finished():
+            return False
         owner = frozen.user_attrs.get(OWNER) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
         return frozen.state.name == "RUNNING" and not is_mine and self._held(frozen)[0] in (holders or ("live",))

@@ -127,6 +127,7 @@ class Node:
         self._fresh: Fresh | None = None
         self._spares = Spares(lambda token: self._start(token, []))
         self._is_exhausted = self._is_told = False
+        self._finished, self._counted = 0, float("-inf")  # trials of the study, and when they were counted
         self._signals: list[int] = []
         self._heeded = 0  # of the signals
         self._asked_to_end = 0.0
@@ -341,7 +342,10 @@ class Node:
         """How many trials are to be asked for beside those that run."""
         if self._trials is None:
             return self._workers
-        return self._trials - self._study.finished - sum(one.told is None for one in busy)
+        now = time.monotonic()
+        if now - self._counted > _PULSE:  # other processes may end trials, too
+            self._finished, self._counted = self._study.finished, now
+        return self._trials - self._finished - sum(one.told is None for one in busy)
 
     def _start(self, token: str, given: list[str]) -> None:
         starter = self._starter
@@ -481,6 +485,7 @@ class Node:
 
     def _show_end(self, one: _Running, outcome: Outcome) -> None:
         self._is_exhausted = False  # an interrupted trial is asked again
+        self._counted = float("-inf")
         self._ran += 1
         if self._table is not None:
             self._table.finish(one.session.trial.number, outcome)
