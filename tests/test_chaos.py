@@ -58,10 +58,8 @@ def make_chaos(dice: random.Random) -> int:
     """Kill a trial process, and now and then the one that leads, until the study is done; how often that was so."""
     kills = 0
     process = start()
-    for _ in range(60):
-        time.sleep(dice.uniform(0.1, 0.5))
-        if process.poll() is not None:
-            break
+    while process.poll() is None and kills < 25:
+        time.sleep(dice.uniform(0.2, 0.7))
         running = alive()
         if running and dice.random() < 0.12:
             process.kill()
@@ -95,8 +93,8 @@ def check_runs(done: Collection[int]) -> set[str]:
         assert run.id == f"chaos-{keys[number]}"
         steps = run.column("trial/step")
         assert steps == rows[number][: len(steps)]
-        if run.exit_code is not None and number in done:
-            assert (run.exit_code, run.summary["outcome"], steps) == (0, "complete", [1, 2, 3, 4, 5])
+        if run.summary.get("outcome") == "complete" and run.exit_code is not None:
+            assert (number in done, run.exit_code, steps) == (True, 0, [1, 2, 3, 4, 5])
             whole[number] += 1
     assert set(whole.values()) == {1}
     return {keys[number] for number in done if number not in whole}
