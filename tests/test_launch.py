@@ -277,6 +277,30 @@ def test_a_hang_is_ended(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
+def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that answers late, and then does not for a while, costs no trial that is judged its life."""
+    from optuna.pruners import ThresholdPruner
+    from optuna.storages import InMemoryStorage
+
+    class Late(InMemoryStorage):
+        began = 0.0
+
+        def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+            if not self.began:
+                self.began = time.monotonic()
+                time.sleep(2.0)
+            if time.monotonic() - self.began < 3.0:
+                raise ConnectionResetError("reset by peer")
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    monkeypatch.setattr(tunehook.launch.node, "_DEAF", 1.0)
+    study = scripts.study(tmp_path / "s", [0, 1], storage=Late(), stopper=ThresholdPruner(upper=9))
+    run(study, scripts.gentle, report_timeout=1.5)
+    assert states(study) == ["complete"] * 2
+    assert [len(frozen.intermediate_values) for frozen in study.optuna.trials[:2]] == [10, 10]
+
+
 def test_failures_stop_the_study_with_the_first_traceback(tmp_path: Path) -> None:
     """The user sees the line that failed."""
     study = scripts.study(tmp_path / "s")
