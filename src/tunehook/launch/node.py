@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
-from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
-from tunehook.launch.memory import OutOfMemory
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.spare import Spare, Spares
+from tunehook.launch.verdict import KILL, Verdicts, not_importable
 from tunehook.progress import Progress
-from tunehook.record import JournalError
-from tunehook.session import Terminated, TrialError, TrialSession
+from tunehook.session import Terminated, TrialSession
 from tunehook.storage import StorageAway, StudyError
 from tunehook.study import Study, StudyFinished
 from tunehook.trial import Decision, Outcome, State
@@ -42,13 +40,8 @@ _GRACE = 10.0
 _DEAF = 3.0
 # Where the study was asked to end, a storage is waited for no longer than up to a rest of so many seconds.
 _HICCUP = 0.5
-# So many interruptions in a row, with no other end between them, are no accident.
-_INTERRUPTIONS = 30
 _LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
-# Every trial would end so.
-_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError, JournalError)}
 _RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 @dataclass
@@ -133,9 +126,7 @@ class Node:
         self._asked_to_end = 0.0
         self._thread = threading.get_ident()
         self._checked = time.monotonic()
-        self._failures: list[Outcome] = []
-        self._interruptions = self._ran = 0
-        self._memory = OutOfMemory()
+        self._verdicts = Verdicts(study)
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
@@ -175,8 +166,7 @@ class Node:
                 log.warning("%s", error)
         if self._signals:
             raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
-        if self._failures and len(self._failures) == self._ran:
-            raise self._stopped()
+        self._verdicts.close()
 
     # ------------------------------------------------------------------ processes
 
@@ -189,7 +179,7 @@ class Node:
         if self._warm is not None:
             why = self._hear_of(self._warm)
             if why.startswith("!"):
-                raise _not_importable(why[1:])
+                raise not_importable(why[1:])
             if not why:
                 return
             self._warm.close()
@@ -395,7 +385,7 @@ class Node:
         self._spares.close()
         for one in list(self._running.values()):
             self._drain(one)
-            self._take_exit(one, -int(_KILL))
+            self._take_exit(one, -int(KILL))
         self._begin_to_import()
         self._open()
 
@@ -456,7 +446,7 @@ class Node:
             one.is_done = True
             self._judge(one, what[0])
         elif kind == "broken":
-            raise _not_importable(what[0])
+            raise not_importable(what[0])
 
     def _answer(self, one: _Running, answer: object) -> None:
         if one.connection is not None:
@@ -486,7 +476,7 @@ class Node:
     def _show_end(self, one: _Running, outcome: Outcome) -> None:
         self._is_exhausted = False  # an interrupted trial is asked again
         self._counted = float("-inf")
-        self._ran += 1
+        self._verdicts.count()
         if self._table is not None:
             self._table.finish(one.session.trial.number, outcome)
 
@@ -498,58 +488,17 @@ class Node:
         if one.connection is not None:
             one.connection.close()
         if one.told is None:
-            reason, state = self._explain(one, code)
+            by_us: tuple[str, State] = (one.why, "interrupted")
+            reason, state = by_us if one.why else self._verdicts.explain(one.session.trial.number, one.pid, code)
             one.told = one.session.recover(reason, state=state)
             self._show_end(one, one.told)
         if not one.is_done:
             self._judge(one, None)
 
-    def _explain(self, one: _Running, code: int) -> tuple[str, State]:
-        """What befell a process that told nothing."""
-        who = "its process" if one.pid is None else f"its process {one.pid}"
-        if one.why:
-            return one.why, "interrupted"
-        if code == -int(_KILL) and self._memory.has_killed():
-            return f"out of memory: the kernel killed {who}", "infeasible"
-        output = self._study.paths.output(one.session.trial.number)
-        if code >= 0:
-            return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code in (_KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-            return f"{who} was killed ({name})", "interrupted"
-        return f"{who} crashed ({name}); see {output}", "failed"
-
     def _judge(self, one: _Running, said: tuple[str, str] | None) -> None:
         """Raise where no further trial makes sense."""
-        outcome = one.told
-        if outcome is None or self._signals:
-            return
-        self._interruptions = self._interruptions + 1 if outcome.state == "interrupted" else 0
-        if self._interruptions >= _INTERRUPTIONS:
-            raise StudyError(
-                f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
-                f"last: {outcome.reason}."
-            )
-        if said is not None and said[0] in _ERRORS:
-            raise _ERRORS[said[0]](said[1])
-        if outcome.state != "failed":
-            if outcome.state != "interrupted":
-                self._failures.clear()
-            return
-        if said is None and outcome.traceback is None and one.is_done:  # nothing was raised, and nothing was measured
-            raise TrialError(outcome.reason)
-        self._failures.append(outcome)
-        if len(self._failures) >= self._study.max_failures:
-            raise self._stopped()
-
-    def _stopped(self) -> StudyError:
-        first = self._failures[0]
-        many = "The only trial" if len(self._failures) == 1 else f"{len(self._failures)} trials in a row"
-        return StudyError(
-            f"{many} failed, so study '{self._study.name}' stops; the first error: {first.reason}\n"
-            + (f"{first.traceback.rstrip()}\n" if first.traceback else "")
-            + "  Mend the training and start the script again: the study goes on where it was."
-        )
+        if one.told is not None and not self._signals:
+            self._verdicts.judge(one.told, said, is_done=one.is_done)
 
     def _stop(self, *, by_force: bool) -> None:
         """Let the running trials end, in good order or now."""
@@ -560,7 +509,7 @@ class Node:
         for one in list(self._running.values()):
             if by_force:
                 one.why = one.why or "Ctrl-C"
-            self._signal(one, int(_KILL) if by_force else signal.SIGTERM)
+            self._signal(one, int(KILL) if by_force else signal.SIGTERM)
 
     def _signal(self, one: _Running, number: int) -> None:
         if self._starter is not None and not one.is_done:
@@ -568,7 +517,7 @@ class Node:
 
     def _check_limits(self) -> None:
         """Kill what says nothing for too long."""
-        self._memory.look()
+        self._verdicts.memory.look()
         now = time.monotonic()
         was_deaf, self._checked = now - self._checked > _DEAF, now
         for one in list(self._running.values()):
@@ -587,7 +536,7 @@ class Node:
         one.why = one.why or why
         one.heard = time.monotonic()
         if self._starter is not None:
-            self._starter.signal(one.token, int(_KILL))
+            self._starter.signal(one.token, int(KILL))
 
     def _end_all(self, seconds: float) -> None:
         """End what runs: in good order, then by force; every trial is told."""
@@ -635,14 +584,3 @@ class Node:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-
-
-def _not_importable(text: str) -> Exception:
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
-    for name, kind in _ERRORS.items():
-        if f"{name}: " in text:
-            return kind(text.rpartition(f"{name}: ")[2].strip())
-    return StudyError(
-        f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
-        "  What the function needs must be importable there, or defined inside it."
-    )
