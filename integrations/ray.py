@@ -26,7 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunehook.integrations.ray_task import GIVEN_UP, Ended, Lines, Message, Order, StudyActor, train_trial
 from tunehook.launch.function import pickled
-from tunehook.launch.lead import KILL, RECORDERS, Leader, Running, not_importable
+from tunehook.launch.lead import RECORDERS, Leader, Running
+from tunehook.launch.verdict import KILL, not_importable
 from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, read_journal
 from tunehook.session import TrialSession

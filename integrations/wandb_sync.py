@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,24 +87,31 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
         SyncError: W&B cannot be reached, or refuses; runs before it are done.
     """
     runs: dict[str, list[Attempt]] = {}
+    empty: set[tuple[str, int]] = set()
     for path in sorted(folder.rglob("journal.jsonl")):
-        if (attempt := read_attempt(path)) is not None:
+        events = read_latest(path)
+        if (attempt := read_attempt(path, events)) is not None:
             runs.setdefault(str(attempt.run["id"]), []).append(attempt)
+        elif events and not rows_of(events):
+            empty.add((events[0].get("key", ""), events[0]["attempt"]))
     for attempts in runs.values():
-        tell(sync_run(sorted(attempts, key=lambda attempt: attempt.trial.attempt)))
+        ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
+        tell(sync_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
 
 
-def read_attempt(path: Path) -> Attempt | None:
-    """The latest trial of a journal, ``None`` if no W&B run belongs to it."""
+def read_latest(path: Path) -> list[dict[str, Any]]:
+    """The events of the latest trial of a journal."""
     events = list(read_journal(path))
     begins = [event for event in events if event["event"] == "begin"]
-    if not begins:
-        return None
-    begun = begins[-1]
-    events = list(events_of(begun.get("key", ""), events))
+    return list(events_of(begins[-1].get("key", ""), events)) if begins else []
+
+
+def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
+    """The trial of these events, ``None`` if no W&B run belongs to it."""
     runs = [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
     if not runs:
         return None
+    begun = [event for event in events if event["event"] == "begin"][-1]
     trial = Trial(begun["study"], begun["trial"], begun["params"], path.parent, begun["metric"], begun["mode"],
                   begun["attempt"], begun.get("key", ""))  # fmt: skip
     return Attempt(
@@ -121,11 +128,16 @@ def read_attempt(path: Path) -> Attempt | None:
     )
 
 
-def sync_run(attempts: list[Attempt]) -> Synced:
-    """Upload what W&B lacks of one run."""
+def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+    """Upload what W&B lacks of one run.
+
+    Args:
+        attempts: What the journals hold of it, in order.
+        empty: Attempts that ended before their run was begun.
+    """
     latest = attempts[-1]
     name = f"{latest.trial.study}/{latest.trial.name}"
-    if reason := why_left(attempts):
+    if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
     rows = [row for attempt in attempts for row in attempt.rows]
     if latest.synced == len(rows):
@@ -138,12 +150,12 @@ def sync_run(attempts: list[Attempt]) -> Synced:
         run.finish(exit_code=_end_of(latest).exit_code)
 
 
-def why_left(attempts: list[Attempt]) -> str:
+def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     """Why a run is not uploaded now, an empty text where it is."""
     latest = attempts[-1]
     if latest.run["is_shared"]:
         return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
-    if [attempt.trial.attempt for attempt in attempts] != list(range(len(attempts))):
+    if {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}:
         return "the journals of its earlier attempts are missing"
     is_here = latest.begun["host"] == host()
     lives = is_here and is_alive(latest.begun["pid"], since=latest.begun["time"])

@@ -64,6 +64,11 @@ def kill_siblings() -> None:
     time.sleep(0.3)  # the node process hears of it
 
 
+def gentle() -> None:
+    """Two seconds of training."""
+    steps(10, pause=0.2)
+
+
 def stubborn() -> None:
     """It does not end when it is asked to."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -124,6 +129,16 @@ def out_of_memory() -> None:
     session = active()
     if session is not None and session.trial.params["x"] > 2:
         raise MemoryError("no room")
+
+
+def eat() -> None:
+    """At 2, take more memory than the control group has that a variable names."""
+    steps(1)
+    session = active()
+    if session is not None and session.trial.params["x"] == 2:
+        Path(os.environ["CONTROL_GROUP"], "cgroup.procs").write_text(str(os.getpid()))
+        held = [b"x" * 2**20 for _ in range(512)]
+        print(len(held), "MB were there")
 
 
 def leak() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import random
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -22,10 +23,13 @@ import pytest
 
 import launch_scripts as scripts
 import tunehook as th
+import tunehook.launch.channel
+import tunehook.launch.node
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
 from tunehook.launch.function import Function
+from tunehook.launch.memory import OutOfMemory
 from tunehook.launch.process import devices
 from tunehook.record import read_journal
 from tunehook.session import TrialError, active
@@ -273,6 +277,30 @@ def test_a_hang_is_ended(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
+def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that answers late, and then does not for a while, costs no trial that is judged its life."""
+    from optuna.pruners import ThresholdPruner
+    from optuna.storages import InMemoryStorage
+
+    class Late(InMemoryStorage):
+        began = 0.0
+
+        def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+            if not self.began:
+                self.began = time.monotonic()
+                time.sleep(2.0)
+            if time.monotonic() - self.began < 3.0:
+                raise ConnectionResetError("reset by peer")
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    monkeypatch.setattr(tunehook.launch.node, "_DEAF", 1.0)
+    study = scripts.study(tmp_path / "s", [0, 1], storage=Late(), stopper=ThresholdPruner(upper=9))
+    run(study, scripts.gentle, report_timeout=1.5)
+    assert states(study) == ["complete"] * 2
+    assert [len(frozen.intermediate_values) for frozen in study.optuna.trials[:2]] == [10, 10]
+
+
 def test_failures_stop_the_study_with_the_first_traceback(tmp_path: Path) -> None:
     """The user sees the line that failed."""
     study = scripts.study(tmp_path / "s")
@@ -305,6 +333,65 @@ def test_memory_that_ran_out_is_infeasible(tmp_path: Path) -> None:
     """The sampler is told; other trials go on."""
     study = run(scripts.study(tmp_path / "s"), scripts.out_of_memory)
     assert sorted(states(study)) == ["complete", "complete", "complete", "infeasible"]
+
+
+@pytest.fixture
+def control_group() -> Iterator[Path]:
+    """A control group with 64 MB, where this user may make one."""
+    settings = {  # of both versions
+        Path("/sys/fs/cgroup/memory"): {"memory.limit_in_bytes": "64M", "memory.swappiness": "0"},
+        Path("/sys/fs/cgroup"): {"memory.max": "64M", "memory.swap.max": "0"},
+    }
+    for root, files in settings.items():
+        made = root / f"tunehook-{os.getpid()}"
+        try:
+            made.mkdir()
+            for name, value in files.items():
+                with (made / name).open("r+") as file:
+                    file.write(value)
+        except OSError:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+            continue
+        yield made
+        made.rmdir()
+        return
+    pytest.skip("no control group with a limit of memory can be made here")
+
+
+def test_a_trial_that_the_kernel_kills_for_memory(
+    tmp_path: Path, control_group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is infeasible, so it is not asked again; one that somebody else kills is."""
+    monkeypatch.setenv("CONTROL_GROUP", str(control_group))
+    study = run(scripts.study(tmp_path / "s"), scripts.eat)
+    assert study.counts() == {"complete": 3, "infeasible": 1}
+    (found,) = [trial for trial in study.trials if trial.outcome.state == "infeasible"]
+    assert found.params == {"x": 2}
+    assert found.outcome.reason.startswith("out of memory: the kernel killed its process ")
+    assert "were there" not in output(study, found.number)
+
+
+def test_kills_for_memory_are_told_by_the_kernels_count(tmp_path: Path) -> None:
+    """Each one once, for some seconds; an old one says nothing about a process that is killed now."""
+    counter = tmp_path / "vmstat"
+
+    def count(kills: int) -> None:
+        counter.write_text(f"pgfault 7\noom_kill_disabled 9\noom_kill {kills}\n")
+
+    count(3)
+    memory = OutOfMemory(counter, recent=0.0)
+    assert not memory.has_killed()
+    count(5)
+    assert [memory.has_killed() for _ in range(3)] == [True, True, False]
+    count(6)
+    memory.look()
+    assert memory.has_killed()  # it was counted, but is not long ago
+    count(7)
+    memory.look()
+    memory.look()
+    assert not memory.has_killed()
+    assert not OutOfMemory(tmp_path / "none").has_killed()
 
 
 # ---------------------------------------------------------------------- the node process
@@ -367,43 +454,6 @@ def test_two_nodes_share_a_study() -> None:
     assert "running" not in study.counts()
 
 
-@pytest.mark.slow
-def test_chaos() -> None:
-    """Trial and node processes are killed at random; in the end each combination is finished exactly once."""
-    dice, many = random.Random(7), 60
-    folder = Path("study")
-    process = start("brief", many)
-    for _ in range(40):
-        time.sleep(dice.uniform(0.1, 0.5))
-        if process.poll() is not None:
-            break
-        if dice.random() < 0.15 and reports() > 4:
-            process.kill()
-            process.communicate(timeout=30)
-            process = start("brief", many)
-        elif running := alive(folder):
-            with_luck = dice.choice(running)
-            try:
-                os.kill(with_luck, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-    process.communicate(timeout=120)
-    if process.returncode != 0:
-        assert subprocess.run([sys.executable, str(SCRIPT), "brief", str(many)], timeout=120).returncode == 0
-    study = scripts.study(folder, range(many))
-    counts = study.counts()
-    assert counts["complete"] == many
-    assert "running" not in counts
-    assert counts["interrupted"] > 5
-    done = [trial.params["x"] for trial in study.trials if trial.outcome.state == "complete"]
-    assert sorted(done) == list(range(many))
-    assert study.best.params == {"x": 0}
-    for path in folder.glob("*/journal.jsonl"):
-        assert [event["event"] for event in read_journal(path)][-1] == "end", path
-        assert path.read_bytes().endswith(b"\n")
-    assert not alive(folder)
-
-
 # ---------------------------------------------------------------------- the channel
 
 
@@ -434,6 +484,48 @@ def test_the_channel_refuses_strangers() -> None:
     finally:
         gate.close()
     assert not folder.exists()
+
+
+def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred that say nothing, garbage, and wrong keys all the time: its trials come in and end as ever."""
+    monkeypatch.setattr(tunehook.launch.channel, "PATIENCE", 1.0)
+    silent: list[socket.socket] = []
+    refused: list[Exception] = []
+    is_over = threading.Event()
+
+    def knock(place: str) -> None:
+        while not is_over.is_set():
+            try:
+                Client(place, authkey=b"guess").close()
+            except (AuthenticationError, OSError, EOFError) as error:
+                refused.append(error)
+            with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):  # hung up on, or over
+                client.connect(place)
+                client.sendall(random.choice([b"\x00", b"\xff" * 4096, b"\x7f\xff\xff\xff", os.urandom(512)]))
+            time.sleep(0.02)
+
+    class Besieged(Gate):
+        def __init__(self) -> None:
+            super().__init__()
+            place = str(self.address.place)
+            for _ in range(100):
+                silent.append(socket.socket(socket.AF_UNIX))
+                silent[-1].connect(place)
+            threads.append(threading.Thread(target=knock, args=(place,)))
+            threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(tunehook.launch.node, "Gate", Besieged)
+    try:
+        study = run(scripts.study(tmp_path / "s"), scripts.steps)
+    finally:
+        is_over.set()
+        for client in silent:
+            client.close()
+        for thread in threads:
+            thread.join(10)
+    assert states(study) == ["complete"] * 4
+    assert AuthenticationError in {type(error) for error in refused}
 
 
 def test_a_function_that_cannot_be_sent() -> None:

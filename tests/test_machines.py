@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import logging
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+import launch_scripts
 import tunehook as th
 import tunehook.holder
 import tunehook.patient
 import tunehook.pulse
 from tunehook.inject import Slot
+from tunehook.record import read_journal
 from tunehook.session import active
 from tunehook.storage import StorageAway, StudyError, hidden
 from tunehook.study import Study, StudyFull
@@ -219,6 +223,62 @@ def test_a_call_that_was_carried_out_is_not_made_twice(server: Any, monkeypatch:
     assert opened.ask().params == trial.params
 
 
+# ------------------------------------------------------------------ trial processes while the server is away
+
+
+def node(server: Any, name: str, many: int) -> subprocess.Popen[str]:
+    """A process with two trial processes, which takes the study's folder here."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", launch_scripts.__file__, name, str(many)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TUNEHOOK_STORAGE": server.get_uri()},
+    )
+
+
+def measured() -> int:
+    """How many measurements the journals of this folder hold."""
+    return sum(path.read_text().count('"report"') for path in Path("study").glob("*/journal.jsonl"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_trial_processes_while_the_server_is_away(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They train on, and the study gets every measurement later; Ctrl-C ends them in good order, untold."""
+    process = node(server, "gentle", 4)
+    wait_for(lambda: measured() >= 4)
+    server.stop()
+    wait_for(lambda: measured() == 20)  # two trials, whole
+    server.start()
+    wait_for(lambda: measured() >= 22)
+    server.stop()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)  # a quarter of what it would have waited
+    assert process.returncode not in (0, None)
+    assert "is back after" in error
+    assert "the running ones end in good order" in error
+    assert "KeyboardInterrupt" in error
+    for path in Path("study").glob("*/journal.jsonl"):
+        ends = [event["state"] for event in read_journal(path) if event["event"] == "end"]
+        assert len(ends) == 1
+    server.start()
+    monkeypatch.setenv("TUNEHOOK_STORAGE", server.get_uri())
+    opened = launch_scripts.study(Path("study"), range(4))
+    _OPENED.append(opened)
+    opened.optimize(launch_scripts.steps, workers=2, progress=False)
+    counts = opened.counts()
+    assert counts.pop("complete") == 4
+    assert set(counts) == {"interrupted"}
+    assert [len(frozen.intermediate_values) for frozen in opened.optuna.trials[:2]] == [10, 10]
+
+
 # ------------------------------------------------------------------ the proxy
 
 
@@ -304,6 +364,63 @@ def test_a_password_is_nowhere(
     for text in said:
         assert SECRET not in text
         assert "s3cr@t" not in text
+
+
+TELLING = """
+    import logging, sys
+    import chaos_study
+    logging.basicConfig(level=logging.DEBUG)
+    study = chaos_study.study("study", lean=False, storage=sys.stdin.readline().strip())
+    print(study, study.optuna, study.recorders, file=sys.stderr)
+    study.optimize(chaos_study.train, trials=4, workers=2)
+"""
+
+
+def tell_all(url: str, key: str) -> tuple[subprocess.CompletedProcess[str], list[bytes]]:
+    """A study that logs all it can, with a password and a key; what it said, and the command lines meanwhile."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TELLING)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "WANDB_API_KEY": key, "PYTHONPATH": os.pathsep.join(sys.path), "CHAOS_PAUSE": "0.05"},
+    )
+    said: list[str] = []
+    hearing = threading.Thread(target=lambda: said.append(process.communicate(url + "\n", timeout=60)[0]))
+    hearing.start()
+    lines: set[bytes] = set()
+    while hearing.is_alive():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                lines.add(path.read_bytes())
+        time.sleep(0.05)
+    return subprocess.CompletedProcess(process.args, process.returncode, said[0]), list(lines)
+
+
+@pytest.mark.slow
+def test_secrets_of_a_whole_study_are_nowhere(server: Any) -> None:
+    """A password and W&B's key, with trial processes: in no file, line, or list of processes, right or wrong."""
+    pytest.importorskip("wandb")
+    from wandb_server import KEY
+
+    for statement in ("CREATE USER tuner PASSWORD 's3cr@t'", "CREATE DATABASE tune OWNER tuner"):
+        server.psql(statement)
+    access = Path(server.pgdata, "pg_hba.conf")
+    access.write_text("local tune tuner scram-sha-256\n" + access.read_text())
+    server.psql("SELECT pg_reload_conf()")
+    place = server.get_uri().partition("?")[2]
+    for password, code in ((f"{SECRET}wrong", 1), (SECRET, 0)):
+        done, lines = tell_all(f"postgresql://tuner:{password}@/tune?{place}", KEY)
+        assert done.returncode == code, done.stdout
+        assert ("password authentication failed" in done.stdout) == (code == 1)
+        files = [path for path in Path().rglob("*") if path.is_file()]
+        for text in (done.stdout.encode(), *lines, *(path.read_bytes() for path in files)):
+            for secret in (SECRET, "s3cr@t", KEY):
+                assert secret.encode() not in text
+    assert any(b"tunehook.launch.child" in line for line in lines)
+    assert {path.suffix for path in files} >= {".jsonl", ".txt", ".wandb", ".log", ".json"}
+    assert len(list(Path("study").glob("*/output.txt"))) == 4
 
 
 def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,25 +544,37 @@ DYING = """
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid")
     study.optuna
-    def die(*_):
+    def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "sampling":
         optuna.Trial._suggest = die
-    else:
+    elif sys.argv[1] == "before the journal":
         tunehook.study.Journal.begin = die
-    study.ask()
+    else:
+        optuna.Study.enqueue_trial = die
+    study.tell(study.ask(), th.Outcome("interrupted", "Ctrl-C"))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["sampling", "before the journal"])
-def test_a_process_that_was_killed_as_it_asked(when: str) -> None:
+@pytest.mark.parametrize("when", ["sampling", "before the journal", "told, and not asked again yet"])
+def test_a_process_that_was_killed_as_it_asked_or_told(when: str) -> None:
     """Its trial is interrupted, and its combination is not lost."""
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(DYING), when])
     assert process.returncode == -9
     opened = study()
     assert [frozen.state.name for frozen in opened.optuna.trials] == ["FAIL", "WAITING"]
     assert opened.ask().params == {"a": 1, "b": 1}
+
+
+def test_values_that_two_processes_ask_again() -> None:
+    """They are trained once: the second one of the same attempt ends as it is asked for."""
+    opened = study(storage=InMemoryStorage())
+    opened.tell(opened.ask(), Outcome("interrupted", "Ctrl-C"))
+    (first,) = [frozen for frozen in opened.optuna.trials if frozen.state == TrialState.WAITING]
+    opened.optuna.enqueue_trial(first.system_attrs["fixed_params"], user_attrs=first.user_attrs)
+    assert [opened.ask().number for _ in range(2)] == [1, 3]
+    assert opened.trials[2].outcome == Outcome("interrupted", "its values are those of trial 1")
 
 
 SEEDED = """

@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
@@ -26,6 +27,8 @@ from tunehook.storage import OWNER, TOKEN, StorageAway, StudyError, as_study_err
 
 log = logging.getLogger("tunehook")
 
+# What databases say where their disk is full.
+_FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
 PATIENCE = 120.0  # seconds that one call waits for a server that is away
 
 _T = TypeVar("_T")
@@ -45,6 +48,7 @@ class PatientStorage(BaseStorage):
 
     Attributes:
         patience: Seconds that a call waits.
+        rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
         pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
     """
 
@@ -52,6 +56,7 @@ class PatientStorage(BaseStorage):
         self._backend, self._name, self._place = storage, study, getattr(place, "url", place)
         self._has_given_up = False
         self.patience = 0.0
+        self.rest: Callable[[float], bool] = _sleep
         inner = getattr(storage, "_backend", storage)
         is_local = isinstance(storage, InMemoryStorage) or (
             isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
@@ -202,27 +207,34 @@ class PatientStorage(BaseStorage):
             except Exception as error:
                 if not is_failure(error):
                     raise  # an answer: there is no such trial, it has ended
-                told = self._judged(error, began)
+                failure, told = error, self._judged(error, began)
             else:
                 self._has_given_up = False
                 if began is not None:
                     log.warning("The storage of study '%s' is back after %.0f s.", self._name, time.monotonic() - began)
                 return answer
+            if told is None:
+                began = time.monotonic() if began is None else began
+                if not self.rest(pause * random.SystemRandom().uniform(0.5, 1.5)):
+                    told = self._judged(failure, began, is_over=True)
             if told is not None:
                 raise told
-            began = time.monotonic() if began is None else began
-            time.sleep(pause * random.SystemRandom().uniform(0.5, 1.5))
             pause, call = min(2 * pause, 5.0), again or call
 
-    def _judged(self, error: Exception, began: float | None) -> StudyError | None:
+    def _judged(self, error: Exception, began: float | None, *, is_over: bool = False) -> StudyError | None:
         """The error to raise, ``None`` where the call is made again."""
         said = hidden(cause_of(error), url=self._place)
         if not is_away(error):
+            way_out = (
+                "Make room, and start the script again: the study goes on where it was, and what was measured is in "
+                "the journals."
+                if _FULL.search(said)
+                else "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
+            )
             return as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' cannot be "
-                                  f"used: {said}.\n  Check that the place exists and can be written, or give another "
-                                  "one: Study(..., storage=...).", url=self._place)  # fmt: skip
+                                  f"used: {said}.\n  {way_out}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
-        patience = 0.0 if self._has_given_up else self.patience
+        patience = 0.0 if self._has_given_up or is_over else self.patience
         waited = 0.0 if began is None else time.monotonic() - began
         if waited >= patience:
             self._has_given_up = True
@@ -236,6 +248,11 @@ class PatientStorage(BaseStorage):
             log.warning("The storage %s of study '%s' does not answer (%s); waiting up to %.0f s for it.",
                         place, self._name, said, patience)  # fmt: skip
         return None
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
 
 
 def _owner() -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Recorder(Protocol):
 
 
 class Journal:
-    """The durable record of one trial: one JSON object a line, on disk when `begin`, `report` and `end` return.
+    """The durable record of one trial: one JSON object a line, on disk when `report` and `end` return.
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
     that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
@@ -82,12 +82,12 @@ class Journal:
         """Write that this process begins the trial, and close the file: the session opens it again."""
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, pid=os.getpid(),
-                    host=host())  # fmt: skip
+                    host=host(), is_urgent=False)  # fmt: skip
         self.close()
 
     def process(self) -> None:
         """Write that this process trains the trial, which another one began."""
-        self._write("process", pid=os.getpid(), host=host())
+        self._write("process", pid=os.getpid(), host=host(), is_urgent=False)
 
     def task(self, place: str) -> None:
         """Write that this process trains the trial on a cluster, which ends it where the one that began it is gone."""

@@ -116,7 +116,11 @@ class Results(ABC):
     @property
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned and infeasible ones."""
-        return sum(frozen.state.name in ("COMPLETE", "PRUNED") for frozen in self._begun())
+        from optuna.trial import TrialState
+
+        # Called at each turn of a loop, over all trials: the name of a state would take most of the time.
+        ended, names = (TrialState.COMPLETE, TrialState.PRUNED), self.space.searched.keys()
+        return sum(frozen.state in ended and names <= frozen.params.keys() for frozen in self._frozen())
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
@@ -156,17 +160,20 @@ class Results(ABC):
         """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
         return [frozen for frozen in self._frozen() if self._has_values(frozen) and not is_waiting(frozen)]
 
-    def _as_trial(self, asked: AskedTrial | FrozenTrial) -> Trial:
+    def _as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
         return Trial(
             study=self.name,
             number=asked.number,
-            params=self.space.decode(asked.params),
+            params=self.space.decode(asked.params) if params is None else params,
             folder=self.paths.trial(asked.number),
             metric=self.metric,
             mode=self.mode,
             attempt=asked.user_attrs.get(ATTEMPT, 0),
-            key=asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start),
+            key=self._key_of(asked),
         )
+
+    def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
+        return asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         kept = frozen.user_attrs.get(OUTCOME)
@@ -182,4 +189,6 @@ class Results(ABC):
 
 def is_waiting(frozen: FrozenTrial) -> bool:
     """Whether a trial has values, and waits to be asked for."""
-    return frozen.state.name == "WAITING"
+    from optuna.trial import TrialState
+
+    return frozen.state == TrialState.WAITING

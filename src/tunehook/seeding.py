@@ -43,8 +43,11 @@ class SeededByNumber(BaseSampler):
         return sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As the sampler of the trial does."""
-        return self.inner(study, trial).infer_relative_search_space(study, trial)
+        """As each of the samplers does; the same one is asked always, since it keeps what it has seen of the study."""
+        if not hasattr(self._local, "first"):
+            self._local.first = self._make(self._seed)
+        first: BaseSampler = self._local.first
+        return first.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -71,5 +74,7 @@ def _place(study: Study, trial: FrozenTrial) -> tuple[int, bool]:
     """How many trials with a lower number were not given their values, and whether this one was."""
     # Not study.get_trials: under a HyperbandPruner, Optuna gives samplers a study that shows one bracket only.
     trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001
-    given = sum("fixed_params" in other.system_attrs for other in trials if other.number < trial.number)
-    return trial.number - given, "fixed_params" in trial.system_attrs
+    number = trial.number
+    given = sum(1 for other in trials if other.system_attrs and "fixed_params" in other.system_attrs
+                and other.number < number)  # fmt: skip
+    return number - given, "fixed_params" in trial.system_attrs

@@ -33,6 +33,8 @@ Objective = Literal["best", "last"] | int
 _OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
 # What interruptions are called: Python's, Lightning's and ours.
 _SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Terminated": "SIGTERM"}
+# None of them is the training's own fault.
+_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, JournalError)
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
 
 
@@ -471,8 +473,8 @@ class TrialSession:
 def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
     """The outcome that an exception means.
 
-    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit`` and a storage that is away are an interruption; all
-    else is a failure.
+    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit``, a storage that is away and a journal that cannot
+    be written, as on a full disk, are an interruption; all else is a failure.
 
     Args:
         exception: What ended the training.
@@ -488,7 +490,7 @@ def describe(exception: BaseException, *, value: float | None = None, step: int 
     state: State = "failed"
     if is_out_of_memory(exception):
         state = "infeasible"
-    elif isinstance(exception, KeyboardInterrupt | SystemExit | StorageAway):  # none is the training's own fault
+    elif isinstance(exception, _INTERRUPTIONS):
         state = "interrupted"
         reason = _SIGNALS.get(name, reason)
     text = "".join(traceback.format_exception(exception)) if state == "failed" else None

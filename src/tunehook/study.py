@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +23,7 @@ from tunehook.session import Objective, TrialSession, check_not_importing, objec
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.storage import OWNER, StudyError, from_environment, hidden
-from tunehook.trial import Budget, Decision, Mode, Outcome, Trial, key_of
+from tunehook.trial import Budget, Decision, Mode, Outcome, Trial
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -41,6 +42,11 @@ log = logging.getLogger("tunehook")
 ATTEMPTS = 3
 
 _PLAN = "tunehook:plan"  # what `optimize` was asked for last
+
+_AGAIN = "tunehook:again"  # of an interrupted trial: what is asked again, known before its end is
+
+# Ends that this process could not tell, as the storage failed, by the trial's folder: told when it is used again.
+_untold: dict[Path, tuple[Trial, Outcome]] = {}
 
 _LOOK = 5.0  # seconds between two looks for trials whose process is gone
 
@@ -224,7 +230,8 @@ class Study(Results):
         self._check_places()
         with kept_random():
             try:
-                asked = study.ask(self._distributions)
+                while self._is_double(asked := study.ask(self._distributions)):
+                    pass
             except GridExhausted as error:
                 raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
         self._running[asked.number] = asked
@@ -281,16 +288,50 @@ class Study(Results):
             self._tell(trial, outcome)
         except UpdateFinishedTrialError:  # another process told it at the same moment
             return
+        except StudyError:
+            _untold[trial.folder] = trial, outcome
+            raise
         finally:
             self._running.pop(trial.number, None)
             self.show()
         if outcome.state == "interrupted":
             self._ask_again(self.space.encode(trial.params), trial.attempt + 1, trial.key)
 
+    def _note_again(self, trial_id: int, raw: Mapping[str, Any], attempt: int, key: str) -> None:
+        """Keep what will be asked again before the end is told: a process may be killed between the two."""
+        if attempt < self._attempts:
+            again = {"values": dict(raw), ATTEMPT: attempt, KEY: key}
+            self.optuna._storage.set_trial_user_attr(trial_id, _AGAIN, again)  # noqa: SLF001 - no public way
+
     def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         named = {ATTEMPT: attempt, KEY: key}
         if attempt < self._attempts and not any(named.items() <= f.user_attrs.items() for f in self._frozen()):
             self.optuna.enqueue_trial(dict(raw), user_attrs=named)
+
+    def _ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:
+        """Ask again what a process was to ask that was killed as it told the end of a trial."""
+        there = {(frozen.user_attrs.get(KEY), frozen.user_attrs.get(ATTEMPT)) for frozen in trials}
+        for frozen in trials:
+            again = frozen.user_attrs.get(_AGAIN)
+            if again and frozen.state.name == "FAIL" and (again[KEY], again[ATTEMPT]) not in there:
+                named = {ATTEMPT: again[ATTEMPT], KEY: again[KEY]}
+                self.optuna.enqueue_trial(again["values"], user_attrs=named)
+
+    def _is_double(self, asked: AskedTrial) -> bool:
+        """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""
+        from optuna.trial import TrialState
+
+        named = {ATTEMPT: asked.user_attrs.get(ATTEMPT), KEY: asked.user_attrs.get(KEY)}
+        if None in named.values():
+            return False
+        first = next(frozen.number for frozen in self._frozen() if named.items() <= frozen.user_attrs.items())
+        if first == asked.number:
+            return False
+        outcome = Outcome("interrupted", f"its values are those of trial {first}")
+        asked.set_user_attr(OUTCOME, dataclasses.asdict(outcome))
+        storage = self.optuna._storage  # noqa: SLF001 - no public way
+        storage.set_trial_state_values(asked._trial_id, TrialState.FAIL)  # noqa: SLF001
+        return True
 
     def show(self, *, is_last: bool = False) -> None:
         """Let the recorders that show a whole study look at it; one that fails is told once and left out.
@@ -335,6 +376,9 @@ class Study(Results):
         study, running = self.optuna, self._run(trial.number)
         running.set_user_attr(OUTCOME, {"state": outcome.state, "reason": outcome.reason, "value": outcome.value,
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
+        if outcome.state == "interrupted":
+            raw = self.space.encode(trial.params)
+            self._note_again(running._trial_id, raw, trial.attempt + 1, trial.key)  # noqa: SLF001 - no public way
         if outcome.state == "infeasible":
             running.set_constraint("feasible", 1.0)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "infeasible": TrialState.PRUNED}
@@ -412,6 +456,25 @@ class Study(Results):
             )  # fmt: skip
         finally:
             self._limit = None
+
+    @contextlib.contextmanager
+    def resting(self, rest: Callable[[float], bool]) -> Iterator[None]:
+        """Pass the time in which the storage is away otherwise than by sleep.
+
+        Args:
+            rest: Passes so many seconds, and answers whether to wait on; called in any thread that waits.
+        """
+        storage: Any = self.optuna._storage  # noqa: SLF001 - ours, around each storage
+        before, storage.rest = storage.rest, rest
+        try:
+            yield
+        finally:
+            storage.rest = before
+
+    @property
+    def judges(self) -> bool:
+        """Whether reports are judged, so that a training has to wait for the answer."""
+        return self._stopper is not None
 
     def note_plan(self) -> None:
         """Keep in the storage how many trials are wanted, for those who look at the study."""
@@ -511,11 +574,17 @@ class Study(Results):
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
-        running = [frozen for frozen in study.get_trials(deepcopy=False) if frozen.state.name == "RUNNING"]
+        trials = study.get_trials(deepcopy=False)
+        self._ask_left_out(trials)
+        running = [frozen for frozen in trials if frozen.state.name == "RUNNING"]
         pulse = None if self._kept is None else self._kept.pulse
         if pulse is not None:
             pulse.look(running)
         for frozen in running:
+            untold = _untold.pop(self.paths.trial(frozen.number), None)
+            if untold is not None and untold[0].key == self._key_of(frozen):
+                self.tell(*untold)
+                continue
             holder, reason = self._held(frozen)
             if holder == "lost":
                 outcome = self._recover(frozen, reason)
@@ -543,12 +612,17 @@ class Study(Results):
         highest = mine
         if asked is not None and (asked.user_attrs.get(OWNER) or {}).get("taken"):
             highest = None
-        taken = 0
+        from optuna.trial import TrialState
+
+        taken, running = 0, []
         for frozen in self._frozen():
-            number = frozen.number
-            if frozen.state.name in ("COMPLETE", "PRUNED"):
+            if frozen.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 taken += 1
-            elif frozen.state.name == "RUNNING" and number != mine and (highest is None or number < highest):
+            elif frozen.state == TrialState.RUNNING:
+                running.append(frozen)
+        for frozen in running:
+            number = frozen.number
+            if number != mine and (highest is None or number < highest):
                 taken += number in self._counted or self._is_elsewhere(frozen)
         if taken < self._limit:
             if mine is not None:
@@ -569,6 +643,8 @@ class Study(Results):
 
     def _is_elsewhere(self, frozen: FrozenTrial, *holders: str) -> bool:
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
+        if frozen.state.is_finished():
+            return False
         owner = frozen.user_attrs.get(OWNER) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
         return frozen.state.name == "RUNNING" and not is_mine and self._held(frozen)[0] in (holders or ("live",))
@@ -590,10 +666,11 @@ class Study(Results):
             trial = self._as_trial(frozen)
             if next(read_trial(trial), None) is not None:
                 return self.session(trial).recover(reason)
-            # Its journal lies on another machine.
+            # Its journal lies on another machine, or was not begun.
             series = sorted(frozen.intermediate_values.items())
             value, step = objective_value(series, self.mode, self.objective) or (None, None)
             outcome = Outcome("interrupted", reason, value, step)
+            self._keep_end(frozen, trial, outcome)
             self.tell(trial, outcome)
             return outcome
         return self._recover_nameless(frozen, Outcome("interrupted", reason))
@@ -613,15 +690,28 @@ class Study(Results):
                 values = self.space.encode(study.sampler.point(study, frozen.number))
             except GridExhausted:
                 outcome = Outcome("interrupted", "the grid has no values for it")
+        attempt, key = frozen.user_attrs.get(ATTEMPT, 0) + 1, self._key_of(frozen)
         try:
             study._storage.set_trial_user_attr(frozen._trial_id, OUTCOME, dataclasses.asdict(outcome))  # noqa: SLF001
+            if values is not None:
+                self._note_again(frozen._trial_id, values, attempt, key)  # noqa: SLF001
             study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)  # noqa: SLF001
         except UpdateFinishedTrialError:  # another process told it at the same moment
             return outcome
         if values is not None:
-            key = frozen.user_attrs.get(KEY) or key_of(self.name, frozen.number, frozen.datetime_start)
-            self._ask_again(values, frozen.user_attrs.get(ATTEMPT, 0) + 1, key)
+            if self.space.searched.keys() <= values.keys():
+                self._keep_end(frozen, self._as_trial(frozen, self.space.decode(values)), outcome)
+            self._ask_again(values, attempt, key)
         return outcome
+
+    def _keep_end(self, frozen: FrozenTrial, trial: Trial, outcome: Outcome) -> None:
+        """Begin and end the journal of a trial whose process was killed before it could, so that none is missing."""
+        owner = frozen.user_attrs.get(OWNER) or {}
+        if owner.get("host") == host() and not frozen.intermediate_values:
+            journal = Journal(trial.folder)
+            with contextlib.suppress(JournalError):  # the storage has it
+                journal.begin(trial)
+                journal.end(outcome)
 
     # ------------------------------------------------------------------ trials as Optuna has them
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tunehook.record import read_journal
+from tunehook.record import Journal, read_journal
+from tunehook.trial import Outcome, Trial
 from wandb_server import ENTITY, Fault, WandbServer, serving
 from warm import Program, warm_python
 
@@ -178,6 +179,20 @@ def test_an_attempt_goes_on_in_its_run(tmp_path: Path, server: WandbServer) -> N
     (kept,) = server.runs.values()
     assert kept.column("trial/step") == [*range(1, reported + 1), *range(1, STEPS + 1)]
     assert (kept.exit_code, kept.setting("tunehook")["attempt"]) == (0, 1)
+
+
+def test_an_attempt_without_a_run(tmp_path: Path, server: WandbServer) -> None:
+    """Where the first attempt was killed before its run began, the second one is uploaded; a missing one holds it."""
+    server.fail("refused")
+    train(server, tmp_path, steps=4, attempt=1)
+    server.recover()
+    (told,) = sync(server, tmp_path)
+    assert (told["state"], told["reason"]) == ("left", "the journals of its earlier attempts are missing")
+    first = Trial("digits", 0, {"lr": 0.1}, tmp_path / "studies" / "trial-0000", "val_acc", "max", key="0000-abc")
+    Journal(first.folder).begin(first)
+    Journal(first.folder).end(Outcome("interrupted", "its process was killed as it began"))
+    (told,) = sync(server, tmp_path)
+    assert (told["state"], told["rows"]) == ("uploaded", 4)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from tunehook.launch.channel import Address
 from tunehook.launch.function import Function
 from tunehook.launch.inline import announce, leading, train_one
+from tunehook.record import JournalError
 from tunehook.session import Terminated, TrialSession, importing, sigterm_raised
 from tunehook.trial import Budget, Decision, Outcome, Trial
 
@@ -126,9 +127,15 @@ def _leave() -> NoReturn:
 
 def _run(connection: Connection, train: Callable[[], object], work: Work) -> None:
     session = work.session
-    session.adopt(NodeJudge(connection))
+    error: BaseException | None
     with leading(work.name, leads=True):
-        error = train_one(session, train)
+        try:
+            session.adopt(NodeJudge(connection))
+            error = train_one(session, train)
+        except JournalError as raised:  # the disk is full: the end could not be written either, but is told
+            error = raised
+            with contextlib.suppress(JournalError):
+                session.end(raised)
         announce(False)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

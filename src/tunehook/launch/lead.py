@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from tunehook.inject import InjectionError
+from tunehook.launch.verdict import KILL, Verdicts
 from tunehook.progress import Progress
-from tunehook.session import Terminated, TrialError, TrialSession
-from tunehook.storage import StudyError
+from tunehook.session import Terminated, TrialSession
+from tunehook.storage import StorageAway
 from tunehook.study import Study, StudyFinished
 from tunehook.trial import Budget, Decision, Outcome, State
 
@@ -31,13 +31,13 @@ _PAUSE = 1.0  # while other processes run the last trials
 LINGER = 120.0
 # Seconds that trials have to end in good order where the study ends with an error, and processes that hung up.
 GRACE = 10.0
-# So many interruptions in a row, with no other end between them, are no accident.
-_INTERRUPTIONS = 30
+# After so many seconds in which nobody was listened to, no process is blamed for its silence.
+_DEAF = 3.0
+# Where the study was asked to end, a storage is waited for no longer than up to a rest of so many seconds.
+_HICCUP = 0.5
 RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
-KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 VARIABLE = "TUNEHOOK_LAUNCHER"  # the launcher of studies that are given none
 LAUNCHERS = {"ray": "RayLauncher"}
-_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError)}
 
 
 @dataclass
@@ -102,9 +102,13 @@ class Leader(ABC, Generic[One]):
         self._table: Progress | None = None
         self._running: dict[str, One] = {}
         self._is_exhausted = self._is_told = False
+        self._finished, self._counted = 0, float("-inf")  # trials of the study, and when they were counted
         self._signals: list[int] = []
-        self._failures: list[Outcome] = []
-        self._interruptions = self._ran = 0
+        self._heeded = 0  # of the signals
+        self._asked_to_end = 0.0
+        self._thread = threading.get_ident()
+        self._checked = time.monotonic()
+        self._verdicts = Verdicts(study)
 
     def __enter__(self) -> Self:
         """Begin to make ready what the trials need."""
@@ -122,21 +126,24 @@ class Leader(ABC, Generic[One]):
         Raises:
             StudyError: Too many trials in a row failed, or no process can be started.
             InjectionError, TrialError: The script has to change.
+            JournalError: A journal cannot be written, as where the disk is full.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
         self._table = table
-        with self._signals_noted():
+        with self._signals_noted(), self._study.resting(self._rest):
             try:
                 self._open()
                 self._loop()
-            except BaseException:
+                self._wait_for_uploads()
+            except BaseException as error:
+                is_wanted = isinstance(error, StorageAway) and bool(self._signals)
                 self._end_all(GRACE)
-                raise
-            self._wait_for_uploads()
+                if not is_wanted:
+                    raise
+                log.warning("%s", error)
         if self._signals:
             raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
-        if self._failures and len(self._failures) == self._ran:
-            raise self._stopped()
+        self._verdicts.close()
 
     # ------------------------------------------------------------------ said by who runs them
 
@@ -157,6 +164,18 @@ class Leader(ABC, Generic[One]):
 
     def _wake(self) -> None:
         """Wake who listens, from a signal handler."""
+
+    def _collect(self, seconds: float) -> None:
+        """Let this time pass while the storage is away; what comes from the trials may be kept for later."""
+        time.sleep(seconds)
+
+    def _has_said_its_end(self, one: One) -> bool:
+        """Whether nothing more is to be waited for from a trial that was asked to end."""
+        return one.told is not None
+
+    def _forgive(self, one: One, now: float) -> None:
+        """Take the silence of a trial for ours: nobody listened."""
+        one.heard = now
 
     def _busy(self) -> list[One]:
         """Those that take a place."""
@@ -182,20 +201,55 @@ class Leader(ABC, Generic[One]):
     # ------------------------------------------------------------------ the loop
 
     def _loop(self) -> None:
-        stopped = 0
         while True:
-            if len(self._signals) > stopped:
-                stopped = len(self._signals)
-                self._stop(by_force=stopped > 1)
+            self._heed()
             self._fill()
             if not self._busy() and not self._waits():
                 return
             self._listen(self._pulse if self._busy() else _PAUSE)
-            for one in list(self._running.values()):
-                if (why := self._overdue(one)) is not None:
-                    self._kill(one, why)
+            self._check_limits()
             if self._table is not None:
                 self._table.refresh()
+
+    def _check_limits(self) -> None:
+        """Kill what says nothing for too long."""
+        self._verdicts.memory.look()
+        now = time.monotonic()
+        was_deaf, self._checked = now - self._checked > _DEAF, now
+        for one in list(self._running.values()):
+            if was_deaf:  # the storage was away
+                self._forgive(one, now)
+            if (why := self._overdue(one)) is not None:
+                self._kill(one, why)
+
+    def _heed(self) -> None:
+        """Stop as often as it was asked for."""
+        if len(self._signals) > self._heeded:
+            self._asked_to_end = self._asked_to_end or time.monotonic()
+            self._heeded = len(self._signals)
+            self._stop(by_force=self._heeded > 1)
+
+    def _rest(self, seconds: float) -> bool:
+        """While the storage is away, let the trainings go on, and heed Ctrl-C; answers whether to wait on."""
+        if threading.get_ident() != self._thread:  # a recorder that looks at the study
+            time.sleep(seconds)
+            return True
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._heed()
+            if self._signals and self._is_rest_over(seconds):
+                return False
+            self._collect(min(left, PULSE))
+        return True
+
+    def _is_rest_over(self, seconds: float) -> bool:
+        """Whether those who were asked to end have done so, or had the time for it; their journals say how."""
+        if len(self._signals) > 1:
+            return True
+        if seconds < _HICCUP:
+            return False
+        is_waiting = any(not self._has_said_its_end(one) for one in self._running.values())
+        return not is_waiting or time.monotonic() - self._asked_to_end > GRACE
 
     def _waits(self) -> bool:
         """Whether the last trials run in other processes: where one is lost, its values are asked here."""
@@ -231,7 +285,10 @@ class Leader(ABC, Generic[One]):
         """How many trials are to be asked for beside those that run."""
         if self._trials is None:
             return self._places()
-        return self._trials - self._study.finished - sum(one.told is None for one in busy)
+        now = time.monotonic()
+        if now - self._counted > PULSE:  # other processes may end trials, too
+            self._finished, self._counted = self._study.finished, now
+        return self._trials - self._finished - sum(one.told is None for one in busy)
 
     def _take_report(self, one: One, step: int, value: float, budget: Budget) -> Decision:
         """A trial has measured; returns what is decided."""
@@ -257,7 +314,8 @@ class Leader(ABC, Generic[One]):
 
     def _show_end(self, one: One, outcome: Outcome) -> None:
         self._is_exhausted = False  # an interrupted trial is asked again
-        self._ran += 1
+        self._counted = float("-inf")
+        self._verdicts.count()
         if self._table is not None:
             self._table.finish(one.session.trial.number, outcome)
 
@@ -268,35 +326,8 @@ class Leader(ABC, Generic[One]):
             one: A trial that has ended.
             said: What the training raised: the name of its class, and its text.
         """
-        outcome = one.told
-        if outcome is None or self._signals:
-            return
-        self._interruptions = self._interruptions + 1 if outcome.state == "interrupted" else 0
-        if self._interruptions >= _INTERRUPTIONS:
-            raise StudyError(
-                f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
-                f"last: {outcome.reason}."
-            )
-        if outcome.state != "failed":
-            if outcome.state != "interrupted":
-                self._failures.clear()
-            return
-        if said is not None and said[0] in _ERRORS:
-            raise _ERRORS[said[0]](said[1])
-        if said is None and outcome.traceback is None and one.is_done:  # nothing was raised, and nothing was measured
-            raise TrialError(outcome.reason)
-        self._failures.append(outcome)
-        if len(self._failures) >= self._study.max_failures:
-            raise self._stopped()
-
-    def _stopped(self) -> StudyError:
-        first = self._failures[0]
-        many = "The only trial" if len(self._failures) == 1 else f"{len(self._failures)} trials in a row"
-        return StudyError(
-            f"{many} failed, so study '{self._study.name}' stops; the first error: {first.reason}\n"
-            + (f"{first.traceback.rstrip()}\n" if first.traceback else "")
-            + "  Mend the training and start the script again: the study goes on where it was."
-        )
+        if one.told is not None and not self._signals:
+            self._verdicts.judge(one.told, said, is_done=one.is_done)
 
     def _stop(self, *, by_force: bool) -> None:
         """Let the running trials end, in good order or now."""
@@ -317,11 +348,17 @@ class Leader(ABC, Generic[One]):
     def _end_all(self, seconds: float) -> None:
         """End what runs: in good order, then by force; every trial is told."""
         self._signals = self._signals or [signal.SIGTERM]
-        with contextlib.suppress(Exception):  # the error that ends the study comes first
-            for one in [one for one in self._running.values() if not one.is_done]:
+        self._heeded = many = len(self._signals)
+        for one in [one for one in self._running.values() if not one.is_done]:
+            with contextlib.suppress(Exception):  # the error that ends the study comes first, here and below
                 self._signal(one, signal.SIGTERM)
-            deadline = time.monotonic() + seconds
-            while any(not one.is_done for one in self._running.values()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + seconds
+        while (
+            any(not one.is_done for one in self._running.values())
+            and time.monotonic() < deadline
+            and len(self._signals) == many
+        ):
+            with contextlib.suppress(Exception):
                 self._listen(PULSE_FRESH)
         for one in list(self._running.values()):
             if one.told is None:
@@ -370,15 +407,3 @@ def launcher_from_environment() -> Launcher | None:
     # By its name, since the core knows no framework.
     module: Any = importlib.import_module(f"tunehook.integrations.{name}")
     return getattr(module, LAUNCHERS[name])()  # type: ignore[no-any-return]
-
-
-def not_importable(text: str) -> Exception:
-    """The error for a training function that another process cannot load, from the traceback there."""
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
-    for name, kind in _ERRORS.items():
-        if f"{name}: " in text:
-            return kind(text.rpartition(f"{name}: ")[2].strip())
-    return StudyError(
-        f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
-        "  What the function needs must be importable there, or defined inside it."
-    )

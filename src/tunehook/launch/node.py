@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Self
 
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
-from tunehook.launch.lead import GRACE, KILL, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Running, not_importable
+from tunehook.launch.lead import GRACE, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Running
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.spare import Spare, Spares
+from tunehook.launch.verdict import KILL, not_importable
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study
-from tunehook.trial import State
+from tunehook.trial import Decision, State
 
 log = logging.getLogger("tunehook")
 
@@ -36,11 +36,15 @@ class _Process(Running):
     Attributes:
         devices: The GPUs that it has.
         connection: The way to it, once it has said hello.
+        inbox: What it said while the storage was away.
+        is_owed: Whether it waits for the answer to a report.
         hung_up: When it closed its connection.
     """
 
     devices: list[str] = field(default_factory=list)
     connection: Connection | None = None
+    inbox: deque[tuple[Any, ...]] = field(default_factory=deque)
+    is_owed: bool = False
     hung_up: float | None = None
 
 
@@ -84,7 +88,6 @@ class Node(Leader[_Process]):
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
         self._spares = Spares(lambda token: self._start(token, []))
-        self._out_of_memory = _oom_kills()
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
@@ -185,6 +188,9 @@ class Node(Leader[_Process]):
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
+        for one in list(self._running.values()):
+            while one.inbox:
+                self._take(one, one.inbox.popleft())
         connections = {one.connection: one for one in self._running.values() if one.connection is not None}
         parent = None if self._warm is None else self._warm.connection
         sources: list[Any] = [self._gate, *self._strangers, *connections]
@@ -245,22 +251,52 @@ class Node(Leader[_Process]):
         with contextlib.suppress(OSError):  # it is gone again; its exit tells
             process.connection.send_bytes(pickled(work, *RECORDERS))
 
+    def _collect(self, seconds: float) -> None:
+        """Take what comes from trial processes, for later. Where the study judges reports, a training waits there."""
+        for one in [] if self._study.judges else list(self._running.values()):
+            self._acknowledge(one, Decision())
+        connections = {one.connection: one for one in self._running.values() if one.connection is not None}
+        sources: list[Any] = [self._gate, *self._strangers, *connections]
+        for source in wait(sources, seconds):
+            if source is self._gate:  # type: ignore[comparison-overlap]
+                self._strangers += self._gate.take()
+            elif source in connections:
+                one = connections[source]
+                if (message := self._receive(one)) is not None:
+                    one.inbox.append(message)
+            elif source in self._strangers:
+                self._greet(source)
+
     def _hear(self, one: _Process) -> None:
-        """Take one message of a trial process."""
+        """Take one message of a trial process, the one that came first."""
+        message = one.inbox.popleft() if one.inbox else self._receive(one)
+        if message is not None:
+            self._take(one, message)
+
+    def _receive(self, one: _Process) -> tuple[Any, ...] | None:
+        """The next message of a trial process, ``None`` where it has hung up."""
         if one.connection is None:
-            return
+            return None
         try:
-            kind, *what = one.connection.recv()
+            message: tuple[Any, ...] = one.connection.recv()
         except (OSError, EOFError):
             one.connection.close()
             one.connection, one.hung_up = None, time.monotonic()
-            return
+            return None
         one.heard = time.monotonic()
+        one.is_owed = message[0] == "report"
+        return message
+
+    def _take(self, one: _Process, message: tuple[Any, ...]) -> None:
+        """Do what a message asks for."""
+        kind, *what = message
         if kind == "report":
-            self._answer(one, self._take_report(one, *what))
+            self._acknowledge(one, self._take_report(one, *what))
         elif kind == "tell":
-            self._take_end(one, what[0])
-            self._answer(one, True)
+            try:
+                self._take_end(one, what[0])
+            finally:  # it has its record to close, also where the study cannot be told
+                self._answer(one, True)
         elif kind == "done":
             one.is_done = True
             self._judge(one, what[0])
@@ -272,9 +308,15 @@ class Node(Leader[_Process]):
             with contextlib.suppress(OSError):  # it is gone; its exit tells
                 one.connection.send(answer)
 
+    def _acknowledge(self, one: _Process, decision: Decision) -> None:
+        """Answer the report of a process that waits for it."""
+        if one.is_owed:
+            one.is_owed, one.heard = False, time.monotonic()
+            self._answer(one, decision)
+
     def _drain(self, one: _Process) -> None:
         """Take what a process said before it ended."""
-        while one.connection is not None and one.connection.poll():
+        while one.inbox or (one.connection is not None and one.connection.poll()):
             self._hear(one)
 
     # ------------------------------------------------------------------ ends
@@ -287,30 +329,23 @@ class Node(Leader[_Process]):
         if one.connection is not None:
             one.connection.close()
         if one.told is None:
-            self._take_loss(one, *self._explain(one, code))
+            by_us: tuple[str, State] = (one.why, "interrupted")
+            befell = by_us if one.why else self._verdicts.explain(one.session.trial.number, one.pid, code)
+            self._take_loss(one, *befell)
         if not one.is_done:
             self._judge(one, None)
-
-    def _explain(self, one: _Process, code: int) -> tuple[str, State]:
-        """What befell a process that told nothing."""
-        who = "its process" if one.pid is None else f"its process {one.pid}"
-        if one.why:
-            return one.why, "interrupted"
-        kills, before = _oom_kills(), self._out_of_memory
-        self._out_of_memory = kills
-        if code == -KILL and kills > before:
-            return f"out of memory: the kernel killed {who}", "infeasible"
-        output = self._study.paths.output(one.session.trial.number)
-        if code >= 0:
-            return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code in (KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-            return f"{who} was killed ({name})", "interrupted"
-        return f"{who} crashed ({name}); see {output}", "failed"
 
     def _signal(self, one: _Process, number: int) -> None:
         if self._starter is not None:
             self._starter.signal(one.token, number)
+
+    def _has_said_its_end(self, one: _Process) -> bool:
+        is_gone = one.hung_up is not None
+        return one.told is not None or is_gone or any(kind in ("tell", "done") for kind, *_ in one.inbox)
+
+    def _forgive(self, one: _Process, now: float) -> None:
+        super()._forgive(one, now)
+        one.hung_up = None if one.hung_up is None else now
 
     def _overdue(self, one: _Process) -> str | None:
         """Why a process is to be killed: it says nothing, or does not end, for too long."""
@@ -320,12 +355,3 @@ class Node(Leader[_Process]):
         if one.hung_up is not None and now - one.hung_up > GRACE:
             return "its process closed the connection and did not end"
         return super()._overdue(one)
-
-
-def _oom_kills() -> int:
-    """How many processes the kernel has killed since it started because memory ran out; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,89 @@
+"""A study whose disk becomes full in the middle of a trial, as a script: ``python full_disk.py <folder> <what>``.
+
+The folder is a disk of its own, and small. What lies on it is ``journals``, the ``database`` or ``both``; the other one
+lies here. The study is told to go on when there is room again, and one line of JSON says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+import launch_scripts as scripts
+import tunehook as th
+from tunehook.record import JournalError, read_journal
+from tunehook.session import active
+from tunehook.sqlite import sqlite
+from tunehook.storage import StudyError
+
+
+def filler() -> Path:
+    """The file that takes all the room."""
+    return Path(sys.argv[1], "filler")
+
+
+def fill() -> None:
+    """Take all the room."""
+    with filler().open("wb", buffering=0) as file:
+        for size in (2**16, 2**10, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+
+
+def train() -> None:
+    """Five reports; the first training of x = 2 finds the disk full behind its second one."""
+    session = scripts.training()
+    for step in range(1, 6):
+        more = {f"a metric with a long name, {number}": 0.0 for number in range(200)}  # no room left in the last block
+        session.report(step, {"v": session.trial.params["x"], **more})
+        if step == 2 and session.trial.params["x"] == 2 and session.trial.attempt == 0:
+            fill()
+
+
+def study(what: str) -> th.Study:
+    """A grid over five values."""
+    disk = Path(sys.argv[1])
+    options: dict[str, Any] = {} if what != "database" else {"storage": sqlite(disk / "study.db")}
+    if what == "journals":
+        options["storage"] = sqlite(Path("elsewhere.db"))
+    return scripts.study(Path("study") if what == "database" else disk / "study", range(5), **options)
+
+
+def main() -> None:
+    """Tune, make room, and tune again."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.basicConfig(level=logging.WARNING)
+    what, error = sys.argv[2], ""
+    try:
+        study(what).optimize(train, workers=1, progress=False)
+    except (StudyError, JournalError) as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    filler().unlink()
+    before = {trial.number: trial.value for trial in study(what).trials if trial.outcome.state == "complete"}
+    opened = study(what)
+    opened.optimize(train, workers=1, progress=False)
+    told = {
+        "error": error,
+        "before": before,
+        "after": {trial.number: trial.value for trial in opened.trials if trial.outcome.state == "complete"},
+        "counts": opened.counts(),
+        "reasons": [trial.outcome.reason for trial in opened.trials if trial.outcome.state != "complete"],
+        "done": sorted(trial.params["x"] for trial in opened.trials if trial.outcome.state == "complete"),
+        "ends": [
+            [event["event"] for event in read_journal(path)].count("end")
+            for path in sorted(opened.paths.folder.glob("*/journal.jsonl"))
+        ],
+    }
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__" and active() is None:
+    main()
