@@ -24,7 +24,7 @@ import pytest
 import launch_scripts as scripts
 import tunehook as th
 import tunehook.launch.channel
-import tunehook.launch.node
+import tunehook.launch.lead
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
@@ -294,7 +294,7 @@ def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: py
                 raise ConnectionResetError("reset by peer")
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
-    monkeypatch.setattr(tunehook.launch.node, "_DEAF", 1.0)
+    monkeypatch.setattr(tunehook.launch.lead, "_DEAF", 1.0)
     study = scripts.study(tmp_path / "s", [0, 1], storage=Late(), stopper=ThresholdPruner(upper=9))
     run(study, scripts.gentle, report_timeout=1.5)
     assert states(study) == ["complete"] * 2
