@@ -17,7 +17,6 @@ import optuna
 import launch_scripts as scripts
 import tunehook as th
 from tunehook.record import JournalError, read_journal
-from tunehook.session import active
 from tunehook.sqlite import sqlite
 from tunehook.storage import StudyError
 
@@ -85,5 +84,5 @@ def main() -> None:
     print(json.dumps(told), flush=True)
 
 
-if __name__ == "__main__" and active() is None:
+if __name__ == "__main__":
     main()
