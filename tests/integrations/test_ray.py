@@ -30,11 +30,7 @@ ray = pytest.importorskip("ray")
 from tunehook.integrations.ray import RayLauncher, RayLeader, _Task  # noqa: E402 - where there is Ray
 from tunehook.integrations.ray_task import GIVEN_UP, Lines, Message  # noqa: E402
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),  # a cluster takes ten seconds to start
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own sockets
-]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # of Ray's own sockets
 
 
 @pytest.fixture(scope="module")
