@@ -25,6 +25,7 @@ import launch_scripts as scripts
 import tunehook as th
 import tunehook.launch.channel
 import tunehook.launch.lead
+import tunehook.launch.node
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
