@@ -32,7 +32,7 @@ FLOORS = [
     {"progress", "importance"},
     {"patient", "holder"},
     {"pulse", "database"},
-    {"sqlite"},
+    {"sqlite", "checkpoint"},
     {"record"},
     {"snapshot_plan"},
     {"snapshot_take"},
