@@ -47,10 +47,10 @@ def die(epoch: int, batch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def is_due(_: Checkpoints, size: int) -> bool:
+def is_due(self: Checkpoints, size: int) -> bool:
     """A checkpoint after some measurements."""
     session = active()
-    assert size > 0
+    assert size > 0, self.folder
     return session is not None and session.step in OPTIONS["saves"]
 
 

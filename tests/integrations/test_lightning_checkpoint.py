@@ -230,7 +230,7 @@ def test_callbacks_and_generators_of_the_training_go_on(one: Any) -> None:
             self.random = np.random.default_rng(5)
 
         def __getitem__(self, index: Any) -> Any:
-            x, y = super().__getitem__(index)
+            x, y = super().__getitem__(index)  # type: ignore[no-untyped-call]
             return x + float(self.random.normal()), y
 
     def change(project: Project) -> None:
@@ -377,7 +377,7 @@ def test_where_it_could_not_go_on_exactly_none_is_kept(one: Any, reason: str, ca
         finder = one.callbacks.LearningRateFinder
         project.callbacks = lambda: [finder(num_training_steps=3, update_attr=False)]
         why = "a LearningRateFinder trains before the fit"
-    seen = []
+    seen: list[Any] = []
     project.callbacks, callbacks = lambda: [*callbacks(), Look(seen)], project.callbacks
     run = project.run("not-exact")
     (said,) = [record.getMessage() for record in caplog.records if "no checkpoints" in record.getMessage()]
@@ -412,7 +412,7 @@ def test_a_disk_that_is_full_ends_no_training(
 def test_one_that_cannot_be_pickled_is_told(one: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The training goes on without."""
 
-    class Odd(one.callbacks.Callback):  # type: ignore[name-defined,misc]
+    class Odd(one.callbacks.Callback):  # type: ignore[misc]
         def state_dict(self) -> Any:
             return {"odd": lambda: None}
 
@@ -428,7 +428,7 @@ def test_a_signal_between_two_epochs_saves(one: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checkpoint, "SHARE", 0.0)
     whole = Project(one, None).run("whole")
 
-    class Stop(one.callbacks.Callback):  # type: ignore[name-defined,misc]
+    class Stop(one.callbacks.Callback):  # type: ignore[misc]
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             session = active()
             if session is not None and session.trial.attempt == 0 and trainer.current_epoch == 2:
