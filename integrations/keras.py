@@ -114,7 +114,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             self._source.fail(session, error)
             raise
         finally:
-            self._fit.slots.finish()
+            self._fit.finish()
             self._fit = None
         self._source.end(session)
         return result
@@ -220,8 +220,8 @@ class _Fit:
         """Check the learning rate once, after every other callback began the first epoch."""
         if self._epochs == 0:
             self.slots.check_schedules(self._callbacks)
-            if self._checkpoints is not None:
-                self._checkpoints.begin_epoch()
+        if self._checkpoints is not None:
+            self._checkpoints.begin_epoch()
 
     def take_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Report what was measured."""
@@ -263,6 +263,12 @@ class _Fit:
         """Leave a model that made no step yet as it was."""
         if isinstance(error, InjectionError | TrialError) and self.slots.steps == 0:
             self.slots.undo()
+
+    def finish(self) -> None:
+        """Undo what was for this fit only."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        self.slots.finish()
 
     def complete(self, history: Any) -> None:
         """The fit ended in good order."""

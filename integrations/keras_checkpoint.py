@@ -21,6 +21,7 @@ from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
 from tunehook.checkpoint import Found
+from tunehook.notice import Notice
 from tunehook.randomness import (
     find_generators,
     generator_states,
@@ -58,7 +59,8 @@ class FitCheckpoints:
         self._session, self._model, self._arguments, self._callbacks = session, model, arguments, callbacks
         self._states: list[dict[str, bytes]] = []
         self._epochs: list[tuple[int, dict[str, Any]]] = []
-        self._first: Any = None
+        self._has_first = False
+        self._notice = Notice()
         self._kept = 0  # how many epochs the history has from earlier attempts
 
     def _why_not(self) -> str:
@@ -83,12 +85,16 @@ class FitCheckpoints:
         if found is not None and self._restore(found):
             session.go_on(found)
         session.checkpoints.begin()
+        self._notice.open()
 
     def begin_epoch(self) -> None:
         """Let a later fit of the model begin with its own first epoch."""
-        if self._first is not None:
-            self._model._initial_epoch = None
-            self._first = None
+        self._notice.begin_epoch()
+        self._forget_first()
+
+    def _forget_first(self) -> None:
+        if self._has_first:
+            self._model._initial_epoch, self._has_first = None, False
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keep a checkpoint, where one is due and the training goes on."""
@@ -97,10 +103,17 @@ class FitCheckpoints:
             return
         self._epochs.append((epoch, dict(logs)))
         goes_on = epoch + 1 < int(self._arguments.get("epochs", 1)) and not self._model.stop_training
-        if goes_on and checkpoints.is_due(self._size()):
+        if goes_on and (self._notice.is_given or checkpoints.is_due(self._size())):
             random = random_state()
             with kept_random(), checkpoints.measure():
                 session.keep_checkpoint(lambda folder: self._write(folder, epoch + 1, random))
+        if goes_on and self._notice.is_given:
+            self._notice.pass_on()
+
+    def close(self) -> None:
+        """Undo what was for this fit only; may be called more than once."""
+        self._notice.close()
+        self._forget_first()
 
     def finish(self, history: Any) -> None:
         """Complete the history that ``fit`` returns with the epochs of earlier attempts."""
@@ -158,7 +171,7 @@ class FitCheckpoints:
             seed_generator.global_seed_generator().state.assign(rest["global_seed"])
         restore_random(rest["random"])
         self._epochs, self._kept = list(rest["epochs"]), len(rest["epochs"])
-        self._first = model._initial_epoch = rest["epoch"]
+        model._initial_epoch, self._has_first = rest["epoch"], True
         return True
 
     def _load(self, folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from tunehook.checkpoint import Found
+from tunehook.notice import Notice
 from tunehook.randomness import (
     find_generators,
     generator_states,
@@ -67,6 +68,7 @@ class FitCheckpoints:
         self._wrapped: list[tuple[Any, str]] = []
         self._processed = 0  # epochs before the last checkpoint
         self._has_begun = False
+        self._notice = Notice()
         self.is_restored = False
         self._is_kept, self._why = self._agree((session.checkpoints is not None, self._why_not()))
         if self._is_kept and not self._why:
@@ -217,6 +219,8 @@ class FitCheckpoints:
             session.checkpoints.begin()
         self._processed = loop.epoch_progress.current.processed
         self._wrap(loop, "on_advance_start", self._between)
+        if trainer.world_size == 1:
+            self._notice.open()
 
     def _set_up_validation(self) -> None:
         """What the sanity check did in the first attempt, whose loaders may have generators of their own."""
@@ -239,6 +243,10 @@ class FitCheckpoints:
             restore_generators(self._generators(), mine["generators"])
             restore_random(mine["random"])
         self._has_begun = True
+        if self._notice.is_given:
+            self.save_last()
+            self._notice.pass_on()
+        self._notice.begin_epoch()
         type(loop).on_advance_start(loop)
 
     def _save(self) -> None:
@@ -348,6 +356,7 @@ class FitCheckpoints:
 
     def close(self) -> None:
         """Leave Lightning's objects as they were; may be called more than once."""
+        self._notice.close()
         for _, name in list(self._wrapped):
             self._unwrap(name)
 

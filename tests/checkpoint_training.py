@@ -25,6 +25,7 @@ OPTIONS: dict[str, Any] = {
     "kind": "lightning",
     "workers": None,
     "trials": 1,
+    "devices": 1,
     "mode": None,  # of W&B
     "saves": [2],  # after which measurements a checkpoint is kept
     "dies_in": None,  # in which epoch, from 0, the process kills itself
@@ -74,13 +75,11 @@ Checkpoints.is_due = is_due  # type: ignore[method-assign]
 Checkpoints.save = save  # type: ignore[method-assign]
 
 
-def tell(weights: list[Any]) -> None:
-    """Write what the training came to."""
-    session = active()
-    assert session is not None
-    bits = hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in weights)).hexdigest()
-    with Path("bits.jsonl").open("a") as file:
-        print(json.dumps([session.trial.params, bits]), file=file)
+def tell(values: Any, weights: list[Any], rank: int = 0) -> None:
+    """Write what the training came to on a rank, and where its random numbers are."""
+    bits = hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in [*weights, torch.rand(3)])).hexdigest()
+    with Path(f"bits-{rank}.jsonl").open("a") as file:
+        print(json.dumps([values, bits]), file=file)
 
 
 def train_lightning() -> None:
@@ -97,6 +96,9 @@ def train_lightning() -> None:
             self.save_hyperparameters()
             self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
 
+        def on_train_start(self) -> None:
+            torch.manual_seed(5 + self.global_rank)
+
         def training_step(self, batch: Any, index: int) -> Any:
             die(self.current_epoch, index)
             loss = (self.net(batch[0]) - batch[0][:, :1]).pow(2).mean()
@@ -104,21 +106,23 @@ def train_lightning() -> None:
             return loss
 
         def validation_step(self, batch: Any, _: int) -> None:
-            self.log("loss", (self.net(batch[0]) - batch[0][:, :1]).pow(2).mean())
+            self.log("loss", (self.net(batch[0]) - batch[0][:, :1]).pow(2).mean(), sync_dist=OPTIONS["devices"] > 1)
 
         def configure_optimizers(self) -> Any:
             made = torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
             return [made], [torch.optim.lr_scheduler.StepLR(made, 2)]
 
     L.seed_everything(3)
-    data = TensorDataset(torch.randn(64, 4))
+    data = TensorDataset(torch.randn(64 * OPTIONS["devices"], 4))
     net = Net()
     trainer = L.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", callbacks=[TuneCallback()], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, devices=OPTIONS["devices"],
     )  # fmt: skip
     trainer.fit(net, DataLoader(data, 16, shuffle=True), DataLoader(data, 32))
-    tell(list(net.state_dict().values()))
+    tell(net.hparams["lr"], list(net.state_dict().values()), trainer.global_rank)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def train_keras() -> None:
@@ -145,7 +149,8 @@ def train_keras() -> None:
         inputs, inputs[:, :1], batch_size=16, epochs=EPOCHS, verbose=0,
         callbacks=[Die(), slower, TuneCallback()],
     )  # fmt: skip
-    tell([*model.get_weights(), model.optimizer.learning_rate.value.cpu().detach()])
+    rate = model.optimizer.learning_rate.value.cpu().detach()
+    tell(float(rate), [*model.get_weights(), rate])
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def search(folder: Path, server: WandbServer | None = None, **options: Any) -> d
     for _ in range(2):
         code, told, errors = run([str(SCRIPT)], folder, server, **options)
         if code == 0:
-            bits = sorted((folder / "bits.jsonl").read_text().splitlines())
+            bits = [sorted(path.read_text().splitlines()) for path in sorted(folder.glob("bits-*.jsonl"))]
             return {**json.loads(told.splitlines()[-1]), "bits": bits}
         assert code == -9, errors
     raise AssertionError(errors)
@@ -99,6 +99,16 @@ def test_a_killed_trial_goes_on(kind: str, options: dict[str, Any], tmp_path: Pa
         assert sent.column("trial/step") == [step for step, _ in rows]
         assert sent.column("loss") == [metrics["loss"] for _, metrics in rows if "loss" in metrics]
         assert (sent.exit_code, sent.setting("tunehook")["attempt"]) == (0, 1)
+
+
+def test_all_ranks_go_on(tmp_path: Path) -> None:
+    """Two ranks, whose random numbers differ: each goes on with its own."""
+    whole = search(tmp_path / "whole", devices=2, workers=1)
+    killed = search(tmp_path / "killed", devices=2, workers=1, dies_in=4)
+    assert went_on(tmp_path / "killed") == [2]
+    assert len(whole["bits"]) == 2
+    assert whole["bits"][0] != whole["bits"][1]
+    assert (killed["bits"], killed["found"]) == (whole["bits"], whole["found"])
 
 
 def test_killed_while_it_saves(tmp_path: Path) -> None:

@@ -423,20 +423,23 @@ def test_one_that_cannot_be_pickled_is_told(one: Any, caplog: pytest.LogCaptureF
     assert "it could not be saved" in said
 
 
-def test_a_signal_between_two_epochs_saves(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it can go on exactly, whatever the pace says."""
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_validation_end", "on_train_epoch_end"])
+def test_sigterm_ends_the_epoch_and_saves(one: Any, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it can go on exactly, whatever the pace says; nothing more is trained after it."""
     monkeypatch.setattr(checkpoint, "SHARE", 0.0)
     whole = Project(one, None).run("whole")
 
-    class Stop(one.callbacks.Callback):  # type: ignore[misc]
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            session = active()
-            if session is not None and session.trial.attempt == 0 and trainer.current_epoch == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+    def stop(self: Any, trainer: Any, *_: Any) -> None:
+        session = active()
+        if session is not None and session.trial.attempt == 0 and (trainer.current_epoch, self.sent) == (2, False):
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
 
+    stopping = type("Stop", (one.callbacks.Callback,), {"sent": False, moment: stop})
     project = Project(one, None)
-    project.callbacks = lambda: [Stop()]
+    project.callbacks = lambda: [stopping()]
     interrupted(project, "signal")
+    assert len(project.studies["signal"].optuna.trials[0].intermediate_values) == 3
     run = go_on(project, "signal")
     assert run.went_on == [3]
     assert_same(whole, run)

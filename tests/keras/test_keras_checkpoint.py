@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from keras_projects import ONCE, QUIET, X, Y
 from tunehook import checkpoint
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record import read_journal
-from tunehook.session import active
+from tunehook.session import Terminated, active
 
 pytestmark = QUIET
 
@@ -282,3 +284,27 @@ def test_a_space_of_layers_goes_on(_: int) -> None:
         script.study = projects.study({"layer.hidden.units": th.Choice([7]), "layer.dropout.rate": 0.5}, metric="loss")
         results.append(script.run().result)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("_", [pytest.param(0, marks=ONCE)])
+def test_sigterm_ends_the_epoch_and_saves(_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is soon, whatever the pace says."""
+    monkeypatch.setattr(checkpoint, "SHARE", 0.0)
+
+    class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+        epoch = 0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            session = active()
+            if session is not None and session.trial.attempt == 0 and (self.epoch, batch) == (2, 0):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    whole, script = Script(None).run(), Script(None, callbacks=lambda: [Stop()])
+    with pytest.raises(Terminated):
+        script.study.optimize(script.train, trials=1, retries=2, progress=False)
+    assert len(script.study.optuna.trials[0].intermediate_values) == 3
+    assert script.run().went_on == [3]
+    assert script.result == whole.result
