@@ -96,7 +96,7 @@ class Project:
             def configure_optimizers(self) -> Any:
                 made = torch.optim.SGD(self.parameters(), lr=self.hparams["lr"], momentum=0.9)
                 found = project.schedule(made)
-                return [made], [{"scheduler": found, "interval": project.interval, "monitor": "val"}]
+                return [made], [{"scheduler": found, "interval": project.interval, "monitor": "val", "strict": False}]
 
         return Net
 
@@ -218,7 +218,8 @@ def test_it_goes_on_with_schedules_of_steps_and_of_metrics(one: Any) -> None:
         project.schedule = lambda made: torch.optim.lr_scheduler.ReduceLROnPlateau(made, patience=0)
 
     assert both(one, cycle).went_on == [3]
-    assert both(one, plateau).went_on == [3]
+    # The epoch after the checkpoint validates nothing, so the schedule looks at the metric of the one before.
+    assert both(one, plateau, at=4, check_val_every_n_epoch=2, max_epochs=6).went_on == [2]
 
 
 def test_callbacks_and_generators_of_the_training_go_on(one: Any) -> None:
@@ -240,9 +241,14 @@ def test_callbacks_and_generators_of_the_training_go_on(one: Any) -> None:
         )
         project.callbacks = lambda: [
             one.callbacks.EarlyStopping("val", patience=4),
-            one.callbacks.ModelCheckpoint(f"best-{id(project)}-{next(folders)}", monitor="val", filename="{epoch}"),
+            # The first epoch is the best one.
+            one.callbacks.ModelCheckpoint(
+                f"best-{id(project)}-{next(folders)}", monitor="late", filename="{epoch}", save_on_train_epoch_end=True
+            ),
+            Sane(checked),
         ]
 
+    checked: list[int] = []
     settings = {"max_epochs": 8, "enable_checkpointing": True}
     runs = []
     for when in (None, 3):
@@ -253,7 +259,8 @@ def test_callbacks_and_generators_of_the_training_go_on(one: Any) -> None:
     assert runs[1].went_on == [3]
     stops, keeps = zip(*([run.fit.early_stopping_callback, run.fit.checkpoint_callback] for run in runs), strict=True)
     assert stops[0].state_dict() == stops[1].state_dict()
-    assert Path(keeps[0].best_model_path).name == Path(keeps[1].best_model_path).name
+    assert [Path(keep.best_model_path).name for keep in keeps] == ["epoch=0.ckpt"] * 2
+    assert checked == [0, 0]  # the second attempt has no sanity check, which would run into what was restored
     assert keeps[0].best_model_score == keeps[1].best_model_score
 
 
@@ -274,6 +281,18 @@ class Look(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self.seen.append(left())
+
+
+class Sane(Callback):
+    """Notes in which attempts the sanity check runs."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+
+    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+        session = active()
+        assert session is not None
+        self.seen.append(session.trial.attempt)
 
 
 def first_fit(project: Project) -> None:
