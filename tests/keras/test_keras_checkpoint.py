@@ -57,11 +57,11 @@ class Interrupt(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no 
             raise KeyboardInterrupt
 
 
-def net() -> Any:
+def net(outputs: int = 1) -> Any:
     """A model with batch normalization, and with dropout, which draws from the backend and from a seed of its own."""
     return keras.Sequential([
         keras.Input((4,)), keras.layers.Dense(5, name="hidden"), keras.layers.Dropout(0.3),
-        keras.layers.BatchNormalization(), keras.layers.Dropout(0.1, seed=7), keras.layers.Dense(1),
+        keras.layers.BatchNormalization(), keras.layers.Dropout(0.1, seed=7), keras.layers.Dense(outputs),
     ])  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def test_it_begins_anew_where_it_cannot_go_on(_: int, damage: str, caplog: pytes
     elif damage == "rest":
         rest.write_bytes(rest.read_bytes()[:-10])
     elif damage == "shape":
-        keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save_weights(weights, overwrite=True)
+        net(outputs=2).save_weights(weights, overwrite=True)  # the first layers fit
     else:
         rest.write_bytes(pickle.dumps({**pickle.loads(rest.read_bytes()), "made_by": "Keras 3.0"}))
     caplog.clear()
