@@ -67,7 +67,7 @@ def train(folder: Path, attempt: int, *, until: int, kept: int | None = None) ->
     trial = Trial("s", attempt, {"x": 1}, folder / "study" / f"trial-{attempt:04d}", "v", "min", attempt, key)
     Journal(trial.folder).begin(trial)
     recorder = WandbRecorder("p", mode="offline", dir=folder / "runs", lean=True, study_run=False)
-    session = th.TrialSession(trial, Judge(), recorders=[recorder], keeps_checkpoints=True)  # type: ignore[arg-type]
+    session = th.TrialSession(trial, Judge(), recorders=[recorder], keeps_checkpoints=True)
     session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
     session.ready()
     found = session.find_checkpoint()
