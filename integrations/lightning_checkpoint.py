@@ -212,6 +212,7 @@ class FitCheckpoints:
             loop._last_train_dl_reload_epoch = self._extra["reloaded"]
             trainer._logger_connector._callback_metrics.update(self._extra["metrics"])
             self._fit.remember(self._extra["memory"])
+            trainer.should_stop = self._extra["should_stop"]
             self._set_up_validation()
             if self._found is not None:
                 session.go_on(self._found)
@@ -298,6 +299,7 @@ class FitCheckpoints:
                 "metrics": dict(trainer.callback_metrics),
                 "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
                 "memory": self._fit.memory(),
+                "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
             }
             self._session.keep_checkpoint(lambda folder: torch.save(state, folder / _FILE))
         self._processed = trainer.fit_loop.epoch_progress.current.processed

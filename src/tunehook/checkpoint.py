@@ -150,10 +150,12 @@ class Checkpoints:
             OSError: There is no room, or the folder cannot be written; the one before is left.
         """
         trial = self._trial
-        new = self.folder / f".new-{trial.attempt}"
-        shutil.rmtree(new, ignore_errors=True)  # of an attempt that was killed while it wrote
+        new = self.folder / f".new-{trial.attempt:03d}"
+        for half in self.folder.glob(".new-*"):  # of an attempt that was killed while it wrote
+            if half.name <= new.name:
+                shutil.rmtree(half, ignore_errors=True)
         try:
-            new.mkdir(parents=True)
+            _make(new)
             write(new)
             progress = Progress(trial.number, trial.attempt, step, reports, plain(trial.params))
             (new / _PROGRESS).write_text(json.dumps(asdict(progress)))
@@ -203,6 +205,18 @@ class Checkpoints:
     def _there(self) -> list[Path]:
         """The whole ones, the newest last."""
         return sorted(path for path in self.folder.glob("[0-9]*-[0-9]*"))
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; the one above may be removed at that moment, with the last checkpoint of another trial."""
+    for is_last in (False, False, True):
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if is_last:
+                raise
+        else:
+            return
 
 
 def _sync(path: Path) -> None:

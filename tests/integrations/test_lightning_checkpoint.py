@@ -264,6 +264,19 @@ def test_callbacks_and_generators_of_the_training_go_on(one: Any) -> None:
     assert keeps[0].best_model_score == keeps[1].best_model_score
 
 
+def test_patience_that_ran_out_goes_on(one: Any) -> None:
+    """A training that shall stop trains on to its least number of epochs, and stops there, whatever it measures."""
+
+    def patient(project: Project) -> None:
+        class Once(one.callbacks.Callback):  # type: ignore[misc]
+            def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+                trainer.should_stop |= trainer.current_epoch == 1
+
+        project.callbacks = lambda: [Once()]
+
+    assert both(one, patient, min_epochs=4, max_epochs=9).fit.current_epoch == 4
+
+
 def test_manual_optimization_goes_on(one: Any) -> None:
     """Between two epochs a module with loops of its own has nothing else either."""
 
