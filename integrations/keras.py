@@ -31,6 +31,7 @@ except ImportError as error:
 
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
+from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.session import TrialError, TrialSession, check_alone, sigterm_raised, surround
 from tunehook.snapshot_plan import SnapshotPlan
@@ -107,13 +108,13 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             with sigterm_raised():
                 self._fit.begin(self)
                 result = fit(*call.args, **call.kwargs)
-                self._fit.complete()
+                self._fit.complete(result)
         except BaseException as error:
             self._fit.refuse(error)
             self._source.fail(session, error)
             raise
         finally:
-            self._fit.slots.finish()
+            self._fit.finish()
             self._fit = None
         self._source.end(session)
         return result
@@ -139,6 +140,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         if self._fit is not None:
             self._fit.take_epoch(epoch, logs or {})
             self._fit.snapshot(is_epoch_end=True)
+            self._fit.keep(epoch, logs or {})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Take the last snapshot of the parameters."""
@@ -169,6 +171,7 @@ class _Fit:
         self._began = time.time()
         self._names: dict[str, None] = {}
         self._batches: _Batches | None = None
+        self._checkpoints: FitCheckpoints | None = None
 
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
@@ -196,6 +199,8 @@ class _Fit:
             self._injection.read_back("before the first step")
         self.session.ready(loggers=self._callbacks)
         self.session.budget = self._budget()
+        self._checkpoints = FitCheckpoints(self.session, self._model, self._call.arguments, self._callbacks)
+        self._checkpoints.start()
 
     def _budget(self) -> Budget:
         """How long this fit trains, and how often it measures."""
@@ -215,6 +220,8 @@ class _Fit:
         """Check the learning rate once, after every other callback began the first epoch."""
         if self._epochs == 0:
             self.slots.check_schedules(self._callbacks)
+        if self._checkpoints is not None:
+            self._checkpoints.begin_epoch()
 
     def take_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Report what was measured."""
@@ -232,6 +239,11 @@ class _Fit:
                 raise self.session.missing(self._names)
         if self.session.decision.stop:
             self._model.stop_training = True
+
+    def keep(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Keep a checkpoint at the end of an epoch."""
+        if self._checkpoints is not None:
+            self._checkpoints.end_epoch(epoch, logs)
 
     def snapshot(self, *, is_start: bool = False, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due."""
@@ -252,8 +264,16 @@ class _Fit:
         if isinstance(error, InjectionError | TrialError) and self.slots.steps == 0:
             self.slots.undo()
 
-    def complete(self) -> None:
+    def finish(self) -> None:
+        """Undo what was for this fit only."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        self.slots.finish()
+
+    def complete(self, history: Any) -> None:
         """The fit ended in good order."""
+        if self._checkpoints is not None:
+            self._checkpoints.finish(history)
         if self.session.decision.stop:
             return
         if self._epochs == 0:

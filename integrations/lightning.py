@@ -53,6 +53,7 @@ def _namespaces() -> tuple[str, ...]:
 
 _namespaces()
 
+from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
 from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
 
 install_recorders()
@@ -121,6 +122,7 @@ class TuneCallback(Callback):
         if self._session is not None:
             self._fit = _Fit(trainer, self._session, LightningSlots(trainer, pl_module, self))
             _together(trainer, self._fit.begin)
+            self._fit.checkpoints = FitCheckpoints(trainer, self._session, self._fit)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read back, now that the optimizers exist, and open the recorders."""
@@ -131,6 +133,7 @@ class TuneCallback(Callback):
         """Read back once more, after a checkpoint was restored and every other callback had its say."""
         if self._fit is not None:
             _together(trainer, self._fit.check_started)
+            self._fit.follow()
 
     def on_train_batch_end(self, trainer: Trainer, *_args: Any, **_kwargs: Any) -> None:
         """After the first batch: was every injected argument used? After each one, where snapshots count steps."""
@@ -190,7 +193,7 @@ class TuneCallback(Callback):
         fit = self._fit
         if stage != "fit" or fit is None:
             return
-        fit.slots.finish()
+        fit.finish()
         # A learning-rate search is a fit of its own that is torn down but not completed: the trial goes on.
         if fit.is_complete:
             self._source.end(fit.session)
@@ -198,7 +201,7 @@ class TuneCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell what ended the training."""
         if self._fit is not None:
-            self._fit.slots.finish()
+            self._fit.finish(exception)
         if self._session is not None:
             self._source.fail(self._session, exception)
 
@@ -259,6 +262,7 @@ class _Fit:
         self.epochs = 0
         self.is_checked = False
         self.is_complete = False
+        self.checkpoints: FitCheckpoints | None = None
         self._trainer = trainer
         self._injection: Injection | None = None
         self._epoch = 0
@@ -288,12 +292,24 @@ class _Fit:
         """Check that nothing was set back before the first step."""
         self._has_started = True
         self.slots.check_loaders()
-        self.slots.check_restored(self.session.trial.params.values())
+        if self.checkpoints is None or not self.checkpoints.is_restored:  # else by what had been injected before
+            self.slots.check_restored(self.session.trial.params.values())
         self._read_back("before the first step")
         self.session.budget = _budget(self._trainer)
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._stop()
+        if self.checkpoints is not None:
+            self.checkpoints.start()
         self.snapshot(is_start=True)  # here, since all ranks hear of a pattern that fits no parameter
+
+    def memory(self) -> dict[str, Any]:
+        """What a later attempt has to know to go on."""
+        return {"has_validated": self._has_validated, "measured_by_validation": self._measured_by_validation}
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Go on with what an earlier attempt knew."""
+        self._has_validated = memory["has_validated"]
+        self._measured_by_validation = memory["measured_by_validation"]
 
     def _read_back(self, when: str) -> None:
         if self._injection is not None:
@@ -343,6 +359,10 @@ class _Fit:
         if fresh:
             fresh.update(epoch=self._epoch, global_step=self._trainer.global_step)
         _together(self._trainer, functools.partial(self._hand_over, fresh, measured=measured))
+        self.follow()
+
+    def follow(self) -> None:
+        """Let all ranks do what rank 0 was answered."""
         if self._trainer.world_size > 1:
             self.session.follow(*self._trainer.strategy.broadcast((self.session.step, self.session.decision)))
         if self.session.decision.stop:
@@ -381,6 +401,14 @@ class _Fit:
         self.is_complete = True
         if self.session.wants_checkpoint and self._trainer.is_global_zero:
             self.session.note_checkpoint(_checkpoint(self._trainer, self.session.trial.metric))
+
+    def finish(self, exception: BaseException | None = None) -> None:
+        """Undo everything that was for this fit only; may be called more than once."""
+        if self.checkpoints is not None:
+            if isinstance(exception, KeyboardInterrupt | SystemExit):  # Lightning's own SIGTERM is one too
+                self.checkpoints.save_last()
+            self.checkpoints.close()
+        self.slots.finish()
 
     def _stop(self) -> None:
         """End the fit in good order; Lightning would go on to ``min_epochs`` and ``min_steps`` first."""

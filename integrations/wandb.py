@@ -245,6 +245,14 @@ class WandbRecorder:
         """Wait until all is written, as the end of the process does; at most as long as the two timeouts."""
         self._close_at_exit()
 
+    def has_reports(self, taken: int, made: int) -> int:
+        """How many reports of a trial that goes on its run has: a run of our own those of all earlier attempts.
+
+        What it lacks of them is read from the journals. In a shared run they are not filled in: it gets those after
+        the checkpoint once more.
+        """
+        return made if isinstance(self._here.live, OwnRun) else taken
+
     def wants_stop(self) -> str | None:
         """Why the trial shall stop: someone pressed the Stop button of its run's web page."""
         live = self._here.live

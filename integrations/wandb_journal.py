@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunehook.paths import journal_of
-from tunehook.record import Journal, JournalError, read_journal
+from tunehook.record import Journal, JournalError, goes_on, read_earlier, read_trial
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Trial
 
@@ -31,28 +30,6 @@ def note_run(
     journal.close()
 
 
-def read_earlier(trial: Trial) -> list[Row]:
-    """The rows of the trial's earlier attempts, which are trials of other numbers and the same key."""
-    found: list[tuple[int, list[Row]]] = []
-    if trial.attempt == 0:
-        return []
-    for folder in sorted(trial.folder.parent.glob("trial-*")):
-        events = [*events_of(trial.key, read_journal(journal_of(folder)))]
-        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
-            found.append((attempt, rows_of(events)))
-    return [row for _, rows in sorted(found, key=lambda item: item[0]) for row in rows]
-
-
-def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The events of the trial of this key, without those of another one that had the folder before."""
-    mine = False
-    for event in events:
-        if event["event"] == "begin":
-            mine = event.get("key", "") == key
-        if mine:
-            yield event
-
-
 def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
     """The reports and snapshots, each of which is a row of the run."""
     rows: list[Row] = []
@@ -62,6 +39,45 @@ def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
         elif event["event"] == "snapshot":
             rows.append((event["step"], Snapshot.from_json(event["snapshot"])))
     return rows
+
+
+def join_rows(attempts: Iterable[tuple[bool, Sequence[Row]]]) -> list[Row]:
+    """The rows of all attempts of a trial, as its run has them: each step once.
+
+    An attempt that went on from a checkpoint has the reports up to there from the earlier ones, and made those anew
+    that lay behind it: its first reports are those that the run has. A snapshot of a step is not made twice either.
+
+    Args:
+        attempts: For each one whether it went on, and its rows.
+    """
+    joined: list[Row] = []
+    made, step = 0, -1  # by the attempts that go on from each other: their reports, and the step of the last snapshot
+    for is_continued, rows in attempts:
+        reports = 0
+        if not is_continued:
+            made, step = 0, -1
+        for row in rows:
+            if isinstance(row[1], Snapshot):
+                if row[1].step <= step:
+                    continue
+                step = row[1].step
+            else:
+                reports += 1
+                if reports <= made:
+                    continue
+                made = reports
+            joined.append(row)
+    return joined
+
+
+def rows_before(trial: Trial) -> list[Row]:
+    """The rows that the earlier attempts of a trial have made."""
+    return join_rows((goes_on(events), rows_of(events)) for events in read_earlier(trial))
+
+
+def rows_until_now(trial: Trial) -> list[Row]:
+    """The rows of a trial, with those of its earlier attempts."""
+    return join_rows((goes_on(events), rows_of(events)) for events in [*read_earlier(trial), [*read_trial(trial)]])
 
 
 def mark_synced(folder: Path) -> None:

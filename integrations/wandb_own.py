@@ -1,7 +1,8 @@
 """A run of our own behind the shield: begun, written and finished by the writer's thread, begun again after a failure.
 
-A row of the run is a report or a snapshot of the journal, in the same order over all attempts of the trial: the n-th
-row is the n-th of these events. So what W&B has of a run is told by a number, and the rest is read from the journals.
+A row of the run is a report or a snapshot of the journal, in the same order over all attempts of the trial, each step
+once: the n-th row is the n-th of these events. So what W&B has of a run is told by a number, and the rest is read from
+the journals.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import wandb
 from wandb import Run, Settings
 
 from tunehook.integrations import wandb_shared
-from tunehook.integrations.wandb_journal import mark_synced, note_run, read_earlier, rows_of
+from tunehook.integrations.wandb_journal import mark_synced, note_run, rows_before, rows_until_now
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import (
     Writer,
@@ -29,7 +30,6 @@ from tunehook.integrations.wandb_shield import (
     use_service,
 )
 from tunehook.paths import journal_of
-from tunehook.record import read_trial
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
@@ -185,7 +185,7 @@ class OwnRun:
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             self._lose(error)
             return
-        self._base = max(len(read_earlier(self.trial)), self._first_row()) if self.trial.attempt else 0
+        self._base = max(len(rows_before(self.trial)), self._first_row()) if self.trial.attempt else 0
         self._sent = min(self._first_row(), self._base) if self._mode == "online" else self._base
 
     def _write(self, number: int, step: int, row: Mapping[str, float] | Snapshot) -> None:
@@ -222,8 +222,7 @@ class OwnRun:
         missing = self._base + number - self._sent
         if missing <= 0 or self._open is None:
             return
-        rows = [*read_earlier(self.trial), *rows_of(read_trial(self.trial))]
-        for step, row in rows[self._sent : self._base + number]:
+        for step, row in rows_until_now(self.trial)[self._sent : self._base + number]:
             self._open.log(step, row)
         self._sent = self._base + number
 

@@ -21,10 +21,10 @@ import wandb
 
 from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import Row, events_of, mark_synced, rows_of
+from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, rows_of
 from tunehook.integrations.wandb_run import TrialRun
 from tunehook.integrations.wandb_shield import first_line
-from tunehook.record import Journal, host, read_journal
+from tunehook.record import Journal, events_of, goes_on, host, read_journal
 from tunehook.trial import Outcome, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.
@@ -68,6 +68,7 @@ class Attempt:
     places: tuple[str, ...]
     slots: Mapping[str, Any]
     rows: tuple[Row, ...]
+    goes_on: bool
     outcome: Outcome | None
     begun: Mapping[str, Any]
     last: float
@@ -121,6 +122,7 @@ def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
         tuple(place for event in events for place in event.get("records", ())),
         _last(events, "config", {}).get("effective", {}),
         tuple(rows_of(events)),
+        goes_on(events),
         _outcome(_last(events, "end", None)),
         begun,
         float(events[-1]["time"]),
@@ -139,7 +141,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
     name = f"{latest.trial.study}/{latest.trial.name}"
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
-    rows = [row for attempt in attempts for row in attempt.rows]
+    rows = join_rows((attempt.goes_on, attempt.rows) for attempt in attempts)
     if latest.synced == len(rows):
         return Synced(name, "complete")
     run = _resume(latest)

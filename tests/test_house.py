@@ -32,7 +32,7 @@ FLOORS = [
     {"progress", "importance"},
     {"patient", "holder"},
     {"pulse", "database"},
-    {"sqlite"},
+    {"sqlite", "checkpoint"},
     {"record"},
     {"snapshot_plan"},
     {"snapshot_take"},
@@ -49,7 +49,7 @@ FLOORS = [
     {"space"},
     {"distributions"},
     {"trial"},
-    {"paths", "randomness", "storage"},
+    {"notice", "paths", "randomness", "storage"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]

@@ -54,3 +54,8 @@ class StudyPaths:
 def journal_of(trial_folder: Path) -> Path:
     """The journal in a trial's folder."""
     return trial_folder / "journal.jsonl"
+
+
+def checkpoints_of(trial_folder: Path, key: str) -> Path:
+    """The folder of what a trial and its later attempts go on from, by their key."""
+    return trial_folder.parent / "checkpoints" / key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,58 @@ def kept_random() -> Iterator[None]:
         yield
     finally:
         restore_random(state)
+
+
+def find_generators(owners: Iterable[object]) -> list[Any]:
+    """The generators that objects hold as attributes of their own, each once, in the order in which they are found.
+
+    Args:
+        owners: Such as datasets, samplers and callbacks; what has no attributes has none.
+    """
+    found: dict[int, Any] = {}
+    for owner in owners:
+        for value in getattr(owner, "__dict__", {}).values():
+            if _kind_of(value):
+                found[id(value)] = value
+    return list(found.values())
+
+
+def generator_states(generators: Iterable[Any]) -> list[Any]:
+    """The state of each of these generators."""
+    return [_GENERATORS[_kind_of(one)][0](one) for one in generators]
+
+
+def restore_generators(generators: Sequence[Any], states: Sequence[Any]) -> None:
+    """Put them back.
+
+    Raises:
+        ValueError: They are not as many as the states.
+    """
+    if len(generators) != len(states):
+        raise ValueError(f"{len(states)} generators of the training's own were kept, and it has {len(generators)}")
+    for one, state in zip(generators, states, strict=True):
+        _GENERATORS[_kind_of(one)][1](one, state)
+
+
+# How the state of a generator is taken and put back.
+_GENERATORS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]] = {
+    "random.Random": (lambda one: one.getstate(), lambda one, state: one.setstate(state)),
+    "numpy.RandomState": (lambda one: one.get_state(), lambda one, state: one.set_state(state)),
+    "numpy.Generator": (
+        lambda one: one.bit_generator.state,
+        lambda one, state: setattr(one.bit_generator, "state", state),
+    ),
+    "torch.Generator": (lambda one: one.get_state(), lambda one, state: one.set_state(state)),
+}
+
+
+def _kind_of(value: object) -> str:
+    """The name of the kind of generator that a value is, an empty text where it is none."""
+    if isinstance(value, random.Random):
+        return "random.Random"
+    kind = type(value)
+    home = kind.__module__.partition(".")[0]
+    return f"{home}.{kind.__name__}" if f"{home}.{kind.__name__}" in _GENERATORS else ""
 
 
 def same_part(part: str, one: State, other: State) -> bool:

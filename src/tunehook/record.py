@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -32,6 +32,9 @@ class Recorder(Protocol):
     A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
     stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
     ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
+    A trial that goes on from a checkpoint of an earlier attempt hands over the reports of that attempt first. One whose
+    record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already. The
+    first ``taken`` reports lie before the checkpoint, and earlier attempts have made ``made`` of them.
     One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
     One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
     trial in the processes of a cluster.
@@ -63,9 +66,10 @@ class Journal:
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
     that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
-    ``recorder`` (the record beside this one), ``report`` (step and metrics), ``snapshot`` (statistics of the
-    parameters), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and infinities are written as the
-    texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
+    ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
+    to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
+    and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, so that every line is JSON.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
@@ -109,9 +113,13 @@ class Journal:
         """Write that another recorder was found to have so many reports, and the end of the trial."""
         self._write("synced", rows=rows)
 
-    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+    def goes_on(self, *, trial: int, attempt: int, step: int, reports: int) -> None:
+        """Write from which trial, an earlier attempt, this one goes on, after which step; its reports come next."""
+        self._write("continue", trial=trial, attempt=attempt, step=step, reports=reports, is_urgent=False)
+
+    def report(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
         """Write the metrics of one step."""
-        self._write("report", step=step, metrics=dict(metrics))
+        self._write("report", step=step, metrics=dict(metrics), is_urgent=is_urgent)
 
     def snapshot(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the statistics of the parameters, after the measurement of a step, as `Snapshot.as_json` gives them."""
@@ -198,6 +206,33 @@ def read_trial(trial: Trial) -> Iterator[dict[str, Any]]:
             mine = event.get("key", "") == trial.key
         if mine:
             yield event
+
+
+def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events of the trial of this key, without those of another one that had the folder before."""
+    mine = False
+    for event in events:
+        if event["event"] == "begin":
+            mine = event.get("key", "") == key
+        if mine:
+            yield event
+
+
+def read_earlier(trial: Trial) -> list[list[dict[str, Any]]]:
+    """The events of the trial's earlier attempts in their order; these are trials of other numbers and the same key."""
+    found: list[tuple[int, list[dict[str, Any]]]] = []
+    if trial.attempt == 0:
+        return []
+    for folder in sorted(trial.folder.parent.glob("trial-*")):
+        events = [*events_of(trial.key, read_journal(journal_of(folder)))]
+        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
+            found.append((attempt, events))
+    return [events for _, events in sorted(found, key=lambda item: item[0])]
+
+
+def goes_on(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether an attempt went on from a checkpoint of an earlier one, and did not begin anew."""
+    return any(event["event"] == "continue" for event in events)
 
 
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:

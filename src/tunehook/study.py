@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunehook.checkpoint import Checkpoints
 from tunehook.holder import holder_of
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
@@ -154,6 +155,7 @@ class Study(Results):
         self.max_failures = max_failures
         self.snapshots = plan_of(snapshots)
         self._attempts = ATTEMPTS
+        self._keeps_checkpoints = False
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._search = search
@@ -296,6 +298,8 @@ class Study(Results):
             self.show()
         if outcome.state == "interrupted":
             self._ask_again(self.space.encode(trial.params), trial.attempt + 1, trial.key)
+        if outcome.state != "interrupted" or trial.attempt + 1 >= self._attempts:
+            Checkpoints(trial).discard()
 
     def _note_again(self, trial_id: int, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         """Keep what will be asked again before the end is told: a process may be killed between the two."""
@@ -393,7 +397,10 @@ class Study(Results):
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads one trial from its begin to its end."""
-        return TrialSession(trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots)
+        return TrialSession(
+            trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
+            keeps_checkpoints=self._keeps_checkpoints,
+        )  # fmt: skip
 
     def optimize(
         self,
@@ -424,8 +431,10 @@ class Study(Results):
                 ``if __name__ == "__main__":``, since its top level runs again for them. Each process has its share of
                 the cores (``OMP_NUM_THREADS``), unless that is set. Defaults to None: one after the other, here.
             gpus_per_trial: GPUs for each process, by ``CUDA_VISIBLE_DEVICES``. Defaults to 0: that is left alone.
-            retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, from
-                scratch and with the same W&B run. Defaults to None: twice.
+            retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, with the
+                same W&B run. The trial then goes on from its last checkpoint: the callback keeps one at the ends of
+                epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, from
+                scratch, without checkpoints.
             report_timeout: Seconds after which the process of a trial that reports nothing is killed. It has to be
                 longer than the start of a training and its longest epoch. Defaults to None, no limit.
             launcher: Where the trials run instead, such as ``RayLauncher(num_cpus=4)``; ``workers`` is then how many
@@ -448,6 +457,7 @@ class Study(Results):
         )  # fmt: skip
         self._plan_for(trials)
         self._attempts = ATTEMPTS if retries is None else retries + 1
+        self._keeps_checkpoints = bool(retries)
         self._limit, self._counted = trials, set()
         try:
             optimize(
@@ -455,7 +465,7 @@ class Study(Results):
                 gpus_per_trial=gpus_per_trial, report_timeout=report_timeout, launcher=launcher,
             )  # fmt: skip
         finally:
-            self._limit = None
+            self._limit, self._keeps_checkpoints = None, False
 
     @contextlib.contextmanager
     def resting(self, rest: Callable[[float], bool]) -> Iterator[None]:

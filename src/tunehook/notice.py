@@ -1,0 +1,77 @@
+"""The notice that a process is to end: SIGTERM, held back until the epoch has ended where that is soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+# For how many seconds an epoch is let go on, so that what it has trained can be kept.
+SOON = 5.0
+# So many seconds more, where it takes longer than the one before.
+LATE = 3.0
+
+
+class Notice:
+    """Holds SIGTERM back while an epoch ends that is likely to end soon, by what the one before took.
+
+    Whoever trains calls `begin_epoch`, and asks `is_given` between two epochs; then it keeps what there is to keep and
+    calls `pass_on`. A second SIGTERM, or an epoch that takes too long, ends the training at once, as it would have
+    without. In another thread than the main one, where no signals arrive, it does nothing.
+
+    Args:
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_given = False
+        self._clock = clock
+        self._began: float | None = None
+        self._took: float | None = None
+        self._before: Any = None
+        self._timer: threading.Timer | None = None
+
+    def open(self) -> None:
+        """Begin to listen."""
+        if threading.current_thread() is threading.main_thread() and self._before is None:
+            before = signal.getsignal(signal.SIGTERM)
+            if callable(before):  # else it ends the process, or nobody wants it
+                self._before = before
+                signal.signal(signal.SIGTERM, self._take)
+
+    def begin_epoch(self) -> None:
+        """Note that an epoch begins, and with it that another one has ended."""
+        now = self._clock()
+        self._took = None if self._began is None else now - self._began
+        self._began = now
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether the epoch is likely to end soon."""
+        return self._took is not None and self._began is not None and self._began + self._took - self._clock() <= SOON
+
+    def pass_on(self) -> None:
+        """End the training now."""
+        signal.raise_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Listen no more; may be called more than once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._took = None  # a handler that came after ours may still call it, which passes everything on then
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._take:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+
+    def _take(self, number: int, frame: Any) -> None:
+        if self.is_given or not self.ends_soon:
+            self._before(number, frame)
+        else:
+            self.is_given = True
+            self._timer = threading.Timer(SOON + LATE, os.kill, (os.getpid(), number))
+            self._timer.daemon = True
+            self._timer.start()

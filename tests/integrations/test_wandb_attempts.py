@@ -1,0 +1,93 @@
+"""Which rows the W&B run of a trial has after attempts that went on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from run_file import read_runs
+from tunehook.record import Journal
+from tunehook.trial import Decision, Trial
+
+pytest.importorskip("wandb")
+
+import tunehook as th
+from tunehook.integrations.wandb import WandbRecorder
+from tunehook.integrations.wandb_journal import Row, join_rows
+from tunehook.snapshot import Snapshot, TensorStats
+
+
+def report(step: int, attempt: int, name: str = "v") -> Row:
+    """A report; its value tells who made it."""
+    return step, {name: float(attempt)}
+
+
+def snapshot(step: int, optimizer_step: int) -> Row:
+    """A snapshot after a report."""
+    stats = TensorStats.__new__(TensorStats)
+    return step, Snapshot(optimizer_step, {}, stats)
+
+
+def named(rows: list[Row]) -> list[Any]:
+    """What can be compared of rows."""
+    return [(step, row.step if isinstance(row, Snapshot) else row) for step, row in rows]
+
+
+def test_each_step_is_there_once() -> None:
+    """Killed behind its checkpoint twice; a trial that begins anew has all of its rows once more."""
+    first = [report(1, 0), snapshot(1, 10), report(2, 0), report(3, 0), snapshot(3, 30)]
+    second = [report(1, 1), report(2, 1)]  # killed before it made a step
+    third = [report(1, 2), report(2, 2), snapshot(2, 25), report(3, 2), report(4, 2), snapshot(4, 40)]
+    joined = join_rows([(False, first), (True, second), (True, third)])
+    assert named(joined) == [*named(first), *named(third[-2:])]
+
+    anew = [report(1, 3), snapshot(1, 10), report(2, 3)]
+    after = [report(1, 4), report(2, 4), report(3, 4)]
+    joined = join_rows([(False, first), (False, anew), (True, after)])
+    assert named(joined) == [*named(first), *named(anew), *named(after[-1:])]
+    assert join_rows([]) == []
+
+
+class Judge:
+    """Lets a trial train."""
+
+    def report(self, *_: Any) -> Decision:
+        """Go on."""
+        return Decision()
+
+    def tell(self, *_: Any) -> None:
+        """Nothing is kept."""
+
+
+def train(folder: Path, attempt: int, *, until: int, kept: int | None = None) -> None:
+    """An attempt that goes on from a checkpoint, if there is one, and is interrupted or trained to its end."""
+    key = "0000-12345678"
+    trial = Trial("s", attempt, {"x": 1}, folder / "study" / f"trial-{attempt:04d}", "v", "min", attempt, key)
+    Journal(trial.folder).begin(trial)
+    recorder = WandbRecorder("p", mode="offline", dir=folder / "runs", lean=True, study_run=False)
+    session = th.TrialSession(trial, Judge(), recorders=[recorder], keeps_checkpoints=True)
+    session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
+    session.ready()
+    found = session.find_checkpoint()
+    if found is not None:
+        session.go_on(found)
+    for step in range(session.step + 1, until + 1):
+        session.report(step, {"v": float(10 * attempt + step)})
+        if step == kept:
+            session.keep_checkpoint(lambda folder: None)
+    session.end(None if until == 6 else KeyboardInterrupt())
+
+
+@pytest.mark.slow
+def test_the_fragments_of_a_run_have_each_step_once(tmp_path: Path) -> None:
+    """Offline each attempt is a fragment; the last one has what no earlier one had."""
+    train(tmp_path, 0, until=4, kept=2)
+    train(tmp_path, 1, until=2)
+    train(tmp_path, 2, until=6)
+    runs = read_runs(tmp_path / "runs")
+    assert len({run.id for run in runs}) == 1
+    assert [run.column("trial/step") for run in runs] == [[1, 2, 3, 4], [], [5, 6]]
+    assert runs[-1].column("v") == [25.0, 26.0]
+    assert runs[-1].summary["best/v"] == 1.0
