@@ -29,11 +29,13 @@ except ImportError as error:
         name="keras",
     ) from error
 
+from tunehook.active import check_alone, sigterm_raised, surround
+from tunehook.ends import TrialError
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
-from tunehook.session import TrialError, TrialSession, check_alone, sigterm_raised, surround
+from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study

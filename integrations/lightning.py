@@ -14,8 +14,10 @@ from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
+from tunehook.active import check_alone, set_broadcast
+from tunehook.ends import TrialError
 from tunehook.inject import Injection, InjectionError
-from tunehook.session import TrialError, TrialSession, check_alone, set_broadcast
+from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study

@@ -18,10 +18,12 @@ from typing import Any, NoReturn
 
 import ray
 
+from tunehook.active import importing
+from tunehook.ends import Terminated
 from tunehook.launch.inline import announce, leading, train_one
 from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, host, read_trial
-from tunehook.session import Terminated, TrialSession, importing
+from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial
 
 # The answer to a trial that is not waited for any more, such as on a node that was cut off.

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.paths import ROOT
-from tunehook.session import TrialError
 from tunehook.trial import Trial
 
 _SWEEP, _RUN, _FILE = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"

@@ -11,9 +11,9 @@ from pathlib import Path
 import optuna
 
 import tunehook as th
+from tunehook.active import active
 from tunehook.inject import Slot
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.session import active
 
 
 def train() -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 import tunehook as th
+from tunehook.active import active
 from tunehook.checkpoint import Checkpoints
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.session import active
 
 warnings.simplefilter("ignore")
 

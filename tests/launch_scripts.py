@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tunehook as th
+from tunehook.active import active
 from tunehook.inject import InjectionError, Slot
-from tunehook.session import active
 
 
 def training() -> th.TrialSession:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import launch_scripts as scripts
-from tunehook.session import active
+from tunehook.active import active
 
 
 def wait_for_go() -> None:

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import tunehook as th
+from tunehook.active import active
 from tunehook.checkpoint import CheckpointError, Checkpoints, Pace
 from tunehook.inject import Slot
 from tunehook.randomness import find_generators, generator_states, restore_generators
 from tunehook.record import Journal, read_journal
-from tunehook.session import active
 from tunehook.trial import Budget, Decision, Outcome, Trial
 
 

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import tunehook as th
+from tunehook.active import active, broadcast, set_broadcast
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError, Slot
 from tunehook.record import read_journal
-from tunehook.session import TrialError, TrialSession, active, broadcast, set_broadcast
+from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome

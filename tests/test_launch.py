@@ -26,6 +26,8 @@ import tunehook as th
 import tunehook.launch.channel
 import tunehook.launch.lead
 import tunehook.launch.node
+from tunehook.active import active
+from tunehook.ends import TrialError
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
 from tunehook.launch.channel import Gate
@@ -33,7 +35,6 @@ from tunehook.launch.function import Function
 from tunehook.launch.memory import OutOfMemory
 from tunehook.launch.process import devices
 from tunehook.record import read_journal
-from tunehook.session import TrialError, active
 from tunehook.storage import StudyError
 
 SCRIPT = Path(scripts.__file__)

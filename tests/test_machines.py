@@ -33,9 +33,9 @@ import tunehook as th
 import tunehook.holder
 import tunehook.patient
 import tunehook.pulse
+from tunehook.active import active
 from tunehook.inject import Slot
 from tunehook.record import read_journal
-from tunehook.session import active
 from tunehook.storage import StorageAway, StudyError, hidden
 from tunehook.study import Study, StudyFull
 from tunehook.trial import Budget, Outcome, Trial
@@ -87,7 +87,7 @@ WORKER = """
     import tunehook as th
     import tunehook.holder, tunehook.patient, tunehook.pulse, tunehook.record, tunehook.study
     from tunehook.inject import Slot
-    from tunehook.session import active
+    from tunehook.active import active
     host, folder, hangs = sys.argv[1:]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for module in (tunehook.record, tunehook.study, tunehook.patient, tunehook.holder):
@@ -582,7 +582,7 @@ SEEDED = """
     import optuna
     import tunehook as th
     from tunehook.inject import Slot
-    from tunehook.session import active
+    from tunehook.active import active
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search, kill = sys.argv[1], sys.argv[2]
     study = th.Study("seeded", {"x": th.Float(0, 1), "n": th.Int(1, 9)}, metric="acc", mode="max", search=search,

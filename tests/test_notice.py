@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tunehook import notice
+from tunehook.active import sigterm_raised
+from tunehook.ends import Terminated
 from tunehook.notice import Notice
-from tunehook.session import Terminated, sigterm_raised
 
 
 class Clock:

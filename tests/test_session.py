@@ -12,19 +12,11 @@ from typing import Any
 
 import pytest
 
+from tunehook.active import activate, active, check_idle
+from tunehook.ends import Objective, TrialError, describe, is_out_of_memory, objective_value
 from tunehook.inject import InjectionError, Slot
 from tunehook.record import JournalError, read_journal
-from tunehook.session import (
-    Objective,
-    TrialError,
-    TrialSession,
-    activate,
-    active,
-    check_idle,
-    describe,
-    is_out_of_memory,
-    objective_value,
-)
+from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Mode, Outcome, State, Trial
 
 NAN, INF = math.nan, math.inf

@@ -30,11 +30,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
+from tunehook.active import active
 from tunehook.holder import is_alive
 from tunehook.optuna_trial import OptunaTrial
 from tunehook.record import JournalError, read_journal
 from tunehook.search import SEARCHES
-from tunehook.session import active
 from tunehook.storage import StudyError
 from tunehook.study import ATTEMPTS, Study, StudyFinished
 from tunehook.trial import Budget, Outcome, State, Trial

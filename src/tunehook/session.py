@@ -8,43 +8,20 @@ import dataclasses
 import logging
 import math
 import os
-import re
-import signal
-import threading
-import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Protocol
 
 from tunehook.checkpoint import CheckpointError, Checkpoints, Found
+from tunehook.ends import Objective, TrialError, describe, objective_value
 from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, goes_on, read_earlier, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
-from tunehook.storage import StorageAway
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
 
 log = logging.getLogger("tunehook")
-
-Objective = Literal["best", "last"] | int
-
-# Names of the exceptions by which torch, TensorFlow and JAX say that memory ran out.
-_OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
-# What interruptions are called: Python's, Lightning's and ours.
-_SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Terminated": "SIGTERM"}
-# None of them is the training's own fault.
-_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, JournalError)
-_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
-
-
-class TrialError(RuntimeError):
-    """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
-
-
-class Terminated(SystemExit):
-    """SIGTERM: the process is asked to end, such as by a scheduler that needs its place."""
 
 
 class Judge(Protocol):
@@ -55,30 +32,6 @@ class Judge(Protocol):
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the end of the trial."""
-
-
-def objective_value(
-    series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
-) -> tuple[float, int] | None:
-    """The value that counts, and its step.
-
-    Args:
-        series: Steps and values of the tuned metric, in order; NaN and infinities do not count.
-        mode: ``"min"`` or ``"max"``.
-        objective: ``"best"``, ``"last"``, or k for the mean of the last k values (of all, where there are fewer).
-
-    Returns:
-        Value and step (of the best value, else of the last), or ``None`` where no value is finite.
-    """
-    finite = [(step, value) for step, value in series if math.isfinite(value)]
-    if not finite:
-        return None
-    if objective == "best":
-        pick = min if mode == "min" else max
-        step, value = pick(finite, key=lambda row: row[1])
-        return value, step
-    last = finite[-(1 if objective == "last" else int(objective)) :]
-    return math.fsum(value for _, value in last) / len(last), last[-1][0]
 
 
 class TrialSession:
@@ -565,174 +518,5 @@ def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, int]:
     return made, seen
 
 
-def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
-    """The outcome that an exception means.
-
-    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit``, a storage that is away and a journal that cannot
-    be written, as on a full disk, are an interruption; all else is a failure.
-
-    Args:
-        exception: What ended the training.
-        value: The objective up to then.
-        step: The step of that value.
-    """
-    name = type(exception).__name__
-    said = str(exception).strip().splitlines()
-    reason = f"{name}: {said[0]}" if said else name
-    if name == "ProcessRaisedException":  # of torch's spawn: what the process raised stands last in its traceback
-        raised = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
-        reason = re.sub(r"^[\w.]*\.(?=\w+:)", "", raised[-1]) if raised else reason
-    state: State = "failed"
-    if is_out_of_memory(exception):
-        state = "infeasible"
-    elif isinstance(exception, _INTERRUPTIONS):
-        state = "interrupted"
-        reason = _SIGNALS.get(name, reason)
-    text = "".join(traceback.format_exception(exception)) if state == "failed" else None
-    return Outcome(state, reason, value, step, text)
-
-
-def is_out_of_memory(exception: BaseException) -> bool:
-    """Whether memory ran out, on the device or the host."""
-    if any(kind.__name__ in _OUT_OF_MEMORY for kind in type(exception).__mro__):
-        return True
-    text = str(exception).lower()
-    told = isinstance(exception, RuntimeError) or type(exception).__name__ == "ProcessRaisedException"
-    return told and any(mark in text for mark in _OUT_OF_MEMORY_TEXTS)
-
-
 # Which trial trained a model: its study, key and number.
 _trained: weakref.WeakKeyDictionary[object, tuple[str, str, int]] = weakref.WeakKeyDictionary()
-
-
-class _Active:
-    """What this process works on: the trial in progress, and how its ranks speak to each other."""
-
-    session: TrialSession | None = None
-    # Set while this process runs the trainings that another one, its rank 0, leads.
-    follows: bool = False
-    # Set while this process imports a training function, and with it perhaps the whole script.
-    imports: bool = False
-    # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
-    broadcast: Callable[[Any], Any] | None = None
-    # What adapters put around each trial of this process.
-    surroundings: list[Callable[[], AbstractContextManager[None]]] = []  # noqa: RUF012 - the class is the one instance
-
-
-def active() -> TrialSession | None:
-    """The session of the trial that this process is working on, ``None`` where there is none."""
-    return _Active.session
-
-
-def check_alone() -> None:
-    """Check that a training of one rank is not led by another process, whose values it would never get.
-
-    Raises:
-        TrialError: This process follows a rank 0.
-    """
-    if _Active.follows:
-        raise TrialError(
-            "This process looks like a rank above 0 (RANK, LOCAL_RANK or SLURM_PROCID is set), so study.optimize waits "
-            "for rank 0; but its training runs alone and would use no trial's values.\n"
-            "  For a training of several ranks set devices and strategy in the Trainer; for trials side by side unset "
-            "these variables, so that each process asks for itself."
-        )
-
-
-@contextlib.contextmanager
-def following() -> Iterator[None]:
-    """Run trainings whose values come from rank 0."""
-    _Active.follows = True
-    try:
-        yield
-    finally:
-        _Active.follows = False
-
-
-def set_broadcast(broadcast: Callable[[Any], Any] | None) -> None:
-    """Let the study's loop speak to the other ranks of the training, which run the same loop."""
-    _Active.broadcast = broadcast
-
-
-def broadcast() -> Callable[[Any], Any] | None:
-    """How rank 0 speaks to the other ranks, ``None`` in a training of one."""
-    return _Active.broadcast
-
-
-@contextlib.contextmanager
-def activate(session: TrialSession) -> Iterator[TrialSession]:
-    """Make a session the active one for the callbacks inside."""
-    check_idle()
-    _Active.session = session
-    try:
-        with contextlib.ExitStack() as stack:
-            for make in _Active.surroundings:
-                stack.enter_context(make())
-            yield session
-    finally:
-        _Active.session = None
-
-
-def surround(make: Callable[[], AbstractContextManager[None]]) -> None:
-    """Put something around each trial of this process, so that one trial leaves no trace in the next.
-
-    Args:
-        make: Makes a context manager, which is entered before the training function is called.
-    """
-    if make not in _Active.surroundings:
-        _Active.surroundings.append(make)
-
-
-@contextlib.contextmanager
-def sigterm_raised() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated` inside, where nobody handles it and signals arrive: in the main thread."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def handle(number: int, _frame: object) -> NoReturn:
-        raise Terminated(128 + number)
-
-    signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Import a training function; what it would train or ask by being imported is refused."""
-    _Active.imports = True
-    try:
-        yield
-    finally:
-        _Active.imports = False
-
-
-def check_not_importing() -> None:
-    """Check that a script is not run again only to get at its training function.
-
-    Raises:
-        TrialError: It is.
-    """
-    if _Active.imports:
-        raise TrialError(
-            "The script tunes as soon as it is imported, but each trial process has to import it for its training "
-            "function.\n"
-            "  Put the part that starts the study under `if __name__ == '__main__':`, as for multiprocessing."
-        )
-
-
-def check_idle() -> None:
-    """Check that this process is not in the middle of a trial, nor imports a script for one.
-
-    Raises:
-        TrialError: It is.
-    """
-    check_not_importing()
-    if _Active.session is not None and not _Active.session.is_over:
-        raise TrialError(
-            f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "
-            "process; a trial cannot start another one inside.\n  End it first, or run the inner study by itself."
-        )

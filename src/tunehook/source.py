@@ -6,8 +6,9 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from tunehook.active import active
 from tunehook.optuna_trial import OptunaTrial
-from tunehook.session import TrialSession, active
+from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.study import Study
 from tunehook.trial import Trial

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
+from tunehook.ends import Objective, objective_value
 from tunehook.holder import holder_of
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.results import ATTEMPT, KEY, Results, is_waiting
-from tunehook.session import Objective, TrialSession, check_not_importing, objective_value
+from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.storage import OWNER, StudyError, from_environment, hidden

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from adapters import Project
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
-from tunehook.session import TrialError
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import config_util  # noqa: E402

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
+from tunehook.active import active
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.session import TrialError, active
 from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial

@@ -16,8 +16,8 @@ import pytest
 
 import tunehook as th
 from run_file import RunFile, read_runs
+from tunehook.active import active
 from tunehook.record import read_journal
-from tunehook.session import active
 from tunehook.trial import Outcome
 from wandb_server import ServerRun, WandbServer, online, serving
 

@@ -18,9 +18,10 @@ import keras_projects as projects
 import tunehook as th
 from keras_projects import ONCE, QUIET, X, Y
 from tunehook import checkpoint
+from tunehook.active import active
+from tunehook.ends import Terminated
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record import read_journal
-from tunehook.session import Terminated, active
 
 pytestmark = QUIET
 

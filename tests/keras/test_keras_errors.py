@@ -33,9 +33,9 @@ from keras_projects import (
     study,
     with_callback,
 )
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.integrations.keras import TuneCallback
-from tunehook.session import TrialError
 
 pytestmark = QUIET
 

@@ -35,10 +35,10 @@ from keras_projects import (
     study,
     with_callback,
 )
+from tunehook.ends import TrialError
 from tunehook.integrations import keras as adapter
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record import read_journal
-from tunehook.session import TrialError
 
 pytestmark = QUIET
 torch_only = pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")

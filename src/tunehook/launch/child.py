@@ -20,11 +20,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tunehook.active import importing, sigterm_raised
+from tunehook.ends import Terminated
 from tunehook.launch.channel import Address
 from tunehook.launch.function import Function
 from tunehook.launch.inline import announce, leading, train_one
 from tunehook.record import JournalError
-from tunehook.session import Terminated, TrialSession, importing, sigterm_raised
+from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.

@@ -11,9 +11,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
-from tunehook.session import TrialError, TrialSession, activate, broadcast, check_idle, following, set_broadcast
+from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
 from tunehook.trial import Outcome

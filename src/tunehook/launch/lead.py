@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from tunehook.ends import Terminated
 from tunehook.launch.verdict import KILL, Verdicts
 from tunehook.progress import Progress
-from tunehook.session import Terminated, TrialSession
+from tunehook.session import TrialSession
 from tunehook.storage import StorageAway
 from tunehook.study import Study, StudyFinished
 from tunehook.trial import Budget, Decision, Outcome, State

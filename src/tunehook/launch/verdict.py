@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.launch.memory import OutOfMemory
 from tunehook.record import JournalError
-from tunehook.session import TrialError
 from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, State

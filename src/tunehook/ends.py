@@ -1,0 +1,91 @@
+"""What the end of a trial means: the value that counts, and what an exception says."""
+
+from __future__ import annotations
+
+import math
+import re
+import traceback
+from collections.abc import Sequence
+from typing import Literal
+
+from tunehook.record import JournalError
+from tunehook.storage import StorageAway
+from tunehook.trial import Outcome, State
+
+Objective = Literal["best", "last"] | int
+
+# Names of the exceptions by which torch, TensorFlow and JAX say that memory ran out.
+_OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
+# What interruptions are called: Python's, Lightning's and ours.
+_SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Terminated": "SIGTERM"}
+# None of them is the training's own fault.
+_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, JournalError)
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
+
+
+class TrialError(RuntimeError):
+    """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM: the process is asked to end, such as by a scheduler that needs its place."""
+
+
+def objective_value(
+    series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
+) -> tuple[float, int] | None:
+    """The value that counts, and its step.
+
+    Args:
+        series: Steps and values of the tuned metric, in order; NaN and infinities do not count.
+        mode: ``"min"`` or ``"max"``.
+        objective: ``"best"``, ``"last"``, or k for the mean of the last k values (of all, where there are fewer).
+
+    Returns:
+        Value and step (of the best value, else of the last), or ``None`` where no value is finite.
+    """
+    finite = [(step, value) for step, value in series if math.isfinite(value)]
+    if not finite:
+        return None
+    if objective == "best":
+        pick = min if mode == "min" else max
+        step, value = pick(finite, key=lambda row: row[1])
+        return value, step
+    last = finite[-(1 if objective == "last" else int(objective)) :]
+    return math.fsum(value for _, value in last) / len(last), last[-1][0]
+
+
+def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
+    """The outcome that an exception means.
+
+    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit``, a storage that is away and a journal that cannot
+    be written, as on a full disk, are an interruption; all else is a failure.
+
+    Args:
+        exception: What ended the training.
+        value: The objective up to then.
+        step: The step of that value.
+    """
+    name = type(exception).__name__
+    said = str(exception).strip().splitlines()
+    reason = f"{name}: {said[0]}" if said else name
+    if name == "ProcessRaisedException":  # of torch's spawn: what the process raised stands last in its traceback
+        raised = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+        reason = re.sub(r"^[\w.]*\.(?=\w+:)", "", raised[-1]) if raised else reason
+    state: State = "failed"
+    if is_out_of_memory(exception):
+        state = "infeasible"
+    elif isinstance(exception, _INTERRUPTIONS):
+        state = "interrupted"
+        reason = _SIGNALS.get(name, reason)
+    text = "".join(traceback.format_exception(exception)) if state == "failed" else None
+    return Outcome(state, reason, value, step, text)
+
+
+def is_out_of_memory(exception: BaseException) -> bool:
+    """Whether memory ran out, on the device or the host."""
+    if any(kind.__name__ in _OUT_OF_MEMORY for kind in type(exception).__mro__):
+        return True
+    text = str(exception).lower()
+    told = isinstance(exception, RuntimeError) or type(exception).__name__ == "ProcessRaisedException"
+    return told and any(mark in text for mark in _OUT_OF_MEMORY_TEXTS)
