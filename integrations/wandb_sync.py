@@ -21,8 +21,8 @@ import wandb
 
 from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import Row, events_of, mark_synced, rows_of
-from tunehook.integrations.wandb_run import TrialRun
+from tunehook.integrations.wandb_journal import Row, events_of, mark_synced, note_run, rows_of
+from tunehook.integrations.wandb_run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb_shield import first_line
 from tunehook.record import Journal, host, read_journal
 from tunehook.trial import Outcome, Trial
@@ -77,7 +77,7 @@ class Attempt:
 def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     """Upload what W&B lacks of the trials below a folder.
 
-    Only runs of our own are uploaded: a run that the training had holds the user's rows too, which no journal has.
+    Of a run that the training had only our rows are uploaded, where it failed online: no journal has the user's own.
 
     Args:
         folder: A study's folder, or one with studies below.
@@ -127,7 +127,7 @@ def sync_run(attempts: list[Attempt]) -> Synced:
     name = f"{latest.trial.study}/{latest.trial.name}"
     if reason := why_left(attempts):
         return Synced(name, "left", reason=reason)
-    rows = [row for attempt in attempts for row in attempt.rows]
+    rows = [*latest.rows] if latest.run["is_shared"] else [row for attempt in attempts for row in attempt.rows]
     if latest.synced == len(rows):
         return Synced(name, "complete")
     run = _resume(latest)
@@ -141,9 +141,9 @@ def sync_run(attempts: list[Attempt]) -> Synced:
 def why_left(attempts: list[Attempt]) -> str:
     """Why a run is not uploaded now, an empty text where it is."""
     latest = attempts[-1]
-    if latest.run["is_shared"]:
+    if latest.run["is_shared"] and "steps" not in latest.run:
         return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
-    if [attempt.trial.attempt for attempt in attempts] != list(range(len(attempts))):
+    if not latest.run["is_shared"] and [attempt.trial.attempt for attempt in attempts] != list(range(len(attempts))):
         return "the journals of its earlier attempts are missing"
     is_here = latest.begun["host"] == host()
     lives = is_here and is_alive(latest.begun["pid"], since=latest.begun["time"])
@@ -157,11 +157,14 @@ def why_left(attempts: list[Attempt]) -> str:
 
 
 def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Synced:
+    latest = attempts[-1]
+    is_shared, steps = latest.run["is_shared"], latest.run.get("steps", ())
     there, summary = run.starting_step, dict(run.summary)
-    if there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
+    if is_shared:  # W&B has what came before its next step
+        there = sum(step < there for step in steps)
+    elif there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
         reason = f"W&B has {there} rows, which are not the first of the {len(rows)} in the journal"
         return Synced(name, "left", reason=reason, address=run.url)
-    latest = attempts[-1]
     outcome = _end_of(latest)
     if there == len(rows) and summary.get("outcome") == outcome.state:
         if latest.outcome is not None:
@@ -169,10 +172,12 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
             journal.synced(len(rows))
             journal.close()
         return Synced(name, "complete", address=run.url)
-    open_run = TrialRun(run, latest.trial, _config(latest))
+    open_run = TrialRun(run, latest.trial, _config(latest), prefix=SHARED_PREFIX if is_shared else "")
     for step, row in rows[there:]:
         open_run.log(step, row)
     open_run.sum_up(outcome)
+    if is_shared:
+        note_run(latest.trial, run.id, latest.run, is_shared=True, steps=[*steps[:there], *open_run.steps])
     _mark_folders(attempts)
     return Synced(name, "uploaded", len(rows) - there, address=run.url)
 
@@ -191,7 +196,7 @@ def _resume(latest: Attempt) -> Run:
             group=known["group"],
             name=known["name"],
             tags=known["tags"],
-            job_type="trial",
+            job_type=None if known["is_shared"] else "trial",
             config=_config(latest),
             mode="online",
             resume="allow",
