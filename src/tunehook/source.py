@@ -41,11 +41,11 @@ class Source:
         *,
         metric: str | None,
         inject: bool,
-        snapshots: SnapshotPlan | bool = False,
+        snapshots: SnapshotPlan | bool = True,
     ) -> None:
         self._asked: Study | OptunaTrial | None
         if given is None or isinstance(given, Study):
-            if metric is not None or not inject or snapshots is not False:
+            if metric is not None or not inject or snapshots is not True:
                 raise ValueError(
                     "metric=, inject= and snapshots= go with an Optuna trial only: "
                     "TuneCallback(trial, metric='val_acc').\n"
