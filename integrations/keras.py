@@ -60,7 +60,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
         snapshots: With an Optuna trial, which snapshots of the model's parameters are taken; see `Study`, which has its
-            own. Defaults to False, none.
+            own. By default they are those of ``True``; ``False`` is for none.
 
     Raises:
         InjectionError: In ``fit``, before the first step: a value cannot be injected exactly, or nobody uses it.
@@ -80,7 +80,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         *,
         metric: str | None = None,
         inject: bool = True,
-        snapshots: SnapshotPlan | bool = False,
+        snapshots: SnapshotPlan | bool | None = None,
     ) -> None:
         super().__init__()
         self._source = Source(source, metric=metric, inject=inject, snapshots=snapshots)

@@ -217,7 +217,9 @@ class WandbRecorder:
             self._tell_failure(live)
             job = functools.partial(_try, live, live.finish, outcome)
             if not here.line.writer.call(job, limit=self.finish_timeout + CALL, wait=self.finish_timeout):
+                live.is_stuck = True
                 wandb_shared.abandon_run(live.run)
+                _note_gap(live)
                 raise TimeoutError(f"The W&B run {live.run.id!r} did not finish in {self.finish_timeout:g} s.")
             self._tell_failure(live)
         finally:
@@ -311,6 +313,7 @@ class WandbRecorder:
         """Leave a run in which the SDK failed; the session tells it, and the training goes on."""
         if live.failure is not None:
             self._here.live = None
+            _note_gap(live)
             raise live.failure
 
     def _find_mode(self) -> tuple[Any, str]:
@@ -345,7 +348,8 @@ class WandbRecorder:
             _log.warning("The W&B run of %s could not be finished: %s", live.trial.name if live else "?", error)
         released, self._here.released = self._here.released, []
         others = [past for past in released if not _is_same_trial(past.trial, trial)]
-        finished += [run for past in others if past.failure is None and (run := past.finish_resumed()) is not None]
+        whole = [past for past in others if past.failure is None and not past.is_stuck]
+        finished += [run for past in whole if (run := past.finish_resumed()) is not None]
         wandb_logger.forget_runs(loggers, finished)
 
     def _watch_exit(self) -> None:
@@ -378,6 +382,14 @@ def _try(live: TrialRun, call: Callable[..., None], *values: Any) -> None:
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             live.failure = error
             wandb_shared.bury_run(live.run, live.service)
+
+
+def _note_gap(live: TrialRun) -> None:
+    """Note which rows were handed over to a shared run that has failed, so that the others can be uploaded."""
+    run = live.run
+    if not (run.offline or run.disabled):
+        place = {"project": run.project, "entity": run.entity}
+        note_run(live.trial, run.id, place, is_shared=True, steps=live.steps)
 
 
 def _is_same_trial(first: Trial, second: Trial | None) -> bool:

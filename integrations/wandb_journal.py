@@ -17,15 +17,32 @@ Row = tuple[int, dict[str, float] | Snapshot]
 
 
 def note_run(
-    trial: Trial, run_id: str, options: Mapping[str, Any], place: str | None = None, *, is_shared: bool = False
+    trial: Trial,
+    run_id: str,
+    options: Mapping[str, Any],
+    place: str | None = None,
+    *,
+    is_shared: bool = False,
+    steps: Sequence[int] | None = None,
 ) -> None:
-    """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone."""
+    """Write into the trial's journal which run it is, so that it can be uploaded when this process is gone.
+
+    Args:
+        trial: The trial.
+        run_id: The id of the run.
+        options: The arguments of ``wandb.init``.
+        place: The address or the folder of the run, where it is known.
+        is_shared: Whether the run is the training's own.
+        steps: W&B's own steps of our rows in a shared run that failed, by which it is found how many W&B has.
+    """
     kept = {name: options.get(name) for name in ("project", "entity", "group", "name", "tags")}
     # Known before the run's own folder is, which a process that is killed as its run begins cannot note any more.
     root = None if is_shared else str(Path(options.get("dir") or os.environ.get("WANDB_DIR") or ".").absolute())
     journal = Journal(trial.folder)
     with contextlib.suppress(JournalError):  # the session writes the same file, and tells that
         run = {"id": run_id, **kept, "dir": root, "is_shared": is_shared}
+        if steps is not None:
+            run["steps"] = list(steps)
         journal.recorder("wandb", run, places=[place] if place else [])
     journal.close()
 

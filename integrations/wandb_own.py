@@ -124,6 +124,7 @@ class OwnRun:
         self._is_full = False
         self._mode: Any = "offline" if line.is_down and wanted.mode == "online" else wanted.mode
         self._is_awaited = self._mode != "online"
+        self._is_late = False
         # From here on the writer's own.
         self._open: TrialRun | None = None
         self._service: object = None
@@ -151,7 +152,7 @@ class OwnRun:
         if not self._is_awaited:
             self._writer.put(self._begin, limit=limit)
         else:
-            self._writer.call(self._begin, limit=limit, wait=min(self.wanted.init_timeout, LONGEST))
+            self._is_late = not self._writer.call(self._begin, limit=limit, wait=min(self.wanted.init_timeout, LONGEST))
 
     def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         """Hand a row over; where too many wait, the writer reads the rest from the journal at the end."""
@@ -305,7 +306,7 @@ class OwnRun:
     def _note(self, place: str | None) -> None:
         """Keep where the run lies; what is told after the opening has returned is written into the journal here."""
         is_news, self.place = place not in (None, self.place), place
-        if is_news and not self._is_awaited:
+        if is_news and (self._is_late or not self._is_awaited):
             note_run(self.trial, run_id(self.trial), self.wanted.options, place)
 
     def _lose(self, why: object) -> None:

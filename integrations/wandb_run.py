@@ -35,6 +35,9 @@ class TrialRun:
         exit_code: The code with which it was finished, ``None`` while it is open.
         failure: What the SDK raised, after which the run is left alone.
         service: The SDK's service, in which the run is.
+        is_stuck: Whether its end did not come in time, so that no other call of it may be waited for.
+        prefix: Stands before the names of metrics: ``trial/`` in a run that the user's code writes to, else nothing.
+        steps: W&B's own steps of our rows in such a run.
     """
 
     run: Run
@@ -44,6 +47,9 @@ class TrialRun:
     exit_code: int | None = None
     failure: Exception | None = None
     service: object = field(default_factory=current_service)
+    is_stuck: bool = False
+    prefix: str = ""
+    steps: list[int] = field(default_factory=list)
     _defined: set[str] = field(default_factory=set)
     _is_lost: bool = False
     _step: int = 0  # W&B's counter after our last row
@@ -52,6 +58,8 @@ class TrialRun:
 
     def __post_init__(self) -> None:
         self._step = self.run.starting_step
+        if self.users is not None:
+            self.prefix = SHARED_PREFIX
 
     def write_config(self) -> None:
         """Write the configuration over whatever the run holds."""
@@ -102,11 +110,11 @@ class TrialRun:
         return str(Path(self.run.dir).parent) if self.run.offline else self.run.url
 
     def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
-        prefix = "" if self.users is None else SHARED_PREFIX
+        prefix = self.prefix
         values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
         row: dict[str, Any] = {prefix + name: value for name, value in values.items()}
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-        name_all = wandb_values.patterns_of if self.users is None else wandb_values.names_of
+        name_all = wandb_values.names_of if prefix else wandb_values.patterns_of
         names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
             if isinstance(given, Snapshot):
@@ -116,6 +124,8 @@ class TrialRun:
             self._defined.add(name)
         row[AXIS] = step
         if self.users is None or self.run.disabled:
+            if self.prefix:
+                self.steps.append(self.run.step)
             self.run.log(row)
         else:
             self._log_beside(row)
@@ -126,11 +136,14 @@ class TrialRun:
         A row of our own moves the counter on. So where the user's code gives steps, or has logged nothing yet, our
         values join the row that is open, and leave it open; it is closed only where it holds values of ours already.
         """
-        is_moved = self.run.step != self._step
+        at = self.run.step  # asks the service
+        is_moved = at != self._step
         if self._is_joined and not is_moved:
             self.run.log({}, commit=True)
+            at += 1
         self._has_user_logged = self._has_user_logged or is_moved
         self._is_joined = not self._has_user_logged or wandb_shared.gives_steps(self.run)
+        self.steps.append(at)
         self.run.log(row, commit=not self._is_joined)
         self._step = self.run.step
 

@@ -21,8 +21,8 @@ import wandb
 
 from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, rows_of
-from tunehook.integrations.wandb_run import TrialRun
+from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, note_run, rows_of
+from tunehook.integrations.wandb_run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb_shield import first_line
 from tunehook.record import Journal, events_of, goes_on, host, read_journal
 from tunehook.trial import Outcome, Trial
@@ -78,7 +78,7 @@ class Attempt:
 def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     """Upload what W&B lacks of the trials below a folder.
 
-    Only runs of our own are uploaded: a run that the training had holds the user's rows too, which no journal has.
+    Of a run that the training had only our rows are uploaded, where it failed online: no journal has the user's own.
 
     Args:
         folder: A study's folder, or one with studies below.
@@ -141,7 +141,9 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
     name = f"{latest.trial.study}/{latest.trial.name}"
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
-    rows = join_rows((attempt.goes_on, attempt.rows) for attempt in attempts)
+    is_shared = latest.run["is_shared"]
+    joined = ((attempt.goes_on, attempt.rows) for attempt in attempts)
+    rows = [*latest.rows] if is_shared else join_rows(joined)
     if latest.synced == len(rows):
         return Synced(name, "complete")
     run = _resume(latest)
@@ -155,9 +157,10 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
 def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     """Why a run is not uploaded now, an empty text where it is."""
     latest = attempts[-1]
-    if latest.run["is_shared"]:
+    if latest.run["is_shared"] and "steps" not in latest.run:
         return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
-    if {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}:
+    missing = {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}
+    if missing and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
     is_here = latest.begun["host"] == host()
     lives = is_here and is_alive(latest.begun["pid"], since=latest.begun["time"])
@@ -171,11 +174,14 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
 
 
 def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Synced:
+    latest = attempts[-1]
+    is_shared, steps = latest.run["is_shared"], latest.run.get("steps", ())
     there, summary = run.starting_step, dict(run.summary)
-    if there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
+    if is_shared:  # W&B has what came before its next step
+        there = sum(step < there for step in steps)
+    elif there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
         reason = f"W&B has {there} rows, which are not the first of the {len(rows)} in the journal"
         return Synced(name, "left", reason=reason, address=run.url)
-    latest = attempts[-1]
     outcome = _end_of(latest)
     if there == len(rows) and summary.get("outcome") == outcome.state:
         if latest.outcome is not None:
@@ -183,10 +189,12 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
             journal.synced(len(rows))
             journal.close()
         return Synced(name, "complete", address=run.url)
-    open_run = TrialRun(run, latest.trial, _config(latest))
+    open_run = TrialRun(run, latest.trial, _config(latest), prefix=SHARED_PREFIX if is_shared else "")
     for step, row in rows[there:]:
         open_run.log(step, row)
     open_run.sum_up(outcome)
+    if is_shared:
+        note_run(latest.trial, run.id, latest.run, is_shared=True, steps=[*steps[:there], *open_run.steps])
     _mark_folders(attempts)
     return Synced(name, "uploaded", len(rows) - there, address=run.url)
 
@@ -205,7 +213,7 @@ def _resume(latest: Attempt) -> Run:
             group=known["group"],
             name=known["name"],
             tags=known["tags"],
-            job_type="trial",
+            job_type=None if known["is_shared"] else "trial",
             config=_config(latest),
             mode="online",
             resume="allow",

@@ -42,6 +42,12 @@ class RunFile:
     files: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the rows that are no snapshots, which have the step of the row before."""
+        rows = [row for row in self.rows if not any(name.endswith("snapshot/step") for name in row)]
+        return [row["trial/step"] for row in rows if "trial/step" in row]
+
     def column(self, name: str) -> list[Any]:
         """The values of a metric, in the order in which they were logged."""
         return [row[name] for row in self.rows if name in row]

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,14 @@ class Timed:
         return self.inner.where()
 
 
-def train(session: TrialSession, steps: int, pause: float, events: Mapping[str, str]) -> float:
-    """Train a small net; ``events`` names what happens to the service, by step.
+def train(
+    session: TrialSession,
+    steps: int,
+    pause: float,
+    events: Mapping[str, str],
+    log: Callable[[dict[str, float]], object],
+) -> float:
+    """Train a small net; ``events`` names what happens to the service, by step, and ``log`` is the user's own logging.
 
     Returns:
         The sum of the weights, to the last bit.
@@ -91,7 +97,7 @@ def train(session: TrialSession, steps: int, pause: float, events: Mapping[str, 
         loss.backward()
         optimizer.step()
         with contextlib.suppress(Exception):  # raises without an open run
-            wandb.log({"mine": step})
+            log({"mine": step})
         session.report(step, {"val_acc": -loss.item()})
         session.snapshot(step, lambda: (dict(net.named_parameters()), None))
         time.sleep(pause)
@@ -128,13 +134,20 @@ def main(options: Mapping[str, Any]) -> None:
         attempt, lr = options.get("attempt", 0), 0.1 + number / 10
         trial = Trial("digits", number, {"lr": lr}, place, "val_acc", "max", attempt=attempt, key=key)
         Journal(trial.folder).begin(trial)
-        if options.get("shared", False):
-            wandb.init(project="users", settings=wandb.Settings(init_timeout=5, x_disable_viewer=True))
+        settings, loggers = wandb.Settings(init_timeout=5, x_disable_viewer=True), []
+        log: Callable[[dict[str, float]], object] = wandb.log
+        if options.get("shared") == "open":
+            wandb.init(project="users", settings=settings)
+        elif options.get("shared") == "logger":
+            from lightning.pytorch.loggers import WandbLogger
+
+            loggers = [WandbLogger(project="users", settings=settings)]
+            log = loggers[0].log_metrics
         plan = SnapshotPlan(every=options["snapshots"]) if "snapshots" in options else None
         session = TrialSession(trial, Judge(), recorders=recorders, snapshots=plan)
-        session.ready()
+        session.ready(loggers=loggers)
         events = options.get("events", {}) if number == 0 else {}
-        weights.append(train(session, options["steps"], options.get("pause", 0.0), events))
+        weights.append(train(session, options["steps"], options.get("pause", 0.0), events, log))
         session.end()
     waits = [seconds for recorder in recorders for seconds in recorder.steps]
     ends = [seconds for recorder in recorders for seconds in recorder.ends]

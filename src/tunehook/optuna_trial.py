@@ -32,7 +32,7 @@ class OptunaTrial:
     """
 
     def __init__(
-        self, trial: AskedTrial, *, metric: str | None, inject: bool, snapshots: SnapshotPlan | bool = False
+        self, trial: AskedTrial, *, metric: str | None, inject: bool, snapshots: SnapshotPlan | bool = True
     ) -> None:
         if not metric:
             raise ValueError(

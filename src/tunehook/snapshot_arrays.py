@@ -32,6 +32,16 @@ def reader_of(array: Any) -> Reader:
     Raises:
         TypeError: It is no array.
     """
+    kind = type(array)
+    if kind not in _readers:
+        _readers[kind] = _find_reader(array)
+    return _readers[kind]
+
+
+_readers: dict[type, Reader] = {}
+
+
+def _find_reader(array: Any) -> Reader:
     torch, jax, tensorflow = (sys.modules.get(name) for name in ("torch", "jax", "tensorflow"))
     if torch is not None and isinstance(array, torch.Tensor):
         return _torch_reader()

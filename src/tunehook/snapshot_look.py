@@ -15,6 +15,8 @@ Array: TypeAlias = NDArray[Any]
 
 BLOCK = 16  # elements that are neighbours in memory: a cache line of float32
 _CHUNK = 2**17  # elements that are worked on at a time, so that they stay in the cache
+_RISING = np.arange(BINS + 1) / BINS
+_FALLING = 1 - _RISING
 
 
 @dataclass(slots=True)
@@ -77,10 +79,10 @@ def blocks_of(size: int, limit: int) -> Array:
     return ((np.arange(parts) + place) * (blocks / parts)).astype(np.int64)
 
 
-def edges_of(low: float, high: float) -> Array:
-    """`bin_edges`, as an array, for extremes that differ."""
-    share = np.arange(BINS + 1) / BINS
-    return low * (1 - share) + high * share
+def edges_of(low: Any, high: Any) -> Array:
+    """`bin_edges`, as an array, for extremes that differ; a row of them for each, where those are columns."""
+    edges: Array = low * _FALLING + high * _RISING
+    return edges
 
 
 def look_at(flat: Array, implicit: int, limit: int) -> Look:

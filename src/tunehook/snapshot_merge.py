@@ -20,49 +20,46 @@ def merge(tensors: Sequence[TensorStats]) -> TensorStats:
     tensor. The bins together count as many elements as those of the tensors, each tensor with the share that its size
     gives it. Updates are known together where they are known of all tensors.
     """
-    alive = [stats for stats in tensors if sum(stats.counts)]
     size, nan, inf = (sum(getattr(stats, name) for stats in tensors) for name in ("size", "nan", "inf"))
     updates = [stats.update for stats in tensors]
     update = math.hypot(*(value for value in updates if value is not None)) if tensors and None not in updates else None
-    lows, highs = ([getattr(stats, end) for stats in tensors if getattr(stats, end) == getattr(stats, end)]
-                   for end in ("min", "max"))  # fmt: skip
+    counts = np.array([stats.counts for stats in tensors], np.float64).reshape(-1, BINS)
+    rows = np.array([(stats.finite, stats.min, stats.max, stats.mean, stats.std, stats.norm, stats.zeros)
+                     for stats in tensors], np.float64).reshape(-1, 7)  # fmt: skip
+    has_range = rows[:, 1] <= rows[:, 2]  # NaN where there is none
     nothing = math.nan
-    low, high = (min(lows), max(highs)) if lows else (nothing, nothing)
-    if not alive:
-        return TensorStats(size, (0,) * BINS, low, high, nothing, nothing, 0.0, nothing, nan, inf, update)
-    weights = np.array([stats.finite for stats in alive], np.float64)
-    weights /= weights.sum()
+    low, high = (rows[has_range, 1].min(), rows[has_range, 2].max()) if has_range.any() else (nothing, nothing)
+    seen = counts.sum(axis=1)
+    is_alive = seen > 0
+    if not is_alive.any():
+        return TensorStats(size, (0,) * BINS, float(low), float(high), nothing, nothing, 0.0, nothing, nan, inf, update)
+    if not is_alive.all():
+        counts, rows, seen = counts[is_alive], rows[is_alive], seen[is_alive]
+    finite, lows, highs, means, stds, norms, zeros = rows.T
+    weights = finite / finite.sum()
     top = max(-low, high) or 1.0
-    means = np.array([stats.mean for stats in alive]) / top
-    mean = float(weights @ means)
-    variance = float(weights @ ((np.array([stats.std for stats in alive]) / top) ** 2 + (means - mean) ** 2))
+    means = means / top
+    mean = weights @ means
+    variance = weights @ ((stds / top) ** 2 + (means - mean) ** 2)
+    counts *= (weights / seen)[:, None]
+    shares = counts.sum(axis=0) if low == high else _common_bins(counts, weights, lows, highs, edges_of(low, high))
     return TensorStats(
-        size, _common_bins(alive, weights, low, high), low, high, mean * top, math.sqrt(variance) * top,
-        math.hypot(*(stats.norm for stats in alive)),
-        float(weights @ np.array([stats.zeros for stats in alive])), nan, inf, update,
+        size, _whole(shares, int(seen.sum())), float(low), float(high), float(mean * top),
+        math.sqrt(variance) * float(top), math.hypot(*norms.tolist()), float(weights @ zeros), nan, inf, update,
     )  # fmt: skip
 
 
-def _common_bins(tensors: Sequence[TensorStats], weights: Array, low: float, high: float) -> tuple[int, ...]:
-    """The histograms of tensors, laid on common bins."""
-    counts = np.array([stats.counts for stats in tensors], np.float64)
-    seen = counts.sum(axis=1)
-    counts *= (weights / seen)[:, None]
-    if low == high:
-        shares = counts.sum(axis=0)
-    else:
-        shares = np.zeros(BINS)
-        half = 2.0  # ranges of the whole of float64 do not overflow where they are halved
-        lows, highs = (np.array([getattr(stats, end) for stats in tensors]) / half for end in ("min", "max"))
-        spans = highs - lows
-        is_point = spans == 0
-        edges = edges_of(low, high) / half
-        if is_point.any():
-            places = np.searchsorted(edges[1:-1], lows[is_point], side="right")
-            shares += np.bincount(places, weights[is_point], BINS)
-        if not is_point.all():
-            shares += _spread(counts[~is_point], lows[~is_point], spans[~is_point], edges)
-    return _whole(shares, int(seen.sum()))
+def _common_bins(counts: Array, weights: Array, lows: Array, highs: Array, edges: Array) -> Array:
+    """The histograms of tensors, laid on common bins: the share of all elements that lies in each one."""
+    lows, spans, edges = lows / 2, highs / 2 - lows / 2, edges / 2  # ranges of the whole of float64 do not overflow so
+    is_point = spans == 0
+    if not is_point.any():
+        return _spread(counts, lows, spans, edges)
+    places = np.searchsorted(edges[1:-1], lows[is_point], side="right")
+    shares = np.bincount(places, weights[is_point], BINS)
+    if not is_point.all():
+        shares = shares + _spread(counts[~is_point], lows[~is_point], spans[~is_point], edges)
+    return np.asarray(shares)
 
 
 def _spread(counts: Array, lows: Array, spans: Array, edges: Array) -> Array:

@@ -50,7 +50,9 @@ class SnapshotPlan:
     def __post_init__(self) -> None:
         if not isinstance(self.exact, bool):
             raise TypeError(f"exact is True or False, not {self.exact!r}.")
-        Taker(self).load()
+        taker = Taker(self)
+        if self.names is not None or self.sample != 2**14:  # the default one loads nothing until a snapshot is taken
+            taker.load()
         if self.names is not None:
             if not all(isinstance(name, str) for name in self.names):
                 raise TypeError(f"names is a list of patterns such as ['*.weight'], not {self.names!r}.")

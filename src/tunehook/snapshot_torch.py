@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +18,16 @@ class TorchReader:
         self._rows: dict[tuple[int, int, Any], Any] = {}
         # NumPy knows these; the others become float32, which holds all their values, or float64.
         self._plain = {self._torch.float32, self._torch.float64}
+        # Neither lazy nor spread over processes.
+        self._usual = {self._torch.Tensor, self._torch.nn.Parameter}
 
     def identity(self, array: Any) -> object:
         """Equal for parameters that share their elements."""
+        if self._is_usual(array) and (place := array.data_ptr()):
+            return (place, array.shape, array.stride(), array.dtype, array.device)
         if array.layout is not self._torch.strided or self._is_lazy(array) or array.numel() == 0:
             return None
-        return (array.device, array.data_ptr(), array.shape, array.stride(), array.dtype)
+        return (array.data_ptr(), array.shape, array.stride(), array.dtype, array.device)
 
     def look(self, arrays: Sequence[Any], limit: int) -> list[Look]:
         """Those on accelerators are read there, and brought here together."""
@@ -45,6 +50,9 @@ class TorchReader:
 
     def _flat(self, array: Any) -> tuple[Any, int, object]:
         """All stored elements in the order of the memory, the number of zeros beside them, and what names the order."""
+        if self._is_usual(array) and array.is_contiguous() and not array.is_complex():
+            array = array.detach().view(-1)
+            return array, 0, (array.numel(), None)
         torch = self._torch
         if self._is_lazy(array):  # a layer that has seen no batch yet
             return torch.empty(0), 0, None
@@ -71,7 +79,7 @@ class TorchReader:
         if size <= limit:
             return Look(size + implicit, self.host(flat), implicit=implicit, layout=layout)
         low, high = self._extremes(flat)
-        sample = self.host(self._sample(flat, limit))
+        sample = self._sample_here(flat, limit) if flat.dtype in self._plain else self.host(self._sample(flat, limit))
         look = Look(size + implicit, sample, low.item(), high.item(), implicit=implicit, layout=layout)
         if not look.is_clean:
             look.count_faults(*(value.item() for value in self._faults(flat)))
@@ -84,6 +92,12 @@ class TorchReader:
             self._rows[key] = self._torch.from_numpy(blocks_of(size, limit)).to(flat.device, non_blocking=True)
         blocks = flat[: size // BLOCK * BLOCK].view(-1, BLOCK)
         return blocks.index_select(0, self._rows[key]).view(-1)
+
+    def _sample_here(self, flat: Any, limit: int) -> Array:
+        """The same in memory, where NumPy takes half the time."""
+        size = flat.numel()
+        sample: Array = flat.numpy()[: size // BLOCK * BLOCK].reshape(-1, BLOCK).take(_rows(size, limit), axis=0)
+        return sample.reshape(-1)
 
     def _extremes(self, flat: Any) -> Any:
         """The one full read: NaN and infinities are carried through."""
@@ -133,8 +147,16 @@ class TorchReader:
     def _transfer(self, tensor: Any) -> Any:
         return tensor.cpu()
 
+    def _is_usual(self, array: Any) -> bool:
+        return type(array) in self._usual and array.layout is self._torch.strided
+
     def _is_lazy(self, array: Any) -> bool:
         return bool(self._torch.nn.parameter.is_lazy(array))
+
+
+@functools.lru_cache(maxsize=256)
+def _rows(size: int, limit: int) -> Array:
+    return blocks_of(size, limit)
 
 
 def _has_no_gaps(array: Any) -> bool:

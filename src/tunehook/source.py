@@ -28,7 +28,7 @@ class Source:
         given: What the callback was given: ``None`` for the active trial, a `Study`, or an Optuna trial.
         metric: Name of the metric to report; goes with an Optuna trial only.
         inject: Whether the parameters of an Optuna trial are injected.
-        snapshots: Which snapshots are taken in an Optuna trial; a study has its own.
+        snapshots: Which snapshots are taken in an Optuna trial, ``None`` for the default; a study has its own.
 
     Raises:
         TypeError: ``given`` or ``snapshots`` is something else.
@@ -42,11 +42,11 @@ class Source:
         *,
         metric: str | None,
         inject: bool,
-        snapshots: SnapshotPlan | bool = False,
+        snapshots: SnapshotPlan | bool | None = None,
     ) -> None:
         self._asked: Study | OptunaTrial | None
         if given is None or isinstance(given, Study):
-            if metric is not None or not inject or snapshots is not False:
+            if metric is not None or not inject or snapshots is not None:
                 raise ValueError(
                     "metric=, inject= and snapshots= go with an Optuna trial only: "
                     "TuneCallback(trial, metric='val_acc').\n"
@@ -54,7 +54,9 @@ class Source:
                 )
             self._asked = given
         elif hasattr(given, "suggest_float") and hasattr(given, "should_prune"):
-            self._asked = OptunaTrial(given, metric=metric, inject=inject, snapshots=snapshots)
+            self._asked = OptunaTrial(
+                given, metric=metric, inject=inject, snapshots=True if snapshots is None else snapshots
+            )
         else:
             raise TypeError(
                 f"TuneCallback takes nothing, a tunehook Study or an Optuna trial; got {given!r}.\n"

@@ -85,9 +85,9 @@ class Study(Results):
         recorders: Where each trial is kept besides its journal, such as ``[WandbRecorder(project="digits")]``.
         folder: The study's folder. Defaults to ``tunehook-studies/<name>`` in the working directory.
         max_failures: So many failed trials in a row stop the study with the first error. Defaults to 3.
-        snapshots: Statistics and histograms of the model's parameters and gradients: True for one at the start and one
-            at the end of each fit, and between them what costs at most 1 % of the training time; or a `SnapshotPlan`.
-            Defaults to False, none.
+        snapshots: Statistics and histograms of the model's parameters and gradients: True (default) for one at the
+            start and one at the end of each fit, and between them what costs at most 1 % of the training time; a
+            `SnapshotPlan` for others; False for none.
 
     Raises:
         ValueError: An argument is none of the above.
@@ -121,7 +121,7 @@ class Study(Results):
         recorders: Sequence[Recorder] = (),
         folder: str | os.PathLike[str] | None = None,
         max_failures: int = 3,
-        snapshots: SnapshotPlan | bool = False,
+        snapshots: SnapshotPlan | bool = True,
     ) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
             raise ValueError(

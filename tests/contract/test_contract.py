@@ -24,12 +24,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small da
 
 
 def test_a_trial_from_its_begin_to_its_end(project: Project) -> None:
-    """The journal holds begin, configuration, a report an epoch and the end; the study holds value and outcome."""
+    """The journal holds begin, configuration, a report an epoch, snapshots and the end; the study value and outcome."""
     study = a_study()
     count = run(study, project, scores=[1.0, 3.0, 2.0])
     assert count.epochs == 3
     told = events(study)
-    assert [event["event"] for event in told] == ["begin", "config", "report", "report", "report", "end"]
+    kinds = [event["event"] for event in told]
+    assert "snapshot" in kinds
+    assert [kind for kind in kinds if kind != "snapshot"] == ["begin", "config", "report", "report", "report", "end"]
     assert [event["step"] for event in told if event["event"] == "report"] == [1, 2, 3]
     assert [event["metrics"]["score"] for event in told if event["event"] == "report"] == [1.0, 3.0, 2.0]
     assert [event["metrics"]["epoch"] for event in told if event["event"] == "report"] == [0.0, 1.0, 2.0]

@@ -45,8 +45,8 @@ def first(project: Project) -> list[int]:
 
 
 def test_one_at_the_start_and_one_at_the_end(project: Project) -> None:
-    """With the budget; the last one is of the weights that the training leaves, to nine digits."""
-    study = a_study(snapshots=True)
+    """By default, with the budget; the last one is of the weights that the training leaves, to nine digits."""
+    study = a_study()
     weights = fit(study, project)
     taken = snapshots(study)
     assert [snapshot.step for snapshot in taken if snapshot.step in (0, 6)] == [*first(project), 6]
@@ -85,8 +85,8 @@ def test_every_so_often(project: Project, every: Any, steps: list[int]) -> None:
 
 
 def test_none(project: Project) -> None:
-    """Where they are not asked for."""
-    study = a_study()
+    """Where they are not wanted."""
+    study = a_study(snapshots=False)
     fit(study, project)
     assert snapshots(study) == []
 

@@ -118,7 +118,7 @@ def test_one_run_for_each_trial(tmp_path: Path) -> None:
     for trial in opened.trials:
         (run,) = [run for run in runs if run.config["tunehook"]["trial"] == trial.number]
         assert {name: run.config[name] for name in trial.params} == trial.params
-        assert run.column("trial/step") == [1, 2, 3]
+        assert run.steps == [1, 2, 3]
         assert run.summary["outcome"] == "complete"
         assert run.summary["best/loss"] == trial.value
         assert run.exit_code == 0

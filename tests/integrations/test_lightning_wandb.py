@@ -109,7 +109,7 @@ def check_run(run: RunFile, study: th.Study, number: int, *, shared: Shared) -> 
     assert run.summary["outcome"] == trial.outcome.state
     assert run.summary["reason"] == trial.outcome.reason
     assert run.summary.get("best/val_loss") == trial.value
-    steps = run.column("trial/step")
+    steps = run.steps
     assert steps == sorted(set(steps))
     assert run.axes["trial/val_loss" if shared else "val_loss"] == "trial/step"
 
@@ -134,7 +134,7 @@ def test_a_pruned_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     study = tune(pl, shared=shared, stopper=optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=2))
     (run,) = read_runs(tmp_path)
     check_run(run, study, 0, shared=shared)
-    assert run.column("trial/step") == [1, 2]
+    assert run.steps == [1, 2]
     assert run.summary["outcome"] == "pruned"
     assert run.exit_code == 0
 
@@ -147,7 +147,7 @@ def test_a_failed_trial(pl: Any, tmp_path: Path, shared: Shared) -> None:
     study = reopened()
     (run,) = read_runs(tmp_path)
     check_run(run, study, 0, shared=shared)
-    assert run.column("trial/step") == [1, 2]
+    assert run.steps == [1, 2]
     assert run.summary["reason"] == "ZeroDivisionError: mine"
     assert "training_step" in run.summary["traceback"]
     assert run.exit_code == 1

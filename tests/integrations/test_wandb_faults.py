@@ -289,8 +289,13 @@ SHARED: dict[str, tuple[Fault | None, int, dict[str, Any]]] = {
     "hanging": ("hanging", 3, {}),
     "dropped": ("dropped", 3, {}),
     "401": (401, 3, {}),
+    "service stopped": (None, 0, {"events": {"25": "stop"}}),
+    "service stopped at the end": (None, 0, {"events": {"50": "stop"}}),
     "service killed": (None, 0, {"events": {"25": "kill"}}),
     "service killed at the end": (None, 0, {"events": {"50": "kill"}}),
+    "a logger": (None, 0, {"shared": "logger"}),
+    "service stopped below a logger": (None, 0, {"shared": "logger", "events": {"25": "stop"}}),
+    "service killed below a logger": (None, 0, {"shared": "logger", "events": {"25": "kill"}}),
 }
 
 
@@ -301,7 +306,8 @@ def test_a_training_with_a_run_does_not_notice(
     """A run of the user's that fails changes no weights and holds no step up; journal and training are told."""
     if fault is not None:
         server.fail(fault, after=after)
-    told = train(server, tmp_path, shared=True, **options)
+    told = train(server, tmp_path, **{"shared": "open", **options})
+    server.recover()
 
     assert told["weights"] == bare["weights"]
     assert told["longest"] < 0.05
@@ -309,13 +315,23 @@ def test_a_training_with_a_run_does_not_notice(
     assert [event["step"] for event in events if event["event"] == "report"] == list(range(1, STEPS + 1))
     assert [event["state"] for event in events if event["event"] == "end"] == ["complete"]
     problems = [event["text"] for event in events if event["event"] == "problem"]
-    assert len(problems) == (fault is not None or options != {})
+    assert len(problems) == (fault is not None or "events" in options)
     assert all(text.partition(":")[0] in told["errors"] for text in problems)
+
+    states = [told["state"] for told in sync(server, tmp_path, times=3)]
+    assert states[1:] == (["complete"] if problems else ["left"]) * 2
+    (kept,) = server.runs.values()
+    assert kept.column("trial/val_acc") == [
+        event["metrics"]["val_acc"] for event in events if event["event"] == "report"
+    ]
+    assert (kept.exit_code, kept.summary["outcome"], kept.setting("tunehook")["trial"]) == (0, "complete", 0)
+    mine = kept.column("mine")
+    assert mine == list(range(1, len(mine) + 1))  # the training's own rows, as far as W&B had them
 
 
 def test_the_next_trial_has_a_run_again(tmp_path: Path, server: WandbServer) -> None:
     """A run whose service was killed is let go, so that the next training's wandb.init opens one."""
-    told = train(server, tmp_path, shared=True, trials=3, events={"25": "kill"})
+    told = train(server, tmp_path, shared="open", trials=3, events={"25": "kill"})
 
     runs = {run.display_name: run for run in server.runs.values()}
     assert len(runs) == 3 or "trial-0000" not in runs, told
@@ -327,7 +343,7 @@ def test_the_next_trial_has_a_run_again(tmp_path: Path, server: WandbServer) -> 
 
 def test_a_killed_training_with_a_run(tmp_path: Path, server: WandbServer) -> None:
     """The journal has everything, and the run is left to W&B, which says so."""
-    training = start(server, tmp_path, steps=1000, shared=True)
+    training = start(server, tmp_path, steps=1000, shared="open")
     journal = tmp_path / "studies" / "trial-0000" / "journal.jsonl"
     while not journal.exists() or journal.read_text().count('"report"') < 20:
         assert training.poll() is None
