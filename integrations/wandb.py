@@ -28,7 +28,7 @@ from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import note_run
 from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
-from tunehook.integrations.wandb_shield import end_quietly, kill_service, leave_dead_service
+from tunehook.integrations.wandb_shield import end_quietly, kill_service, leave_dead_service, tear_down
 from tunehook.integrations.wandb_study import StudyRun
 from tunehook.snapshot import Snapshot
 from tunehook.study import Study
@@ -244,8 +244,9 @@ class WandbRecorder:
         shown.update(study, is_last=is_last)
 
     def wait(self) -> None:
-        """Wait until all is written, as the end of the process does; at most as long as the two timeouts."""
+        """Wait until W&B has written all, in a process that is about to end; at most as long as that end would."""
         self._close_at_exit()
+        tear_down()  # whose files are not whole before; a cluster kills it with the process
 
     def has_reports(self, taken: int, made: int) -> int:
         """How many reports of a trial that goes on its run has: a run of our own those of all earlier attempts.

@@ -187,7 +187,7 @@ def end_service(user: object) -> None:
     with _ending:
         is_shared = any(other is not user for other in _users)
         if not is_shared and not _has_open_run():
-            _tear_down()
+            tear_down()
 
 
 def _has_open_run() -> bool:
@@ -199,7 +199,7 @@ def restart_service(service: object) -> bool:
     with _ending:
         is_current = service is None or service is current_service()
         if _is_gone(wait=DYING):
-            _tear_down()
+            tear_down()
             return True
         return not is_current  # another run of this process was first
 
@@ -222,7 +222,7 @@ def leave_dead_service() -> None:
         if not address or service_process() is not None or _answers(address):
             return
         _log.warning("The W&B service that this process was given has ended: it starts one of its own.")
-        _tear_down()
+        tear_down()
         os.environ.pop("WANDB_SERVICE", None)
 
 
@@ -258,7 +258,8 @@ def end_quietly(*, wait: float) -> None:
     connection._proc.join, connection.teardown = join, end
 
 
-def _tear_down() -> None:
+def tear_down() -> None:
+    """End the service and wait until it has written all, as the end of the process does."""
     with contextlib.suppress(BaseException):  # it raises that the service is gone, SystemExit with its code among it
         wandb.teardown()
 
