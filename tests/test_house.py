@@ -29,6 +29,7 @@ FLOORS = [
     {"results"},
     {"optuna_trial", "opening"},
     {"session"},
+    {"going_on"},
     {"progress", "importance"},
     {"patient", "holder"},
     {"pulse", "database"},
