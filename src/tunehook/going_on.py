@@ -78,7 +78,8 @@ class GoingOn(ABC):
             with self._guarded(recorder):
                 has = getattr(recorder, "has_reports", None)
                 if has is not None:
-                    self._known[id(recorder)] = (has(progress.reports, made), seen)
+                    number = has(progress.reports, made)
+                    self._known[id(recorder)] = (number, seen if number else -1)
         self._journal.goes_on(
             trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports
         )
