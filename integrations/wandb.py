@@ -25,7 +25,7 @@ except ImportError as error:
 import wandb
 
 from tunehook.integrations import wandb_logger, wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import note_run
+from tunehook.integrations.wandb_journal import note_run, runs_before
 from tunehook.integrations.wandb_own import CALL, Line, OwnRun, Wanted
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import end_quietly, kill_service, leave_dead_service, tear_down
@@ -251,10 +251,13 @@ class WandbRecorder:
     def has_reports(self, taken: int, made: int) -> int:
         """How many reports of a trial that goes on its run has: a run of our own those of all earlier attempts.
 
-        What it lacks of them is read from the journals. In a shared run they are not filled in: it gets those after
-        the checkpoint once more.
+        What it lacks of them is read from the journals. A shared run that the earlier attempts had too gets those
+        behind the checkpoint once more, since no journal says what it has; a new one gets them all.
         """
-        return made if isinstance(self._here.live, OwnRun) else taken
+        live = self._here.live
+        if live is None or isinstance(live, OwnRun):
+            return made
+        return taken if live.run.id in runs_before(live.trial) else 0
 
     def wants_stop(self) -> str | None:
         """Why the trial shall stop: someone pressed the Stop button of its run's web page."""

@@ -87,6 +87,16 @@ def join_rows(attempts: Iterable[tuple[bool, Sequence[Row]]]) -> list[Row]:
     return joined
 
 
+def runs_before(trial: Trial) -> set[str]:
+    """The ids of the runs that the earlier attempts of a trial had."""
+    return {
+        event["run"]["id"]
+        for events in read_earlier(trial)
+        for event in events
+        if event["event"] == "recorder" and event["recorder"] == "wandb"
+    }
+
+
 def rows_before(trial: Trial) -> list[Row]:
     """The rows that the earlier attempts of a trial have made."""
     return join_rows((goes_on(events), rows_of(events)) for events in read_earlier(trial))

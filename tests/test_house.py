@@ -30,7 +30,7 @@ FLOORS = [
     {"optuna_trial", "opening"},
     {"active"},
     {"session"},
-    {"ends"},
+    {"ends", "going_on"},
     {"progress", "importance"},
     {"patient", "holder"},
     {"pulse", "database"},

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tunehook.checkpoint import CheckpointError, Checkpoints, Found
+from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, objective_value
+from tunehook.going_on import GoingOn
 from tunehook.inject import Find, Injection, Slot, near
-from tunehook.record import Journal, JournalError, Recorder, goes_on, read_earlier, read_trial
+from tunehook.record import Journal, JournalError, Recorder, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
@@ -34,7 +35,7 @@ class Judge(Protocol):
         """Take the end of the trial."""
 
 
-class TrialSession:
+class TrialSession(GoingOn):
     """One trial from its begin to its end.
 
     A callback calls `begin` with the slots of the user's objects, `ready` when everything is built, `report` and `log`
@@ -74,9 +75,9 @@ class TrialSession:
         self._journal = Journal(trial.folder) if judge is not None else None
         self._taker = Taker(snapshots) if snapshots is not None and judge is not None else None
         self.checkpoints = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
-        self._full = False  # whether it was told that a checkpoint has no room
+        self._is_full = False
         self._reports = 0
-        self._known: dict[int, tuple[int, int]] = {}  # what recorders have of earlier attempts, by their ids
+        self._known: dict[int, tuple[int, int]] = {}
         self._injection: Injection | None = None
         self._series: list[tuple[int, float]] = []
         self._driven = False
@@ -224,71 +225,6 @@ class TrialSession:
             with contextlib.suppress(JournalError):  # its next event tells that
                 self._journal.problem(f"no more snapshots: {error!r}")
 
-    def find_checkpoint(self) -> Found | None:
-        """The checkpoint of an earlier attempt to go on from; one that cannot be used is told in a line."""
-        try:
-            return None if self.checkpoints is None else self.checkpoints.find()
-        except CheckpointError as error:
-            self.begin_anew(str(error))
-            return None
-
-    def begin_anew(self, why: str) -> None:
-        """Say in a line that the trial does not go on from its checkpoint, and why."""
-        self._tell(f"{self.trial.name} begins anew: {why}")
-
-    def go_on(self, found: Found) -> None:
-        """Take over what an earlier attempt reported up to a checkpoint, now that the adapter has restored it.
-
-        Call it after `ready`, when `budget` is known: the judge hears of each measurement.
-        """
-        if self._journal is None:
-            return
-        progress = found.progress
-        log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
-        made, seen = _made(read_earlier(self.trial))
-        for recorder in list(self._open):
-            with self._guarded(recorder):
-                has = getattr(recorder, "has_reports", None)
-                if has is not None:
-                    self._known[id(recorder)] = (has(progress.reports, made), seen)
-        self._journal.goes_on(
-            trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports
-        )
-        for number, event in enumerate(found.reports, start=1):
-            step, metrics = event["step"], {name: float(value) for name, value in event["metrics"].items()}
-            self._record(step, metrics, is_urgent=number == len(found.reports))
-            if step > self.step and self.trial.metric in metrics:
-                self.step, value = step, metrics[self.trial.metric]
-                self._series.append((step, value))
-                decision = self._decide(step, value)
-                if decision.state == "interrupted":  # another process took this attempt for lost meanwhile
-                    self.decision = decision
-
-    def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
-        """Keep a checkpoint; one that fails is told in a line, and the training goes on.
-
-        Args:
-            write: Writes its files into a folder.
-        """
-        if self.checkpoints is None or self.decision.stop:
-            return
-        try:
-            self.checkpoints.save(write, step=self.step, reports=self._reports)
-            self._full = False
-        except OSError as error:  # no room, which may come back
-            if not self._full:
-                self._full = True
-                self._tell(f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts")
-        except Exception as error:  # noqa: BLE001 - such as a value that cannot be pickled; it ends no training
-            self.drop_checkpoints(f"it could not be saved: {error!r}")
-
-    def drop_checkpoints(self, why: str) -> None:
-        """Keep none from now on, and say why in a line: the trial would not go on exactly."""
-        if self.checkpoints is not None:
-            self.checkpoints.discard()
-            self.checkpoints = None
-            self._tell(f"no checkpoints of {self.trial.name}, which begins anew if it is interrupted: {why}")
-
     @property
     def wants_checkpoint(self) -> bool:
         """Whether a recorder asks for the model that the training has kept."""
@@ -429,13 +365,6 @@ class TrialSession:
                 with self._guarded(recorder):
                     show(self.step, snapshot)
 
-    def _tell(self, text: str) -> None:
-        """Say something about the record to people, and in the journal."""
-        log.warning("%s.", text)
-        if self._journal is not None:
-            with contextlib.suppress(JournalError):  # its next event tells that
-                self._journal.problem(text)
-
     def _conclude(self, exception: BaseException | None) -> Outcome:
         value, step = self._objective_now()
         if exception is not None:
@@ -505,17 +434,6 @@ class TrialSession:
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes: what is open stays here."""
         return {**self.__dict__, "_open": [], "_injection": None}
-
-
-def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, int]:
-    """How many reports earlier attempts have made that go on from each other, and the step of their last snapshot."""
-    made, seen = 0, -1
-    for events in attempts:
-        if not goes_on(events):
-            made, seen = 0, -1
-        made = max(made, sum(event["event"] == "report" for event in events))
-        seen = max([seen, *(event["snapshot"]["step"] for event in events if event["event"] == "snapshot")])
-    return made, seen
 
 
 # Which trial trained a model: its study, key and number.

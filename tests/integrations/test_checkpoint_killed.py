@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ pytest.importorskip("wandb")
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).resolve().parents[1] / "checkpoint_training.py"
+WHOLE: dict[str, Any] = {"lightning": {"workers": 2, "trials": 2}, "keras": {}}
 SYNC = """
 from pathlib import Path
 from tunehook.integrations.wandb_sync import sync
@@ -32,6 +33,19 @@ def server() -> Iterator[WandbServer]:
     """A stand-in for W&B."""
     with serving() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a search that nobody interrupts."""
+
+    @functools.cache
+    def made(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        search(folder, kind=kind, **WHOLE[kind])
+        return folder
+
+    return made
 
 
 def run(arguments: list[str], folder: Path, server: WandbServer | None = None, **options: Any) -> tuple[int, str, str]:
@@ -49,10 +63,14 @@ def search(folder: Path, server: WandbServer | None = None, **options: Any) -> d
     for _ in range(2):
         code, told, errors = run([str(SCRIPT)], folder, server, **options)
         if code == 0:
-            bits = [sorted(path.read_text().splitlines()) for path in sorted(folder.glob("bits-*.jsonl"))]
-            return {**json.loads(told.splitlines()[-1]), "bits": bits}
+            return {**json.loads(told.splitlines()[-1]), "bits": bits_of(folder)}
         assert code == -9, errors
     raise AssertionError(errors)
+
+
+def bits_of(folder: Path) -> list[list[str]]:
+    """What the trials came to, on each rank."""
+    return [sorted(path.read_text().splitlines()) for path in sorted(folder.glob("bits-*.jsonl"))]
 
 
 def journals(folder: Path) -> list[list[dict[str, Any]]]:
@@ -70,28 +88,26 @@ def went_on(folder: Path) -> list[int]:
     return [event["step"] for events in journals(folder) for event in events if event["event"] == "continue"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("lightning", {"workers": 2, "trials": 2, "mode": "online"}),
-        ("keras", {"workers": None, "trials": 1, "mode": "offline"}),
-    ],
-)
-def test_a_killed_trial_goes_on(kind: str, options: dict[str, Any], tmp_path: Path, server: WandbServer) -> None:
+@pytest.mark.parametrize(("kind", "mode"), [("lightning", "online"), ("keras", "offline")])
+def test_a_killed_trial_goes_on(
+    kind: str, mode: str, tmp_path: Path, server: WandbServer, whole: Callable[[str], Path]
+) -> None:
     """In its own process or started by hand again; two measurements behind the checkpoint are made once more."""
-    whole = search(tmp_path / "whole", kind=kind, **{**options, "mode": None})
-    killed = search(tmp_path / "killed", server, kind=kind, dies_in=4, **options)
-    trials = options["trials"]
+    killed = search(tmp_path, server, kind=kind, dies_in=4, mode=mode, **WHOLE[kind])
+    trials = WHOLE[kind].get("trials", 1)
     assert killed["counts"] == {"interrupted": trials, "complete": trials}
-    assert (killed["bits"], killed["found"]) == (whole["bits"], whole["found"])
-    assert went_on(tmp_path / "killed") == [2] * trials
-    assert not (tmp_path / "killed" / "studies" / "checkpoints").exists()
-    expected = {events[0]["params"]["lr"]: reports(events) for events in journals(tmp_path / "whole")}
-    last = {events[0]["params"]["lr"]: reports(events) for events in journals(tmp_path / "killed")}
+    assert killed["bits"] == bits_of(whole(kind))
+    assert went_on(tmp_path) == [2] * trials
+    assert not (tmp_path / "studies" / "checkpoints").exists()
+    expected = {events[0]["params"]["lr"]: reports(events) for events in journals(whole(kind))}
+    last = {events[0]["params"]["lr"]: reports(events) for events in journals(tmp_path)}
     assert last == expected
+    values = {float(lr): series for lr, (series, _) in killed["found"].items()}
+    tuned = {lr: {str(step): row["loss"] for step, row in rows if "loss" in row} for lr, rows in expected.items()}
+    assert values == tuned
 
-    if options["mode"] == "offline":
-        code, told, errors = run(["-c", SYNC], tmp_path / "killed", server)
+    if mode == "offline":
+        code, told, errors = run(["-c", SYNC], tmp_path, server)
         assert (code, told.split()) == (0, ["uploaded"]), errors
     assert len(server.runs) == trials
     for sent in server.runs.values():
@@ -102,22 +118,22 @@ def test_a_killed_trial_goes_on(kind: str, options: dict[str, Any], tmp_path: Pa
 
 
 def test_all_ranks_go_on(tmp_path: Path) -> None:
-    """Two ranks, whose random numbers differ: each goes on with its own."""
-    whole = search(tmp_path / "whole", devices=2, workers=1)
-    killed = search(tmp_path / "killed", devices=2, workers=1, dies_in=4)
-    assert went_on(tmp_path / "killed") == [2]
-    assert len(whole["bits"]) == 2
-    assert whole["bits"][0] != whole["bits"][1]
-    assert (killed["bits"], killed["found"]) == (whole["bits"], whole["found"])
+    """Two ranks, whose random numbers differ: each goes on with its own, so that what was lost is made again."""
+    killed = search(tmp_path, devices=2, workers=1, dies_in=4)
+    assert killed["counts"] == {"interrupted": 1, "complete": 1}
+    assert went_on(tmp_path) == [2]
+    assert len({bits for (line,) in killed["bits"] for _, bits in [json.loads(line)]}) == 2
+    first, second = map(reports, journals(tmp_path))
+    assert first[-1][0] == 4
+    assert second[: len(first)] == first
+    assert second[-1][0] == 6
 
 
-def test_killed_while_it_saves(tmp_path: Path) -> None:
+def test_killed_while_it_saves(tmp_path: Path, whole: Callable[[str], Path]) -> None:
     """The checkpoint before is whole, and the half of a new one goes away."""
-    whole = search(tmp_path / "whole")
-    killed = search(tmp_path / "killed", saves=[1, 2, 3], dies_saving=3)
-    assert went_on(tmp_path / "killed") == [2]
-    assert killed["bits"] == whole["bits"]
-    assert not (tmp_path / "killed" / "studies" / "checkpoints").exists()
-    assert [*itertools.chain(*map(reports, journals(tmp_path / "killed")[1:]))] == reports(
-        journals(tmp_path / "whole")[0]
-    )
+    killed = search(tmp_path, saves=[1, 2, 3], dies_saving=3)
+    assert went_on(tmp_path) == [2]
+    assert not (tmp_path / "studies" / "checkpoints").exists()
+    expected = [events for events in journals(whole("lightning")) if events[0]["params"]["lr"] == 0.02]
+    assert reports(journals(tmp_path)[1]) == reports(expected[0])
+    assert set(killed["bits"][0]) < set(bits_of(whole("lightning"))[0])

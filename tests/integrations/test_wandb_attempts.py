@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +63,16 @@ class Judge:
         """Nothing is kept."""
 
 
-def train(folder: Path, attempt: int, *, until: int, kept: int | None = None) -> None:
+def train(
+    folder: Path, attempt: int, *, until: int, kept: int | None = None, before: Callable[[], object] = lambda: None
+) -> None:
     """An attempt that goes on from a checkpoint, if there is one, and is interrupted or trained to its end."""
     key = "0000-12345678"
     trial = Trial("s", attempt, {"x": 1}, folder / "study" / f"trial-{attempt:04d}", "v", "min", attempt, key)
     Journal(trial.folder).begin(trial)
     recorder = WandbRecorder("p", mode="offline", dir=folder / "runs", lean=True, study_run=False)
     session = th.TrialSession(trial, Judge(), recorders=[recorder], keeps_checkpoints=True)
+    before()
     session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
     session.ready()
     found = session.find_checkpoint()
@@ -91,3 +96,20 @@ def test_the_fragments_of_a_run_have_each_step_once(tmp_path: Path) -> None:
     assert [run.column("trial/step") for run in runs] == [[1, 2, 3, 4], [], [5, 6]]
     assert runs[-1].column("v") == [25.0, 26.0]
     assert runs[-1].summary["best/v"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ids", "steps"), [(("mine", "mine"), [3, 4, 5, 6]), (("one", "two"), [1, 2, 3, 4, 5, 6])])
+def test_a_run_of_the_training_gets_what_it_has_not(tmp_path: Path, ids: tuple[str, str], steps: list[int]) -> None:
+    """The same run once more the steps behind the checkpoint; a new one all of them."""
+    wandb = pytest.importorskip("wandb")
+
+    def begin(name: str) -> None:
+        wandb.init(project="p", id=name, mode="offline", dir=tmp_path / "runs")
+
+    for attempt, until in enumerate((4, 6)):
+        train(tmp_path, attempt, until=until, kept=2, before=functools.partial(begin, ids[attempt]))
+    first, second = read_runs(tmp_path / "runs")
+    assert first.column("trial/step") == [1, 2, 3, 4]
+    assert second.column("trial/step") == steps
+    assert second.exit_code == 0

@@ -1,0 +1,137 @@
+"""How a trial goes on where an earlier attempt was interrupted, and keeps what a later one goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tunehook.checkpoint import CheckpointError, Checkpoints, Found
+from tunehook.record import Journal, JournalError, Recorder, goes_on, read_earlier
+from tunehook.trial import Decision, Trial
+
+log = logging.getLogger("tunehook")
+
+
+class GoingOn(ABC):
+    """What a session of a trial does with checkpoints.
+
+    Attributes:
+        trial: The trial.
+        step: Its last measurement.
+        decision: The answer to it.
+        checkpoints: Those of the trial and its attempts, ``None`` where none are kept.
+    """
+
+    trial: Trial
+    step: int
+    decision: Decision
+    checkpoints: Checkpoints | None
+
+    _journal: Journal | None
+    _open: list[Recorder]
+    _series: list[tuple[int, float]]
+    _reports: int  # how many the journal has
+    _is_full: bool  # whether it was told that a checkpoint has no room
+    # By the ids of recorders: how many reports they have of earlier attempts, and up to which step snapshots.
+    _known: dict[int, tuple[int, int]]
+
+    @abstractmethod
+    def _record(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
+        """Write a report, and hand it to the recorders that have not got it."""
+
+    @abstractmethod
+    def _decide(self, step: int, value: float) -> Decision:
+        """What the judge says of a measurement."""
+
+    @abstractmethod
+    def _guarded(self, recorder: Recorder) -> AbstractContextManager[None]:
+        """Leave out a recorder that fails inside."""
+
+    def find_checkpoint(self) -> Found | None:
+        """The checkpoint of an earlier attempt to go on from; one that cannot be used is told in a line."""
+        try:
+            return None if self.checkpoints is None else self.checkpoints.find()
+        except CheckpointError as error:
+            self.begin_anew(str(error))
+            return None
+
+    def begin_anew(self, why: str) -> None:
+        """Say in a line that the trial does not go on from its checkpoint, and why."""
+        self._tell(f"{self.trial.name} begins anew: {why}")
+
+    def go_on(self, found: Found) -> None:
+        """Take over what an earlier attempt reported up to a checkpoint, now that the adapter has restored it.
+
+        Call it after `ready`, when `budget` is known: the judge hears of each measurement.
+        """
+        if self._journal is None:
+            return
+        progress = found.progress
+        log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
+        made, seen = _made(read_earlier(self.trial))
+        for recorder in list(self._open):
+            with self._guarded(recorder):
+                has = getattr(recorder, "has_reports", None)
+                if has is not None:
+                    number = has(progress.reports, made)
+                    self._known[id(recorder)] = (number, seen if number else -1)
+        self._journal.goes_on(
+            trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports
+        )
+        for number, event in enumerate(found.reports, start=1):
+            step, metrics = event["step"], {name: float(value) for name, value in event["metrics"].items()}
+            self._record(step, metrics, is_urgent=number == len(found.reports))
+            if step > self.step and self.trial.metric in metrics:
+                self.step, value = step, metrics[self.trial.metric]
+                self._series.append((step, value))
+                decision = self._decide(step, value)
+                if decision.state == "interrupted":  # another process took this attempt for lost meanwhile
+                    self.decision = decision
+
+    def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
+        """Keep a checkpoint; one that fails is told in a line, and the training goes on.
+
+        Args:
+            write: Writes its files into a folder.
+        """
+        if self.checkpoints is None or self.decision.stop:
+            return
+        try:
+            self.checkpoints.save(write, step=self.step, reports=self._reports)
+            self._is_full = False
+        except OSError as error:  # no room, which may come back
+            if not self._is_full:
+                self._is_full = True
+                self._tell(f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts")
+        except Exception as error:  # noqa: BLE001 - such as a value that cannot be pickled; it ends no training
+            self.drop_checkpoints(f"it could not be saved: {error!r}")
+
+    def drop_checkpoints(self, why: str) -> None:
+        """Keep none from now on, and say why in a line: the trial would not go on exactly."""
+        if self.checkpoints is not None:
+            self.checkpoints.discard()
+            self.checkpoints = None
+            self._tell(f"no checkpoints of {self.trial.name}, which begins anew if it is interrupted: {why}")
+
+    def _tell(self, text: str) -> None:
+        """Say something about the record to people, and in the journal."""
+        log.warning("%s.", text)
+        if self._journal is not None:
+            with contextlib.suppress(JournalError):  # its next event tells that
+                self._journal.problem(text)
+
+
+def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, int]:
+    """How many reports earlier attempts have made that go on from each other, and the step of their last snapshot."""
+    made, seen = 0, -1
+    for events in attempts:
+        if not goes_on(events):
+            made, seen = 0, -1
+        made = max(made, sum(event["event"] == "report" for event in events))
+        seen = max([seen, *(event["snapshot"]["step"] for event in events if event["event"] == "snapshot")])
+    return made, seen
