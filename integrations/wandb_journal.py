@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunehook.record import Journal, JournalError, goes_on, read_earlier, read_trial
+from tunehook.record import Journal, JournalError, read_earlier, read_trial
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Trial
 
@@ -58,21 +58,19 @@ def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def join_rows(attempts: Iterable[tuple[bool, Sequence[Row]]]) -> list[Row]:
+def join_rows(attempts: Iterable[Sequence[Row]]) -> list[Row]:
     """The rows of all attempts of a trial, as its run has them: each step once.
 
-    An attempt that went on from a checkpoint has the reports up to there from the earlier ones, and made those anew
-    that lay behind it: its first reports are those that the run has. A snapshot of a step is not made twice either.
+    An attempt makes again what lay behind its checkpoint, or all where it began anew: its first reports are those that
+    the run has. A snapshot of a step is not made twice either.
 
     Args:
-        attempts: For each one whether it went on, and its rows.
+        attempts: The rows of each.
     """
     joined: list[Row] = []
-    made, step = 0, -1  # by the attempts that go on from each other: their reports, and the step of the last snapshot
-    for is_continued, rows in attempts:
+    made, step = 0, -1  # by the attempts up to here: their reports, and the step of the last snapshot
+    for rows in attempts:
         reports = 0
-        if not is_continued:
-            made, step = 0, -1
         for row in rows:
             if isinstance(row[1], Snapshot):
                 if row[1].step <= step:
@@ -99,12 +97,12 @@ def runs_before(trial: Trial) -> set[str]:
 
 def rows_before(trial: Trial) -> list[Row]:
     """The rows that the earlier attempts of a trial have made."""
-    return join_rows((goes_on(events), rows_of(events)) for events in read_earlier(trial))
+    return join_rows(rows_of(events) for events in read_earlier(trial))
 
 
 def rows_until_now(trial: Trial) -> list[Row]:
     """The rows of a trial, with those of its earlier attempts."""
-    return join_rows((goes_on(events), rows_of(events)) for events in [*read_earlier(trial), [*read_trial(trial)]])
+    return join_rows(rows_of(events) for events in [*read_earlier(trial), [*read_trial(trial)]])
 
 
 def mark_synced(folder: Path) -> None:

@@ -24,7 +24,7 @@ from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, note_run, rows_of
 from tunehook.integrations.wandb_run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb_shield import first_line
-from tunehook.record import Journal, events_of, goes_on, host, read_journal
+from tunehook.record import Journal, events_of, host, read_journal
 from tunehook.trial import Outcome, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.
@@ -68,7 +68,6 @@ class Attempt:
     places: tuple[str, ...]
     slots: Mapping[str, Any]
     rows: tuple[Row, ...]
-    goes_on: bool
     outcome: Outcome | None
     begun: Mapping[str, Any]
     last: float
@@ -122,7 +121,6 @@ def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
         tuple(place for event in events for place in event.get("records", ())),
         _last(events, "config", {}).get("effective", {}),
         tuple(rows_of(events)),
-        goes_on(events),
         _outcome(_last(events, "end", None)),
         begun,
         float(events[-1]["time"]),
@@ -142,8 +140,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
     is_shared = latest.run["is_shared"]
-    joined = ((attempt.goes_on, attempt.rows) for attempt in attempts)
-    rows = [*latest.rows] if is_shared else join_rows(joined)
+    rows = [*latest.rows] if is_shared else join_rows(attempt.rows for attempt in attempts)
     if latest.synced == len(rows):
         return Synced(name, "complete")
     run = _resume(latest)

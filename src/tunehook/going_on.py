@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.checkpoint import CheckpointError, Checkpoints, Found
-from tunehook.record import Journal, JournalError, Recorder, goes_on, read_earlier
+from tunehook.record import Journal, JournalError, Recorder, read_earlier
 from tunehook.trial import Decision, Trial
 
 log = logging.getLogger("tunehook")
@@ -73,13 +73,7 @@ class GoingOn(ABC):
             return
         progress = found.progress
         log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
-        made, seen = _made(read_earlier(self.trial))
-        for recorder in list(self._open):
-            with self._guarded(recorder):
-                has = getattr(recorder, "has_reports", None)
-                if has is not None:
-                    number = has(progress.reports, made)
-                    self._known[id(recorder)] = (number, seen if number else -1)
+        self._ask_what_they_have(progress.reports)
         self._journal.goes_on(
             trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports
         )
@@ -92,6 +86,20 @@ class GoingOn(ABC):
                 decision = self._decide(step, value)
                 if decision.state == "interrupted":  # another process took this attempt for lost meanwhile
                     self.decision = decision
+
+    def _ask_what_they_have(self, taken: int) -> None:
+        """Ask recorders whose record is one for all attempts what they have of the earlier ones.
+
+        Args:
+            taken: How many reports lie before the checkpoint, 0 where the trial begins anew.
+        """
+        made, seen = _made(read_earlier(self.trial))
+        for recorder in list(self._open):
+            with self._guarded(recorder):
+                has = getattr(recorder, "has_reports", None)
+                if has is not None:
+                    number = has(taken, made)
+                    self._known[id(recorder)] = (number, seen if number else -1)
 
     def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
@@ -127,11 +135,9 @@ class GoingOn(ABC):
 
 
 def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, int]:
-    """How many reports earlier attempts have made that go on from each other, and the step of their last snapshot."""
+    """How many reports earlier attempts have made at most, and the step of their last snapshot."""
     made, seen = 0, -1
     for events in attempts:
-        if not goes_on(events):
-            made, seen = 0, -1
         made = max(made, sum(event["event"] == "report" for event in events))
         seen = max([seen, *(event["snapshot"]["step"] for event in events if event["event"] == "snapshot")])
     return made, seen

@@ -33,8 +33,9 @@ class Recorder(Protocol):
     stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
     ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
     A trial that goes on from a checkpoint of an earlier attempt hands over the reports of that attempt first. One whose
-    record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already. The
-    first ``taken`` reports lie before the checkpoint, and earlier attempts have made ``made`` of them.
+    record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already. It is
+    asked after `open`, and where the trial goes on. The first ``taken`` reports lie before the checkpoint, none where the
+    trial begins anew, and earlier attempts have made ``made`` of them.
     One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
     One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
     trial in the processes of a cluster.
@@ -228,11 +229,6 @@ def read_earlier(trial: Trial) -> list[list[dict[str, Any]]]:
         if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
             found.append((attempt, events))
     return [events for _, events in sorted(found, key=lambda item: item[0])]
-
-
-def goes_on(events: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether an attempt went on from a checkpoint of an earlier one, and did not begin anew."""
-    return any(event["event"] == "continue" for event in events)
 
 
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:

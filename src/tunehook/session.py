@@ -135,6 +135,8 @@ class TrialSession(GoingOn):
         for recorder in self._recorders:
             recorder.open(self.trial, effective, loggers=loggers)
             self._open.append(recorder)
+        if self.trial.attempt:
+            self._ask_what_they_have(0)
         places = [place for recorder in self._open if (place := recorder.where()) is not None]
         self._journal.config(effective, records=places)
 

@@ -1,4 +1,4 @@
-"""Which rows the W&B run of a trial has after attempts that went on from a checkpoint."""
+"""Which rows the W&B run of a trial has after several attempts."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ def named(rows: list[Row]) -> list[Any]:
 
 
 def test_each_step_is_there_once() -> None:
-    """Killed behind its checkpoint twice; a trial that begins anew has all of its rows once more."""
+    """Killed behind its checkpoint twice; then in an attempt that began anew."""
     first = [report(1, 0), snapshot(1, 10), report(2, 0), report(3, 0), snapshot(3, 30)]
     second = [report(1, 1), report(2, 1)]  # killed before it made a step
     third = [report(1, 2), report(2, 2), snapshot(2, 25), report(3, 2), report(4, 2), snapshot(4, 40)]
-    joined = join_rows([(False, first), (True, second), (True, third)])
+    joined = join_rows([first, second, third])
     assert named(joined) == [*named(first), *named(third[-2:])]
 
     anew = [report(1, 3), snapshot(1, 10), report(2, 3)]
     after = [report(1, 4), report(2, 4), report(3, 4)]
-    joined = join_rows([(False, first), (False, anew), (True, after)])
-    assert named(joined) == [*named(first), *named(anew), *named(after[-1:])]
+    after = [*after, report(4, 4)]
+    joined = join_rows([first, anew, after])
+    assert named(joined) == [*named(first), *named(after[-1:])]
     assert join_rows([]) == []
 
 
