@@ -104,6 +104,11 @@ def train(
     return float(sum(parameter.detach().double().sum() for parameter in net.parameters()))
 
 
+def log_globally(row: dict[str, float]) -> None:
+    """Log into ``wandb.run``; a call by its name each time, since ``wandb.init`` replaces the function."""
+    wandb.log(row)
+
+
 def happen(what: str) -> None:
     """Stop or kill the SDK's service."""
     service = service_process()
@@ -135,7 +140,7 @@ def main(options: Mapping[str, Any]) -> None:
         trial = Trial("digits", number, {"lr": lr}, place, "val_acc", "max", attempt=attempt, key=key)
         Journal(trial.folder).begin(trial)
         settings, loggers = wandb.Settings(init_timeout=5, x_disable_viewer=True), []
-        log: Callable[[dict[str, float]], object] = wandb.log
+        log: Callable[[dict[str, float]], object] = log_globally
         if options.get("shared") == "open":
             wandb.init(project="users", settings=settings)
         elif options.get("shared") == "logger":
