@@ -45,12 +45,17 @@ class RunFile:
     @property
     def steps(self) -> list[int]:
         """The steps of the rows that are no snapshots, which have the step of the row before."""
-        rows = [row for row in self.rows if not any(name.endswith("snapshot/step") for name in row)]
-        return [row["trial/step"] for row in rows if "trial/step" in row]
+        return steps_of(self.rows)
 
     def column(self, name: str) -> list[Any]:
         """The values of a metric, in the order in which they were logged."""
         return [row[name] for row in self.rows if name in row]
+
+
+def steps_of(rows: list[dict[str, Any]]) -> list[int]:
+    """The steps of the rows that are no snapshots."""
+    reports = [row for row in rows if not any(name.endswith("snapshot/step") for name in row)]
+    return [row["trial/step"] for row in reports if "trial/step" in row]
 
 
 def read_runs(folder: Path, *, timeout: float = 10.0) -> list[RunFile]:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from run_file import steps_of
+
 # What may be wrong: no one listens; answers after a second; never answers; the connection is cut before the request is
 # taken, or after it was taken; an HTTP status.
 Fault = Literal["refused", "slow", "hanging", "dropped", "cut"] | int
@@ -52,6 +54,11 @@ class ServerRun:
         """The history in the order of its lines, without W&B's own columns."""
         lines = [self.lines[number] for number in sorted(self.lines)]
         return [{key: value for key, value in line.items() if not key.startswith("_")} for line in lines]
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the rows that are no snapshots, which have the step of the row before."""
+        return steps_of(self.rows)
 
     def column(self, name: str) -> list[Any]:
         """The values of a metric, in the order of the lines."""

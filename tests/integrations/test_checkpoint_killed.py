@@ -112,7 +112,7 @@ def test_a_killed_trial_goes_on(
     assert len(server.runs) == trials
     for sent in server.runs.values():
         rows = expected[sent.setting("lr")]
-        assert sent.column("trial/step") == [step for step, _ in rows]
+        assert sent.steps == [step for step, _ in rows]
         assert sent.column("loss") == [metrics["loss"] for _, metrics in rows if "loss" in metrics]
         assert (sent.exit_code, sent.setting("tunehook")["attempt"]) == (0, 1)
 
