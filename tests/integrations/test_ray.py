@@ -223,7 +223,7 @@ def test_lightning_trains_as_in_one_process(cluster: Any, tmp_path: Path) -> Non
     assert (there.paths.trial(0) / "bits").read_text() == (here.paths.trial(0) / "bits").read_text()
     (file,) = (tmp_path / "there").rglob("run-s-0000-*.wandb")
     one = read_run(file)  # whole by now
-    assert (one.name, one.exit_code, len(one.rows)) == ("trial-0000", 0, 2)
+    assert (one.name, one.exit_code, one.steps) == ("trial-0000", 0, [1, 2])
 
 
 # ---------------------------------------------------------------------- without a cluster
