@@ -2,7 +2,7 @@
 
     python benchmarks/launch.py
 
-Twenty trials of five epochs on scikit-learn's digits, in Lightning. Ray Tune is a peer that is measured if it is
+Twenty trials of five epochs on scikit-learn's digits, in Lightning. Ray Tune is a peer that is measured if all of it is
 installed: pip install 'ray[tune]'. Whole runs are timed, from the call to its return, start-up included; where two runs
 of a variant differ in their number of trials only, the difference is the time of a trial alone.
 """
@@ -99,7 +99,7 @@ def main() -> None:
         rows[f"{name}, whole"] = whole / trials
         rows[f"{name}, each further trial"] = (whole - few) / (trials - 4)
         gaps = waits or gaps
-    if importlib.util.find_spec("ray") is not None:
+    if all(importlib.util.find_spec(name) is not None for name in ("ray", "pyarrow", "tensorboardX")):  # ray[tune]
         import ray
 
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
