@@ -188,6 +188,25 @@ def test_fresh_processes_where_a_fork_is_not_safe(tmp_path: Path, caplog: pytest
     assert {line[3] for line in lines} == {str(os.getpid())}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_a_trial_tidies_up_what_is_its_own(tmp_path: Path) -> None:
+    """What the module registers for the end of the process is done by the parent, once; what a trial does, by it."""
+    (tmp_path / "tidy_training.py").write_text(
+        "import weakref\nfrom pathlib import Path\nfrom launch_scripts import steps\nclass Thing: pass\n"
+        f"def note(what): Path({str(tmp_path / 'ends')!r}).open('a').write(what + '\\n')\n"
+        "ours, theirs = Thing(), Thing()\nend = weakref.finalize(theirs, note, 'module')\n"
+        "def train(): steps(1); weakref.finalize(ours, note, 'trial')\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        module = importlib.import_module("tidy_training")
+        module.end.detach()  # of this process, which only hands the function over
+        run(scripts.study(tmp_path / "s", [0, 1, 2]), module.train)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert sorted((tmp_path / "ends").read_text().split()) == ["module", "trial", "trial", "trial"]
+
+
 def test_a_system_without_fork(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
