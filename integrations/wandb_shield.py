@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -26,7 +27,16 @@ GRACE = 5.0
 # So many seconds after a call has failed the service is still awaited to be gone.
 DYING = 0.2
 
+# What the SDK imports with the first run of a process and, where it is installed, with the first histogram. Here it is
+# imported before a training begins. In the writer's thread that half a second of looking up files held single steps up
+# by 0.2 s: the thread lets go of the GIL for each file, and has it back before one that waits for it is awake.
+LATE = ("requests", "yaml", "pandas", "wandb.sdk.lib.gitlib", "wandb.sdk.launch.inputs.internal")
+
 _log = logging.getLogger("tunehook")
+
+for _name in LATE:
+    with contextlib.suppress(Exception):  # one that fails does so again where the SDK needs it, behind the shield
+        importlib.import_module(_name)
 
 
 class Writer:

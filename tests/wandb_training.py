@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.abc
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +43,17 @@ def clock() -> float:
     except (OSError, IndexError):
         delay = 0
     return time.perf_counter() - delay / 1e9
+
+
+class Imports(importlib.abc.MetaPathFinder):
+    """Notes which modules are looked for in other threads than the main one."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.names.append(fullname)
 
 
 @dataclass
@@ -127,6 +140,7 @@ def main(options: Mapping[str, Any]) -> None:
     """Train the trials and print what they came to."""
     logging.basicConfig(level=options.get("level", logging.WARNING), format="%(name)s: %(message)s")
     recorders: list[Timed] = []
+    sys.meta_path.insert(0, imports := Imports())
     if options.get("recorded", True):
         limits = {name: options.get(name, 2.0) for name in ("init_timeout", "finish_timeout")}
         recorders = [Timed(WandbRecorder("digits", lean=True, **limits))]
@@ -156,7 +170,8 @@ def main(options: Mapping[str, Any]) -> None:
         session.end()
     waits = [seconds for recorder in recorders for seconds in recorder.steps]
     ends = [seconds for recorder in recorders for seconds in recorder.ends]
-    print(json.dumps({"weights": weights, "longest": max(waits, default=0), "ends": ends}), flush=True)
+    told = {"weights": weights, "longest": max(waits, default=0), "ends": ends, "imported": imports.names}
+    print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "wandb_training.py"
 # What fails, and after how many requests. The first three of a run are its beginning.
 FAULTS: dict[str, tuple[Fault | None, int, dict[str, Any]]] = {
     "nothing": (None, 0, {}),
+    "nothing, with snapshots": (None, 0, {"snapshots": 10}),
     "refused": ("refused", 0, {}),
     "refused in the middle": ("refused", 3, {}),
     "slow": ("slow", 0, {}),
@@ -132,11 +133,12 @@ def test_training_does_not_notice(
 
     assert told["weights"] == bare["weights"]
     assert told["longest"] < 0.05
+    assert told["imported"] == []
     assert told["errors"].count("\n") <= 2, told["errors"]
 
     synced = sync(server, tmp_path, times=3)
     (kept,) = server.runs.values()
-    assert kept.column("trial/step") == list(range(1, STEPS + 1))
+    assert kept.steps == list(range(1, STEPS + 1))
     assert (kept.exit_code, kept.summary["outcome"], kept.setting("tunehook")["trial"]) == (0, "complete", 0)
     assert [told["state"] for told in synced][1:] == ["complete", "complete"]
     assert not unsynced(tmp_path) or fault is None
@@ -311,6 +313,7 @@ def test_a_training_with_a_run_does_not_notice(
 
     assert told["weights"] == bare["weights"]
     assert told["longest"] < 0.05
+    assert told["imported"] == []
     events = read_events(tmp_path)
     assert [event["step"] for event in events if event["event"] == "report"] == list(range(1, STEPS + 1))
     assert [event["state"] for event in events if event["event"] == "end"] == ["complete"]
