@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from numpy.typing import NDArray
 
+from tunehook import snapshot_arrays
 from tunehook.snapshot import BINS, Snapshot, TensorStats, bin_edges, total_variation, variation_bound
 from tunehook.snapshot_merge import merge
 from tunehook.snapshot_take import Snapshots
@@ -484,6 +485,17 @@ def test_one_transfer_from_an_accelerator() -> None:
     assert reader.transfers == 1
     assert [look.size for look in looks] == [*[0, 1, 7, 100, 50_001] * len(types), 60_000]
     assert all(look.sample.size == min(look.size, 2**14) for look in looks)
+
+
+def test_a_snapshot_is_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters, gradients and updates come together."""
+    reader = Away()
+    monkeypatch.setitem(snapshot_arrays._readers, torch.Tensor, reader)
+    arrays = {f"w{size}": torch.empty(size, device="meta") for size in (3, 100, 50_001)}
+    snapshot = Snapshots().take(0, arrays, dict(arrays), updates=dict(arrays))
+    assert reader.transfers == 1
+    assert [stats.size for stats in snapshot.gradients.values()] == [3, 100, 50_001]
+    assert [stats.update for stats in snapshot.parameters.values()] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

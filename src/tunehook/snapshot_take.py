@@ -104,27 +104,28 @@ class Snapshots:
             PatternError: A pattern of ``names`` fits no parameter.
         """
         chosen, tied = self._untied(self._chosen(arrays))
-        looks = dict(zip(chosen, _looks(list(chosen.values()), self.sample), strict=True))
-        since = None
-        if updates is None:
-            self._find_updates(looks)
-            since = self._since
-        else:
-            given = {name: updates[name] for name in chosen if updates.get(name) is not None}
-            for name, stats in zip(given, self._stats(list(given.values())), strict=True):
-                looks[name].update = stats.norm
-        self._keep(step, looks)
-        found = dict(zip(chosen, self._stats(list(chosen.values()), list(looks.values())), strict=True))
         slopes = {name: gradients[name] for name in chosen if gradients.get(name) is not None} if gradients else {}
-        steep = dict(zip(slopes, self._stats(list(slopes.values())), strict=True))
+        given = {name: updates[name] for name in chosen if updates.get(name) is not None} if updates else {}
+        # All at once: from an accelerator in one transfer, and small ones together.
+        members = [*chosen.values(), *slopes.values(), *given.values()]
+        looks, end = _looks(members, self.sample), len(chosen) + len(slopes)
+        of_weights = dict(zip(chosen, looks, strict=False))
+        if updates is None:
+            self._find_updates(of_weights)
+        for name, update in zip(given, self._stats(members[end:], looks[end:]), strict=True):
+            of_weights[name].update = update.norm
+        since = self._since if updates is None else None
+        self._keep(step, of_weights)
+        stats = self._stats(members[:end], looks[:end])
+        found, steep = stats[: len(chosen)], stats[len(chosen) :]
         return Snapshot(
-            step=step, parameters=found, model=merge(list(found.values())), gradients=steep,
-            model_gradient=merge(list(steep.values())) if steep else None, since=since, tied=tied, exact=self.exact,
+            step=step, parameters=dict(zip(chosen, found, strict=True)), model=merge(found),
+            gradients=dict(zip(slopes, steep, strict=True)), model_gradient=merge(steep) if steep else None,
+            since=since, tied=tied, exact=self.exact,
         )  # fmt: skip
 
-    def _stats(self, arrays: Sequence[Any], looks: Sequence[Look] | None = None) -> list[TensorStats]:
+    def _stats(self, arrays: Sequence[Any], looks: Sequence[Look]) -> list[TensorStats]:
         """Statistics of arrays from looks at them, or from all elements."""
-        looks = _looks(arrays, self.sample) if looks is None else looks
         if not self.exact:
             return stats_of(looks)
         is_small = [look.is_whole for look in looks]
