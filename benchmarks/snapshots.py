@@ -1,4 +1,7 @@
-"""Snapshots of parameters beside `wandb.watch`'s own operations on the same tensors, and beside one read of them."""
+"""Snapshots of parameters beside `wandb.watch`'s own operations on the same tensors, and beside one read of them.
+
+Weights alone are what ``wandb.watch(log="parameters")`` looks at, weights and gradients what ``log="all"`` does.
+"""
 
 from __future__ import annotations
 
@@ -142,9 +145,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/snapshots.py --rounds 9")
     parser.add_argument("--rounds", type=int, default=9, help="how often each variant runs (default: 9)")
     parser.add_argument("--model", choices=MODELS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--gradients", action="store_true", help="gradients too, as wandb.watch(log='all') has them")
     given = parser.parse_args()
     wandb.run = Run()  # type: ignore[assignment]
     wandb.Histogram = Histogram  # type: ignore[assignment, misc]
     for chosen in given.model or MODELS:
-        measure(chosen, given.rounds, with_gradients=given.gradients)
+        for with_gradients in (False, True):
+            measure(chosen, given.rounds, with_gradients=with_gradients)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,22 @@ from tunehook.snapshot_look import Array, Look, edges_of, faults
 
 _ALONE = 2**12  # elements from which a sample is worked on by itself
 _BATCH = 2**15  # elements of small samples that are worked on together
-_CHUNK = 2**16  # elements that are worked on at a time, so that all temporary arrays stay in the cache
+_CHUNK = 2**17  # elements that are worked on at a time, so that temporary arrays stay in the cache
+_SPAN = 2**20  # elements whose places are counted in one call
 _ROW = 2**13  # elements for whose dot product BLAS takes no threads
+_ONES = np.ones(_CHUNK, np.float32)
 _SMALL, _LARGE = 2.0**-40, 2.0**40
+
+
+class _Room(threading.local):
+    """Temporary arrays, kept, since new memory costs as much as what is computed in it."""
+
+    def __init__(self) -> None:
+        self.scaled, self.is_zero = np.empty(_CHUNK, np.float32), np.empty(_CHUNK, np.bool_)
+        self.places = np.empty(_SPAN, np.uint8)
+
+
+_room = _Room()
 
 
 @dataclass
@@ -164,31 +178,38 @@ def of_floats(flat: Array, low: float, high: float, first: float = 0.0) -> Momen
         high: The largest one.
         first: What sums are distances from; by default 0, or the mean where that is far from 0 and much would cancel.
     """
-    size, room = flat.size, min(flat.size, _CHUNK)
-    scaled, places, is_zero = np.empty(room, np.float32), np.empty(room, np.uint8), np.empty(room, np.bool_)
+    size, scaled, is_zero, places = flat.size, _room.scaled, _room.is_zero, _room.places
     scale = BINS / (high - low) if high > low else 0.0
     factor, offset = np.float32(scale), np.float32((first - low) * scale if scale else BINS / 2)
     total = square = 0.0
     zeros, counts, has_zeros = 0, np.zeros(BINS + 1, np.int64), low <= 0 <= high
-    for start in range(0, size, _CHUNK):
-        part = flat[start : start + _CHUNK]
-        if part.size < room:
+    for begin in range(0, size, _SPAN):
+        span = flat[begin : begin + _SPAN]
+        for start in range(0, span.size, _CHUNK):
+            part = span[start : start + _CHUNK]
             room = part.size
-            scaled, places, is_zero = scaled[:room], places[:room], is_zero[:room]
-        away = np.subtract(part, np.float32(first), out=scaled) if first else part
-        total += float(np.add.reduce(away))
-        square += sum(float(np.dot(row, row)) for row in (away[at : at + _ROW] for at in range(0, room, _ROW)))
-        np.multiply(away, factor, out=scaled)
-        np.add(scaled, offset, out=scaled)
-        np.copyto(places, scaled, casting="unsafe")  # what is between -1 and 0 becomes 0
-        counts += _bincount(places)
-        if has_zeros:
-            zeros += int(np.count_nonzero(np.equal(part, 0, out=is_zero)))
+            away = np.subtract(part, np.float32(first), out=scaled[:room]) if first else part
+            total += _dot(away, _ONES[:room])
+            square += _dot(away, away)
+            np.multiply(away, factor, out=scaled[:room])
+            np.add(scaled[:room], offset, out=scaled[:room])
+            # What is between -1 and 0 becomes 0.
+            np.copyto(places[start : start + room], scaled[:room], casting="unsafe")
+            if has_zeros:
+                zeros += int(np.count_nonzero(np.equal(part, 0, out=is_zero[:room])))
+        counts += _bincount(places[: span.size])
     rest = total / size
     if not first and rest * rest * size > 0.5 * square:
         return of_floats(flat, low, high, rest)
     counts[BINS - 1] += counts[BINS]  # the maximum
     return Moments(size, first + rest, max(0.0, square - size * rest * rest), zeros, counts[:BINS])
+
+
+def _dot(one: Array, other: Array) -> float:
+    """The sum of the products of two arrays, by rows that are summed in float64."""
+    whole = one.size // _ROW * _ROW
+    rows = np.matmul(one[:whole].reshape(-1, 1, _ROW), other[:whole].reshape(-1, _ROW, 1))
+    return sum(rows.ravel().tolist(), float(np.dot(one[whole:], other[whole:])))
 
 
 def _bincount(places: Array) -> Array:
