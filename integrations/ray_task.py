@@ -12,15 +12,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import ray
 
 from tunehook.active import importing
-from tunehook.ends import Terminated
 from tunehook.launch.inline import announce, leading, train_one
+from tunehook.notice import Terminated, handling, terminate
 from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, host, read_trial
 from tunehook.session import TrialSession
@@ -233,7 +233,8 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
     trial, judge = order.trial, RayJudge(actor, order.token)
     judge.hello(trial)
     mirror = judge.mirror
-    with _terminable():
+    # Ray sends SIGTERM where the process that asks is gone, and has a handler of its own; it cancels a task by SIGINT.
+    with handling(terminate, signal.SIGTERM, signal.SIGINT):
         try:
             with importing():
                 _enter(order)
@@ -262,25 +263,6 @@ def _enter(order: Order) -> None:
     given = ray.get_runtime_context().runtime_env or {}
     if "working_dir" not in given and Path(order.folder).is_dir():
         os.chdir(order.folder)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Raise what other trial processes raise when they are asked to end.
-
-    Ray sends SIGTERM where the process that asks is gone, and has a handler of its own; it cancels a task by SIGINT.
-    """
-
-    def end(number: int, _frame: object) -> NoReturn:
-        raise Terminated(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, end) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _node() -> str:

@@ -12,8 +12,7 @@ import pytest
 
 from tunehook import notice
 from tunehook.active import sigterm_raised
-from tunehook.ends import Terminated
-from tunehook.notice import Notice
+from tunehook.notice import Notice, Terminated
 
 
 class Clock:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import Any
 
-from tunehook.ends import Terminated, TrialError
+from tunehook.ends import TrialError
+from tunehook.notice import handling, terminate
 from tunehook.session import TrialSession
 
 
@@ -94,18 +94,9 @@ def surround(make: Callable[[], AbstractContextManager[None]]) -> None:
 @contextlib.contextmanager
 def sigterm_raised() -> Iterator[None]:
     """Turn SIGTERM into `Terminated` inside, where nobody handles it and signals arrive: in the main thread."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    is_free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with handling(terminate, *([signal.SIGTERM] if is_free else [])):
         yield
-        return
-
-    def handle(number: int, _frame: object) -> NoReturn:
-        raise Terminated(128 + number)
-
-    signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

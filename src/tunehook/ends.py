@@ -27,10 +27,6 @@ class TrialError(RuntimeError):
     """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM: the process is asked to end, such as by a scheduler that needs its place."""
-
-
 def objective_value(
     series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
 ) -> tuple[float, int] | None:

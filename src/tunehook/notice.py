@@ -1,18 +1,42 @@
-"""The notice that a process is to end: SIGTERM, held back until the epoch has ended where that is soon."""
+"""Signals that ask a process to end: who handles them for a while, and SIGTERM held back until an epoch has ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 # For how many seconds an epoch is let go on, so that what it has trained can be kept.
 SOON = 5.0
 # So many seconds more, where it takes longer than the one before.
 LATE = 3.0
+
+
+class Terminated(SystemExit):
+    """SIGTERM: the process is asked to end, such as by a scheduler that needs its place."""
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], object], *numbers: int) -> Iterator[None]:
+    """Let a function handle signals inside, where they arrive: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, other in zip(numbers, before, strict=True):
+            signal.signal(number, other)
+
+
+def terminate(number: int, _frame: object) -> NoReturn:
+    """Handle a signal by raising `Terminated`."""
+    raise Terminated(128 + number)
 
 
 class Notice:

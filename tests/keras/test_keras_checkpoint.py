@@ -19,8 +19,8 @@ import tunehook as th
 from keras_projects import ONCE, QUIET, X, Y
 from tunehook import checkpoint
 from tunehook.active import active
-from tunehook.ends import Terminated
 from tunehook.integrations.keras import TuneCallback
+from tunehook.notice import Terminated
 from tunehook.record import read_journal
 
 pytestmark = QUIET

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tunehook.active import importing, sigterm_raised
-from tunehook.ends import Terminated
 from tunehook.launch.channel import Address
 from tunehook.launch.function import Function
 from tunehook.launch.inline import announce, leading, train_one
+from tunehook.notice import Terminated
 from tunehook.record import JournalError
 from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial

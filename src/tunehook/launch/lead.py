@@ -10,12 +10,12 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from tunehook.ends import Terminated
 from tunehook.launch.verdict import KILL, Verdicts
+from tunehook.notice import Terminated, handling
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StorageAway
@@ -131,7 +131,7 @@ class Leader(ABC, Generic[One]):
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
         self._table = table
-        with self._signals_noted(), self._study.resting(self._rest):
+        with handling(self._note, signal.SIGINT, signal.SIGTERM), self._study.resting(self._rest):
             try:
                 self._open()
                 self._loop()
@@ -374,24 +374,10 @@ class Leader(ABC, Generic[One]):
         while self._running and time.monotonic() < deadline and len(self._signals) < 2:
             self._listen(PULSE_FRESH)
 
-    @contextlib.contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Note Ctrl-C and SIGTERM, where they arrive: in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, _frame: object) -> None:
-            self._signals.append(number)
-            self._wake()
-
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = [signal.signal(number, note) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
+    def _note(self, number: int, _frame: object) -> None:
+        """Note Ctrl-C and SIGTERM, from a signal handler."""
+        self._signals.append(number)
+        self._wake()
 
 
 def launcher_from_environment() -> Launcher | None:
