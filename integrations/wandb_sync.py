@@ -23,7 +23,7 @@ from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, note_run, rows_of
 from tunehook.integrations.wandb_run import SHARED_PREFIX, TrialRun
-from tunehook.integrations.wandb_shield import first_line
+from tunehook.integrations.wandb_shield import first_line, leave_dead_service
 from tunehook.record import Journal, events_of, host, read_journal
 from tunehook.trial import Outcome, Trial
 
@@ -94,6 +94,7 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
             runs.setdefault(str(attempt.run["id"]), []).append(attempt)
         elif events and not rows_of(events):
             empty.add((events[0].get("key", ""), events[0]["attempt"]))
+    leave_dead_service()
     for attempts in runs.values():
         ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
         tell(sync_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))

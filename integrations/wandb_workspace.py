@@ -24,7 +24,7 @@ import wandb
 from wandb_workspaces import expr
 
 from tunehook.integrations import wandb_shared
-from tunehook.integrations.wandb_shield import first_line
+from tunehook.integrations.wandb_shield import first_line, leave_dead_service
 from tunehook.integrations.wandb_values import snapshot_path
 from tunehook.paths import StudyPaths
 from tunehook.record import read_journal
@@ -76,6 +76,7 @@ def save(folder: Path, *, project: str | None, entity: str | None) -> str:
     """
     recorded = read_study(folder)
     project, entity = project or recorded.project, entity or recorded.entity
+    leave_dead_service()
     if not wandb_shared.has_key(wandb.setup().settings):
         raise WorkspaceError("Nobody is logged in to W&B, where the dashboard is kept.\n  Log in: wandb login.")
     try:

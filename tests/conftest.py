@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name in ("TUNEHOOK_LEADER", "TUNEHOOK_STORAGE", "TUNEHOOK_LAUNCHER", "RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
+    if "WANDB_SERVICE" in os.environ and (shield := sys.modules.get("tunehook.integrations.wandb_shield")):
+        shield.leave_dead_service()  # a test has ended it without the variable, which was put back then
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield tmp_path

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from run_file import read_finished, read_runs
+from tunehook.record import Journal
 from wandb_server import online, serving
-from wandb_trials import begin
+from wandb_trials import begin, make_session
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations import wandb_own  # noqa: E402
@@ -113,7 +114,7 @@ def test_one_study_ends_while_another_is_in_a_trial(tmp_path: Path) -> None:
 
 CHILD = """
 import logging, sys
-from wandb_trials import begin
+from wandb_trials import begin, make_session
 from tunehook.integrations.wandb import WandbRecorder
 logging.basicConfig(format="%(message)s")
 recorder = WandbRecorder("digits", mode="offline", lean=True)
@@ -139,6 +140,38 @@ def test_an_inherited_service_that_has_died(tmp_path: Path) -> None:
         "The W&B service that this process was given has ended: it starts one of its own.\n",
     )
     assert [(run.column("trial/step"), run.exit_code) for run in read_runs(tmp_path)] == [([1], 0)] * 2
+
+
+UPLOAD = """
+import logging
+from pathlib import Path
+from tunehook.integrations import wandb_sync
+logging.basicConfig(format="%(message)s")
+wandb_sync.SETTLED = 0  # the process that recorded the trial lives
+wandb_sync.sync(Path("studies"), lambda synced: print(synced.state))
+"""
+
+
+def test_an_upload_with_an_inherited_service_that_has_died(tmp_path: Path) -> None:
+    """`tunehook sync` starts a service of its own as well."""
+    session = make_session(WandbRecorder("digits", mode="offline", lean=True))
+    Journal(session.trial.folder).begin(session.trial)
+    session.ready()
+    session.report(1, {"val_acc": 0.5})
+    session.end()
+    kill_the_service()
+    with serving() as server:
+        environment = {**os.environ, **server.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        assert environment["WANDB_SERVICE"]
+        command = [sys.executable, "-c", UPLOAD]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+        assert (done.stdout, done.stderr) == (
+            "uploaded\n",
+            "The W&B service that this process was given has ended: it starts one of its own.\n",
+        )
+        (run,) = server.runs.values()
+        assert run.column("trial/step") == [1]
 
 
 def test_more_rows_than_can_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
