@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 import launch_scripts
 import tunehook as th
 import tunehook.holder
-import tunehook.patient
+import tunehook.opening
 import tunehook.pulse
 from tunehook.active import active
 from tunehook.inject import Slot
@@ -157,7 +157,7 @@ def test_the_server_is_away_for_good(
     The password is one that this server does not ask for.
     """
     caplog.set_level(logging.WARNING, logger="tunehook")
-    monkeypatch.setattr(tunehook.patient, "PATIENCE", 1.0)
+    monkeypatch.setattr(tunehook.opening, "PATIENCE", 1.0)
     url = server.get_uri().replace("postgres:@", f"postgres:{SECRET}@")
     opened = study(storage=url)
     trial = opened.ask()
