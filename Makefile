@@ -8,6 +8,9 @@ OLDEST := $(VENV)/oldest
 # TensorFlow lies in an environment of its own on top of the first, where the other backends are tested without it.
 TENSORFLOW := $(VENV)/tensorflow
 FAULTS := tests/integrations/test_wandb_faults.py
+# What a process has loaded is loaded for its trials too: without frameworks a study with trial processes takes a second.
+LAUNCH := tests/test_launch.py tests/test_machines.py tests/test_chaos.py
+OTHERS := tests $(addprefix --ignore ,$(LAUNCH) tests/keras tests/test_snapshot_frameworks.py)
 
 .PHONY: help demo test lint fast slow oldest keras benchmarks clean
 
@@ -55,12 +58,13 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/keras --ignore tests/test_snapshot_frameworks.py
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAUNCH)
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(OTHERS)
 
 # The tests of W&B's faults measure what a step waits for, so they run after the others, on cores of their own.
 slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow --ignore tests/keras --ignore tests/test_snapshot_frameworks.py \
-		--ignore $(FAULTS)
+	$(BIN)/python -m pytest -q -n 2 -m slow $(LAUNCH)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow $(OTHERS) --ignore $(FAULTS)
 	$(BIN)/python -m pytest -q -n 2 -m slow $(FAULTS)
 
 oldest: $(OLDEST)/ready
