@@ -10,7 +10,9 @@ TENSORFLOW := $(VENV)/tensorflow
 FAULTS := tests/integrations/test_wandb_faults.py
 # What a process has loaded is loaded for its trials too: without frameworks a study with trial processes takes a second.
 LAUNCH := tests/test_launch.py tests/test_machines.py tests/test_chaos.py
-OTHERS := tests $(addprefix --ignore ,$(LAUNCH) tests/keras tests/test_snapshot_frameworks.py)
+# A process that the kernel kills for memory counts for all studies of the machine, so this test is alone.
+ALONE := tests/test_out_of_memory.py
+OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/keras tests/test_snapshot_frameworks.py)
 
 .PHONY: help demo test lint fast slow oldest keras benchmarks clean
 
@@ -58,6 +60,7 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
+	$(BIN)/python -m pytest -q $(ALONE)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAUNCH)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(OTHERS)
 
