@@ -236,7 +236,7 @@ def _fork(environment: dict[str, str]) -> int:
     if pid == 0:
         os.setsid()  # so that Ctrl-C reaches the node process only, and what the training starts can be ended with it
         os.environ.update(environment)
-        for one in list(weakref.finalize._registry):  # type: ignore[attr-defined] # noqa: SLF001 - no public list
+        for one in list(getattr(weakref.finalize, "_registry", ())):  # there is no public list
             one.atexit = False  # the parent's to do, at its end; those of torch alone take 30 ms
         if sys.platform == "linux":
             _end_with_parent(signal.SIGKILL)
