@@ -19,15 +19,22 @@ from wandb.integration.torch.wandb_torch import TorchHistory
 from tunehook.snapshot_take import Snapshots
 
 
-def block(inputs: int, outputs: int, stride: int) -> nn.ModuleDict:
-    """A block of ResNet-18; only its parameters matter here."""
-    parts: dict[str, nn.Module] = {
-        "conv1": nn.Conv2d(inputs, outputs, 3, stride, bias=False), "bn1": nn.BatchNorm2d(outputs),
-        "conv2": nn.Conv2d(outputs, outputs, 3, bias=False), "bn2": nn.BatchNorm2d(outputs),
-    }  # fmt: skip
-    if stride > 1:
-        parts |= {"down": nn.Conv2d(inputs, outputs, 1, stride, bias=False), "bn3": nn.BatchNorm2d(outputs)}
-    return nn.ModuleDict(parts)
+class Block(nn.Module):
+    """A block of ResNet-18."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        down = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.side = down if stride > 1 else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Add the way beside the convolutions."""
+        found: Tensor = (self.main(images) + self.side(images)).relu()
+        return found
 
 
 def mlp() -> nn.Module:
@@ -48,8 +55,9 @@ def resnet18() -> nn.Module:
         (512, 512, 1),
     ]
     return nn.Sequential(
-        nn.Conv2d(3, 64, 7, 2, bias=False), nn.BatchNorm2d(64), *(block(*row) for row in widths), nn.Linear(512, 10)
-    )
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        *(Block(*row) for row in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10),
+    )  # fmt: skip
 
 
 def transformer() -> nn.Module:

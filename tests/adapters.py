@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from accelerator import ACCELERATOR
+
 ROWS = 24
 X = np.linspace(-1.0, 1.0, ROWS * 4, dtype="float32").reshape(ROWS, 4)
 Y = X.sum(axis=1, keepdims=True)
@@ -115,7 +117,7 @@ class Lightning:
             Count(), list(scores), error, metric, rate,
         )  # fmt: skip
         trainer = self._lightning.Trainer(
-            max_epochs=len(scores) if epochs is None else epochs, accelerator="cpu", callbacks=list(callbacks),
+            max_epochs=len(scores) if epochs is None else epochs, accelerator=ACCELERATOR, callbacks=list(callbacks),
             logger=False, enable_checkpointing=any(hasattr(one, "best_model_path") for one in callbacks),
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
@@ -126,7 +128,7 @@ class Lightning:
         return count
 
     def weights(self, model: Any) -> list[bytes]:
-        return [tensor.detach().numpy().tobytes() for tensor in model.state_dict().values()]
+        return [tensor.detach().cpu().numpy().tobytes() for tensor in model.state_dict().values()]
 
     def width(self, model: Any) -> int:
         return int(model.net[0].out_features)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import tunehook as th
+from accelerator import ACCELERATOR
 from tunehook.active import active
 from tunehook.checkpoint import Checkpoints
 from tunehook.integrations.wandb import WandbRecorder
@@ -116,8 +117,9 @@ def train_lightning() -> None:
     data = TensorDataset(torch.randn(64 * OPTIONS["devices"], 4))
     net = Net()
     trainer = L.Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", callbacks=[TuneCallback()], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, devices=OPTIONS["devices"],
+        max_epochs=EPOCHS, accelerator=ACCELERATOR if OPTIONS["devices"] == 1 else "cpu", devices=OPTIONS["devices"],
+        callbacks=[TuneCallback()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(net, DataLoader(data, 16, shuffle=True), DataLoader(data, 32))
     tell(net.hparams["lr"], list(net.state_dict().values()), trainer.global_rank)

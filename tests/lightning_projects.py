@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
+from accelerator import ACCELERATOR
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations.lightning_record import KEY
 from tunehook.integrations.lightning_slots import LightningSlots
@@ -70,7 +71,7 @@ def trainer(pl: Any, *callbacks: Any, **settings: Any) -> Any:
     """A quiet trainer for two epochs."""
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     return pl.Trainer(
-        **{"max_epochs": 2, "accelerator": "cpu", "logger": False, **quiet, **settings}, callbacks=list(callbacks)
+        **{"max_epochs": 2, "accelerator": ACCELERATOR, "logger": False, **quiet, **settings}, callbacks=list(callbacks)
     )
 
 

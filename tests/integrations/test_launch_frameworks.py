@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
+from accelerator import ACCELERATOR
 from run_file import read_runs
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.record import read_journal
@@ -55,7 +56,7 @@ def train_lightning() -> None:
     data = TensorDataset(torch.randn(64, 4))
     net = Net()
     trainer = L.Trainer(
-        max_epochs=3, accelerator="cpu", callbacks=[TuneCallback()], logger=False, enable_checkpointing=False,
+        max_epochs=3, accelerator=ACCELERATOR, callbacks=[TuneCallback()], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(net, DataLoader(data, 16, shuffle=True), DataLoader(data, 32))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
+from accelerator import ACCELERATOR
 from tunehook.active import active
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
@@ -95,7 +96,7 @@ def trainer(pl: Any, *callbacks: Any, **settings: Any) -> Any:
     """A quiet trainer for four epochs."""
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     return pl.Trainer(
-        **{"max_epochs": 4, "accelerator": "cpu", "logger": False, **quiet, **settings}, callbacks=list(callbacks)
+        **{"max_epochs": 4, "accelerator": ACCELERATOR, "logger": False, **quiet, **settings}, callbacks=list(callbacks)
     )
 
 

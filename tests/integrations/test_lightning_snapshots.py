@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
+from accelerator import ACCELERATOR
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.snapshot import Snapshot
 
@@ -76,7 +77,7 @@ def fit(pl: Any, callback: Any, net: Any = None, **settings: Any) -> Any:
     module = (net or make_net(pl))()
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(
-        **{"max_epochs": 2, "accelerator": "cpu", "logger": False, **quiet, **settings}, callbacks=[callback]
+        **{"max_epochs": 2, "accelerator": ACCELERATOR, "logger": False, **quiet, **settings}, callbacks=[callback]
     )
     trainer.fit(module, loader(), loader())
     return module
