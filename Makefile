@@ -14,7 +14,7 @@ LAUNCH := tests/test_launch.py tests/test_machines.py tests/test_chaos.py
 ALONE := tests/test_out_of_memory.py
 OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/keras tests/test_snapshot_frameworks.py)
 
-.PHONY: help demo test lint fast slow oldest keras benchmarks clean
+.PHONY: help demo test lint fast slow oldest keras gpu benchmarks clean
 
 help:
 	@echo "make demo        set up, then tune the digits example with grid, random and Bayesian search"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make fast        the fast tests only"
 	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
+	@echo "make gpu         run the tests of Lightning on a GPU, and time trainings with snapshots there"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
 	@echo "make clean       remove what the above made"
 
@@ -86,6 +87,14 @@ keras: $(TENSORFLOW)/ready
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/test_keras_wandb.py -k "tensorflow or callbacks or logger"
 
 test: lint fast slow keras oldest
+
+# The adapter's tests train on the GPU then, and those run that only a GPU can show; neither is part of `test`.
+gpu: $(VENV)/test
+	TUNEHOOK_TEST_ACCELERATOR=gpu $(BIN)/python -m pytest -q -n 4 tests/test_gpu.py tests/contract \
+		$(addprefix tests/integrations/test_lightning,.py _snapshots.py _slots.py _rebuild.py _made.py _loaders.py) \
+		tests/integrations/test_lightning_checkpoint.py tests/integrations/test_checkpoint_killed.py \
+		tests/integrations/test_launch_frameworks.py -k "not keras"
+	$(BIN)/python benchmarks/snapshot_steps.py
 
 benchmarks: $(VENV)/test
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

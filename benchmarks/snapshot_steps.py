@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -112,9 +113,10 @@ def measure(name: str, given: argparse.Namespace) -> None:
     for callbacks in variants.values():  # warm up
         train(name, given, *callbacks(), epochs=1)
     rows: dict[str, list[float]] = {kind: [] for kind in variants}
-    for _ in range(given.rounds):
+    for number in range(given.rounds):
         for kind, callbacks in variants.items():
             rows[kind].append(train(name, given, *callbacks(), epochs=given.epochs))
+            print(f"{name}, round {number + 1}, {kind}: {rows[kind][-1]:.3f} ms a step", file=sys.stderr)
     taken = sum('"event": "snapshot"' in line for line in study.paths.journal(given.rounds).open())
     print(f"{name}, {given.epochs} epochs of {given.steps} steps, {DEVICE}, {given.precision}; {taken} snapshots")
     for kind, row in rows.items():
@@ -134,7 +136,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5, help="how often each variant trains (default: 5)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of a training (default: 10)")
     parser.add_argument("--steps", type=int, default=100, help="steps of an epoch (default: 100)")
-    parser.add_argument("--model", choices=MODELS, action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--model", choices=MODELS, action="append", help="this one; may be repeated (default: all on a GPU, else mlp)"
+    )
     parser.add_argument("--precision", default="32-true", help="as Lightning's Trainer takes it (default: 32-true)")
     parser.add_argument("--batch", type=int, help="rows of a batch (default: 256, 128 and 16)")
     given = parser.parse_args()
@@ -142,5 +146,5 @@ if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.chdir(tempfile.mkdtemp())
-    for chosen in given.model or MODELS:
+    for chosen in given.model or (MODELS if DEVICE == "cuda" else ["mlp"]):
         measure(chosen, given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import launch_scripts
 import tunehook as th
 from tunehook import snapshot_arrays
 from tunehook.record import read_journal
@@ -230,3 +233,34 @@ def test_trial_processes(workers: int, gpus: int, visible: str, monkeypatch: pyt
     assert [trial.outcome.state for trial in there.trials] == ["complete"] * 2
     devices = 1 if gpus else torch.cuda.device_count()
     assert sorted(said(there)) == sorted(f"saw {visible} {devices} {sums_of(each)}" for each in weights)
+
+
+# What Keras does when it is imported, in a module of its own, which no Lightning is loaded for.
+ASKS_FIRST = """
+import os
+import torch
+device = "cuda" if torch.cuda.is_available() else "cpu"
+import launch_scripts
+
+def train():
+    launch_scripts.steps(1)
+    print("summed", torch.ones(3, device=device).sum().item(), "in a child of", os.getppid())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_a_module_that_asks_for_a_gpu_at_its_top(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forked, where torch can be kept from the driver until a training needs it; fresh where the user forbids that."""
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", way)
+    (tmp_path / f"asks_first_{way}.py").write_text(ASKS_FIRST)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    study = launch_scripts.study(tmp_path / "s", [0, 1])
+    with caplog.at_level("INFO", logger="tunehook"):
+        study.optimize(importlib.import_module(f"asks_first_{way}").train, workers=2, progress=False)
+    texts = [study.paths.output(trial.number).read_text() for trial in study.trials]
+    assert all(text.startswith("summed 3.0 in a child of ") for text in texts), texts
+    assert ("GPU" in caplog.text) == (way == "0")
+    assert all(text.endswith(f" {os.getpid()}\n") == (way == "0") for text in texts)

@@ -167,21 +167,32 @@ def test_closures_and_studies_in_memory(tmp_path: Path) -> None:
     assert output(study, 1) == told + "\n"
 
 
-def test_fresh_processes_where_a_fork_is_not_safe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A module that starts a thread when it is imported is told, and its trials run all the same."""
-    (tmp_path / "threaded_training.py").write_text(
-        "import threading, time\nfrom launch_scripts import say_pid as train_\n"
-        "threading.Thread(target=time.sleep, args=(1,), name='watcher', daemon=True).start()\n"
-        "def train(): train_()\n"
-    )
-    sys.path.insert(0, str(tmp_path))
-    try:
-        train = importlib.import_module("threaded_training").train
-        with caplog.at_level("INFO", logger="tunehook"):
-            study = run(scripts.study(tmp_path / "s", [0, 1]), train)
-    finally:
-        sys.path.remove(str(tmp_path))
-    assert "starts threads (watcher)" in caplog.text
+THREADS = """
+import threading, time
+threading.Thread(target=time.sleep, args=(1,), name="watcher", daemon=True).start()
+"""
+# What torch says where the driver of a GPU was in use before a fork.
+GPU = """
+import os, sys, types
+cuda = types.SimpleNamespace(_is_in_bad_fork=lambda first=os.getpid(): os.getpid() != first)
+sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+"""
+
+
+@pytest.mark.parametrize(("code", "why"), [(THREADS, "starts threads (watcher)"), (GPU, "uses the GPU")])
+def test_fresh_processes_where_a_fork_is_not_safe(
+    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A module that starts a thread or uses the GPU when it is imported is told, and its trials run all the same."""
+    name = f"unsafe_training_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code + "from launch_scripts import say_pid\ndef train(): say_pid()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with monkeypatch.context() as here:
+        here.setitem(sys.modules, "torch", None)  # so that it is put back
+        train = importlib.import_module(name).train
+    with caplog.at_level("INFO", logger="tunehook"):
+        study = run(scripts.study(tmp_path / "s", [0, 1]), train)
+    assert why in caplog.text
     assert states(study) == ["complete"] * 2
     lines = [output(study, number).split() for number in range(2)]
     assert {line[3] for line in lines} == {str(os.getpid())}

@@ -172,10 +172,24 @@ def why_not_fork(before: int) -> str:
         return f"importing the training function starts threads ({names})"
     if _threads() > before:
         return "importing the training function computes something, with threads that a fork would lose"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if _is_gpu_lost():
         return "importing the training function uses the GPU"
     return ""
+
+
+def _is_gpu_lost() -> bool:
+    """Whether torch could not use the GPU in a fork of this process; one says so, and ends.
+
+    Here it cannot be seen: `torch.cuda.is_available` alone may begin to use the driver, as Keras does when it is
+    imported, and counts as no use of the GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))  # noqa: SLF001 - torch asks this itself, and has no other name for it
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
 
 
 def _threads() -> int:

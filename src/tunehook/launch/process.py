@@ -126,10 +126,12 @@ class Fresh:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The variables of a trial process: so many threads, where the user has not said how many."""
+    """The variables of a trial process: its share of threads, unless the user has set it; no GPU until it trains."""
     own = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         own.setdefault(name, str(threads))
+    # torch then looks for GPUs without the driver of CUDA, which would be lost in forks. Lightning sets it too.
+    own.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     return own
 
 
