@@ -26,14 +26,13 @@ def merge(tensors: Sequence[TensorStats]) -> TensorStats:
     counts = np.array([stats.counts for stats in tensors], np.float64).reshape(-1, BINS)
     rows = np.array([(stats.finite, stats.min, stats.max, stats.mean, stats.std, stats.norm, stats.zeros)
                      for stats in tensors], np.float64).reshape(-1, 7)  # fmt: skip
-    has_range = rows[:, 1] <= rows[:, 2]  # NaN where there is none
-    nothing = math.nan
-    low, high = (rows[has_range, 1].min(), rows[has_range, 2].max()) if has_range.any() else (nothing, nothing)
+    nothing = math.nan  # as are the extremes of a tensor without any
+    low, high = float(np.fmin.reduce(rows[:, 1], initial=nothing)), float(np.fmax.reduce(rows[:, 2], initial=nothing))
     seen = counts.sum(axis=1)
-    is_alive = seen > 0
-    if not is_alive.any():
-        return TensorStats(size, (0,) * BINS, float(low), float(high), nothing, nothing, 0.0, nothing, nan, inf, update)
-    if not is_alive.all():
+    if not (len(seen) and seen.all()):
+        is_alive = seen > 0
+        if not is_alive.any():
+            return TensorStats(size, (0,) * BINS, low, high, nothing, nothing, 0.0, nothing, nan, inf, update)
         counts, rows, seen = counts[is_alive], rows[is_alive], seen[is_alive]
     finite, lows, highs, means, stds, norms, zeros = rows.T
     weights = finite / finite.sum()
@@ -44,8 +43,8 @@ def merge(tensors: Sequence[TensorStats]) -> TensorStats:
     counts *= (weights / seen)[:, None]
     shares = counts.sum(axis=0) if low == high else _common_bins(counts, weights, lows, highs, edges_of(low, high))
     return TensorStats(
-        size, _whole(shares, int(seen.sum())), float(low), float(high), float(mean * top),
-        math.sqrt(variance) * float(top), math.hypot(*norms.tolist()), float(weights @ zeros), nan, inf, update,
+        size, _whole(shares, int(seen.sum())), low, high, float(mean * top), math.sqrt(variance) * top,
+        math.hypot(*norms.tolist()), float(weights @ zeros), nan, inf, update,
     )  # fmt: skip
 
 
@@ -79,10 +78,8 @@ def _spread(counts: Array, lows: Array, spans: Array, edges: Array) -> Array:
 
 
 def _whole(shares: Array, total: int) -> tuple[int, ...]:
-    """Whole numbers with a given sum, as near to the shares as can be: the largest remainders are rounded up."""
-    wanted = shares * (total / shares.sum())
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    missing = total - int(counts.sum())
-    order = np.argsort(counts - wanted)
-    counts[order[:missing]] += 1
-    return tuple(counts.tolist())
+    """Whole numbers with a given sum, each less than one away from its share: sums from the first on are rounded."""
+    ends = np.cumsum(shares)
+    ends *= total / ends[-1]
+    whole = np.rint(ends).astype(np.int64)
+    return (int(whole[0]), *(whole[1:] - whole[:-1]).tolist())
