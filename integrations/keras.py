@@ -228,6 +228,8 @@ class _Fit:
     def take_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Report what was measured."""
         self._epochs += 1
+        if self._epochs == 1:
+            self.slots.settle()
         metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
         self._names.update(dict.fromkeys(metrics))
         is_measured = self.session.trial.metric in metrics

@@ -100,6 +100,10 @@ class Graph:
             self._undo.pop()()
         self._track()
 
+    def settle(self) -> None:
+        """Forget what was there before `rebuild`."""
+        self._undo.clear()
+
     def _track(self) -> None:
         """Let torch know the weights, as after every build."""
         for model in (self.model, self._graph()):

@@ -73,7 +73,10 @@ class Renewal:
                 made = self._construct(settings)
             if made is not layer:
                 raise self._cannot("its from_config() makes another object first")
-            vars(layer).update({name: held[name] for name in _PLACE})
+            for name in _PLACE:
+                vars(layer)[name] = held[name]
+                if hasattr(held[name], "tracker"):  # Keras tracks lists, and with the old weights
+                    held[name].tracker = vars(layer)["_tracker"]
             layer.name = held["name"]
             if self._call is not None:
                 vars(layer)["_parent_path"] = held["_parent_path"]  # its weights are called after it

@@ -112,6 +112,10 @@ class UserModel(Arguments):
             record.restore_names(counted)
             self._before = None
 
+    def settle(self) -> None:
+        """Forget what was there before `rebuild`."""
+        self._before = None
+
     @property
     def call(self) -> Mapping[str, Any]:
         """The recorded call."""

@@ -91,6 +91,11 @@ class KerasSlots:
             self._undo.pop()()
             self.model.train_function = self.model.test_function = self.model.predict_function = None
 
+    def settle(self) -> None:
+        """Forget what was there before, with its weights: the model has made steps, and there is no way back."""
+        self._undo.clear()
+        self._layers.settle()
+
     def finish(self) -> None:
         """Undo what was for this fit only. May be called more than once."""
         self._fit.undo()

@@ -85,6 +85,8 @@ class FitCheckpoints:
         if trainer.fast_dev_run:
             return "fast_dev_run keeps none"
         strategy = trainer.strategy
+        if strategy.root_device.type == "cuda" and any(map(_has_dropout, trainer.lightning_module.modules())):
+            return "cuDNN keeps the random numbers of the dropout between recurrent layers to itself"
         if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
             return f"{type(strategy).__name__} has a way of its own to restore"
         return ""
@@ -140,7 +142,7 @@ class FitCheckpoints:
                 self._undo(is_made=is_last)
                 self._begin_anew(problem)
             elif is_last:
-                self.is_restored = True
+                self.is_restored, self._before = True, {}
                 self._mark_finished()
                 # The sanity check was made by the first attempt, and would run into what was restored.
                 self._trainer.fit_loop.epoch_loop.val_loop._restarting = True
@@ -160,6 +162,8 @@ class FitCheckpoints:
                 trainer.datamodule.load_state_dict(before["datamodule"])
             trainer.fit_loop.load_state_dict(before["loops"])
             if is_made:
+                if before["precision"]:
+                    trainer.precision_plugin.load_state_dict(before["precision"])
                 for one, state in zip(trainer.optimizers, before["optimizers"], strict=True):
                     one.load_state_dict(state)
                 for config, state in zip(trainer.lr_scheduler_configs, before["schedulers"], strict=True):
@@ -180,6 +184,7 @@ class FitCheckpoints:
         return {
             "optimizers": [one.state_dict() for one in self._trainer.optimizers],
             "schedulers": [config.scheduler.state_dict() for config in self._trainer.lr_scheduler_configs],
+            "precision": self._trainer.precision_plugin.state_dict(),  # of half precision, the scale of the loss
         }
 
     def _begin_anew(self, problem: str) -> None:
@@ -210,7 +215,9 @@ class FitCheckpoints:
         loop = trainer.fit_loop
         if self.is_restored:
             loop._last_train_dl_reload_epoch = self._extra["reloaded"]
-            trainer._logger_connector._callback_metrics.update(self._extra["metrics"])
+            device = trainer.strategy.root_device
+            metrics = {name: value.to(device) for name, value in self._extra["metrics"].items()}
+            trainer._logger_connector._callback_metrics.update(metrics)
             self._fit.remember(self._extra["memory"])
             trainer.should_stop = self._extra["should_stop"]
             self._set_up_validation()
@@ -361,6 +368,10 @@ class FitCheckpoints:
         self._notice.close()
         for _, name in list(self._wrapped):
             self._unwrap(name)
+
+
+def _has_dropout(module: Any) -> bool:
+    return isinstance(module, torch.nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
 
 
 def _load(file: Path) -> dict[str, Any]:

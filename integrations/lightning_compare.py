@@ -6,7 +6,7 @@ import functools
 import pickle
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ COMPILED = frozenset(
 )  # fmt: skip
 """Attributes that Lightning and `torch.compile` put on a compiled module."""
 
+Form: TypeAlias = tuple[torch.dtype | None, torch.memory_format | None]
+"""The type and the order in memory that a tensor was given, ``None`` where they were left alone."""
+
+_ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONTAINERS = frozenset(vars(nn.Module())) - {"training"}
 _HOOKS = sorted(name for name in _CONTAINERS if name.endswith("hooks"))
 _SIMPLE = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
@@ -123,6 +127,52 @@ def _shape(tensor: Tensor | None) -> Any:
     if tensor is None:
         return "missing"
     return "made later" if is_lazy(tensor) else tuple(tensor.shape)
+
+
+def changed_forms(live: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> dict[str, Form]:
+    """What `Module.to` gave tensors after they were made: another type, another order in memory.
+
+    Args:
+        live: Tensors by name.
+        made: The same as their constructor made them.
+    """
+    found: dict[str, Form] = {}
+    for name in live.keys() & made.keys():
+        one, other = live[name], made[name]
+        if not (_has_form(one) and _has_form(other)):
+            continue
+        dtype = None if one.dtype == other.dtype else one.dtype
+        order = None if one.shape != other.shape or one.stride() == other.stride() else _order_of(one)
+        if dtype or order:
+            found[name] = (dtype, order)
+    return found
+
+
+def take_forms(forms: Mapping[str, Form], tensors: Mapping[str, Tensor]) -> None:
+    """Give tensors the types and orders of `changed_forms`, as `Module.to` does."""
+    for name in forms.keys() & tensors.keys():
+        dtype, order = forms[name]
+        tensor = tensors[name]
+        if dtype is not None:
+            tensor.data = tensor.data.to(dtype)
+        if order is not None:
+            tensor.data = tensor.data.to(memory_format=order)
+
+
+def differing_forms(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
+    """Names of tensors of one shape that have another type or order in memory."""
+    return {name for name in one.keys() & other.keys()
+            if _has_form(one[name]) and _has_form(other[name]) and one[name].shape == other[name].shape
+            and (one[name].dtype, one[name].stride()) != (other[name].dtype, other[name].stride())}  # fmt: skip
+
+
+def _has_form(tensor: Tensor) -> bool:
+    return not is_lazy(tensor) and tensor.layout is torch.strided
+
+
+def _order_of(tensor: Tensor) -> torch.memory_format | None:
+    order = _ORDERS.get(tensor.dim())
+    return order if order is not None and tensor.is_contiguous(memory_format=order) else None
 
 
 def bit_equal(one: Tensor, other: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from types import MethodType
 from typing import Any
 
@@ -25,14 +25,19 @@ class Before:
 
     Attributes:
         weights: Parameters and buffers by name.
+        forms: What they were given with `Module.to`; the control's are given it too.
+        structure: Names of those that are otherwise of another type or order in memory.
         loaded: Copies of those that are not as constructed, for a module that was passed as an argument is
             initialized again in place.
         flags: What `compare.flags` says.
     """
 
     def __init__(self, made: Any, control: Any) -> None:
-        self.weights = compare.weights(made)
-        changed = compare.differing_weights(self.weights, compare.weights(control))
+        self.weights, constructed = compare.weights(made), compare.weights(control)
+        self.forms = compare.changed_forms(self.weights, constructed)
+        compare.take_forms(self.forms, constructed)
+        self.structure = compare.differing_forms(self.weights, constructed)
+        changed = compare.differing_weights(self.weights, constructed)
         self.loaded = {name: self.weights[name].detach().clone() for name in changed & self.weights.keys()}
         self.flags = compare.flags(made)
 
@@ -62,10 +67,11 @@ class Applied:
         """Another object as the script made it."""
         return self.part.build(self.old, self._start)[0]
 
-    def check_unchanged(self, *, allow_set_up: bool) -> None:
+    def check_unchanged(self, structure: Set[str] = frozenset(), *, allow_set_up: bool) -> None:
         """Check that the live object is what its constructor made, but for weights and flags.
 
         Args:
+            structure: What is known to have been changed.
             allow_set_up: Keep differences for `check_set_up`, for they may come from the datamodule's setup.
         """
         made = self.part.made
@@ -75,7 +81,7 @@ class Applied:
         # again.
         self.carried = {path: live[path] for path in differing if _is_method_of(made, live.get(path))}
         differing -= self.carried.keys()
-        structure = compare.differing_shapes(compare.weights(made), compare.weights(self.control))
+        structure = structure | compare.differing_shapes(compare.weights(made), compare.weights(self.control))
         if differing or structure:
             # A constructor that is not deterministic (a clock, a unique name) differs from itself too.
             again, _ = self.part.build({}, self._start)
@@ -108,13 +114,14 @@ class Applied:
         )
 
     def settle_weights(self, before: Before, *, restored: str) -> None:
-        """Keep weights that were loaded or trained before.
+        """Keep weights that were loaded or trained before, and types and orders in memory that were set.
 
         Args:
             before: The object before it was rebuilt.
             restored: Why weights of the old shapes are needed anyway, ``""`` where they are not.
         """
         control, made = compare.weights(self.control), compare.weights(self.part.made)
+        compare.take_forms(before.forms, made)
         reshaped = compare.differing_shapes(before.weights, made)
         if not self._random_known and (reshaped or compare.differing_weights(control, made)):
             raise InjectionError(
@@ -157,7 +164,7 @@ class Applied:
                 )
 
     def note_used(self) -> None:
-        """Note arguments that arrived in an attribute, and in which ones."""
+        """Note arguments that arrived in an attribute, and in which ones; the control has done its work then."""
         control, made = compare.attributes(self.control), compare.attributes(self.part.made)
         own = {path for path in compare.differing(control, made) if not path.startswith("hparams.")}
         for name, value in self.new.items():
@@ -166,6 +173,7 @@ class Applied:
             ]
             if any(same(value, made.get(path)) for path in own):
                 self.used.add(name)
+        self.control = None  # a second model, which the fit shall not hold
 
     def is_dead(self, name: str) -> bool:
         """Whether the object comes out the same with the old value of one new argument."""

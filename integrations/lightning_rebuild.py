@@ -104,7 +104,7 @@ class Rebuilder:
         if part.kind == "model":
             self._check_copies(part)
         before = Before(part.made, applied.control)
-        applied.check_unchanged(allow_set_up=part.kind == "data")
+        applied.check_unchanged(before.structure, allow_set_up=part.kind == "data")
         try:
             end = part.rebuild(new, start)
         except Exception as error:

@@ -89,6 +89,7 @@ def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> 
         kwargs: Its keyword arguments, kept by reference.
         known: Entries that are known better than the present state tells.
     """
+    device = torch.empty(0).device  # that of an enclosing `with torch.device(...)`, which begins to use it
     return Call(
         {
             "args": args,
@@ -97,7 +98,7 @@ def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> 
             "seed": torch.initial_seed(),
             "order": next(_ORDER),
             "dtype": torch.get_default_dtype(),
-            "device": torch.empty(0).device,  # the device of an enclosing `with torch.device(...)`
+            "device": device,
             **known,
         }
     )

@@ -72,7 +72,8 @@ class Replay:
         self._trace()
         fresh = record.fresh_random(self._seed)
         last = self.now if self._old is None else self._old
-        return [last, {**last, **fresh}, {**last, "torch": fresh["torch"]}]
+        of_torch = {name: fresh[name] for name in ("torch", "cuda") if name in fresh}
+        return [last, {**last, **fresh}, {**last, **of_torch}]
 
     def lost(self, until: str) -> None:
         """Raise if the script is seeded: the state cannot be traced."""

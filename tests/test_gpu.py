@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +236,63 @@ def test_trial_processes(workers: int, gpus: int, visible: str, monkeypatch: pyt
     assert [trial.outcome.state for trial in there.trials] == ["complete"] * 2
     devices = 1 if gpus else torch.cuda.device_count()
     assert sorted(said(there)) == sorted(f"saw {visible} {devices} {sums_of(each)}" for each in weights)
+
+
+BORN_THERE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import lightning as L, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+import tunehook as th
+from tunehook.integrations.lightning import TuneCallback
+
+class Net(L.LightningModule):
+    def __init__(self, hidden=5, lr=0.01):
+        super().__init__()
+        self.lr = lr
+        self.rnn = nn.LSTM(4, hidden, num_layers=2, dropout=0.5, batch_first=True)
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(hidden, 1))
+        self.head[1].bias.data += torch.rand(1, device="cuda").to(self.head[1].bias.device)
+
+    def training_step(self, batch, index):
+        loss = self.head(self.rnn(batch[0])[0]).pow(2).mean()
+        self.log("loss", loss, on_epoch=True, on_step=False)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+def train(*callbacks, **typed):
+    L.seed_everything(3)
+    trainer = L.Trainer(max_epochs=2, accelerator="gpu", devices=1, callbacks=list(callbacks), logger=False,
+                        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    if WAY == "there":
+        with trainer.init_module():
+            net = Net(**typed)
+    else:
+        net = Net(**typed)
+    trainer.fit(net, DataLoader(TensorDataset(torch.randn(32, 3, 4)), 8, shuffle=True))
+    return [one.cpu() for one in net.state_dict().values()] + [torch.cuda.get_rng_state()]
+
+WAY, VALUES = sys.argv[1], json.loads(sys.argv[2])
+tuned = []
+study = th.Study("born", VALUES, metric="loss", mode="min", search="grid", snapshots=th.SnapshotPlan(every=1))
+study.optimize(lambda: tuned.extend(train(TuneCallback())), trials=1, progress=False)
+plain = train(**VALUES)
+print([torch.equal(one, other) for one, other in zip(tuned, plain, strict=True)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["there", "here"])
+@pytest.mark.parametrize("values", [{"lr": 0.05}, {"hidden": 7}])
+def test_a_module_that_draws_on_the_gpu_first(way: str, values: dict[str, Any], tmp_path: Path) -> None:
+    """In a process that did not use it before: constructed there or here, with dropout between recurrent layers."""
+    given = [sys.executable, "-c", BORN_THERE, way, json.dumps(values)]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=120, cwd=tmp_path)  # noqa: S603 - fixed
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1].lower())) == {True}
 
 
 # What Keras does when it is imported, in a module of its own, which no Lightning is loaded for.

@@ -396,6 +396,30 @@ def test_a_failed_trial_holds_no_memory(kind: type[Exception], chained: bool) ->
     assert [ref() for ref in models] == [None] * 3
 
 
+def test_a_gpu_has_room_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that hold each other, as Trainers do, are looked for after each trial where torch uses a GPU."""
+    import torch
+
+    cuda = SimpleNamespace(is_initialized=lambda: True, get_rng_state_all=list, device_count=lambda: 0)
+    monkeypatch.setattr(torch, "cuda", cuda)
+    models: list[weakref.ref[Model]] = []
+
+    def train() -> None:
+        assert [ref() for ref in models] == [None] * len(models)
+        model = Model()
+        vars(model)["me"] = model
+        models.append(weakref.ref(model))
+        fit(0.5)
+
+    gc.disable()
+    try:
+        opened = study()
+        opened.optimize(train, trials=3, progress=False)
+    finally:
+        gc.enable()
+    assert states(opened) == ["complete"] * 3
+
+
 def test_finished_trials_hold_no_memory() -> None:
     """Nothing of a trial is kept in the study or the loop but its record."""
     models: list[weakref.ref[Model]] = []

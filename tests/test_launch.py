@@ -30,6 +30,7 @@ from tunehook.active import active
 from tunehook.ends import TrialError
 from tunehook.holder import is_alive
 from tunehook.inject import InjectionError
+from tunehook.launch import child
 from tunehook.launch.channel import Gate
 from tunehook.launch.function import Function
 from tunehook.launch.process import devices
@@ -196,6 +197,18 @@ def test_fresh_processes_where_a_fork_is_not_safe(
     assert states(study) == ["complete"] * 2
     lines = [output(study, number).split() for number in range(2)]
     assert {line[3] for line in lines} == {str(os.getpid())}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_driver_of_a_gpu_that_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever framework uses it: a fork would lose it."""
+    driver = tmp_path / "driver"
+    monkeypatch.setattr(child, "_DRIVER", str(driver))
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert child.why_not_fork(1000) == ""
+    with driver.open("w"):
+        assert child.why_not_fork(1000) == "importing the training function uses the GPU"
+    assert child.why_not_fork(1000) == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 State = Mapping[str, Any]
-"""The states of the generators, by the names ``python``, ``numpy``, ``torch`` and ``cuda``."""
+"""The states of the generators, by the names ``python``, ``numpy``, ``torch`` and ``cuda``.
+
+That of ``cuda`` is a list with the state of each GPU, or, before torch uses one, the seed that they will begin with.
+"""
 
 
 def random_state() -> dict[str, Any]:
@@ -21,6 +24,8 @@ def random_state() -> dict[str, Any]:
         state["torch"] = torch.get_rng_state()
         if torch.cuda.is_initialized():
             state["cuda"] = torch.cuda.get_rng_state_all()
+        elif torch.backends.cuda.is_built():
+            state["cuda"] = torch.initial_seed()
     if numpy is not None:
         state["numpy"] = numpy.random.get_state()
     return state
@@ -34,7 +39,25 @@ def restore_random(state: State) -> None:
     if "numpy" in state:
         sys.modules["numpy"].random.set_state(state["numpy"])
     if "cuda" in state:
-        sys.modules["torch"].cuda.set_rng_state_all(state["cuda"])
+        _restore_gpus(state["cuda"])
+
+
+def _restore_gpus(state: Any) -> None:
+    """Put the generators of GPUs back where they have moved: to do so forgets how far cuDNN's dropout is."""
+    cuda = sys.modules["torch"].cuda
+    is_used = cuda.is_initialized()
+    if isinstance(state, int):
+        state = _begun(state) if is_used else []
+    for index, one in enumerate(state[: cuda.device_count()]):
+        if not is_used or not one.equal(cuda.get_rng_state(index)):
+            cuda.set_rng_state(one, index)
+
+
+def _begun(seed: int) -> list[Any]:
+    """The states of the generators of GPUs right after they were seeded."""
+    torch = sys.modules["torch"]
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [torch.Generator(device).manual_seed(seed).get_state() for device in devices]
 
 
 @contextmanager
@@ -103,7 +126,10 @@ def same_part(part: str, one: State, other: State) -> bool:
     """Whether one generator is in the same state; true where one of the two states does not know it."""
     if part not in one or part not in other:
         return True
-    return _equal(one[part], other[part])
+    first, second = one[part], other[part]
+    if part == "cuda" and isinstance(first, int) != isinstance(second, int):
+        first, second = (_begun(each) if isinstance(each, int) else each for each in (first, second))
+    return _equal(first, second)
 
 
 def same_random(one: State, other: State) -> bool:
@@ -127,6 +153,8 @@ def fresh_random(seed: int) -> State:
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if torch is not None:
         state["torch"] = torch.Generator().manual_seed(seed).get_state()
+        if torch.backends.cuda.is_built():
+            state["cuda"] = seed
     if numpy is not None and 0 <= seed < 2**32:
         state["numpy"] = numpy.random.RandomState(seed).get_state()
     return state

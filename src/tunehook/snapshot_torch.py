@@ -30,10 +30,12 @@ class TorchReader:
         return (array.data_ptr(), array.shape, array.stride(), array.dtype, array.device)
 
     def look(self, arrays: Sequence[Any], limit: int) -> list[Look]:
-        """Those on accelerators are read there, and brought here together."""
+        """Those on accelerators are read there, and brought here together from each."""
         flats = [self._flat(array) for array in arrays]
-        away = [index for index, (flat, _, _) in enumerate(flats) if not flat.is_cpu]
-        found = dict(zip(away, self._look_away([flats[index] for index in away], limit), strict=True)) if away else {}
+        found: dict[int, Look] = {}
+        for device in {flat.device for flat, _, _ in flats if not flat.is_cpu}:
+            away = [index for index, (flat, _, _) in enumerate(flats) if flat.device == device]
+            found.update(zip(away, self._look_away([flats[index] for index in away], limit), strict=True))
         return [found.get(index) or self._look(*flat, limit) for index, flat in enumerate(flats)]
 
     def flat(self, array: Any) -> tuple[Array, int]:

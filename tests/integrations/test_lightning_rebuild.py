@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import random
 import re
 import types
+import weakref
 from argparse import Namespace
 from typing import Any
 
@@ -101,6 +103,65 @@ def test_frozen_parameters_and_evaluation_modes_stay(one: Any) -> None:
     assert_same(trained(one, make, {"lr": 0.03}), trained(one, lambda: make(lr=0.03)))
 
 
+class Mixed(nn.Module):
+    """A convolution, and a layer of half precision, on four features."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, hidden, 2), nn.BatchNorm2d(hidden), nn.Linear(hidden, 1)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        images = torch.stack([rows, rows.flip(1)], 1).view(-1, 2, 2, 2).to(self.conv.weight.dtype)
+        found = self.norm(self.conv(images)).flatten(1)
+        scores: torch.Tensor = self.head(found.to(self.head.weight.dtype)).float()
+        return scores
+
+
+@pytest.mark.parametrize("values", [{"lr": 0.03}, {"hidden": 7}])
+def test_types_and_orders_in_memory_that_were_set_before_fit(one: Any, values: dict[str, Any]) -> None:
+    """What `Module.to` gave the tensors of a part is given to those of a rebuild."""
+    base = classes(one)["Base"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5, lr: float = 0.1) -> None:
+            super().__init__()
+            self.net, self.lr = Mixed(hidden), lr
+
+    def make(**typed: Any) -> Any:
+        model = Net(**typed)
+        model.net.head.to(torch.bfloat16)
+        model.net.norm.double()
+        model.net.conv.to(torch.float64)
+        model.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        models.append(model)
+        return model, loader()
+
+    models: list[Any] = []
+    assert_same(trained(one, make, values), trained(one, lambda: make(**values)))
+    model = models[0].net
+    assert (model.head.weight.dtype, model.norm.running_mean.dtype) == (torch.bfloat16, torch.float64)
+    assert model.conv.weight.stride() == (8, 1, 4, 2)
+
+
+def test_no_second_model_is_held(one: Any) -> None:
+    """The one that was made to compare with is gone before the first epoch."""
+    base = classes(one)["Net"]
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    counts: list[int] = []
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5) -> None:
+            super().__init__(hidden)
+            alive.add(self)
+
+        def on_train_epoch_start(self) -> None:
+            gc.collect()
+            counts.append(len(alive))
+
+    trained(one, lambda: (Net(), loader()), {"hidden": 7})
+    assert counts == [1, 1]
+
+
 def test_loaded_weights_and_a_changed_shape(one: Any) -> None:
     """Loaded weights cannot be put into another shape."""
     model = classes(one)["Net"]()
@@ -122,6 +183,10 @@ def test_loaded_weights_and_a_changed_shape(one: Any) -> None:
         (lambda model: model.net[0].register_forward_hook(print), "net.0._forward_hooks"),
         (lambda model: setattr(model, "automatic_optimization", False), "_automatic_optimization"),
         (lambda model: setattr(model.net[1], "p", 0.9), "net.1.p"),
+        (
+            lambda model: setattr(model.net[0].weight, "data", model.net[0].weight.data.t().contiguous().t()),
+            "net.0.weight",
+        ),
     ],
 )
 def test_a_module_that_was_changed_after_construction(one: Any, change: Any, named: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import math
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +471,30 @@ def test_batches_are_dispatched_ahead() -> None:
 
 
 # ---------------------------------------------------------------------- several trials, several sources
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("sequential", "layer.first.units"), ("functional", "layer.first.units"), ("subclassed", "units")],
+)
+def test_no_weights_of_before_are_held(kind: str, name: str) -> None:
+    """Those that the model was made with are gone when the first epoch has ended; until then it can be put back."""
+    kernels: list[weakref.ref[Any]] = []
+    gone: list[bool] = []
+
+    class Look(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            gc.collect()
+            gone.append(kernels[0]() is None)
+
+    def train() -> None:
+        begin()
+        model, call = project(kind)
+        kernels.append(weakref.ref(model.blocks[0] if kind == "subclassed" else model.get_layer("first").kernel))
+        model.fit(**call, callbacks=[TuneCallback(), Look()])
+
+    study({name: 7}).optimize(train, trials=1, progress=False)
+    assert gone == [False, True]
 
 
 def test_layers_of_each_trial_are_called_the_same() -> None:

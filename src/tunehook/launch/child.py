@@ -33,6 +33,7 @@ from tunehook.trial import Budget, Decision, Outcome, Trial
 # Seconds that trial processes have to end in good order where the node process is gone.
 GRACE = 10.0
 _PR_SET_PDEATHSIG = 1
+_DRIVER = "/dev/nvidia-uvm"
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,14 @@ def why_not_fork(before: int) -> str:
 
 
 def _is_gpu_lost() -> bool:
-    """Whether torch could not use the GPU in a fork of this process; one says so, and ends.
+    """Whether a fork of this process could not use the GPU.
 
-    Here it cannot be seen: `torch.cuda.is_available` alone may begin to use the driver, as Keras does when it is
-    imported, and counts as no use of the GPU.
+    The driver of CUDA has a file open once it is in use, by whatever framework. Torch is asked in a fork, which says
+    so and ends: `torch.cuda.is_available` alone may begin to use the driver, as Keras does when it is imported.
     """
+    with contextlib.suppress(OSError):  # a system without such a list
+        if any(str(file.readlink()) == _DRIVER for file in Path("/proc/self/fd").iterdir()):
+            return True
     torch = sys.modules.get("torch")
     if torch is None:
         return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +137,7 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
         announce(True)
         error = train_one(session, train, table)
         ran += 1
+        _free_gpu()
         state = session.end().state
         if state != "failed":
             failures.clear()
@@ -144,6 +147,13 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
     announce(False)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
+
+
+def _free_gpu() -> None:
+    """Free what the last trial has on a GPU: its objects hold each other until Python looks for such, which is late."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
 
 
 def _next(study: Study, trials: int | None, end: float) -> TrialSession | None:
