@@ -290,7 +290,7 @@ print([torch.equal(one, other) for one, other in zip(tuned, plain, strict=True)]
 def test_a_module_that_draws_on_the_gpu_first(way: str, values: dict[str, Any], tmp_path: Path) -> None:
     """In a process that did not use it before: constructed there or here, with dropout between recurrent layers."""
     given = [sys.executable, "-c", BORN_THERE, way, json.dumps(values)]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=120, cwd=tmp_path)  # noqa: S603 - fixed
+    done = subprocess.run(given, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1].lower())) == {True}
 
