@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunehook.record import Journal, JournalError, Recorder, host, plain, read_journal, read_trial
+from tunehook.record import Journal, JournalError, Recorder, host, outline, plain, read_journal, read_trial
 from tunehook.trial import Decision, Outcome, Trial
 
 
@@ -313,3 +313,54 @@ def test_what_is_a_recorder() -> None:
 
     assert isinstance(Mine(), Recorder)
     assert not isinstance(contextlib.nullcontext(), Recorder)
+
+
+class Bad:
+    """A value whose methods raise."""
+
+    shape = ()
+    dtype = "float"
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not yet")
+
+
+class Unshown:
+    """A value that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not yet")
+
+
+ENDLESS: dict[str, Any] = {"a": 1}
+ENDLESS["self"] = ENDLESS
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (3, 3),
+        ("x" * 5000, "x" * 5000),
+        (math.inf, "Infinity"),
+        (Path("data/y"), "data/y"),
+        (np.float32(0.5), 0.5),
+        (np.zeros((28, 28)), "ndarray (28, 28), float64"),
+        ({"a": (1, {2.5})}, {"a": [1, [2.5]]}),
+        ([*range(1002)], [*range(1000), "... and 2 more"]),
+        ([[*range(600)], [*range(600)], {"a": 1}], [[*range(600)], [*range(397), "... and 203 more"],
+                                                    {"... and 1 more": ""}]),
+        (Bad(), "a Bad"),
+    ],
+)  # fmt: skip
+def test_what_a_slot_holds_in_short(value: Any, kept: Any) -> None:
+    """Numbers, texts and small containers as they are; arrays by type, shape and kind; the rest is cut off."""
+    assert outline(value) == kept
+    assert json.loads(json.dumps(outline(value), allow_nan=False)) == kept
+
+
+def test_what_a_slot_holds_whatever_it_is() -> None:
+    """Values that contain themselves, that cannot be shown, that are without values."""
+    assert json.dumps(outline(ENDLESS)).count("self") > 5
+    assert outline(Unshown()).startswith("<Unshown instance at ")
+    assert len(outline(object())) < 200
+    assert len(json.dumps(outline([[[0] * 100] * 100] * 100))) < 20_000

@@ -17,7 +17,7 @@ from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, objective_value
 from tunehook.going_on import GoingOn
 from tunehook.inject import Find, Injection, Slot, near
-from tunehook.record import Journal, JournalError, Recorder, read_trial
+from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, Outcome, State, Trial
@@ -131,7 +131,8 @@ class TrialSession(GoingOn):
         if self._is_ready or self._journal is None:
             return
         self._is_ready = True
-        effective = self._injection.effective() if self._injection is not None else {}
+        held = self._injection.effective() if self._injection is not None else {}
+        effective = {path: outline(value) for path, value in held.items()}
         for recorder in self._recorders:
             recorder.open(self.trial, effective, loggers=loggers)
             self._open.append(recorder)

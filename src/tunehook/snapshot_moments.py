@@ -23,6 +23,7 @@ _CHUNK = 2**17  # elements that are worked on at a time, so that temporary array
 _SPAN = 2**20  # elements whose places are counted in one call
 _ROW = 2**13  # elements for whose dot product BLAS takes no threads
 _ONES = np.ones(_CHUNK, np.float32)
+_FAR = 8.0  # elements are far from 0 where the largest one is so many times their range
 _SMALL, _LARGE = 2.0**-40, 2.0**40
 
 
@@ -166,7 +167,7 @@ def is_safe(low: float, high: float) -> bool:
     return (_SMALL < top < _LARGE and (high - low > 1e-12 * top or high == low)) or top == 0.0
 
 
-def of_floats(flat: Array, low: float, high: float, first: float = 0.0) -> Moments:
+def of_floats(flat: Array, low: float, high: float, mean: float | None = None) -> Moments:
     """Moments of many float32 whose squares are safe, in chunks, with what NumPy and torch do in the least time.
 
     Neither takes threads for them, which would wait for each other and for whatever else runs. An element that is
@@ -176,8 +177,11 @@ def of_floats(flat: Array, low: float, high: float, first: float = 0.0) -> Momen
         flat: The elements.
         low: The smallest one.
         high: The largest one.
-        first: What sums are distances from; by default 0, or the mean where that is far from 0 and much would cancel.
+        mean: What sums are distances from; by default 0, or the middle of a range that is far from 0, or the mean where
+            much would cancel.
     """
+    is_far = max(-low, high) > _FAR * (high - low)
+    first = float(np.float32(mean if mean is not None else (low + high) / 2 if is_far else 0.0))
     size, scaled, is_zero, places = flat.size, _room.scaled, _room.is_zero, _room.places
     scale = BINS / (high - low) if high > low else 0.0
     factor, offset = np.float32(scale), np.float32((first - low) * scale if scale else BINS / 2)
@@ -199,8 +203,8 @@ def of_floats(flat: Array, low: float, high: float, first: float = 0.0) -> Momen
                 zeros += int(np.count_nonzero(np.equal(part, 0, out=is_zero[:room])))
         counts += _bincount(places[: span.size])
     rest = total / size
-    if not first and rest * rest * size > 0.5 * square:
-        return of_floats(flat, low, high, rest)
+    if mean is None and rest * rest * size > 0.5 * square:
+        return of_floats(flat, low, high, first + rest)
     counts[BINS - 1] += counts[BINS]  # the maximum
     return Moments(size, first + rest, max(0.0, square - size * rest * rest), zeros, counts[:BINS])
 
