@@ -265,6 +265,7 @@ class Net(L.LightningModule):
 
 def train(*callbacks, **typed):
     L.seed_everything(3)
+    rows = TensorDataset(torch.randn(32, 3, 4))
     trainer = L.Trainer(max_epochs=2, accelerator="gpu", devices=1, callbacks=list(callbacks), logger=False,
                         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     if WAY == "there":
@@ -272,7 +273,7 @@ def train(*callbacks, **typed):
             net = Net(**typed)
     else:
         net = Net(**typed)
-    trainer.fit(net, DataLoader(TensorDataset(torch.randn(32, 3, 4)), 8, shuffle=True))
+    trainer.fit(net, DataLoader(rows, 8, shuffle=True))
     return [one.cpu() for one in net.state_dict().values()] + [torch.cuda.get_rng_state()]
 
 WAY, VALUES = sys.argv[1], json.loads(sys.argv[2])
@@ -313,7 +314,7 @@ def train():
 def test_a_module_that_asks_for_a_gpu_at_its_top(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Forked, where torch can be kept from the driver until a training needs it; fresh where the user forbids that."""
+    """Each trial has the GPU: in a fresh process where the driver of CUDA is in use, else perhaps in a forked one."""
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", way)
     (tmp_path / f"asks_first_{way}.py").write_text(ASKS_FIRST)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -323,4 +324,4 @@ def test_a_module_that_asks_for_a_gpu_at_its_top(
     texts = [study.paths.output(trial.number).read_text() for trial in study.trials]
     assert all(text.startswith("summed 3.0 in a child of ") for text in texts), texts
     assert ("GPU" in caplog.text) == (way == "0")
-    assert all(text.endswith(f" {os.getpid()}\n") == (way == "0") for text in texts)
+    assert way == "1" or all(text.endswith(f" {os.getpid()}\n") for text in texts)
