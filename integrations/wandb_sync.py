@@ -146,6 +146,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
         return Synced(name, "complete")
     run = _resume(latest)
     try:
+        wandb_shared.claim_run(run, latest.trial)
         return _fill(run, name, rows, attempts)
     finally:
         wandb_shared.let_go(run)
@@ -187,7 +188,7 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
             journal.synced(len(rows))
             journal.close()
         return Synced(name, "complete", address=run.url)
-    open_run = TrialRun(run, latest.trial, _config(latest), prefix=SHARED_PREFIX if is_shared else "")
+    open_run = TrialRun(run, latest.trial, _config(run, latest), prefix=SHARED_PREFIX if is_shared else "")
     for step, row in rows[there:]:
         open_run.log(step, row)
     open_run.sum_up(outcome)
@@ -212,8 +213,7 @@ def _resume(latest: Attempt) -> Run:
             name=known["name"],
             tags=known["tags"],
             job_type=None if known["is_shared"] else "trial",
-            config=_config(latest),
-            mode="online",
+            mode="online",  # without a configuration, which would be over that of a run that is left
             resume="allow",
             reinit="create_new",
             dir=latest.path.parent,
@@ -224,12 +224,18 @@ def _resume(latest: Attempt) -> Run:
             f"W&B cannot be reached: {first_line(error)}.\n"
             "  Log in with `wandb login`, check WANDB_BASE_URL, and sync again."
         ) from error
-    wandb_shared.claim_run(run, latest.trial)
     return run
 
 
-def _config(latest: Attempt) -> dict[str, Any]:
-    return wandb_values.describe_trial(latest.trial, latest.slots)
+def _config(run: Run, latest: Attempt) -> dict[str, Any]:
+    """The configuration of an attempt as W&B has it, else that of the journal, which has objects as their ``repr``."""
+    config = wandb_values.describe_trial(latest.trial, latest.slots)
+    there = dict(run.config)
+    if there.get(wandb_values.OURS, {}).get("attempt") == latest.trial.attempt:
+        # At the top level the user's code may have written over the values of a shared run.
+        kept = {wandb_values.OURS} if latest.run["is_shared"] else config.keys()
+        config |= {name: there[name] for name in kept if name in there}
+    return config
 
 
 def _end_of(latest: Attempt) -> Outcome:
