@@ -252,12 +252,12 @@ class WandbRecorder:
         """How many reports of a trial that goes on its run has: a run of our own those of all earlier attempts.
 
         What it lacks of them is read from the journals. A shared run that the earlier attempts had too gets those
-        behind the checkpoint once more, since no journal says what it has; a new one gets them all.
+        behind the checkpoint once more, since no journal says what it has; a new one has nothing (-1) and gets all.
         """
         live = self._here.live
         if live is None or isinstance(live, OwnRun):
             return made
-        return taken if live.run.id in runs_before(live.trial) else 0
+        return taken if live.run.id in runs_before(live.trial) else -1
 
     def wants_stop(self) -> str | None:
         """Why the trial shall stop: someone pressed the Stop button of its run's web page."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunehook.going_on import BEGINNING, next_place
 from tunehook.record import Journal, JournalError, read_earlier, read_trial
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Trial
@@ -62,20 +63,21 @@ def join_rows(attempts: Iterable[Sequence[Row]]) -> list[Row]:
     """The rows of all attempts of a trial, as its run has them: each step once.
 
     An attempt makes again what lay behind its checkpoint, or all where it began anew: its first reports are those that
-    the run has. A snapshot of a step is not made twice either.
+    the run has. A snapshot of a step is not made twice either, in each of the fits.
 
     Args:
         attempts: The rows of each.
     """
     joined: list[Row] = []
-    made, step = 0, -1  # by the attempts up to here: their reports, and the step of the last snapshot
+    made, seen = 0, BEGINNING  # by the attempts up to here: their reports, and where the last snapshot lies
     for rows in attempts:
-        reports = 0
+        reports, place = 0, BEGINNING
         for row in rows:
             if isinstance(row[1], Snapshot):
-                if row[1].step <= step:
+                place = next_place(place, row[1].step)
+                if place <= seen:
                     continue
-                step = row[1].step
+                seen = place
             else:
                 reports += 1
                 if reports <= made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ SETTLED = 60.0
 TIMEOUT = 30.0
 
 State = Literal["uploaded", "complete", "left"]
+
+_log = logging.getLogger("tunehook")
 
 
 class SyncError(RuntimeError):
@@ -69,7 +72,7 @@ class Attempt:
     slots: Mapping[str, Any]
     rows: tuple[Row, ...]
     outcome: Outcome | None
-    begun: Mapping[str, Any]
+    processes: tuple[Mapping[str, Any], ...]
     last: float
     synced: int | None
 
@@ -90,29 +93,40 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     empty: set[tuple[str, int]] = set()
     for path in sorted(folder.rglob("journal.jsonl")):
         events = read_latest(path)
-        if (attempt := read_attempt(path, events)) is not None:
+        if events and events[0]["event"] != "begin":
+            if runs_in(events):
+                name = f"{path.parents[1].name}/{path.parent.name}"
+                tell(Synced(name, "left", reason="the line with which its journal begins is damaged"))
+        elif (attempt := read_attempt(path, events)) is not None:
             runs.setdefault(str(attempt.run["id"]), []).append(attempt)
         elif events and not rows_of(events):
             empty.add((events[0].get("key", ""), events[0]["attempt"]))
     leave_dead_service()
     for attempts in runs.values():
         ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
-        tell(sync_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
+        tell(try_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
 
 
 def read_latest(path: Path) -> list[dict[str, Any]]:
-    """The events of the latest trial of a journal."""
+    """The events of the latest trial of a journal; all where none begins, since that line is damaged."""
     events = list(read_journal(path))
     begins = [event for event in events if event["event"] == "begin"]
-    return list(events_of(begins[-1].get("key", ""), events)) if begins else []
+    return list(events_of(begins[-1].get("key", ""), events)) if begins else events
+
+
+def runs_in(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What these events say of W&B runs."""
+    return [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
 
 
 def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
     """The trial of these events, ``None`` if no W&B run belongs to it."""
-    runs = [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
+    runs = runs_in(events)
     if not runs:
         return None
-    begun = [event for event in events if event["event"] == "begin"][-1]
+    # The one that asked for the trial, and the one that trains it, where that is another one of this machine.
+    processes = tuple(event for event in events if event["event"] in ("begin", "process"))
+    begun = [event for event in processes if event["event"] == "begin"][-1]
     trial = Trial(begun["study"], begun["trial"], begun["params"], path.parent, begun["metric"], begun["mode"],
                   begun["attempt"], begun.get("key", ""))  # fmt: skip
     return Attempt(
@@ -123,10 +137,26 @@ def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
         _last(events, "config", {}).get("effective", {}),
         tuple(rows_of(events)),
         _outcome(_last(events, "end", None)),
-        begun,
+        processes,
         float(events[-1]["time"]),
         _last(events, "synced", {}).get("rows"),
     )
+
+
+def try_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+    """The same as `sync_run`, but a run that the SDK refuses is left, so that it holds up no other one.
+
+    Raises:
+        SyncError: W&B cannot be reached.
+    """
+    try:
+        return sync_run(attempts, empty)
+    except SyncError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+        trial = attempts[-1].trial
+        _log.debug("The W&B run of %s could not be uploaded.", trial.name, exc_info=error)
+        return Synced(f"{trial.study}/{trial.name}", "left", reason=f"it cannot be uploaded: {first_line(error)}")
 
 
 def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
@@ -146,6 +176,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
         return Synced(name, "complete")
     run = _resume(latest)
     try:
+        wandb_shared.claim_run(run, latest.trial)
         return _fill(run, name, rows, attempts)
     finally:
         wandb_shared.let_go(run)
@@ -160,13 +191,14 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     missing = {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}
     if missing and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
-    is_here = latest.begun["host"] == host()
-    lives = is_here and is_alive(latest.begun["pid"], since=latest.begun["time"])
-    if latest.outcome is None and lives:
-        return f"it is running, in process {latest.begun['pid']}"
+    first, last = latest.processes[0], latest.processes[-1]
+    is_here = last["host"] == host()
+    alive = [each["pid"] for each in (last, first) if is_here and is_alive(each["pid"], since=each["time"])]
+    if latest.outcome is None and alive:
+        return f"it is running, in process {alive[0]}"
     if latest.outcome is None and not is_here:
-        return f"it may be running on {latest.begun['host']}"
-    if lives and time.time() - latest.last < SETTLED:
+        return f"it may be running on {last['host']}"
+    if alive and time.time() - latest.last < SETTLED:
         return "it has just ended, and its process may be uploading it"
     return ""
 
@@ -187,7 +219,7 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
             journal.synced(len(rows))
             journal.close()
         return Synced(name, "complete", address=run.url)
-    open_run = TrialRun(run, latest.trial, _config(latest), prefix=SHARED_PREFIX if is_shared else "")
+    open_run = TrialRun(run, latest.trial, _config(run, latest), prefix=SHARED_PREFIX if is_shared else "")
     for step, row in rows[there:]:
         open_run.log(step, row)
     open_run.sum_up(outcome)
@@ -212,8 +244,7 @@ def _resume(latest: Attempt) -> Run:
             name=known["name"],
             tags=known["tags"],
             job_type=None if known["is_shared"] else "trial",
-            config=_config(latest),
-            mode="online",
+            mode="online",  # without a configuration, which would be over that of a run that is left
             resume="allow",
             reinit="create_new",
             dir=latest.path.parent,
@@ -224,16 +255,22 @@ def _resume(latest: Attempt) -> Run:
             f"W&B cannot be reached: {first_line(error)}.\n"
             "  Log in with `wandb login`, check WANDB_BASE_URL, and sync again."
         ) from error
-    wandb_shared.claim_run(run, latest.trial)
     return run
 
 
-def _config(latest: Attempt) -> dict[str, Any]:
-    return wandb_values.describe_trial(latest.trial, latest.slots)
+def _config(run: Run, latest: Attempt) -> dict[str, Any]:
+    """The configuration of an attempt as W&B has it, else that of the journal, which has objects as their ``repr``."""
+    config = wandb_values.describe_trial(latest.trial, latest.slots)
+    there = dict(run.config)
+    if there.get(wandb_values.OURS, {}).get("attempt") == latest.trial.attempt:
+        # At the top level the user's code may have written over the values of a shared run.
+        kept = {wandb_values.OURS} if latest.run["is_shared"] else config.keys()
+        config |= {name: there[name] for name in kept if name in there}
+    return config
 
 
 def _end_of(latest: Attempt) -> Outcome:
-    return latest.outcome or Outcome("interrupted", f"its process {latest.begun['pid']} was killed")
+    return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1]['pid']} was killed")
 
 
 def _mark_folders(attempts: Iterable[Attempt]) -> None:

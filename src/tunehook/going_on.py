@@ -16,6 +16,21 @@ from tunehook.trial import Decision, Trial
 
 log = logging.getLogger("tunehook")
 
+# Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
+Place = tuple[int, int]
+BEGINNING: Place = (0, -1)  # before all of them
+
+
+def next_place(place: Place, step: int) -> Place:
+    """Where a snapshot lies, by that of the one before in the same attempt: where its step does not grow, a fit began.
+
+    Args:
+        place: Where the one before lies, `BEGINNING` for the first.
+        step: Number of optimizer steps that the fit has made.
+    """
+    fit, before = place
+    return fit + (step <= before), step
+
 
 class GoingOn(ABC):
     """What a session of a trial does with checkpoints.
@@ -36,9 +51,10 @@ class GoingOn(ABC):
     _open: list[Recorder]
     _series: list[tuple[int, float]]
     _reports: int  # how many the journal has
+    _place: Place  # of its last snapshot
     _is_full: bool  # whether it was told that a checkpoint has no room
-    # By the ids of recorders: how many reports they have of earlier attempts, and up to which step snapshots.
-    _known: dict[int, tuple[int, int]]
+    # By the ids of recorders: how many reports they have of earlier attempts, and up to where snapshots.
+    _known: dict[int, tuple[int, Place]]
 
     @abstractmethod
     def _record(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
@@ -99,7 +115,8 @@ class GoingOn(ABC):
                 has = getattr(recorder, "has_reports", None)
                 if has is not None:
                     number = has(taken, made)
-                    self._known[id(recorder)] = (number, seen if number else -1)
+                    # An attempt that ended before its first report may have made a snapshot.
+                    self._known[id(recorder)] = (number, seen if number > 0 or number == made else BEGINNING)
 
     def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
@@ -134,10 +151,14 @@ class GoingOn(ABC):
                 self._journal.problem(text)
 
 
-def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, int]:
-    """How many reports earlier attempts have made at most, and the step of their last snapshot."""
-    made, seen = 0, -1
+def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, Place]:
+    """How many reports earlier attempts have made at most, and where the last of their snapshots lies."""
+    made, seen = 0, BEGINNING
     for events in attempts:
         made = max(made, sum(event["event"] == "report" for event in events))
-        seen = max([seen, *(event["snapshot"]["step"] for event in events if event["event"] == "snapshot")])
+        place = BEGINNING
+        for event in events:
+            if event["event"] == "snapshot":
+                place = next_place(place, event["snapshot"]["step"])
+        seen = max(seen, place)
     return made, seen

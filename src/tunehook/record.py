@@ -41,7 +41,8 @@ class Recorder(Protocol):
     A trial that goes on from a checkpoint of an earlier attempt hands over the reports of that attempt first. One whose
     record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already,
     asked after `open` and where the trial goes on. The first ``taken`` reports lie before the checkpoint, none where
-    the trial begins anew, and earlier attempts have made ``made`` of them.
+    the trial begins anew, and earlier attempts have made ``made`` of them. -1 says that it has not even the snapshots
+    that lie before the first report.
     One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
     One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
     trial in the processes of a cluster.

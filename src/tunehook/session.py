@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, objective_value
-from tunehook.going_on import GoingOn
+from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
 from tunehook.inject import Find, Injection, Slot, near
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
@@ -77,7 +77,8 @@ class TrialSession(GoingOn):
         self.checkpoints = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
         self._is_full = False
         self._reports = 0
-        self._known: dict[int, tuple[int, int]] = {}
+        self._place = BEGINNING
+        self._known: dict[int, tuple[int, Place]] = {}
         self._injection: Injection | None = None
         self._series: list[tuple[int, float]] = []
         self._driven = False
@@ -219,6 +220,7 @@ class TrialSession(GoingOn):
             with taker.measure(step):
                 snapshot = taker.load().take(step, arrays, gradients)
                 self._journal.snapshot(self.step, snapshot.as_json())
+                self._place = next_place(self._place, step)
                 self._show(snapshot)
         except PatternError as error:
             raise TrialError(str(error)) from error
@@ -357,14 +359,14 @@ class TrialSession(GoingOn):
         if self._journal is not None:
             self._journal.report(step, metrics, is_urgent=is_urgent)
         for recorder in list(self._open):
-            if self._reports > self._known.get(id(recorder), (0, -1))[0]:
+            if self._reports > self._known.get(id(recorder), (0, BEGINNING))[0]:
                 with self._guarded(recorder):
                     recorder.report(step, metrics)
 
     def _show(self, snapshot: Snapshot) -> None:
         for recorder in list(self._open):
             show = getattr(recorder, "snapshot", None)
-            if show is not None and snapshot.step > self._known.get(id(recorder), (0, -1))[1]:
+            if show is not None and self._place > self._known.get(id(recorder), (0, BEGINNING))[1]:
                 with self._guarded(recorder):
                     show(self.step, snapshot)
 

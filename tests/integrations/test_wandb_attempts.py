@@ -7,15 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from run_file import read_runs
 from tunehook.record import Journal
 from tunehook.trial import Decision, Trial
+from wandb_server import online, serving
 
 pytest.importorskip("wandb")
 
 import tunehook as th
+from tunehook.integrations import wandb_sync
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.integrations.wandb_journal import Row, join_rows
 from tunehook.snapshot import Snapshot, TensorStats
@@ -53,6 +56,14 @@ def test_each_step_is_there_once() -> None:
     assert join_rows([]) == []
 
 
+def test_each_step_of_each_fit_is_there_once() -> None:
+    """Steps begin anew with each fit: a snapshot of a later fit is not one that was made."""
+    whole = [snapshot(0, 0), snapshot(0, 2), report(1, 1), snapshot(1, 0), snapshot(1, 2), report(2, 1)]
+    assert named(join_rows([whole])) == named(whole)
+    for killed_at in range(len(whole)):
+        assert named(join_rows([whole[:killed_at], whole])) == named(whole)
+
+
 class Judge:
     """Lets a trial train."""
 
@@ -64,15 +75,20 @@ class Judge:
         """Nothing is kept."""
 
 
+def make_session(folder: Path, attempt: int, recorder: WandbRecorder, **options: Any) -> th.TrialSession:
+    """A session of an attempt."""
+    key = "0000-12345678"
+    trial = Trial("s", attempt, {"x": 1}, folder / "study" / f"trial-{attempt:04d}", "v", "min", attempt, key)
+    Journal(trial.folder).begin(trial)
+    return th.TrialSession(trial, Judge(), recorders=[recorder], **options)
+
+
 def train(
     folder: Path, attempt: int, *, until: int, kept: int | None = None, before: Callable[[], object] = lambda: None
 ) -> None:
     """An attempt that goes on from a checkpoint, if there is one, and is interrupted or trained to its end."""
-    key = "0000-12345678"
-    trial = Trial("s", attempt, {"x": 1}, folder / "study" / f"trial-{attempt:04d}", "v", "min", attempt, key)
-    Journal(trial.folder).begin(trial)
     recorder = WandbRecorder("p", mode="offline", dir=folder / "runs", lean=True, study_run=False)
-    session = th.TrialSession(trial, Judge(), recorders=[recorder], keeps_checkpoints=True)
+    session = make_session(folder, attempt, recorder, keeps_checkpoints=True)
     before()
     session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
     session.ready()
@@ -114,3 +130,80 @@ def test_a_run_of_the_training_gets_what_it_has_not(tmp_path: Path, ids: tuple[s
     assert first.column("trial/step") == [1, 2, 3, 4]
     assert second.column("trial/step") == steps
     assert second.exit_code == 0
+
+
+class Killed(KeyboardInterrupt):
+    """In the middle of an attempt."""
+
+
+def train_fits(session: th.TrialSession, killed_at: int | None, before: Callable[[], object] = lambda: None) -> None:
+    """Two fits of two steps, with a snapshot and a report at each, interrupted before one of these."""
+    left = iter(range(killed_at if killed_at is not None else 100))
+
+    def go_on() -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    try:
+        before()
+        for _ in range(2):
+            session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
+            session.ready()
+            for step in range(3):
+                go_on()
+                session.snapshot(step, lambda: ({"w": np.ones(4)}, None))
+                if step:
+                    go_on()
+                    session.report(session.step + 1, {"v": 1.0})
+    except Killed as error:
+        session.end(error)
+    else:
+        session.end()
+
+
+# The step of the report before, and that of the snapshot, of the rows of an attempt that is not interrupted.
+ROWS = [(0, 0), (0, 1), (1, None), (1, 2), (2, None), (2, 0), (2, 1), (3, None), (3, 2), (4, None)]
+
+
+def places(rows: list[dict[str, Any]]) -> list[tuple[int, int | None]]:
+    """The same of the rows of a run."""
+    return [(row["trial/step"], row.get("snapshot/step")) for row in rows]
+
+
+@pytest.mark.parametrize("kills", [(), (1,), (5,), (6,), (1, 7), (8, 3)])
+def test_a_run_has_each_row_of_all_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: tuple[int, ...]
+) -> None:
+    """Whether an attempt was interrupted before its first report or in its second fit; the upload makes the same."""
+    monkeypatch.setattr(wandb_sync, "SETTLED", 0.0)  # this process, which has trained, lives
+    with serving() as server, online(server, tmp_path):
+        for attempt, killed_at in enumerate([*kills, None]):
+            recorder = WandbRecorder("p", lean=True, study_run=False)
+            session = make_session(tmp_path, attempt, recorder, snapshots=th.SnapshotPlan(every=1))
+            train_fits(session, killed_at)
+            assert recorder._here.line.writer.drain(60)
+        (live,) = server.runs.values()
+        assert places(live.rows) == ROWS
+        server.runs.clear()
+        told: list[wandb_sync.Synced] = []
+        for _ in range(2):
+            wandb_sync.sync(tmp_path / "study", told.append)
+        assert [(each.state, each.rows) for each in told] == [("uploaded", len(ROWS)), ("complete", 0)]
+        (uploaded,) = server.runs.values()
+        assert places(uploaded.rows) == ROWS
+
+
+@pytest.mark.parametrize(("ids", "steps"), [(("mine", "mine"), ROWS[1:]), (("one", "two"), ROWS)])
+def test_a_run_of_the_training_gets_its_first_snapshot_once(
+    tmp_path: Path, ids: tuple[str, str], steps: list[tuple[int, int | None]]
+) -> None:
+    """An attempt that ended before its first report has made one, which a new run has not."""
+    wandb = pytest.importorskip("wandb")
+    for attempt, killed_at in enumerate((1, None)):
+        recorder = WandbRecorder("p", mode="offline", dir=tmp_path / "runs", lean=True, study_run=False)
+        session = make_session(tmp_path, attempt, recorder, snapshots=th.SnapshotPlan(every=1))
+        init = functools.partial(wandb.init, project="p", id=ids[attempt], mode="offline", dir=tmp_path / "runs")
+        train_fits(session, killed_at, before=init)
+    _, second = read_runs(tmp_path / "runs")
+    rows = [(row["trial/step"], row.get("trial/snapshot/step")) for row in second.rows]
+    assert rows == steps

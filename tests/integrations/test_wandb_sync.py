@@ -1,0 +1,152 @@
+"""What `tunehook sync` makes of runs and journals that are not as they should be."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunehook as th
+from tunehook.record import Journal
+from tunehook.trial import Outcome, Trial
+from wandb_server import ServerRun, WandbServer, online, serving
+from wandb_trials import Judge
+
+pytest.importorskip("wandb")
+
+from tunehook.integrations import wandb_sync
+from tunehook.integrations.wandb import WandbRecorder
+from tunehook.integrations.wandb_journal import note_run
+from tunehook.integrations.wandb_run import run_id
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A stand-in to which this process's SDK talks; the process has written the journals too, and lives."""
+    monkeypatch.setattr(wandb_sync, "SETTLED", 0.0)
+    with serving() as made, online(made, tmp_path):
+        yield made
+
+
+def make_trial(folder: Path, number: int = 0, params: Mapping[str, Any] | None = None) -> Trial:
+    """A trial with a journal that has begun."""
+    place = folder / "study" / f"trial-{number:04d}"
+    trial = Trial("s", number, params or {"x": 1}, place, "v", "max", key=f"{number:04d}-12345678")
+    Journal(trial.folder).begin(trial)
+    return trial
+
+
+def write_journal(trial: Trial, metrics: Mapping[str, float]) -> Journal:
+    """A journal of one report and the end, whose run W&B does not have."""
+    note_run(trial, run_id(trial), {"project": "p"})
+    journal = Journal(trial.folder)
+    journal.report(1, metrics)
+    journal.end(Outcome("complete", "trained to its end", 0.5, 1))
+    return journal
+
+
+def sync(folder: Path) -> list[wandb_sync.Synced]:
+    """What became of the runs of the study."""
+    told: list[wandb_sync.Synced] = []
+    wandb_sync.sync(folder / "study", told.append)
+    return told
+
+
+def values_of(run: ServerRun) -> dict[str, Any]:
+    """Its configuration without what the SDK says about itself."""
+    return copy.deepcopy({name: value for name, value in run.config.items() if name != "_wandb"})
+
+
+def test_the_configuration_stays_as_the_training_wrote_it(tmp_path: Path, server: WandbServer) -> None:
+    """The journal has objects as texts: they replace nothing, neither in a run that is left nor in one that is not."""
+    root = Path("/data/x")
+    trial = make_trial(tmp_path, params={"x": 1, "root": root})
+    recorder = WandbRecorder("p", lean=True, study_run=False)
+    session = th.TrialSession(trial, Judge(), recorders=[recorder])
+    found = {"x": 1, "root": root, "model.file": Path("/data/y"), "model.limit": float("inf")}
+    session.begin([
+        th.inject.Slot(name, get=functools.partial(found.get, name), set=lambda _: None) for name in found
+    ])  # fmt: skip
+    session.ready()
+    session.report(1, {"v": 0.5})
+    session.end()
+    assert recorder._here.line.writer.drain(60)
+    (run,) = server.runs.values()
+    before = values_of(run)
+    assert (before["root"]["value"], before["tunehook"]["value"]["outcome"]) == ("/data/x", "complete")
+
+    run.summary["trial/step"] = 7
+    assert [each.state for each in sync(tmp_path)] == ["left"]
+    assert values_of(run) == before
+    run.summary["trial/step"] = 1
+    del run.summary["outcome"]
+    assert [each.state for each in sync(tmp_path)] == ["uploaded"]
+    assert values_of(run) == before
+    assert run.summary["outcome"] == "complete"
+
+    server.runs.clear()
+    assert [each.state for each in sync(tmp_path)] == ["uploaded"]
+    (again,) = server.runs.values()
+    assert (again.setting("x"), again.setting("tunehook")["trial"]) == (1, 0)
+
+
+def test_a_run_that_the_sdk_refuses_holds_up_no_other(tmp_path: Path, server: WandbServer) -> None:
+    """A name that W&B's patterns do not allow, and a run that is another trial's, are told; the next is uploaded."""
+    write_journal(make_trial(tmp_path, 0), {"v": 0.5, "recall@*k": 0.25})
+    write_journal(make_trial(tmp_path, 1), {"v": 0.5})
+    write_journal(make_trial(tmp_path, 2), {"v": 0.5})
+    server.runs["s-0001-12345678"] = ServerRun(
+        "s-0001-12345678", "p", config={"tunehook": {"value": {"key": "other", "study": "t", "trial": 4}}}
+    )
+    first, second, third = sync(tmp_path)
+    assert [(each.trial, each.state) for each in (first, second, third)] == [
+        ("s/trial-0000", "left"), ("s/trial-0001", "left"), ("s/trial-0002", "uploaded"),
+    ]  # fmt: skip
+    assert first.reason.startswith("it cannot be uploaded: ")
+    assert second.reason.startswith("it cannot be uploaded: The training of trial-0001 of study 's' holds the W&B run ")
+    assert server.runs["s-0001-12345678"].setting("tunehook")["key"] == "other"
+    assert server.runs["s-0002-12345678"].column("v") == [0.5]
+
+
+def test_a_journal_whose_first_line_is_damaged_is_told(tmp_path: Path, server: WandbServer) -> None:
+    """It does not say which trial it is; the others are uploaded."""
+    for number in range(2):
+        write_journal(make_trial(tmp_path, number), {"v": 0.5})
+    path = tmp_path / "study" / "trial-0000" / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[5:])
+    assert [(each.trial, each.state, each.reason) for each in sync(tmp_path)] == [
+        ("study/trial-0000", "left", "the line with which its journal begins is damaged"),
+        ("s/trial-0001", "uploaded", ""),
+    ]
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_process_whose_parent_was_killed_goes_on_with_its_run(
+    tmp_path: Path, server: WandbServer, *, has_ended: bool
+) -> None:
+    """With `workers=` another process trains than the one that asked for the trial."""
+    trial = make_trial(tmp_path)
+    journal = Journal(trial.folder)
+    journal.process()
+    note_run(trial, run_id(trial), {"project": "p"})
+    journal.report(1, {"v": 0.5})
+    journal.close()
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        killed.wait()
+    mine, theirs = f'"pid": {os.getpid()}', f'"pid": {killed.pid}'
+    journal.path.write_text(journal.path.read_text().replace(mine, theirs, 2 if has_ended else 1))
+    (told,) = sync(tmp_path)
+    if has_ended:
+        assert told.state == "uploaded"
+        (run,) = server.runs.values()
+        assert run.summary["reason"] == f"its process {killed.pid} was killed"
+    else:
+        assert (told.state, told.reason) == ("left", f"it is running, in process {os.getpid()}")
+        assert not server.runs
