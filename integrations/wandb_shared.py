@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,8 +161,7 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
         ValueError: If it belongs to another trial or is finished.
     """
     users = users or OpenRun()
-    told = dict(run.config).get("tunehook")  # by the server, if the run was resumed
-    _refuse_others(run.id, trial, users, _owners.get(run.id) or (told and (told["key"], told["study"], told["trial"])))
+    _refuse_others(run.id, trial, users, _owners.get(run.id) or _owner_of(run))
     try:
         run.define_metric("trial/step")
     except UsageError as error:
@@ -270,6 +269,14 @@ def _complete(run: Run, defaults: Defaults) -> None:
 def _is_keras_callback(logger: object) -> bool:
     # Their module imports TensorFlow, so it is never imported here.
     return any(parent.__module__.startswith("wandb.integration.keras") for parent in type(logger).__mro__)
+
+
+def _owner_of(run: Run) -> tuple[str, str, int] | None:
+    """Whose a run is by its configuration, which one that was resumed has from the server."""
+    told = dict(run.config).get("tunehook")
+    if not isinstance(told, Mapping) or not {"key", "study", "trial"} <= told.keys():
+        return None  # a value of the user's own
+    return told["key"], told["study"], told["trial"]
 
 
 def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str, str, int] | None) -> None:

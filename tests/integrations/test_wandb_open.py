@@ -98,6 +98,19 @@ def test_what_the_user_gave_stays(tmp_path: Path) -> None:
     assert (run.name, run.group, run.job_type, run.tags) == ("mine", "my group", "fit", ("theirs",))
 
 
+@pytest.mark.parametrize("theirs", ["0.9.1", {"version": "0.9.1"}, None])
+def test_a_configuration_key_of_the_users_called_tunehook(tmp_path: Path, theirs: object) -> None:
+    """It says nothing about whose the run is; our own values take its place."""
+    recorder = make_recorder()
+    wandb.init(config={"tunehook": theirs})
+    session = begin(recorder)
+    session.report(1, {"val_acc": 0.5})
+
+    assert session.end().state == "complete"
+    (run,) = read_runs(tmp_path)
+    assert (run.config["tunehook"]["trial"], run.column("trial/val_acc")) == (0, [0.5])
+
+
 def test_three_trials_are_three_runs(tmp_path: Path) -> None:
     """After each trial wandb.run is None, so that the next wandb.init opens a new run."""
     recorder = make_recorder()
