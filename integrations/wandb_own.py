@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb import Run, Settings
 
 from tunehook.integrations import wandb_shared
@@ -275,12 +274,11 @@ class OwnRun:
         self._service = use_service(self)
         self._started()
         is_again = self.trial.attempt > 0 or self.place is not None
-        run = wandb.init(
+        run = wandb_shared.begin_run(
+            run_id(self.trial),
             **self.wanted.options,
-            id=run_id(self.trial),
             # An unconditional "allow" would cost each first attempt a request.
             resume="allow" if is_again else None,
-            reinit="create_new",
             config=self.wanted.config,
             mode=self._mode,
             settings=settings,

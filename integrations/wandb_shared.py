@@ -36,6 +36,8 @@ LEAN = Settings(
 _owners: dict[str, tuple[str, str, int]] = {}
 # The runs of the trials that are open now.
 _held: list[Run] = []
+# The ids of the runs of our own that are about to begin.
+_hidden: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -182,16 +184,17 @@ def hold_run(run: Run) -> None:
     _held.append(run)
 
 
-@contextlib.contextmanager
-def unlisted(run_id: str) -> Iterator[None]:
-    """Make a run inside that ``wandb.init`` in the user's code never returns, as it does with the latest open one."""
-    singleton: Any = wandb.setup()
-    add = type(singleton).add_active_run.__get__(singleton)
-    singleton.add_active_run = lambda run: None if run.id == run_id else add(run)
-    try:
-        yield
-    finally:
-        vars(singleton).pop("add_active_run", None)
+def begin_run(run_id: str, **options: Any) -> Run:
+    """Begin or resume a run of our own, which ``wandb.init`` in the user's code never returns.
+
+    Without arguments it would return the latest open run, one that ``wandb.log`` does not know.
+
+    Args:
+        run_id: Its id.
+        options: Further arguments of ``wandb.init``.
+    """
+    with _unlisted(run_id):
+        return wandb.init(id=run_id, reinit="create_new", **options)
 
 
 def let_go(run: Run) -> None:
@@ -235,8 +238,8 @@ def reopen_run(run: Run) -> Run:
     """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
     past, settings = run._settings, LEAN.model_copy()
     settings.silent = True
-    return wandb.init(
-        id=run.id,
+    return begin_run(
+        run.id,
         project=run.project,
         entity=run.entity or None,
         name=past.run_name,
@@ -246,9 +249,22 @@ def reopen_run(run: Run) -> Run:
         dir=past.root_dir,
         mode="offline" if run.offline else "online",
         resume="allow",
-        reinit="create_new",
         settings=settings,
     )
+
+
+@contextlib.contextmanager
+def _unlisted(run_id: str) -> Iterator[None]:
+    """Keep a run of this id, made inside, out of the SDK's list of open runs."""
+    singleton: Any = wandb.setup()
+    if "add_active_run" not in vars(singleton):  # stays: several threads may be here at once
+        add = singleton.add_active_run
+        singleton.add_active_run = lambda run: None if run.id in _hidden else add(run)
+    _hidden.add(run_id)
+    try:
+        yield
+    finally:
+        _hidden.discard(run_id)
 
 
 def _complete(run: Run, defaults: Defaults) -> None:

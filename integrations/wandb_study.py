@@ -268,9 +268,7 @@ class StudyRun:
             leave_service(self)
 
     def _write_run(self, view: View, mode: Any, first: int, model: Model | None, settings: Settings) -> bool:
-        with wandb_shared.unlisted(view.run_id):
-            run = wandb.init(**self._options, id=view.run_id, resume="allow", reinit="create_new", mode=mode,
-                             settings=settings)  # fmt: skip
+        run = wandb_shared.begin_run(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
         wandb_shared.hold_run(run)
         try:
             problem = fill(run, view, run.starting_step if mode == "online" else first)

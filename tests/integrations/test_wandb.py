@@ -275,7 +275,9 @@ def test_studies_of_one_name_do_not_meet(tmp_path: Path, recorder: WandbRecorder
 def test_run_finished_by_the_user(tmp_path: Path, recorder: WandbRecorder, caplog: pytest.LogCaptureFixture) -> None:
     """Training goes on, with one warning, if the user's code finishes the run of a trial."""
     recorder.open(make_trial(tmp_path), {})
-    wandb.init(settings=wandb.Settings(silent=True)).finish()  # returns the latest open run: ours
+    assert recorder._here.live is not None
+    assert recorder._here.live.run is not None
+    recorder._here.live.run.finish()
     with caplog.at_level(logging.WARNING, "tunehook"):
         recorder.report(0, {"val_acc": 0.5})
         recorder.report(1, {"val_acc": 0.5})

@@ -111,6 +111,31 @@ def test_a_configuration_key_of_the_users_called_tunehook(tmp_path: Path, theirs
     assert (run.config["tunehook"]["trial"], run.column("trial/val_acc")) == (0, [0.5])
 
 
+@pytest.mark.parametrize("reinit", [None, "return_previous", "finish_previous", "create_new"])
+def test_a_run_that_is_opened_after_the_trial_has_begun(tmp_path: Path, reinit: Any) -> None:
+    """The user's wandb.init gives them a run of theirs, not the trial's own, and no later trial shares it."""
+    recorder = make_recorder()
+    for number in range(2):
+        session = begin(recorder, number)
+        mine = wandb.init(project="users", reinit=reinit)
+        mine.log({"mine": number})
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+        assert mine.id == recorder._around or reinit == "create_new"
+    while wandb.run is not None:
+        wandb.finish()
+    wandb.teardown()
+
+    runs = read_runs(tmp_path)
+    ours = [run for run in runs if run.project == "digits"]
+    theirs = [run for run in runs if run.project == "users"]
+    assert [(run.config["tunehook"]["trial"], run.column("val_acc"), run.exit_code) for run in ours] == [
+        (0, [0.5], 0), (1, [0.5], 0)
+    ]  # fmt: skip
+    assert [number for run in theirs for number in run.column("mine")] == [0, 1]
+    assert not any("tunehook" in run.config for run in theirs)
+
+
 def test_three_trials_are_three_runs(tmp_path: Path) -> None:
     """After each trial wandb.run is None, so that the next wandb.init opens a new run."""
     recorder = make_recorder()
