@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from wandb import Run
-from wandb.errors import UsageError
 
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_shield import current_service
@@ -19,8 +17,6 @@ from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
 SHARED_PREFIX = "trial/"
-
-_log = logging.getLogger("tunehook")
 
 
 @dataclass
@@ -51,7 +47,6 @@ class TrialRun:
     prefix: str = ""
     steps: list[int] = field(default_factory=list)
     _defined: set[str] = field(default_factory=set)
-    _is_lost: bool = False
     _step: int = 0  # W&B's counter after our last row
     _is_joined: bool = False
     _has_user_logged: bool = False
@@ -66,15 +61,9 @@ class TrialRun:
         self.run.config.update(self.config, allow_val_change=True)  # type: ignore[no-untyped-call]
 
     def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
-        """Log a row, unless the user's code has finished the run, which is told once."""
-        if self._is_lost:
-            return
-        try:
-            self._log_row(step, row)
-        except UsageError as error:
-            # wandb.init() in the user's code returns the latest open run, ours too, and may finish it.
-            self._is_lost = True
-            _log.warning("The W&B run of %s keeps nothing from step %s on: %s", self.trial.name, step, error)
+        """Log a row."""
+        self._reopen()
+        self._log_row(step, row)
 
     def finish(self, outcome: Outcome) -> None:
         """Write the summary and finish the run, whatever happens; a shared one with what its holder writes last."""
@@ -108,6 +97,17 @@ class TrialRun:
             return None
         # Not run.sync_dir, which is younger than the oldest wandb we support.
         return str(Path(self.run.dir).parent) if self.run.offline else self.run.url
+
+    def _reopen(self) -> None:
+        """Go on in the run where the user's code has finished it, as by `wandb.finish()`.
+
+        Not found by an error: a call that asks the SDK's service for an answer, such as `step`, never returns then.
+        """
+        if wandb_shared.is_finished(self.run):
+            wandb_shared.let_go(self.run)
+            self.run = wandb_shared.reopen_run(self.run)
+            self._step, self._is_joined = self.run.starting_step, False
+            self._defined.clear()
 
     def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
         prefix = self.prefix
@@ -150,13 +150,9 @@ class TrialRun:
     def sum_up(self, outcome: Outcome) -> None:
         """Write the configuration once more, with the outcome, by which W&B groups; and the summary."""
         self.config = {**self.config, wandb_values.OURS: {**self.config[wandb_values.OURS], "outcome": outcome.state}}
-        try:
-            # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
-            self.write_config()
-        except UsageError:
-            # The user's code has finished the run, as by `wandb.finish()` after the fit, before the outcome was known.
-            self.run = wandb_shared.reopen_run(self.run)
-            self.write_config()
+        self._reopen()
+        # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
+        self.write_config()
         self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
 
 

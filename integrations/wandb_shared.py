@@ -234,6 +234,11 @@ def gives_steps(run: Run) -> bool:
     return bool(run._telemetry_obj.feature.set_step_log)
 
 
+def is_finished(run: Run) -> bool:
+    """Whether the run was finished, by whomever."""
+    return getattr(run, "_is_finished", False)  # a disabled one has no such attribute
+
+
 def reopen_run(run: Run) -> Run:
     """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
     past, settings = run._settings, LEAN.model_copy()

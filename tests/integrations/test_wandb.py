@@ -272,21 +272,21 @@ def test_studies_of_one_name_do_not_meet(tmp_path: Path, recorder: WandbRecorder
     assert sorted([first.group, second.group]) == ["a group", "my study"]
 
 
-def test_run_finished_by_the_user(tmp_path: Path, recorder: WandbRecorder, caplog: pytest.LogCaptureFixture) -> None:
-    """Training goes on, with one warning, if the user's code finishes the run of a trial."""
+def test_run_of_our_own_that_is_finished(tmp_path: Path, recorder: WandbRecorder) -> None:
+    """A run of our own is gone on with too, whoever has finished it."""
     recorder.open(make_trial(tmp_path), {})
+    recorder.report(0, {"val_acc": 0.5})
+    assert recorder._here.line.writer.drain(10)
     assert recorder._here.live is not None
     assert recorder._here.live.run is not None
     recorder._here.live.run.finish()
-    with caplog.at_level(logging.WARNING, "tunehook"):
-        recorder.report(0, {"val_acc": 0.5})
-        recorder.report(1, {"val_acc": 0.5})
-        assert recorder._here.line.writer.drain(10)
+    recorder.report(1, {"val_acc": 0.75})
+    recorder.close(DONE)
 
-    assert [text.split(":")[0] for name, _, text in caplog.record_tuples if name == "tunehook"] == [
-        "The W&B run of trial-0000 keeps nothing from step 0 on"
-    ]
-    assert read_one(tmp_path).rows == []
+    first, second = read_runs(tmp_path)
+    assert first.id == second.id
+    assert (first.column("val_acc"), second.column("val_acc")) == ([0.5], [0.75])
+    assert (second.axes["val_acc"], second.summary["outcome"]) == ("trial/step", "complete")
 
 
 def test_pickled_before_and_during_a_trial(tmp_path: Path, recorder: WandbRecorder) -> None:

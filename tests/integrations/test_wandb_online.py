@@ -46,6 +46,26 @@ def test_a_run_arrives_complete(server: WandbServer) -> None:
     assert recorder.where() == f"{server.url}/{ENTITY}/digits/runs/{run.name}"
 
 
+def test_a_run_that_the_training_finishes(server: WandbServer) -> None:
+    """After wandb.finish() in a hook of the fit, the rest of our rows and the outcome arrive in the same run."""
+    recorder = WandbRecorder("digits", lean=True)
+    wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+    session = begin(recorder)
+    for step in (1, 2, 3):
+        wandb.log({"mine": step})
+        session.report(step, {"val_acc": step / 4})
+    wandb.finish()
+    for step in (4, 5):
+        session.report(step, {"val_acc": step / 4})
+    assert session.end().state == "complete"
+
+    (run,) = server.runs.values()
+    assert run.column("mine") == [1, 2, 3]
+    assert run.column("trial/step") == [1, 2, 3, 4, 5]
+    assert run.column("trial/val_acc") == [0.25, 0.5, 0.75, 1, 1.25]
+    assert (run.exit_code, run.summary["outcome"], run.setting("tunehook")["trial"]) == (0, "complete", 0)
+
+
 @pytest.mark.slow
 def test_the_stop_button_prunes_the_trial(server: WandbServer) -> None:
     """A run that is stopped on its web page ends in good order, and its values are not asked again."""

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,30 @@ def test_a_run_that_the_training_finishes(tmp_path: Path, exception: Exception |
     assert (second.project, second.name, second.group, second.job_type) == ("users", "mine", "theirs", "trial")
     assert (second.exit_code, second.summary["best/val_acc"]) == (exit_code, 0.5)
     assert second.config["tunehook"]["trial"] == 0
+
+
+def test_a_run_that_the_training_finishes_in_the_middle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After wandb.finish() in a hook of the fit our rows go on in the run, and the training never waits for it."""
+    recorder = make_recorder()
+    wandb.init(project="users")
+    session = begin(recorder)
+    wandb.log({"loss": 1.0})
+    session.report(1, {"val_acc": 0.25})
+    wandb.finish()
+    began = time.monotonic()
+    for step in (2, 3):
+        session.report(step, {"val_acc": step / 4})
+        assert wandb.run is None
+    assert time.monotonic() - began < 0.5
+    assert session.end().state == "complete"
+    assert time.monotonic() - began < 10
+
+    first, second = read_runs(tmp_path)
+    assert (first.id, first.project) == (second.id, second.project)
+    assert (first.column("trial/val_acc"), second.column("trial/val_acc")) == ([0.25], [0.5, 0.75])
+    assert second.axes["trial/val_acc"] == "trial/step"
+    assert (second.exit_code, second.summary["outcome"], second.summary["best/val_acc"]) == (0, "complete", 0.75)
+    assert not [record for record in caplog.records if record.name == "tunehook"]
 
 
 def test_the_open_run_of_another_trial(tmp_path: Path) -> None:
