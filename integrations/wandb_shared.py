@@ -40,6 +40,10 @@ _held: list[Run] = []
 _hidden: set[str] = set()
 
 
+class NotYoursError(ValueError):
+    """A run cannot be a trial's: it belongs to another trial, is finished, or there is none."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What a shared run gets where its user gave nothing."""
@@ -143,13 +147,13 @@ def share_run(users: UsersRun, trial: Trial, defaults: Defaults) -> Run:
     """The user's run, made this trial's own.
 
     Raises:
-        ValueError: If the run belongs to another trial or is finished, or if there is none.
+        NotYoursError: If the run belongs to another trial or is finished, or if there is none.
     """
     if (planned := users.plan_id(defaults.id)) is not None:
         _refuse_others(planned, trial, users, _owners.get(planned))
     run = users.take()
     if run is None:
-        raise ValueError(_not_yours(trial, users, "finds no open W&B run"))
+        raise _not_yours(trial, users, "finds no open W&B run")
     claim_run(run, trial, users)
     if not run.disabled:
         _complete(run, defaults)
@@ -160,7 +164,7 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
     """Note that the run is this trial's.
 
     Raises:
-        ValueError: If it belongs to another trial or is finished.
+        NotYoursError: If it belongs to another trial or is finished.
     """
     users = users or OpenRun()
     _refuse_others(run.id, trial, users, _owners.get(run.id) or _owner_of(run))
@@ -168,7 +172,7 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
         run.define_metric("trial/step")
     except UsageError as error:
         text = f"holds the W&B run {run.id!r}, which is finished already"
-        raise ValueError(_not_yours(trial, users, text)) from error
+        raise _not_yours(trial, users, text) from error
     _owners[run.id] = (trial.key, trial.study, trial.number)
     _held.append(run)
 
@@ -303,11 +307,11 @@ def _owner_of(run: Run) -> tuple[str, str, int] | None:
 def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str, str, int] | None) -> None:
     if owner and owner[0] != trial.key:  # an attempt has the key of the first one
         text = f"holds the W&B run {run_id!r}, which belongs to trial-{owner[2]:04d} of study {owner[1]!r}"
-        raise ValueError(_not_yours(trial, users, text))
+        raise _not_yours(trial, users, text)
 
 
-def _not_yours(trial: Trial, users: UsersRun, problem: str) -> str:
-    return (
+def _not_yours(trial: Trial, users: UsersRun, problem: str) -> NotYoursError:
+    return NotYoursError(
         f"The {users.holder} of {trial.name} of study {trial.study!r} {problem}. "
         f"Every trial needs a run of its own: {users.way_out}."
     )

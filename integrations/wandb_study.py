@@ -240,6 +240,8 @@ class StudyRun:
         """Write a burst; once more with a new service where it was gone, and offline at the end where the server is."""
         try:
             return self._burst(view, mode, first, model)
+        except ValueError as error:  # of a setting or a name, which another service or mode would not take either
+            return self._lose(view, error)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             if not restart_service(self._service):
                 if mode != "online":

@@ -66,6 +66,37 @@ def test_a_run_that_the_training_finishes(server: WandbServer) -> None:
     assert (run.exit_code, run.summary["outcome"], run.setting("tunehook")["trial"]) == (0, "complete", 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "setting"),
+    [("WANDB_MODE", "Offline", "mode: Input should be 'online', "), ("WANDB_TAGS", ",", "run_tags: Value error, Tag ")],
+)
+def test_a_wrong_setting(
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
+    setting: str,
+) -> None:
+    """What the SDK does not take ends no training: one warning for all trials names it, and nothing else is blamed."""
+    monkeypatch.setenv(name, value)
+    wandb.teardown()  # its settings are those of the environment
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(3):
+        session = begin(recorder, number)
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+
+    assert recorder._here.line.writer.drain(60)
+    (text,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert text.startswith(
+        "W&B does not record trial-0000 any more (a setting of W&B is wrong, as of a variable WANDB_...; "
+        f"mend {setting}"
+    )
+    assert "`tunehook sync` uploads it: " in text
+    assert server.runs == {}
+
+
 @pytest.mark.slow
 def test_the_stop_button_prunes_the_trial(server: WandbServer) -> None:
     """A run that is stopped on its web page ends in good order, and its values are not asked again."""
