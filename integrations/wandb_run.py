@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb import Run
 
 from tunehook.integrations import wandb_shared, wandb_values
@@ -112,16 +114,17 @@ class TrialRun:
     def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
         prefix = self.prefix
         values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
-        row: dict[str, Any] = {prefix + name: value for name, value in values.items()}
+        row: dict[str, Any] = {prefix + wandb_values.make_text(name): value for name, value in values.items()}
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
         name_all = wandb_values.names_of if prefix else wandb_values.patterns_of
         names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
-            if isinstance(given, Snapshot):
-                self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
-            else:
-                self.run.define_metric(name, step_metric=AXIS)
             self._defined.add(name)
+            with contextlib.suppress(wandb.Error):  # such as of "recall@*k": that one is logged without an axis
+                if isinstance(given, Snapshot):
+                    self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
+                else:
+                    self.run.define_metric(name, step_metric=AXIS)
         row[AXIS] = step
         if self.users is None or self.run.disabled:
             if self.prefix:

@@ -204,16 +204,18 @@ def test_nonsense_in_the_configuration(tmp_path: Path, recorder: WandbRecorder) 
         "path": Path("a", "b"),
         "long": "x" * 40_000,
         "big": 2**70,
+        "\udc80": "\udc81",
         "endless": endless,
         "class": int,
         "none": None,
     }
-    recorder.open(make_trial(tmp_path, lr=float("nan"), layers=(64, 32)), nonsense)  # type: ignore[arg-type]
+    params = {"lr": float("nan"), "layers": (64, 32), "\udc80": 1}
+    recorder.open(make_trial(tmp_path, **params), nonsense)  # type: ignore[arg-type]
     recorder.close(Outcome("complete", "", float("nan"), 0))
 
     run = read_one(tmp_path)
     slots = run.config["tunehook"]["slots"]
-    assert (run.config["lr"], run.config["layers"]) == ("nan", [64, 32])
+    assert (run.config["lr"], run.config["layers"], run.config[r"\udc80"]) == ("nan", [64, 32], 1)
     assert (slots["nan"], slots["infinity"]) == ("nan", "-inf")
     assert slots["object"].startswith("<Odd instance at")
     assert slots["3"] == {"(1, 2)": [4]}
@@ -222,6 +224,7 @@ def test_nonsense_in_the_configuration(tmp_path: Path, recorder: WandbRecorder) 
     assert slots["big"] == str(2**70)
     assert slots["class"] == "<class 'int'>"
     assert slots["none"] is None
+    assert slots[r"\udc80"] == r"\udc81"
     assert run.summary["best/val_acc"] == "NaN"
 
 

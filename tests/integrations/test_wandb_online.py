@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,28 @@ def test_a_wrong_setting(
     )
     assert "`tunehook sync` uploads it: " in text
     assert server.runs == {}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("name", ["recall@*k", 7, "\udc80"])
+def test_an_odd_name_of_a_metric(
+    server: WandbServer, caplog: pytest.LogCaptureFixture, name: Any, is_shared: bool
+) -> None:
+    """A name that W&B cannot define, no text, or a lone surrogate takes no other metric with it, and is there too."""
+    recorder = WandbRecorder("digits", lean=True)
+    if is_shared:
+        wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+    session = begin(recorder)
+    session.report(1, {"val_acc": 0.5, name: 0.25})
+    session.report(2, {"val_acc": 0.75})
+    session.end()
+
+    assert recorder._here.line.writer.drain(60)
+    (run,) = server.runs.values()
+    prefix, kept = "trial/" if is_shared else "", {"\udc80": r"\udc80"}.get(name, str(name))
+    assert (run.steps, run.column(f"{prefix}val_acc"), run.column(prefix + kept)) == ([1, 2], [0.5, 0.75], [0.25])
+    assert (run.exit_code, run.summary["outcome"]) == (0, "complete")
+    assert not [record for record in caplog.records if record.name == "tunehook"]
 
 
 @pytest.mark.slow
