@@ -189,7 +189,7 @@ def hold_run(run: Run) -> None:
 
 
 def begin_run(run_id: str, **options: Any) -> Run:
-    """Begin or resume a run of our own, which ``wandb.init`` in the user's code never returns.
+    """Begin or resume a run of our own, in no sweep, which ``wandb.init`` in the user's code never returns.
 
     Without arguments it would return the latest open run, one that ``wandb.log`` does not know.
 
@@ -197,7 +197,7 @@ def begin_run(run_id: str, **options: Any) -> Run:
         run_id: Its id.
         options: Further arguments of ``wandb.init``.
     """
-    with _unlisted(run_id):
+    with _unlisted(run_id), _outside_sweep():
         return wandb.init(id=run_id, reinit="create_new", **options)
 
 
@@ -274,6 +274,26 @@ def _unlisted(run_id: str) -> Iterator[None]:
         yield
     finally:
         _hidden.discard(run_id)
+
+
+@contextlib.contextmanager
+def _outside_sweep() -> Iterator[None]:
+    """Let the SDK obey the id, project and configuration of a run made inside, also in the process of an agent.
+
+    In a sweep, and in a job of W&B Launch, it drops the first two, and writes the sweep's values over the last one.
+    What the user's code makes afterwards is in the sweep again.
+    """
+    singleton: Any = wandb.setup()
+    settings, values = singleton.settings, singleton._sweep_config
+    if not (settings.sweep_id or settings.launch):
+        yield
+        return
+    outside = {"sweep_id": None, "sweep_param_path": None, "launch": False}
+    singleton._settings, singleton._sweep_config = settings.model_copy(update=outside), None
+    try:
+        yield
+    finally:
+        singleton._settings, singleton._sweep_config = settings, values
 
 
 def _complete(run: Run, defaults: Defaults) -> None:

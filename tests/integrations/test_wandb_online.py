@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -118,6 +119,35 @@ def test_an_odd_name_of_a_metric(
     assert (run.steps, run.column(f"{prefix}val_acc"), run.column(prefix + kept)) == ([1, 2], [0.5, 0.75], [0.25])
     assert (run.exit_code, run.summary["outcome"]) == (0, "complete")
     assert not [record for record in caplog.records if record.name == "tunehook"]
+
+
+@pytest.mark.filterwarnings("ignore:.*sweep.yaml:pytest.PytestUnraisableExceptionWarning")  # the SDK does not close it
+@pytest.mark.parametrize("variables", [{}, {"WANDB_RUN_ID": "agents", "WANDB_PROJECT": "sweeps"}])
+def test_a_study_in_the_process_of_an_agent(
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Each trial has the run that it has elsewhere, outside the sweep, in which the user's own runs stay."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text("wandb_version: 1\nlr:\n  value: 7.0\n")
+    given = {"WANDB_SWEEP_ID": "abcd1234", "WANDB_SWEEP_PARAM_PATH": str(file), **variables}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()  # its settings are those of the environment
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(2):
+        session = begin(recorder, number)
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+    assert recorder._here.line.writer.drain(60)
+
+    ids = [f"digits-{number:04d}-{os.getpid()}" for number in range(2)]
+    assert list(server.runs) == ids
+    for number, run in enumerate(server.runs.values()):
+        assert (run.project, run.setting("lr"), run.setting("tunehook")["trial"]) == ("digits", 0.1 + number, number)
+        assert (run.column("val_acc"), run.exit_code) == ([0.5], 0)
+    with wandb.init(settings=wandb.Settings(x_disable_stats=True)) as mine:
+        assert (mine.settings.sweep_id, mine.config["lr"]) == ("abcd1234", 7.0)
+        assert mine.id not in ids
 
 
 @pytest.mark.slow
