@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,12 @@ from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
 SHARED_PREFIX = "trial/"
+# In a row of a run: what W&B writes there itself, and our axis. It drops a value without a name.
+TAKEN = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS})
+
+_log = logging.getLogger("tunehook")
+# The names of metrics, as a run would have them, about which this process has said that they are taken.
+_told: set[str] = set()
 
 
 @dataclass
@@ -115,6 +122,9 @@ class TrialRun:
         prefix = self.prefix
         values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
         row: dict[str, Any] = {prefix + wandb_values.make_text(name): value for name, value in values.items()}
+        for name in TAKEN & row.keys():
+            del row[name]
+            _tell_taken(name, prefix)
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
         name_all = wandb_values.names_of if prefix else wandb_values.patterns_of
         names = {each for name, value in row.items() for each in name_all(name, value)}
@@ -157,6 +167,17 @@ class TrialRun:
         # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
         self.write_config()
         self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
+
+
+def _tell_taken(name: str, prefix: str) -> None:
+    if name not in _told:
+        _told.add(name)
+        _log.warning(
+            "W&B does not record the metric %r: the name %r is taken in its runs. "
+            "The journal keeps it; rename it for W&B.",
+            name.removeprefix(prefix),
+            name,
+        )
 
 
 def run_id(trial: Trial) -> str:

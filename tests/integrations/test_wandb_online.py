@@ -18,6 +18,7 @@ from wandb_server import ENTITY, WandbServer, online, serving
 from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
+from tunehook.integrations import wandb_run  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 
 
@@ -148,6 +149,45 @@ def test_a_study_in_the_process_of_an_agent(
     with wandb.init(settings=wandb.Settings(x_disable_stats=True)) as mine:
         assert (mine.settings.sweep_id, mine.config["lr"]) == ("abcd1234", 7.0)
         assert mine.id not in ids
+
+
+@pytest.mark.parametrize(
+    ("is_shared", "taken", "shown"),
+    [
+        *[(False, name, name) for name in ("_step", "_runtime", "_timestamp", "_wandb", "trial/step", "")],
+        (True, "step", "trial/step"),
+    ],
+)
+def test_a_taken_name_of_a_metric(
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_shared: bool,
+    taken: str,
+    shown: str,
+) -> None:
+    """What W&B would drop, or mix with its own, is left to the journal, and told once in all trials."""
+    monkeypatch.setattr(wandb_run, "_told", set())
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(2):
+        if is_shared:
+            wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+        session = begin(recorder, number)
+        for step in (1, 2):
+            session.report(step, {"val_acc": 0.5, taken: 7.0 * step})
+        session.end()
+
+    assert recorder._here.line.writer.drain(60)
+    for run in server.runs.values():
+        assert run.steps == [1, 2]
+        assert run.column("trial/val_acc" if is_shared else "val_acc") == [0.5, 0.5]
+        assert run.exit_code == 0
+        assert not {7, 14} & {value for line in run.lines.values() for value in line.values()}
+    (text,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert text == (
+        f"W&B does not record the metric {taken!r}: the name {shown!r} is taken in its runs. "
+        "The journal keeps it; rename it for W&B."
+    )
 
 
 @pytest.mark.slow
