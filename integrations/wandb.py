@@ -69,9 +69,9 @@ class WandbRecorder:
     one of these loggers writes to it. So make the recorder after such a run, and before the run of a training.
 
     After the trial ``wandb.run`` is ``None``, and ``wandb.log`` raises. What a ``WandbLogger`` gets, as from
-    ``trainer.test``, goes on in the same run. Where the training function finishes the run itself, the run is resumed
-    for a moment to keep the outcome. (``wandb.init`` during a training returns the latest open run, so the trial's own,
-    as long as W&B's ``reinit`` is not set.)
+    ``trainer.test``, goes on in the same run. Where the training finishes the run itself, it is resumed to keep the
+    rest and the outcome. ``wandb.init`` never returns the trial's own run: where the training calls it after the fit
+    has begun, it opens a run of the user's beside it, which no trial shares or finishes.
 
     - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
       and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain
@@ -212,6 +212,8 @@ class WandbRecorder:
         here.live = None
         if isinstance(live, OwnRun):
             live.finish(outcome)
+            if wandb.run is not None:  # opened after the trial had begun, so no later trial's either
+                self._around = wandb.run.id
             return
         try:
             self._tell_failure(live)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb import Run, Settings
 
 from tunehook.integrations import wandb_shared
@@ -55,6 +54,7 @@ class Line:
     down_until: float = 0.0
     was_told: bool = False
     was_refusal_told: bool = False
+    loss: str | None = None
 
     @property
     def is_down(self) -> bool:
@@ -69,6 +69,18 @@ class Line:
             _log.warning(
                 "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
                 first_line(why),
+            )
+
+    def tell_loss(self, trial: Trial, why: str) -> None:
+        """Say that the journal alone records a trial; once where the reason is the same, as with a wrong setting."""
+        if why != self.loss:
+            self.loss = why
+            _log.warning(
+                "W&B does not record %s any more (%s). "
+                "The journal keeps everything, and `tunehook sync` uploads it: %s",
+                trial.name,
+                why,
+                journal_of(trial.folder),
             )
 
     def tell_refusal(self, trial: Trial, why: str) -> None:
@@ -146,7 +158,7 @@ class OwnRun:
         """Begin the run; offline, where no network is asked, it is waited for, so that its folder is known.
 
         Raises:
-            ValueError: The run is another trial's.
+            NotYoursError: The run is another trial's.
         """
         limit = self.wanted.init_timeout + CALL
         if not self._is_awaited:
@@ -180,7 +192,7 @@ class OwnRun:
     def _begin(self) -> None:
         try:
             self._start()
-        except ValueError:  # another trial's run: the user's to mend, where the opening waits for it
+        except wandb_shared.NotYoursError:  # the user's to mend, where the opening waits for it
             self._lose("its run is another trial's")
             raise
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
@@ -255,7 +267,7 @@ class OwnRun:
         while True:
             try:
                 return self._init()
-            except ValueError:
+            except ValueError:  # of a setting or a name, which another service or mode would not take either
                 raise
             except Exception as error:
                 if self._restarts > 0 and restart_service(self._service):
@@ -275,12 +287,11 @@ class OwnRun:
         self._service = use_service(self)
         self._started()
         is_again = self.trial.attempt > 0 or self.place is not None
-        run = wandb.init(
+        run = wandb_shared.begin_run(
+            run_id(self.trial),
             **self.wanted.options,
-            id=run_id(self.trial),
             # An unconditional "allow" would cost each first attempt a request.
             resume="allow" if is_again else None,
-            reinit="create_new",
             config=self.wanted.config,
             mode=self._mode,
             settings=settings,
@@ -316,9 +327,4 @@ class OwnRun:
     def _lose(self, why: object) -> None:
         self._is_lost = True
         leave_service(self)
-        _log.warning(
-            "W&B does not record %s any more (%s). The journal keeps everything, and `tunehook sync` uploads it: %s",
-            self.trial.name,
-            first_line(why),
-            journal_of(self.trial.folder),
-        )
+        self._line.tell_loss(self.trial, first_line(why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb import Run
-from wandb.errors import UsageError
 
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_shield import current_service
@@ -19,8 +20,12 @@ from tunehook.trial import Outcome, Trial
 
 AXIS = "trial/step"
 SHARED_PREFIX = "trial/"
+# In a row of a run: what W&B writes there itself, and our axis. It drops a value without a name.
+TAKEN = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS})
 
 _log = logging.getLogger("tunehook")
+# The names of metrics, as a run would have them, about which this process has said that they are taken.
+_told: set[str] = set()
 
 
 @dataclass
@@ -51,7 +56,6 @@ class TrialRun:
     prefix: str = ""
     steps: list[int] = field(default_factory=list)
     _defined: set[str] = field(default_factory=set)
-    _is_lost: bool = False
     _step: int = 0  # W&B's counter after our last row
     _is_joined: bool = False
     _has_user_logged: bool = False
@@ -66,15 +70,9 @@ class TrialRun:
         self.run.config.update(self.config, allow_val_change=True)  # type: ignore[no-untyped-call]
 
     def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
-        """Log a row, unless the user's code has finished the run, which is told once."""
-        if self._is_lost:
-            return
-        try:
-            self._log_row(step, row)
-        except UsageError as error:
-            # wandb.init() in the user's code returns the latest open run, ours too, and may finish it.
-            self._is_lost = True
-            _log.warning("The W&B run of %s keeps nothing from step %s on: %s", self.trial.name, step, error)
+        """Log a row."""
+        self._reopen()
+        self._log_row(step, row)
 
     def finish(self, outcome: Outcome) -> None:
         """Write the summary and finish the run, whatever happens; a shared one with what its holder writes last."""
@@ -109,19 +107,34 @@ class TrialRun:
         # Not run.sync_dir, which is younger than the oldest wandb we support.
         return str(Path(self.run.dir).parent) if self.run.offline else self.run.url
 
+    def _reopen(self) -> None:
+        """Go on in the run where the user's code has finished it, as by `wandb.finish()`.
+
+        Not found by an error: a call that asks the SDK's service for an answer, such as `step`, never returns then.
+        """
+        if wandb_shared.is_finished(self.run):
+            wandb_shared.let_go(self.run)
+            self.run = wandb_shared.reopen_run(self.run)
+            self._step, self._is_joined = self.run.starting_step, False
+            self._defined.clear()
+
     def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
         prefix = self.prefix
         values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
-        row: dict[str, Any] = {prefix + name: value for name, value in values.items()}
+        row: dict[str, Any] = {prefix + wandb_values.make_text(name): value for name, value in values.items()}
+        for name in TAKEN & row.keys():
+            del row[name]
+            _tell_taken(name, prefix)
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
         name_all = wandb_values.names_of if prefix else wandb_values.patterns_of
         names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
-            if isinstance(given, Snapshot):
-                self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
-            else:
-                self.run.define_metric(name, step_metric=AXIS)
             self._defined.add(name)
+            with contextlib.suppress(wandb.Error):  # such as of "recall@*k": that one is logged without an axis
+                if isinstance(given, Snapshot):
+                    self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
+                else:
+                    self.run.define_metric(name, step_metric=AXIS)
         row[AXIS] = step
         if self.users is None or self.run.disabled:
             if self.prefix:
@@ -150,14 +163,21 @@ class TrialRun:
     def sum_up(self, outcome: Outcome) -> None:
         """Write the configuration once more, with the outcome, by which W&B groups; and the summary."""
         self.config = {**self.config, wandb_values.OURS: {**self.config[wandb_values.OURS], "outcome": outcome.state}}
-        try:
-            # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
-            self.write_config()
-        except UsageError:
-            # The user's code has finished the run, as by `wandb.finish()` after the fit, before the outcome was known.
-            self.run = wandb_shared.reopen_run(self.run)
-            self.write_config()
+        self._reopen()
+        # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
+        self.write_config()
         self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
+
+
+def _tell_taken(name: str, prefix: str) -> None:
+    if name not in _told:
+        _told.add(name)
+        _log.warning(
+            "W&B does not record the metric %r: the name %r is taken in its runs. "
+            "The journal keeps it; rename it for W&B.",
+            name.removeprefix(prefix),
+            name,
+        )
 
 
 def run_id(trial: Trial) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,12 @@ LEAN = Settings(
 _owners: dict[str, tuple[str, str, int]] = {}
 # The runs of the trials that are open now.
 _held: list[Run] = []
+# The ids of the runs of our own that are about to begin.
+_hidden: set[str] = set()
+
+
+class NotYoursError(ValueError):
+    """A run cannot be a trial's: it belongs to another trial, is finished, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +147,13 @@ def share_run(users: UsersRun, trial: Trial, defaults: Defaults) -> Run:
     """The user's run, made this trial's own.
 
     Raises:
-        ValueError: If the run belongs to another trial or is finished, or if there is none.
+        NotYoursError: If the run belongs to another trial or is finished, or if there is none.
     """
     if (planned := users.plan_id(defaults.id)) is not None:
         _refuse_others(planned, trial, users, _owners.get(planned))
     run = users.take()
     if run is None:
-        raise ValueError(_not_yours(trial, users, "finds no open W&B run"))
+        raise _not_yours(trial, users, "finds no open W&B run")
     claim_run(run, trial, users)
     if not run.disabled:
         _complete(run, defaults)
@@ -158,16 +164,15 @@ def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
     """Note that the run is this trial's.
 
     Raises:
-        ValueError: If it belongs to another trial or is finished.
+        NotYoursError: If it belongs to another trial or is finished.
     """
     users = users or OpenRun()
-    told = dict(run.config).get("tunehook")  # by the server, if the run was resumed
-    _refuse_others(run.id, trial, users, _owners.get(run.id) or (told and (told["key"], told["study"], told["trial"])))
+    _refuse_others(run.id, trial, users, _owners.get(run.id) or _owner_of(run))
     try:
         run.define_metric("trial/step")
     except UsageError as error:
         text = f"holds the W&B run {run.id!r}, which is finished already"
-        raise ValueError(_not_yours(trial, users, text)) from error
+        raise _not_yours(trial, users, text) from error
     _owners[run.id] = (trial.key, trial.study, trial.number)
     _held.append(run)
 
@@ -183,16 +188,17 @@ def hold_run(run: Run) -> None:
     _held.append(run)
 
 
-@contextlib.contextmanager
-def unlisted(run_id: str) -> Iterator[None]:
-    """Make a run inside that ``wandb.init`` in the user's code never returns, as it does with the latest open one."""
-    singleton: Any = wandb.setup()
-    add = type(singleton).add_active_run.__get__(singleton)
-    singleton.add_active_run = lambda run: None if run.id == run_id else add(run)
-    try:
-        yield
-    finally:
-        vars(singleton).pop("add_active_run", None)
+def begin_run(run_id: str, **options: Any) -> Run:
+    """Begin or resume a run of our own, in no sweep, which ``wandb.init`` in the user's code never returns.
+
+    Without arguments it would return the latest open run, one that ``wandb.log`` does not know.
+
+    Args:
+        run_id: Its id.
+        options: Further arguments of ``wandb.init``.
+    """
+    with _unlisted(run_id), _outside_sweep():
+        return wandb.init(id=run_id, reinit="create_new", **options)
 
 
 def let_go(run: Run) -> None:
@@ -232,12 +238,17 @@ def gives_steps(run: Run) -> bool:
     return bool(run._telemetry_obj.feature.set_step_log)
 
 
+def is_finished(run: Run) -> bool:
+    """Whether the run was finished, by whomever."""
+    return getattr(run, "_is_finished", False)  # a disabled one has no such attribute
+
+
 def reopen_run(run: Run) -> Run:
     """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
     past, settings = run._settings, LEAN.model_copy()
     settings.silent = True
-    return wandb.init(
-        id=run.id,
+    return begin_run(
+        run.id,
         project=run.project,
         entity=run.entity or None,
         name=past.run_name,
@@ -247,9 +258,42 @@ def reopen_run(run: Run) -> Run:
         dir=past.root_dir,
         mode="offline" if run.offline else "online",
         resume="allow",
-        reinit="create_new",
         settings=settings,
     )
+
+
+@contextlib.contextmanager
+def _unlisted(run_id: str) -> Iterator[None]:
+    """Keep a run of this id, made inside, out of the SDK's list of open runs."""
+    singleton: Any = wandb.setup()
+    if "add_active_run" not in vars(singleton):  # stays: several threads may be here at once
+        add = singleton.add_active_run
+        singleton.add_active_run = lambda run: None if run.id in _hidden else add(run)
+    _hidden.add(run_id)
+    try:
+        yield
+    finally:
+        _hidden.discard(run_id)
+
+
+@contextlib.contextmanager
+def _outside_sweep() -> Iterator[None]:
+    """Let the SDK obey the id, project and configuration of a run made inside, also in the process of an agent.
+
+    In a sweep, and in a job of W&B Launch, it drops the first two, and writes the sweep's values over the last one.
+    What the user's code makes afterwards is in the sweep again.
+    """
+    singleton: Any = wandb.setup()
+    settings, values = singleton.settings, singleton._sweep_config
+    if not (settings.sweep_id or settings.launch):
+        yield
+        return
+    outside = {"sweep_id": None, "sweep_param_path": None, "launch": False}
+    singleton._settings, singleton._sweep_config = settings.model_copy(update=outside), None
+    try:
+        yield
+    finally:
+        singleton._settings, singleton._sweep_config = settings, values
 
 
 def _complete(run: Run, defaults: Defaults) -> None:
@@ -272,14 +316,22 @@ def _is_keras_callback(logger: object) -> bool:
     return any(parent.__module__.startswith("wandb.integration.keras") for parent in type(logger).__mro__)
 
 
+def _owner_of(run: Run) -> tuple[str, str, int] | None:
+    """Whose a run is by its configuration, which one that was resumed has from the server."""
+    told = dict(run.config).get("tunehook")
+    if not isinstance(told, Mapping) or not {"key", "study", "trial"} <= told.keys():
+        return None  # a value of the user's own
+    return told["key"], told["study"], told["trial"]
+
+
 def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str, str, int] | None) -> None:
     if owner and owner[0] != trial.key:  # an attempt has the key of the first one
         text = f"holds the W&B run {run_id!r}, which belongs to trial-{owner[2]:04d} of study {owner[1]!r}"
-        raise ValueError(_not_yours(trial, users, text))
+        raise _not_yours(trial, users, text)
 
 
-def _not_yours(trial: Trial, users: UsersRun, problem: str) -> str:
-    return (
+def _not_yours(trial: Trial, users: UsersRun, problem: str) -> NotYoursError:
+    return NotYoursError(
         f"The {users.holder} of {trial.name} of study {trial.study!r} {problem}. "
         f"Every trial needs a run of its own: {users.way_out}."
     )

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import wandb
+from pydantic import ValidationError
 from wandb.sdk import wandb_setup
 
 # The writer rests nine times as long as a row took, so that it takes at most a tenth of one core from the training.
@@ -302,5 +303,8 @@ def kill_service() -> None:
 
 def first_line(error: object) -> str:
     """What an error says, in one line without its full stop; its class, where it says nothing."""
+    if isinstance(error, ValidationError):  # its first line says only how many settings are wrong
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        return f"a setting of W&B is wrong, as of a variable WANDB_...; mend {'; '.join(wrong)}"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines and lines[0] != "<no message>" else type(error).__name__

@@ -240,6 +240,8 @@ class StudyRun:
         """Write a burst; once more with a new service where it was gone, and offline at the end where the server is."""
         try:
             return self._burst(view, mode, first, model)
+        except ValueError as error:  # of a setting or a name, which another service or mode would not take either
+            return self._lose(view, error)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             if not restart_service(self._service):
                 if mode != "online":
@@ -268,9 +270,7 @@ class StudyRun:
             leave_service(self)
 
     def _write_run(self, view: View, mode: Any, first: int, model: Model | None, settings: Settings) -> bool:
-        with wandb_shared.unlisted(view.run_id):
-            run = wandb.init(**self._options, id=view.run_id, resume="allow", reinit="create_new", mode=mode,
-                             settings=settings)  # fmt: skip
+        run = wandb_shared.begin_run(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
         wandb_shared.hold_run(run)
         try:
             problem = fill(run, view, run.starting_step if mode == "online" else first)

@@ -50,7 +50,7 @@ def describe_outcome(trial: Trial, outcome: Outcome) -> dict[str, Any]:
     summary = {
         "outcome": outcome.state,
         "reason": outcome.reason,
-        f"best/{trial.metric}": value,
+        f"best/{make_text(trial.metric)}": value,
         "best/step": outcome.step,
         "traceback": None if outcome.traceback is None else _shorten(outcome.traceback),
     }
@@ -106,7 +106,7 @@ def make_plain(value: Any, depth: int = 0) -> Any:
         depth: How deep in containers the value lies; from 8 on they become text, so that an endless one ends.
     """
     if isinstance(value, str):
-        return str(value)
+        return make_text(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, numbers.Integral):
@@ -116,18 +116,21 @@ def make_plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, os.PathLike):
         return str(value)
     if isinstance(value, Mapping) and depth < DEPTH_LIMIT:
-        return {_make_text(key): make_plain(item, depth + 1) for key, item in value.items()}
+        return {make_text(key): make_plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset) and depth < DEPTH_LIMIT:
         return [make_plain(item, depth + 1) for item in value]
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and depth < DEPTH_LIMIT:
         return make_plain(value.item(), depth + 1)  # a scalar of an array library
-    return _make_text(value)
+    return make_text(value)
 
 
-def _make_text(value: object) -> str:
-    """The text itself, else a short representation, also of an object whose ``__repr__`` raises."""
+def make_text(value: object) -> str:
+    """The text itself, else a short representation, also of an object whose ``__repr__`` raises.
+
+    Lone surrogates, which no message to W&B's service can hold, are escaped.
+    """
     if isinstance(value, str):
-        return str(value)
+        return value.encode("utf-8", "backslashreplace").decode()
     short = reprlib.Repr()
     short.maxother = short.maxlong = 200
     return short.repr(value)

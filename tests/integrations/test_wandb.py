@@ -204,16 +204,18 @@ def test_nonsense_in_the_configuration(tmp_path: Path, recorder: WandbRecorder) 
         "path": Path("a", "b"),
         "long": "x" * 40_000,
         "big": 2**70,
+        "\udc80": "\udc81",
         "endless": endless,
         "class": int,
         "none": None,
     }
-    recorder.open(make_trial(tmp_path, lr=float("nan"), layers=(64, 32)), nonsense)  # type: ignore[arg-type]
+    params = {"lr": float("nan"), "layers": (64, 32), "\udc80": 1}
+    recorder.open(make_trial(tmp_path, **params), nonsense)  # type: ignore[arg-type]
     recorder.close(Outcome("complete", "", float("nan"), 0))
 
     run = read_one(tmp_path)
     slots = run.config["tunehook"]["slots"]
-    assert (run.config["lr"], run.config["layers"]) == ("nan", [64, 32])
+    assert (run.config["lr"], run.config["layers"], run.config[r"\udc80"]) == ("nan", [64, 32], 1)
     assert (slots["nan"], slots["infinity"]) == ("nan", "-inf")
     assert slots["object"].startswith("<Odd instance at")
     assert slots["3"] == {"(1, 2)": [4]}
@@ -222,6 +224,7 @@ def test_nonsense_in_the_configuration(tmp_path: Path, recorder: WandbRecorder) 
     assert slots["big"] == str(2**70)
     assert slots["class"] == "<class 'int'>"
     assert slots["none"] is None
+    assert slots[r"\udc80"] == r"\udc81"
     assert run.summary["best/val_acc"] == "NaN"
 
 
@@ -272,19 +275,21 @@ def test_studies_of_one_name_do_not_meet(tmp_path: Path, recorder: WandbRecorder
     assert sorted([first.group, second.group]) == ["a group", "my study"]
 
 
-def test_run_finished_by_the_user(tmp_path: Path, recorder: WandbRecorder, caplog: pytest.LogCaptureFixture) -> None:
-    """Training goes on, with one warning, if the user's code finishes the run of a trial."""
+def test_run_of_our_own_that_is_finished(tmp_path: Path, recorder: WandbRecorder) -> None:
+    """A run of our own is gone on with too, whoever has finished it."""
     recorder.open(make_trial(tmp_path), {})
-    wandb.init(settings=wandb.Settings(silent=True)).finish()  # returns the latest open run: ours
-    with caplog.at_level(logging.WARNING, "tunehook"):
-        recorder.report(0, {"val_acc": 0.5})
-        recorder.report(1, {"val_acc": 0.5})
-        assert recorder._here.line.writer.drain(10)
+    recorder.report(0, {"val_acc": 0.5})
+    assert recorder._here.line.writer.drain(10)
+    assert recorder._here.live is not None
+    assert recorder._here.live.run is not None
+    recorder._here.live.run.finish()
+    recorder.report(1, {"val_acc": 0.75})
+    recorder.close(DONE)
 
-    assert [text.split(":")[0] for name, _, text in caplog.record_tuples if name == "tunehook"] == [
-        "The W&B run of trial-0000 keeps nothing from step 0 on"
-    ]
-    assert read_one(tmp_path).rows == []
+    first, second = read_runs(tmp_path)
+    assert first.id == second.id
+    assert (first.column("val_acc"), second.column("val_acc")) == ([0.5], [0.75])
+    assert (second.axes["val_acc"], second.summary["outcome"]) == ("trial/step", "complete")
 
 
 def test_pickled_before_and_during_a_trial(tmp_path: Path, recorder: WandbRecorder) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from wandb_server import ENTITY, WandbServer, online, serving
 from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
+from tunehook.integrations import wandb_run  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 
 
@@ -44,6 +47,147 @@ def test_a_run_arrives_complete(server: WandbServer) -> None:
     assert all(map(math.isnan, run.column("loss")))
     assert (run.summary["outcome"], run.summary["best/val_acc"], run.exit_code) == ("complete", 1, 0)
     assert recorder.where() == f"{server.url}/{ENTITY}/digits/runs/{run.name}"
+
+
+def test_a_run_that_the_training_finishes(server: WandbServer) -> None:
+    """After wandb.finish() in a hook of the fit, the rest of our rows and the outcome arrive in the same run."""
+    recorder = WandbRecorder("digits", lean=True)
+    wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+    session = begin(recorder)
+    for step in (1, 2, 3):
+        wandb.log({"mine": step})
+        session.report(step, {"val_acc": step / 4})
+    wandb.finish()
+    for step in (4, 5):
+        session.report(step, {"val_acc": step / 4})
+    assert session.end().state == "complete"
+
+    (run,) = server.runs.values()
+    assert run.column("mine") == [1, 2, 3]
+    assert run.column("trial/step") == [1, 2, 3, 4, 5]
+    assert run.column("trial/val_acc") == [0.25, 0.5, 0.75, 1, 1.25]
+    assert (run.exit_code, run.summary["outcome"], run.setting("tunehook")["trial"]) == (0, "complete", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "setting"),
+    [("WANDB_MODE", "Offline", "mode: Input should be 'online', "), ("WANDB_TAGS", ",", "run_tags: Value error, Tag ")],
+)
+def test_a_wrong_setting(
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
+    setting: str,
+) -> None:
+    """What the SDK does not take ends no training: one warning for all trials names it, and nothing else is blamed."""
+    monkeypatch.setenv(name, value)
+    wandb.teardown()  # its settings are those of the environment
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(3):
+        session = begin(recorder, number)
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+
+    assert recorder._here.line.writer.drain(60)
+    (text,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert text.startswith(
+        "W&B does not record trial-0000 any more (a setting of W&B is wrong, as of a variable WANDB_...; "
+        f"mend {setting}"
+    )
+    assert "`tunehook sync` uploads it: " in text
+    assert server.runs == {}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("name", ["recall@*k", 7, "\udc80"])
+def test_an_odd_name_of_a_metric(
+    server: WandbServer, caplog: pytest.LogCaptureFixture, name: Any, is_shared: bool
+) -> None:
+    """A name that W&B cannot define, no text, or a lone surrogate takes no other metric with it, and is there too."""
+    recorder = WandbRecorder("digits", lean=True)
+    if is_shared:
+        wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+    session = begin(recorder)
+    session.report(1, {"val_acc": 0.5, name: 0.25})
+    session.report(2, {"val_acc": 0.75})
+    session.end()
+
+    assert recorder._here.line.writer.drain(60)
+    (run,) = server.runs.values()
+    prefix, kept = "trial/" if is_shared else "", {"\udc80": r"\udc80"}.get(name, str(name))
+    assert (run.steps, run.column(f"{prefix}val_acc"), run.column(prefix + kept)) == ([1, 2], [0.5, 0.75], [0.25])
+    assert (run.exit_code, run.summary["outcome"]) == (0, "complete")
+    assert not [record for record in caplog.records if record.name == "tunehook"]
+
+
+@pytest.mark.filterwarnings("ignore:.*sweep.yaml:pytest.PytestUnraisableExceptionWarning")  # the SDK does not close it
+@pytest.mark.parametrize("variables", [{}, {"WANDB_RUN_ID": "agents", "WANDB_PROJECT": "sweeps"}])
+def test_a_study_in_the_process_of_an_agent(
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Each trial has the run that it has elsewhere, outside the sweep, in which the user's own runs stay."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text("wandb_version: 1\nlr:\n  value: 7.0\n")
+    given = {"WANDB_SWEEP_ID": "abcd1234", "WANDB_SWEEP_PARAM_PATH": str(file), **variables}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()  # its settings are those of the environment
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(2):
+        session = begin(recorder, number)
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+    assert recorder._here.line.writer.drain(60)
+
+    ids = [f"digits-{number:04d}-{os.getpid()}" for number in range(2)]
+    assert list(server.runs) == ids
+    for number, run in enumerate(server.runs.values()):
+        assert (run.project, run.setting("lr"), run.setting("tunehook")["trial"]) == ("digits", 0.1 + number, number)
+        assert (run.column("val_acc"), run.exit_code) == ([0.5], 0)
+    with wandb.init(settings=wandb.Settings(x_disable_stats=True)) as mine:
+        assert (mine.settings.sweep_id, mine.config["lr"]) == ("abcd1234", 7.0)
+        assert mine.id not in ids
+
+
+@pytest.mark.parametrize(
+    ("is_shared", "taken", "shown"),
+    [
+        *[(False, name, name) for name in ("_step", "_runtime", "_timestamp", "_wandb", "trial/step", "")],
+        (True, "step", "trial/step"),
+    ],
+)
+def test_a_taken_name_of_a_metric(
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_shared: bool,
+    taken: str,
+    shown: str,
+) -> None:
+    """What W&B would drop, or mix with its own, is left to the journal, and told once in all trials."""
+    monkeypatch.setattr(wandb_run, "_told", set())
+    recorder = WandbRecorder("digits", lean=True)
+    for number in range(2):
+        if is_shared:
+            wandb.init(project="users", settings=wandb.Settings(x_disable_stats=True))
+        session = begin(recorder, number)
+        for step in (1, 2):
+            session.report(step, {"val_acc": 0.5, taken: 7.0 * step})
+        session.end()
+
+    assert recorder._here.line.writer.drain(60)
+    for run in server.runs.values():
+        assert run.steps == [1, 2]
+        assert run.column("trial/val_acc" if is_shared else "val_acc") == [0.5, 0.5]
+        assert run.exit_code == 0
+        assert not {7, 14} & {value for line in run.lines.values() for value in line.values()}
+    (text,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert text == (
+        f"W&B does not record the metric {taken!r}: the name {shown!r} is taken in its runs. "
+        "The journal keeps it; rename it for W&B."
+    )
 
 
 @pytest.mark.slow

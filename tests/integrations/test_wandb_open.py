@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,44 @@ def test_what_the_user_gave_stays(tmp_path: Path) -> None:
 
     (run,) = read_runs(tmp_path)
     assert (run.name, run.group, run.job_type, run.tags) == ("mine", "my group", "fit", ("theirs",))
+
+
+@pytest.mark.parametrize("theirs", ["0.9.1", {"version": "0.9.1"}, None])
+def test_a_configuration_key_of_the_users_called_tunehook(tmp_path: Path, theirs: object) -> None:
+    """It says nothing about whose the run is; our own values take its place."""
+    recorder = make_recorder()
+    wandb.init(config={"tunehook": theirs})
+    session = begin(recorder)
+    session.report(1, {"val_acc": 0.5})
+
+    assert session.end().state == "complete"
+    (run,) = read_runs(tmp_path)
+    assert (run.config["tunehook"]["trial"], run.column("trial/val_acc")) == (0, [0.5])
+
+
+@pytest.mark.parametrize("reinit", [None, "return_previous", "finish_previous", "create_new"])
+def test_a_run_that_is_opened_after_the_trial_has_begun(tmp_path: Path, reinit: Any) -> None:
+    """The user's wandb.init gives them a run of theirs, not the trial's own, and no later trial shares it."""
+    recorder = make_recorder()
+    for number in range(2):
+        session = begin(recorder, number)
+        mine = wandb.init(project="users", reinit=reinit)
+        mine.log({"mine": number})
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+        assert mine.id == recorder._around or reinit == "create_new"
+    while wandb.run is not None:
+        wandb.finish()
+    wandb.teardown()
+
+    runs = read_runs(tmp_path)
+    ours = [run for run in runs if run.project == "digits"]
+    theirs = [run for run in runs if run.project == "users"]
+    assert [(run.config["tunehook"]["trial"], run.column("val_acc"), run.exit_code) for run in ours] == [
+        (0, [0.5], 0), (1, [0.5], 0)
+    ]  # fmt: skip
+    assert [number for run in theirs for number in run.column("mine")] == [0, 1]
+    assert not any("tunehook" in run.config for run in theirs)
 
 
 def test_three_trials_are_three_runs(tmp_path: Path) -> None:
@@ -250,6 +289,30 @@ def test_a_run_that_the_training_finishes(tmp_path: Path, exception: Exception |
     assert (second.project, second.name, second.group, second.job_type) == ("users", "mine", "theirs", "trial")
     assert (second.exit_code, second.summary["best/val_acc"]) == (exit_code, 0.5)
     assert second.config["tunehook"]["trial"] == 0
+
+
+def test_a_run_that_the_training_finishes_in_the_middle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After wandb.finish() in a hook of the fit our rows go on in the run, and the training never waits for it."""
+    recorder = make_recorder()
+    wandb.init(project="users")
+    session = begin(recorder)
+    wandb.log({"loss": 1.0})
+    session.report(1, {"val_acc": 0.25})
+    wandb.finish()
+    began = time.monotonic()
+    for step in (2, 3):
+        session.report(step, {"val_acc": step / 4})
+        assert wandb.run is None
+    assert time.monotonic() - began < 0.5
+    assert session.end().state == "complete"
+    assert time.monotonic() - began < 10
+
+    first, second = read_runs(tmp_path)
+    assert (first.id, first.project) == (second.id, second.project)
+    assert (first.column("trial/val_acc"), second.column("trial/val_acc")) == ([0.25], [0.5, 0.75])
+    assert second.axes["trial/val_acc"] == "trial/step"
+    assert (second.exit_code, second.summary["outcome"], second.summary["best/val_acc"]) == (0, "complete", 0.75)
+    assert not [record for record in caplog.records if record.name == "tunehook"]
 
 
 def test_the_open_run_of_another_trial(tmp_path: Path) -> None:
