@@ -236,8 +236,8 @@ def _resume(latest: Attempt) -> Run:
         settings.finish_timeout = TIMEOUT
     known = latest.run
     try:
-        run = wandb.init(
-            id=known["id"],
+        run = wandb_shared.begin_run(
+            known["id"],
             project=known["project"],
             entity=known["entity"],
             group=known["group"],
@@ -246,7 +246,6 @@ def _resume(latest: Attempt) -> Run:
             job_type=None if known["is_shared"] else "trial",
             mode="online",  # without a configuration, which would be over that of a run that is left
             resume="allow",
-            reinit="create_new",
             dir=latest.path.parent,
             settings=settings,
         )
@@ -262,7 +261,8 @@ def _config(run: Run, latest: Attempt) -> dict[str, Any]:
     """The configuration of an attempt as W&B has it, else that of the journal, which has objects as their ``repr``."""
     config = wandb_values.describe_trial(latest.trial, latest.slots)
     there = dict(run.config)
-    if there.get(wandb_values.OURS, {}).get("attempt") == latest.trial.attempt:
+    ours = there.get(wandb_values.OURS)
+    if isinstance(ours, Mapping) and ours.get("attempt") == latest.trial.attempt:
         # At the top level the user's code may have written over the values of a shared run.
         kept = {wandb_values.OURS} if latest.run["is_shared"] else config.keys()
         config |= {name: there[name] for name in kept if name in there}
