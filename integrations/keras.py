@@ -351,7 +351,7 @@ def _parameters(model: Any, *, has_gradients: bool) -> tuple[dict[str, Any], dic
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

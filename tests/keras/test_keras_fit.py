@@ -276,6 +276,25 @@ def test_not_a_number() -> None:
     assert not math.isfinite(model.history.history["loss"][-1])
 
 
+def test_logs_that_are_no_metrics() -> None:
+    """Texts, and numbers beyond all floats, end no training."""
+
+    class Odd(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs.update(huge=10**400, text="fine", nothing=None)
+
+    given = study(VALUES)
+    begin()
+
+    def train() -> None:
+        model, call = script()
+        model.fit(**{**call, "callbacks": [Odd(), TuneCallback()]})
+
+    given.optimize(train, trials=1, progress=False)
+    assert only(given).outcome.state == "complete"
+    assert {name for event in events(given, "report") for name in event["metrics"]} == {"loss", "val_loss", "epoch"}
+
+
 @pytest.mark.parametrize(
     ("error", "ending"),
     [
