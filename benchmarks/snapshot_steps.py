@@ -68,17 +68,17 @@ class Net(L.LightningModule):
 
 
 class Clock(L.Callback):
-    """Notes when the training begins and ends, with the device idle at both; it is asked first, and last."""
+    """Notes when the training begins, before the first snapshot, and ends, after the last; the device is idle then."""
 
     begin: float = 0.0
     seconds: float = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Before the first snapshot."""
+        """It is the first callback."""
         self.begin = now()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """After the last one."""
+        """Lightning calls it when all callbacks have ended the training."""
         self.seconds = now() - self.begin
 
 

@@ -85,8 +85,6 @@ class FitCheckpoints:
         if trainer.fast_dev_run:
             return "fast_dev_run keeps none"
         strategy = trainer.strategy
-        if strategy.root_device.type == "cuda" and any(map(_has_dropout, trainer.lightning_module.modules())):
-            return "cuDNN keeps the random numbers of the dropout between recurrent layers to itself"
         if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
             return f"{type(strategy).__name__} has a way of its own to restore"
         return ""
@@ -140,6 +138,7 @@ class FitCheckpoints:
             problem = self._try(restore)
             if problem:
                 self._undo(is_made=is_last)
+                self._before = {}
                 self._begin_anew(problem)
             elif is_last:
                 self.is_restored, self._before = True, {}
@@ -207,8 +206,10 @@ class FitCheckpoints:
     def start(self) -> None:
         """Go on, or begin; from here on a checkpoint is kept between epochs."""
         trainer, session = self._trainer, self._session
-        if self._is_kept and self._why:
-            self._drop(self._why)
+        is_exact = trainer.strategy.root_device.type != "cuda" or not any(map(_has_dropout, trainer.model.modules()))
+        why = self._why if is_exact else "cuDNN keeps the random numbers of dropout between recurrent layers to itself"
+        if self._is_kept and why:
+            self._drop(why)
         session.fits += 1
         if not self._is_kept:
             return

@@ -155,7 +155,7 @@ def take_forms(forms: Mapping[str, Form], tensors: Mapping[str, Tensor]) -> None
         tensor = tensors[name]
         if dtype is not None:
             tensor.data = tensor.data.to(dtype)
-        if order is not None:
+        if order is not None and _ORDERS.get(tensor.dim()) is order:
             tensor.data = tensor.data.to(memory_format=order)
 
 

@@ -121,6 +121,12 @@ class Applied:
             restored: Why weights of the old shapes are needed anyway, ``""`` where they are not.
         """
         control, made = compare.weights(self.control), compare.weights(self.part.made)
+        if before.forms and (added := made.keys() - before.weights.keys()):
+            raise InjectionError(
+                f"{self._names()} adds {_first(added)}, and types or orders in memory of other weights were set before "
+                "fit.\n"
+                f"  Set them in {self.part.name}.__init__ or in a hook such as configure_model, so that all have them."
+            )
         compare.take_forms(before.forms, made)
         reshaped = compare.differing_shapes(before.weights, made)
         if not self._random_known and (reshaped or compare.differing_weights(control, made)):

@@ -21,6 +21,7 @@ from tunehook.integrations import wandb_shared
 from tunehook.integrations.wandb_journal import mark_synced, note_run, rows_before, rows_until_now
 from tunehook.integrations.wandb_run import TrialRun, run_id
 from tunehook.integrations.wandb_shield import (
+    WRONG,
     Writer,
     end_service,
     first_line,
@@ -28,7 +29,6 @@ from tunehook.integrations.wandb_shield import (
     restart_service,
     use_service,
 )
-from tunehook.paths import journal_of
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
@@ -72,15 +72,15 @@ class Line:
             )
 
     def tell_loss(self, trial: Trial, why: str) -> None:
-        """Say that the journal alone records a trial; once where the reason is the same, as with a wrong setting."""
+        """Say that the journals alone record a trial; once where the reason is the same, as with a wrong setting."""
         if why != self.loss:
             self.loss = why
             _log.warning(
-                "W&B does not record %s any more (%s). "
-                "The journal keeps everything, and `tunehook sync` uploads it: %s",
+                "W&B does not record %s any more (%s), nor later trials of which this is true. "
+                "The journals keep everything, and `tunehook sync` uploads it: %s",
                 trial.name,
                 why,
-                journal_of(trial.folder),
+                trial.folder.parent,
             )
 
     def tell_refusal(self, trial: Trial, why: str) -> None:
@@ -267,7 +267,7 @@ class OwnRun:
         while True:
             try:
                 return self._init()
-            except ValueError:  # of a setting or a name, which another service or mode would not take either
+            except (wandb_shared.NotYoursError, *WRONG):
                 raise
             except Exception as error:
                 if self._restarts > 0 and restart_service(self._service):

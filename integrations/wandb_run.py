@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb import Run
 
 from tunehook.integrations import wandb_shared, wandb_values
@@ -130,11 +128,10 @@ class TrialRun:
         names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
             self._defined.add(name)
-            with contextlib.suppress(wandb.Error):  # such as of "recall@*k": that one is logged without an axis
-                if isinstance(given, Snapshot):
-                    self.run.define_metric(name, step_metric=prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
-                else:
-                    self.run.define_metric(name, step_metric=AXIS)
+            if isinstance(given, Snapshot):
+                wandb_shared.define_axis(self.run, name, prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
+            else:
+                wandb_shared.define_axis(self.run, name, AXIS)
         row[AXIS] = step
         if self.users is None or self.run.disabled:
             if self.prefix:

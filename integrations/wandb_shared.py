@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ _owners: dict[str, tuple[str, str, int]] = {}
 _held: list[Run] = []
 # The ids of the runs of our own that are about to begin.
 _hidden: set[str] = set()
+_one_at_a_time = threading.Lock()
 
 
 class NotYoursError(ValueError):
@@ -201,6 +203,12 @@ def begin_run(run_id: str, **options: Any) -> Run:
         return wandb.init(id=run_id, reinit="create_new", **options)
 
 
+def define_axis(run: Run, name: str, axis: str, **options: Any) -> None:
+    """Show a metric over another one; a name that W&B cannot define, such as ``recall@*k``, is shown over its steps."""
+    with contextlib.suppress(wandb.Error):
+        run.define_metric(name, step_metric=axis, **options)
+
+
 def let_go(run: Run) -> None:
     """Note that the run's trial has ended."""
     _held[:] = [held for held in _held if held is not run]
@@ -281,19 +289,20 @@ def _outside_sweep() -> Iterator[None]:
     """Let the SDK obey the id, project and configuration of a run made inside, also in the process of an agent.
 
     In a sweep, and in a job of W&B Launch, it drops the first two, and writes the sweep's values over the last one.
-    What the user's code makes afterwards is in the sweep again.
+    What the user's code makes afterwards is in the sweep again, but not what it makes at the same time.
     """
     singleton: Any = wandb.setup()
-    settings, values = singleton.settings, singleton._sweep_config
-    if not (settings.sweep_id or settings.launch):
-        yield
-        return
-    outside = {"sweep_id": None, "sweep_param_path": None, "launch": False}
-    singleton._settings, singleton._sweep_config = settings.model_copy(update=outside), None
-    try:
-        yield
-    finally:
-        singleton._settings, singleton._sweep_config = settings, values
+    with _one_at_a_time:
+        settings, values = singleton.settings, singleton._sweep_config
+        if settings.sweep_id or settings.launch:
+            outside = {"sweep_id": None, "sweep_param_path": None, "launch": False}
+            singleton._settings, singleton._sweep_config = settings.model_copy(update=outside), None
+            try:
+                yield
+            finally:
+                singleton._settings, singleton._sweep_config = settings, values
+            return
+    yield
 
 
 def _complete(run: Run, defaults: Defaults) -> None:

@@ -33,6 +33,9 @@ DYING = 0.2
 # by 0.2 s: the thread lets go of the GIL for each file, and has it back before one that waits for it is awake.
 LATE = ("requests", "yaml", "pandas", "wandb.sdk.lib.gitlib", "wandb.sdk.launch.inputs.internal")
 
+# Of a setting or a name, which another service or mode would not take either.
+WRONG = (ValidationError, UnicodeError)
+
 _log = logging.getLogger("tunehook")
 
 for _name in LATE:

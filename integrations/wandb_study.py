@@ -31,6 +31,7 @@ from tunehook.importance import find_importance
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_own import CALL, LONGEST, Line
 from tunehook.integrations.wandb_shield import (
+    WRONG,
     end_service,
     first_line,
     leave_service,
@@ -240,7 +241,7 @@ class StudyRun:
         """Write a burst; once more with a new service where it was gone, and offline at the end where the server is."""
         try:
             return self._burst(view, mode, first, model)
-        except ValueError as error:  # of a setting or a name, which another service or mode would not take either
+        except WRONG as error:
             return self._lose(view, error)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             if not restart_service(self._service):
@@ -309,7 +310,7 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     """
     run.define_metric(AXIS)
     for name in (f"best/{view.metric}", f"value/{view.metric}", "importance/*"):
-        run.define_metric(name, step_metric=AXIS)
+        wandb_shared.define_axis(run, name, AXIS)
     rows = list(_rows(view))
     shares: dict[str, float] = {}
     if first < len(rows):

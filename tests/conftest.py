@@ -27,8 +27,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         monkeypatch.delenv(name, raising=False)
     if "WANDB_SERVICE" in os.environ and (shield := sys.modules.get("tunehook.integrations.wandb_shield")):
         shield.leave_dead_service()  # a test has ended it without the variable, which was put back then
-    if (setup := sys.modules.get("wandb.sdk.wandb_setup")) and (settings := setup.singleton().settings_if_loaded):
-        settings.root_dir = str(tmp_path)  # W&B keeps the folder in which it was first used
+    setup = getattr(sys.modules.get("wandb.sdk.wandb_setup"), "_singleton", None)
+    if setup is not None and setup.settings_if_loaded is not None:
+        setup.settings_if_loaded.root_dir = str(tmp_path)  # W&B keeps the folder in which it was first used
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield tmp_path

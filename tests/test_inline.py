@@ -396,7 +396,8 @@ def test_a_failed_trial_holds_no_memory(kind: type[Exception], chained: bool) ->
     assert [ref() for ref in models] == [None] * 3
 
 
-def test_a_gpu_has_room_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [None, MemoryError])
+def test_a_gpu_has_room_for_the_next_trial(kind: type[Exception] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects that hold each other, as Trainers do, are looked for after each trial where torch uses a GPU."""
     import torch
 
@@ -410,6 +411,8 @@ def test_a_gpu_has_room_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> N
         vars(model)["me"] = model
         models.append(weakref.ref(model))
         fit(0.5)
+        if kind is not None:
+            raise kind("on the GPU")
 
     gc.disable()
     try:
@@ -417,7 +420,7 @@ def test_a_gpu_has_room_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> N
         opened.optimize(train, trials=3, progress=False)
     finally:
         gc.enable()
-    assert states(opened) == ["complete"] * 3
+    assert states(opened) == ["complete" if kind is None else "infeasible"] * 3
 
 
 def test_finished_trials_hold_no_memory() -> None:

@@ -206,7 +206,10 @@ def test_the_driver_of_a_gpu_that_is_open(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(child, "_DRIVER", str(driver))
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     assert child.why_not_fork(1000) == ""
-    with driver.open("w"):
+    with contextlib.ExitStack() as gap:
+        gap.enter_context((tmp_path / "other").open("w"))
+        opened = driver.open("w")
+    with opened:
         assert child.why_not_fork(1000) == "importing the training function uses the GPU"
     assert child.why_not_fork(1000) == ""
 

@@ -325,6 +325,10 @@ class Bad:
         raise RuntimeError("not yet")
 
 
+class deque:  # noqa: N801
+    """A class of the user's that reprlib takes for another one."""
+
+
 class Unshown:
     """A value that cannot be shown."""
 
@@ -350,6 +354,8 @@ ENDLESS["self"] = ENDLESS
         ([[*range(600)], [*range(600)], {"a": 1}], [[*range(600)], [*range(397), "... and 203 more"],
                                                     {"... and 1 more": ""}]),
         (Bad(), "a Bad"),
+        (deque(), "a deque"),
+        (2**999, 2**999),
     ],
 )  # fmt: skip
 def test_what_a_slot_holds_in_short(value: Any, kept: Any) -> None:
@@ -362,5 +368,6 @@ def test_what_a_slot_holds_whatever_it_is() -> None:
     """Values that contain themselves, that cannot be shown, that are without values."""
     assert json.dumps(outline(ENDLESS)).count("self") > 5
     assert outline(Unshown()).startswith("<Unshown instance at ")
+    assert outline(1 << 16_000) == "a int"
     assert len(outline(object())) < 200
     assert len(json.dumps(outline([[[0] * 100] * 100] * 100))) < 20_000

@@ -20,6 +20,7 @@ from tunehook.trial import Decision, Outcome, Trial
 log = logging.getLogger("tunehook")
 
 _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
+_BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 200
 
@@ -55,7 +56,8 @@ class Recorder(Protocol):
 
         Args:
             trial: The trial, with its sampled values.
-            config: The effective configuration by slot path: the sampled values and every other slot that exists.
+            config: The effective configuration by slot path: the sampled values and every other slot that exists, as
+                `outline` has them.
             loggers: The loggers that the user gave to the framework, for a recorder that shares their run.
         """
 
@@ -295,9 +297,11 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any
         room: How many entries may still be kept, in a list so that all levels count it down.
     """
     room = [_MANY] if room is None else room
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | float | str):
         return plain(value)
     try:
+        if isinstance(value, int) and value.bit_length() <= _BITS:
+            return value
         if isinstance(value, os.PathLike):
             return str(value)
         if isinstance(value, Mapping | list | tuple | set | frozenset) and depth < _DEEP:
@@ -314,9 +318,9 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any
                 if shape == ()
                 else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
             )
+        return _SHORT.repr(value)
     except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
         return f"a {type(value).__name__}"
-    return _SHORT.repr(value)
 
 
 def host() -> str:

@@ -78,7 +78,7 @@ def _spread(counts: Array, lows: Array, spans: Array, edges: Array) -> Array:
 
 
 def _whole(shares: Array, total: int) -> tuple[int, ...]:
-    """Whole numbers with a given sum, each less than one away from its share: sums from the first on are rounded."""
+    """Whole numbers with a given sum, each at most one away from its share: sums from the first on are rounded."""
     ends = np.cumsum(shares)
     ends *= total / ends[-1]
     whole = np.rint(ends).astype(np.int64)

@@ -143,6 +143,24 @@ def test_types_and_orders_in_memory_that_were_set_before_fit(one: Any, values: d
     assert model.conv.weight.stride() == (8, 1, 4, 2)
 
 
+def test_weights_that_would_miss_a_type_that_was_set_before_fit(one: Any) -> None:
+    """Of those that a value adds nobody knows which type the script would give them."""
+    base = classes(one)["Base"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def __init__(self, depth: int = 1) -> None:
+            super().__init__()
+            self.net, self.lr = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)], nn.Linear(4, 1)), 0.1
+
+    model = Net()
+    model.net.to(torch.bfloat16)
+    assert refused(one, (model, loader()), {"depth": 2}) == (
+        "model.depth adds net.2.bias and 1 more, and types or orders in memory of other weights were set before fit.\n"
+        "  Set them in Net.__init__ or in a hook such as configure_model, so that all have them."
+    )
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
 def test_no_second_model_is_held(one: Any) -> None:
     """The one that was made to compare with is gone before the first epoch."""
     base = classes(one)["Net"]

@@ -303,7 +303,7 @@ def test_a_run_that_the_training_finishes_in_the_middle(tmp_path: Path, caplog: 
     for step in (2, 3):
         session.report(step, {"val_acc": step / 4})
         assert wandb.run is None
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5  # and not until a time limit
     assert session.end().state == "complete"
     assert time.monotonic() - began < 10
 

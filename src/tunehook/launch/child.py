@@ -184,16 +184,29 @@ def _is_gpu_lost() -> bool:
     The driver of CUDA has a file open once it is in use, by whatever framework. Torch is asked in a fork, which says
     so and ends: `torch.cuda.is_available` alone may begin to use the driver, as Keras does when it is imported.
     """
-    with contextlib.suppress(OSError):  # a system without such a list
-        if any(str(file.readlink()) == _DRIVER for file in Path("/proc/self/fd").iterdir()):
-            return True
+    if _DRIVER in _open_files():
+        return True
     torch = sys.modules.get("torch")
     if torch is None:
         return False
     pid = os.fork()
     if pid == 0:
-        os._exit(int(torch.cuda._is_in_bad_fork()))  # noqa: SLF001 - torch asks this itself, and has no other name for it
+        lost = True
+        try:
+            lost = torch.cuda._is_in_bad_fork()  # noqa: SLF001 - torch asks this itself, and has no other name for it
+        finally:
+            os._exit(int(lost))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+
+
+def _open_files() -> set[str]:
+    """What this process has open, as far as the system says."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):  # a system without such a list
+        for file in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # the list's own, which is closed by now
+                found.add(str(file.readlink()))
+    return found
 
 
 def _threads() -> int:

@@ -137,13 +137,13 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
         announce(True)
         error = train_one(session, train, table)
         ran += 1
-        _free_gpu()
         state = session.end().state
         if state != "failed":
             failures.clear()
         elif error is not None:
             failures.append(error)
         _raise_if_over(study, session, error, failures)
+        _free_gpu()
     announce(False)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
