@@ -260,13 +260,14 @@ def test_sparse_gradients(rows: int, exact: bool) -> None:
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 @pytest.mark.parametrize("exact", [True, False])
 def test_odd_tensors(exact: bool) -> None:
-    """Frozen, empty, of one element, of a layer that saw no batch, sparse without values, in rows, complex, float8."""
+    """Frozen, empty, of one element, of a layer that saw no batch, sparse without values, in rows, of odd types."""
     frozen = torch.nn.Parameter(torch.ones(3), requires_grad=False)
     arrays = {
         "frozen": frozen, "empty": torch.empty(0, 5), "one": torch.tensor(-2.0), "bool": torch.tensor([True, False]),
         "lazy": torch.nn.LazyLinear(3).weight, "none": torch.zeros(4, 4).to_sparse(),
         "rows": torch.eye(4).to_sparse_csr(), "complex": torch.tensor([3 + 4j]),
         "float8": torch.ones(20_000).to(torch.float8_e4m3fn), "half": torch.full((20_000,), 6e4).half(),
+        "wide": torch.full((20_000,), 3_000_000_000).to(torch.uint32), "signed": torch.full((20_000,), 1j).conj().imag,
     }  # fmt: skip
     taken = Snapshots(exact=exact).take(0, arrays, {"frozen": None})
     found = {
@@ -275,7 +276,8 @@ def test_odd_tensors(exact: bool) -> None:
     assert found == {
         "frozen": (3, 1.0, 1.0, 1.732), "one": (1, -2.0, -2.0, 2.0), "bool": (2, 0.0, 1.0, 1.0),
         "rows": (16, 0.0, 1.0, 2.0), "complex": (2, 3.0, 4.0, 5.0), "float8": (20_000, 1.0, 1.0, 141.421),
-        "half": (20_000, 60_000.0, 60_000.0, 8485281.374),
+        "half": (20_000, 60_000.0, 60_000.0, 8485281.374), "wide": (20_000, 3e9, 3e9, 424264068711.929),
+        "signed": (20_000, -1.0, -1.0, 141.421),
     }  # fmt: skip
     assert taken.parameters["none"].zeros == 1.0
     assert taken.gradients == {}

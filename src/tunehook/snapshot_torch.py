@@ -18,6 +18,8 @@ class TorchReader:
         self._rows: dict[tuple[int, int, Any], Any] = {}
         # NumPy knows these; the others become float32, which holds all their values, or float64.
         self._plain = {self._torch.float32, self._torch.float64}
+        # Torch itself has few operations for these.
+        self._rare = {getattr(self._torch, name, None) for name in ("uint16", "uint32", "uint64")}
         # Neither lazy nor spread over processes.
         self._usual = {self._torch.Tensor, self._torch.nn.Parameter}
 
@@ -52,7 +54,7 @@ class TorchReader:
 
     def _flat(self, array: Any) -> tuple[Any, int, object]:
         """All stored elements in the order of the memory, the number of zeros beside them, and what names the order."""
-        if self._is_usual(array) and array.is_contiguous() and not array.is_complex():
+        if self._is_usual(array) and array.is_contiguous() and not self._is_odd(array):
             array = array.detach().view(-1)
             return array, 0, (array.numel(), None)
         torch = self._torch
@@ -69,6 +71,9 @@ class TorchReader:
             array = array.to_dense()
         if array.is_complex():
             array = torch.view_as_real(array.resolve_conj())
+        array = array.resolve_neg()
+        if array.dtype in self._rare:
+            array = array.double()
         if array.is_contiguous():
             return array.view(-1), implicit, None if implicit else (array.numel(), None)
         layout = (array.numel(), array.stride())
@@ -151,6 +156,9 @@ class TorchReader:
 
     def _is_usual(self, array: Any) -> bool:
         return type(array) in self._usual and array.layout is self._torch.strided
+
+    def _is_odd(self, array: Any) -> bool:
+        return array.is_complex() or array.is_neg() or array.dtype in self._rare
 
     def _is_lazy(self, array: Any) -> bool:
         return bool(self._torch.nn.parameter.is_lazy(array))
