@@ -210,7 +210,7 @@ def train_with_other_callbacks(recorder: Any) -> None:
     fit(last, [table])
     assert last.outcome is not None
     assert last.outcome.reason.startswith(
-        "ValueError: The Table of trial-0002 of study 'digits' finds no open W&B run."
+        "NotYoursError: The Table of trial-0002 of study 'digits' finds no open W&B run."
     )
 
 
