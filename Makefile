@@ -88,7 +88,7 @@ keras: $(TENSORFLOW)/ready
 
 test: lint fast slow keras oldest
 
-# The adapter's tests train on the GPU then, and those run that only a GPU can show; neither is part of `test`.
+# The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test
 	TUNEHOOK_TEST_ACCELERATOR=gpu $(BIN)/python -m pytest -q -n 4 tests/test_gpu.py tests/contract \
 		$(addprefix tests/integrations/test_lightning,.py _snapshots.py _slots.py _rebuild.py _made.py _loaders.py) \

@@ -138,7 +138,6 @@ class FitCheckpoints:
             problem = self._try(restore)
             if problem:
                 self._undo(is_made=is_last)
-                self._before = {}
                 self._begin_anew(problem)
             elif is_last:
                 self.is_restored, self._before = True, {}
@@ -150,7 +149,7 @@ class FitCheckpoints:
 
     def _undo(self, *, is_made: bool) -> None:
         """Take back what was restored before a step failed."""
-        trainer, before = self._trainer, self._before
+        trainer, before, self._before = self._trainer, self._before, {}
         trainer._checkpoint_connector._loaded_checkpoint = {}
         with kept_random():
             trainer.lightning_module.load_state_dict(before["model"], strict=False)

@@ -69,6 +69,15 @@ def test_a_run_that_the_training_finishes(server: WandbServer) -> None:
     assert (run.exit_code, run.summary["outcome"], run.setting("tunehook")["trial"]) == (0, "complete", 0)
 
 
+def complete(recorder: WandbRecorder, trials: int) -> None:
+    """So many trials of one report that come to their end, of which W&B has all that it takes."""
+    for number in range(trials):
+        session = begin(recorder, number)
+        session.report(1, {"val_acc": 0.5})
+        assert session.end().state == "complete"
+    assert recorder._here.line.writer.drain(60)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "setting"),
     [("WANDB_MODE", "Offline", "mode: Input should be 'online', "), ("WANDB_TAGS", ",", "run_tags: Value error, Tag ")],
@@ -85,12 +94,8 @@ def test_a_wrong_setting(
     monkeypatch.setenv(name, value)
     wandb.teardown()  # its settings are those of the environment
     recorder = WandbRecorder("digits", lean=True)
-    for number in range(3):
-        session = begin(recorder, number)
-        session.report(1, {"val_acc": 0.5})
-        assert session.end().state == "complete"
+    complete(recorder, 3)
 
-    assert recorder._here.line.writer.drain(60)
     (text,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
     assert text.startswith(
         "W&B does not record trial-0000 any more (a setting of W&B is wrong, as of a variable WANDB_...; "
@@ -135,11 +140,7 @@ def test_a_study_in_the_process_of_an_agent(
         monkeypatch.setenv(name, value)
     wandb.teardown()  # its settings are those of the environment
     recorder = WandbRecorder("digits", lean=True)
-    for number in range(2):
-        session = begin(recorder, number)
-        session.report(1, {"val_acc": 0.5})
-        assert session.end().state == "complete"
-    assert recorder._here.line.writer.drain(60)
+    complete(recorder, 2)
 
     ids = [f"digits-{number:04d}-{os.getpid()}" for number in range(2)]
     assert list(server.runs) == ids
