@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tunehook.session import TrialSession as TrialSession
     from tunehook.snapshot_plan import SnapshotPlan as SnapshotPlan
     from tunehook.space import Choice as Choice
+    from tunehook.space import Fixed as Fixed
     from tunehook.space import Float as Float
     from tunehook.space import Int as Int
     from tunehook.space import LogNormal as LogNormal
@@ -36,6 +37,7 @@ _HOMES = {
     "TrialSession": "session",
     "SnapshotPlan": "snapshot_plan",
     "Choice": "space",
+    "Fixed": "space",
     "Float": "space",
     "Int": "space",
     "LogNormal": "space",
