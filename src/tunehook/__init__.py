@@ -57,7 +57,9 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'tunehook' has no attribute '{name}'")
+        from tunehook.foreign import MODULE, unknown_attribute
+
+        raise unknown_attribute("module 'tunehook'", name, MODULE, __all__)
     value = getattr(importlib.import_module(f"tunehook.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

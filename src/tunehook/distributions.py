@@ -14,7 +14,9 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from decimal import Decimal
 from numbers import Integral, Real
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from tunehook.foreign import DISTRIBUTION, takes
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -30,6 +32,15 @@ _LONGEST_LABEL = 60  # characters
 
 class SpaceError(ValueError):
     """A search space that cannot be searched, or values that lie outside it."""
+
+
+_D = TypeVar("_D", bound="type[Distribution]")
+
+
+def _spoken(cls: _D) -> _D:
+    """Let the constructor say what the arguments of other libraries are called here."""
+    cls.__init__ = takes(cls.__name__, DISTRIBUTION)(cls.__init__)  # type: ignore[method-assign]
+    return cls
 
 
 class Distribution(ABC):
@@ -101,6 +112,7 @@ class Distribution(ABC):
         return SpaceError(f"{value!r} is outside {self!r}: {why}.")
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Float(Distribution):
     """A real number between two bounds, both included.
@@ -169,6 +181,7 @@ class Float(Distribution):
         return nearest
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Int(Distribution):
     """A whole number between two bounds, both included.
@@ -228,6 +241,7 @@ class Int(Distribution):
         return float(value) if _is_rounded(self) else int(value)
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Choice(Distribution):
     """One of several options, without an order.
@@ -302,6 +316,7 @@ class Choice(Distribution):
         return {"options": [repr(option) for option in self.options]}
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Normal(Distribution):
     """A number from a normal distribution, cut off at five standard deviations.
@@ -398,6 +413,7 @@ class Normal(Distribution):
         return round(exact, 8 - math.floor(math.log10(self.sigma)))
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class LogNormal(Normal):
     """A positive number whose natural logarithm has a normal distribution, cut off at five standard deviations.
@@ -431,6 +447,7 @@ class LogNormal(Normal):
         return float(f"{exact:.7g}")
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Fixed(Distribution):
     """A value that every trial has; a plain value in a `Space` means the same.

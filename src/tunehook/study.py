@@ -11,11 +11,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, objective_value
+from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
 from tunehook.holder import holder_of
 from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
@@ -106,6 +107,7 @@ class Study(Results):
     _kept: PatientStorage | None
     _counted: set[int]
 
+    @takes("Study", STUDY)
     def __init__(
         self,
         name: str,
@@ -455,6 +457,7 @@ class Study(Results):
             keeps_checkpoints=self._keeps_checkpoints,
         )  # fmt: skip
 
+    @takes("study.optimize", OPTIMIZE)
     def optimize(
         self,
         train: Callable[[], object],
@@ -814,6 +817,14 @@ class Study(Results):
         self.__dict__.update(state)
         self._reset()
         self._shows = False  # the process that this copy comes from does
+
+    if not TYPE_CHECKING:  # where every attribute would exist then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what the attributes of other libraries are called here."""
+            if hasattr(type(self), name):  # a property that raised an AttributeError of its own
+                object.__getattribute__(self, name)
+            raise unknown_attribute("a study", name, RESULTS, dir(type(self)))
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"
