@@ -8,8 +8,9 @@ from typing import Any, Optional
 
 import numpy as np
 import pytest
+from torch import nn
 
-from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, near, resolve, same
+from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, near, resolve, same, show
 
 
 class Place:
@@ -351,6 +352,34 @@ def test_no_values_no_work() -> None:
 def test_what_counts_as_the_same(wanted: Any, present: Any, answer: bool) -> None:
     """Equal values are the same, and lists and tuples of equal members."""
     assert same(wanted, present) is answer
+
+
+class Odd:
+    """An object that tells nothing of itself."""
+
+    def __eq__(self, _other: object) -> bool:
+        raise AttributeError("not yet")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise LookupError("not yet")
+
+
+def test_objects_that_raise_are_told_and_compared() -> None:
+    """A value that cannot be compared is the same as itself only, and one without a text is shown by its class."""
+    odd = Odd()
+    assert (same(odd, odd), same(odd, Odd()), same([1, odd], [1, odd])) == (True, False, True)
+    assert (show(odd), show([1, "two\n lines"]), show("x" * 100)) == (
+        "<Odd>",
+        "[1, 'two\\n lines']",
+        "'" + "x" * 76 + "...",
+    )
+    assert show(nn.Sequential(nn.Linear(2, 1), nn.ReLU())) == (
+        "Sequential( (0): Linear(in_features=2, out_features=1, bias=True) (1): ReLU() )"
+    )
+    with pytest.raises(InjectionError, match=r"    model\.odd = <Odd>\n"):
+        Injection({"typo": 1}, [Slot("model.odd", get=Odd, set=print)])
 
 
 def test_an_array_is_the_same_as_itself() -> None:

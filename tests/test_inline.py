@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import re
@@ -179,6 +180,60 @@ def test_bad_arguments(options: dict[str, Any], kind: type[Exception], text: str
     assert list(Path().iterdir()) == []
 
 
+class Called:
+    """An object that is called with a trial."""
+
+    def __call__(self, trial: object) -> None:
+        """Train nothing."""
+
+
+def with_trial(trial: object, lr: float = 0.1) -> None:
+    """A training as people write it for Optuna."""
+
+
+def with_options(lr: float = 0.1, *rest: object, **more: object) -> None:
+    """A training whose arguments all have defaults."""
+    fit()
+
+
+FUNCTIONS: list[tuple[Any, str]] = [
+    (with_trial, "with_trial(trial, lr=0.1) needs trial"),
+    (lambda *, lr, wd: lr, "<lambda>(*, lr, wd) needs lr, wd"),
+    (Called(), "Called(trial) needs trial"),
+    (functools.partial(with_trial, lr=1.0), "partial(trial, *, lr=1.0) needs trial"),
+]
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize(("train", "text"), FUNCTIONS, ids=["function", "lambda", "object", "partial"])
+def test_a_training_that_takes_arguments(train: Any, text: str, workers: int | None) -> None:
+    """What cannot be called is told before anything is asked, with the way to the values."""
+    with pytest.raises(TypeError) as caught:
+        study().optimize(train, trials=5, workers=workers)
+    assert str(caught.value) == (
+        f"train is called without arguments, but {text}.\n"
+        "  Write def train(): ..., with TuneCallback() in it, which puts the trial's values into what train makes."
+    )
+    assert list(Path().iterdir()) == []
+
+
+def test_a_training_that_was_called_already() -> None:
+    """What a call of the training returned is no training."""
+    message = (
+        "train is a function of no arguments; got None.\n  Pass the function itself: study.optimize(train, ...), not "
+        "train()."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        study().optimize(None, trials=1)  # type: ignore[arg-type]
+
+
+def test_a_training_with_defaults() -> None:
+    """A function that can be called without arguments is taken."""
+    opened = study()
+    opened.optimize(with_options, trials=1, progress=False)
+    assert states(opened) == ["complete"]
+
+
 # ------------------------------------------------------------------ failures
 
 
@@ -249,6 +304,46 @@ def test_a_misuse_stops_at_once(error: Exception) -> None:
         opened.optimize(script, trials=5, progress=False)
     assert caught.value is error
     assert states(opened) == ["complete", "failed"]
+
+
+@pytest.mark.parametrize("search", ["grid", "random"])
+def test_a_misuse_uses_up_no_values(search: str) -> None:
+    """Once the script is mended, the study asks what it would have asked from the start."""
+    space = {"x": 0.5, "n": th.Choice([1, 2, 3])}
+    mended, plain = (study(name, space=space, search=search, seed=5) for name in ("mended", "plain"))
+    for _ in range(2):
+        with pytest.raises(InjectionError):
+            mended.optimize(Script(InjectionError("no slot")), trials=3, progress=False)
+    for opened in (mended, plain):
+        opened.optimize(Script(), trials=3, progress=False)
+    asked = [[trial.params for trial in one.trials if trial.outcome.state == "complete"] for one in (mended, plain)]
+    assert asked[0] == asked[1]
+    assert states(mended) == ["failed", "failed", "complete", "complete", "complete"]
+
+
+def test_an_error_while_values_are_put_in() -> None:
+    """Whatever an object raises then ends the study at once, told as ours; memory that ran out is none of it."""
+
+    def train(error: Exception) -> None:
+        def refuse(_value: object) -> None:
+            raise error
+
+        session = active()
+        assert session is not None
+        session.begin([Slot(f"model.{name}", get=lambda: None, set=refuse) for name in SPACE])
+
+    message = (
+        "x, n cannot be injected: KeyError: 'boom'\n"
+        "  That was raised while the values were put in, by an object that has to be read or made again for it: mend "
+        "it, or take the names out of the space."
+    )
+    opened = study()
+    with pytest.raises(InjectionError, match=f"^{re.escape(message)}$"):
+        opened.optimize(lambda: train(KeyError("boom")), trials=5, progress=False)
+    assert states(opened) == ["failed"]
+    full = study("memory")
+    full.optimize(lambda: train(RuntimeError("CUDA out of memory")), trials=1, progress=False)
+    assert states(full) == ["infeasible"]
 
 
 def test_a_name_that_is_no_slot() -> None:

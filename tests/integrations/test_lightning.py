@@ -721,3 +721,86 @@ def test_no_trial_is_active_afterwards(one: Any) -> None:
         study.optimize(lambda: 1 / 0, trials=1, progress=False)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert active() is None
+
+
+# ------------------------------------------------------------------ what only the script can mend
+
+
+def optimize_with(pl: Any, study: Study, *callbacks: Any, size: int = 8, **settings: Any) -> None:
+    """Search with further callbacks in the Trainer."""
+
+    def train() -> None:
+        trainer(pl, *callbacks, TuneCallback(), max_epochs=1, **settings).fit(make_net(pl)(), loader(size), loader())
+
+    study.optimize(train, trials=5, progress=False)
+
+
+def test_a_framework_that_refuses_an_injected_value(pl: Any) -> None:
+    """Its own error that names the value ends the study in the first trial, whose values are asked again."""
+    schedule = pl.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
+    study = make_study({"accumulate_grad_batches": th.Choice([2, 4])})
+    with pytest.raises(InjectionError) as caught:
+        optimize_with(pl, study, schedule)
+    value = study.trials[0].params["accumulate_grad_batches"]
+    assert str(caught.value).startswith(f"trainer.accumulate_grad_batches = {value} cannot be used: ")
+    assert str(caught.value).endswith(
+        "Either remove `accumulate_grad_batches` from the Trainer or remove the callback.\n"
+        "  The framework says so before anything is measured, and would in every trial: remove what it names from the "
+        "training, or take the name out of the space."
+    )
+    assert "`accumulate_grad_batches`" in str(caught.value.__cause__)
+    assert study.counts() == {"failed": 1}
+    assert study.ask().params == {"accumulate_grad_batches": value}
+
+
+def test_a_training_that_is_not_set_up_well(pl: Any) -> None:
+    """What the framework calls a misconfiguration ends the study at once, also where no value of ours is named."""
+    study = make_study()
+    message = (
+        "The framework refuses the training before anything is measured: MisconfigurationException: Cannot use "
+        "`LearningRateMonitor` callback with `Trainer` that has no logger.\n"
+        "  It would in every trial: mend the script and start it again."
+    )
+    with pytest.raises(TrialError, match=f"^{re.escape(message)}$"):
+        optimize_with(pl, study, pl.callbacks.LearningRateMonitor())
+    assert study.counts() == {"failed": 1}
+
+
+def test_an_error_of_the_users_stays_one(one: Any) -> None:
+    """Code of the user's that raises before the first step, and names a value, may succeed with others."""
+
+    class Picky(one.Callback):  # type: ignore[misc]
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            raise ValueError("`accumulate_grad_batches` is too large")
+
+    study = make_study({"accumulate_grad_batches": th.Choice([2, 4])})
+    with pytest.raises(StudyError, match=r"^3 trials in a row failed"):
+        optimize_with(one, study, Picky())
+    assert study.counts() == {"failed": 3}
+
+
+def test_a_value_that_only_some_trials_have(one: Any) -> None:
+    """An error of the framework that names no value of ours, such as too few batches, is that trial's alone."""
+    study = make_study({"batch_size": th.Choice([20, 4])}, search="grid")
+
+    def train() -> None:
+        made = trainer(one, TuneCallback(), max_epochs=1, val_check_interval=5)
+        made.fit(make_net(one)(), loader(), loader())
+
+    study.optimize(train, progress=False)
+    assert study.counts() == {"failed": 1, "complete": 1}
+
+
+@pytest.mark.slow
+def test_a_framework_that_refuses_in_another_process(one: Any) -> None:
+    """The same error, told by the process of the trial."""
+    study = make_study({"accumulate_grad_batches": 4})
+    schedule = one.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
+
+    def train() -> None:
+        made = trainer(one, schedule, TuneCallback(), max_epochs=1)
+        made.fit(make_net(one)(), loader(), loader())
+
+    with pytest.raises(InjectionError, match=r"^trainer\.accumulate_grad_batches = 4 cannot be used: "):
+        study.optimize(train, trials=5, workers=1, progress=False)
+    assert study.counts() == {"failed": 1}

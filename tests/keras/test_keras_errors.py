@@ -488,6 +488,17 @@ def layer_without_configuration() -> Any:
     return sequential(Bare(3, object()), layers.Dense(1))
 
 
+@refused(
+    "Layer 'bare' (Bare) cannot be constructed again with layer.hidden.units = 5: it has no get_config() that returns "
+    "all arguments of its constructor\n"
+    "  Give values that the layer takes, and the layer a get_config() that returns all arguments of its constructor; "
+    "or take the name out of the space.",
+    {"hidden.units": 5},
+)
+def layer_without_configuration_behind_another() -> Any:
+    return sequential(layers.Dense(3, name="hidden"), Bare(3, object()), layers.Dense(1))
+
+
 class Silent(layers.Layer):  # type: ignore[misc] # Keras has no types
     """A layer whose get_config misses an argument."""
 

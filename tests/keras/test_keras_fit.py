@@ -7,6 +7,7 @@ import gc
 import importlib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import optuna
 import pytest
 from keras import layers
@@ -38,6 +40,7 @@ from keras_projects import (
     with_callback,
 )
 from tunehook.ends import TrialError
+from tunehook.inject import InjectionError
 from tunehook.integrations import keras as adapter
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record import read_journal
@@ -380,6 +383,74 @@ def test_a_model_of_another_trial() -> None:
         f"The Functional was trained in trial 0 of study '{given.name}' already, and trial 1 would go on with its "
         "weights.\n  Make the model inside the training function, so that each trial starts from scratch."
     )
+
+
+@torch_only
+def test_a_wrong_name_leaves_the_model_to_the_next_trial() -> None:
+    """A model that made no step may be trained once the name is mended, as in the next cell of a notebook."""
+    begin()
+    model, call = script(epochs=1)
+    for values, text in (({"typo": 1}, "There is nothing called 'typo'"), ({"layer.first.units": -1}, "cannot be")):
+        with pytest.raises(InjectionError, match=text):
+            model.fit(**with_callback(call, TuneCallback(study(values))))
+    given = study({"learning_rate": 0.1})
+    model.fit(**with_callback(call, TuneCallback(given)))
+    assert given.best.outcome.state == "complete"
+
+
+@torch_only
+def test_counted_names_of_a_later_model() -> None:
+    """Where a name fits the first model of a trial only, the error says why."""
+    begin()
+
+    def train() -> None:
+        for _ in range(2):
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+            model.compile("adam", "mse")
+            model.fit(X, Y, epochs=1, verbose=0, callbacks=[TuneCallback()])
+
+    text = (
+        "    (Keras counts the names of layers on from model to model: give layers a name=, or call "
+        "keras.utils.clear_session() before each model of a trial)\n"
+    )
+    with pytest.raises(InjectionError, match=re.escape(text)):
+        study({"dense.units": 5}).optimize(train, trials=1, progress=False)
+
+
+class Odd:
+    """An object that can be neither compared nor shown."""
+
+    def __eq__(self, _other: object) -> bool:
+        raise LookupError("not yet")
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        raise LookupError("not yet")
+
+
+class Holding(keras.Model):  # type: ignore[misc] # Keras has no types
+    """A model that keeps an object."""
+
+    def __init__(self, odd: object, units: int = 3, unused: int = 0) -> None:
+        super().__init__()
+        self.odd, self.held = odd, [np.zeros(2), odd]
+        self.hidden = keras.layers.Dense(units, name="hidden")
+
+    def call(self, x: Any) -> Any:
+        return self.hidden(x)
+
+
+@pytest.mark.parametrize("values", [{"model.units": 5}, {"hidden.units": 5}, {"learning_rate": 0.1}])
+@torch_only
+def test_an_odd_object_stays_out_of_the_way(values: dict[str, Any]) -> None:
+    """A model that holds an object which nobody can compare is tuned as others are."""
+    begin()
+    model = Holding(Odd())
+    model.compile("adam", "mse")
+    given = study(values)
+    model.fit(X, X[:, :1], epochs=1, verbose=0, callbacks=[TuneCallback(given)])
+    assert given.best.outcome.state == "complete"
 
 
 # ---------------------------------------------------------------------- how callbacks are given

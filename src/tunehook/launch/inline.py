@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import logging
 import os
 import random
@@ -14,13 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.ends import MISUSE, TrialError, is_misuse
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
-from tunehook.trial import Outcome
 
 if TYPE_CHECKING:
     from tunehook.launch.lead import Launcher, Leader
@@ -30,8 +29,6 @@ log = logging.getLogger("tunehook")
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
 _LEADER = "TUNEHOOK_LEADER"
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-# Every trial would end so: the script has to change.
-_MISUSE = (InjectionError, TrialError)
 
 
 def optimize(
@@ -126,8 +123,28 @@ def check_arguments(
         raise ValueError(
             "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
         )
+    _check_function(train)
+
+
+def _check_function(train: object) -> None:
+    """Check that the training can be called as it will be: without arguments."""
     if not callable(train):
-        raise TypeError(f"train is a function of no arguments; got {train!r}.")
+        hint = "\n  Pass the function itself: study.optimize(train, ...), not train()." if train is None else ""
+        raise TypeError(f"train is a function of no arguments; got {train!r}.{hint}")
+    try:
+        signature = inspect.signature(train)
+    except (TypeError, ValueError):  # some that are written in C have none
+        return
+    bare = [item.replace(annotation=item.empty) for item in signature.parameters.values()]
+    open_ones = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [item.name for item in bare if item.default is item.empty and item.kind not in open_ones]
+    if needed:
+        name = getattr(train, "__name__", type(train).__name__)
+        shown = signature.replace(parameters=bare, return_annotation=signature.empty)
+        raise TypeError(
+            f"train is called without arguments, but {name}{shown} needs {', '.join(needed)}.\n"
+            "  Write def train(): ..., with TuneCallback() in it, which puts the trial's values into what train makes."
+        )
 
 
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
@@ -193,7 +210,7 @@ def train_one(
         try:
             train()
         except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
-            error = raised
+            error = session.told_apart(raised)
         finally:
             session.end(error)
     return error
@@ -210,7 +227,7 @@ def _raise_if_over(
         if outcome.state == "failed":  # nothing was raised, and nothing was measured
             raise TrialError(outcome.reason)
         return
-    if _is_misuse(error, outcome) or broadcast() is not None:
+    if isinstance(error, MISUSE) or is_misuse(outcome) or broadcast() is not None:
         raise error  # the same in every trial; or the other ranks are gone
     _free(error)
     if len(failures) >= study.max_failures:
@@ -235,11 +252,6 @@ def _free(error: BaseException) -> None:
         traceback.clear_frames(link.__traceback__)
         chain.append(link)
         link = link.__cause__ or link.__context__
-
-
-def _is_misuse(error: BaseException, outcome: Outcome) -> bool:
-    """Whether the script has to change; an error of a spawned process is known by its name only."""
-    return isinstance(error, _MISUSE) or outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in _MISUSE))
 
 
 def _follow(train: Callable[[], object]) -> None:
