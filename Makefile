@@ -42,7 +42,7 @@ $(VENV)/test: $(VENV)/demo
 $(OLDEST)/ready: constraints.txt | $(VENV)/test
 	rm -rf $(OLDEST)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(OLDEST) \
-		lightning==2.1.0 pytorch-lightning==2.1.0 'setuptools<81'
+		lightning==2.1.0 pytorch-lightning==2.1.0 jsonargparse==4.27.7 'setuptools<81'
 	@touch $@
 
 $(TENSORFLOW)/ready: constraints.txt | $(VENV)/test

@@ -35,6 +35,7 @@ from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
+from tunehook.patches import stands_for
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
@@ -409,21 +410,23 @@ def install() -> None:
     begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
     record.install_recorder()
-    original = keras.Model.fit
+    holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
+    original = holder.fit
     if hasattr(original, "original"):
         return
     signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = kwargs.get("callbacks", args[5] if len(args) > 5 else None)
+    @stands_for(original)
+    def fit(*args: Any, **kwargs: Any) -> Any:
+        given = kwargs.get("callbacks", args[6] if len(args) > 6 else None)
         ours = next((one for one in _flat(given) if _is_ours(one)), None)
         if ours is None:
-            return original(self, *args, **kwargs)
-        return ours.run(self, original, signature.bind(self, *args, **kwargs))
+            return original(*args, **kwargs)
+        call = signature.bind(*args, **kwargs)
+        return ours.run(call.arguments["self"], original, call)
 
     fit.original = original  # type: ignore[attr-defined]
-    keras.Model.fit = fit
+    holder.fit = fit
     surround(_same_names)
 
 

@@ -19,6 +19,7 @@ from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_layer import MADE_BY_NEW, Changes, first_line, kept_weights, put_back, same_bits
 from tunehook.integrations.keras_seeds import made_again
+from tunehook.patches import stands_for
 from tunehook.randomness import same_part, same_random
 
 _SIMPLE = (int, float, complex, str, bytes, type(None))
@@ -355,13 +356,12 @@ def _led(kinds: set[type], lead: Callable[[Any, Any, Any, Any], Any]) -> Iterato
 
 
 def _leading(cls: type, init: Any, lead: Callable[[Any, Any, Any, Any], Any]) -> Any:
-    @functools.wraps(init)
+    @stands_for(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes one
         if type(self) is cls:
             args, kwargs = lead(self, init, args, kwargs)
         init(self, *args, **kwargs)
 
-    __init__.__signature__ = inspect.signature(init)  # type: ignore[attr-defined] # Keras reads it to record the call
     return __init__
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunehook.inject import InjectionError, Slot
 from tunehook.integrations import lightning_record as record
-from tunehook.integrations.lightning_construct import namespace_of
+from tunehook.integrations.lightning_construct import lightning_base, namespace_of
 
 _TOO_LATE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 _AUTOMATIC = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
@@ -77,7 +77,7 @@ class TrainerSettings:
         call = record.recorded(self._trainer)
         if call is None:
             return False
-        given = inspect.signature(type(self._trainer).__init__).bind(None, *call["args"], **call["kwargs"])
+        given = inspect.signature(lightning_base(type(self._trainer))).bind(*call["args"], **call["kwargs"])
         return given.arguments.get("max_epochs") is None
 
     def check_automatic(self, module: Any) -> None:
