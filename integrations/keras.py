@@ -35,7 +35,8 @@ from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
-from tunehook.patches import stands_for
+from tunehook.known import leave_if_stopped
+from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
@@ -103,6 +104,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         _check_processes()
         if not self._source.asks:
             check_alone()
+            leave_if_stopped()
         self._session = session = self._source.claim(self._session)
         if session is None:
             return fit(*call.args, **call.kwargs)
@@ -240,8 +242,8 @@ class _Fit:
             self.session.report(self.session.step + 1, metrics)
         else:
             self.session.log(metrics)
-            if self.session.is_unmeasured and self._measures(epoch):
-                raise self.session.missing(self._names)
+            if self._measures(epoch):
+                self.session.check_measured(self._names)
         if self.session.decision.stop:
             self._model.stop_training = True
 
@@ -287,8 +289,7 @@ class _Fit:
                 f"epochs={self._call.arguments.get('epochs', 1)} and initial_epoch={self._first} leave no epoch.\n"
                 "  Give fit at least one epoch to train."
             )
-        if self.session.is_unmeasured:
-            raise self.session.missing(self._names)
+        self.session.check_measured(self._names)
         if self.session.wants_checkpoint:
             self.session.note_checkpoint(_checkpoint(self._callbacks, since=self._began))
 
@@ -411,23 +412,22 @@ def install() -> None:
     """
     record.install_recorder()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
-    original = holder.fit
-    if hasattr(original, "original"):
-        return
-    signature = inspect.signature(original)
+    put_once(holder, "fit", _tuned_fit)
+    surround(_same_names)
 
-    @stands_for(original)
-    def fit(*args: Any, **kwargs: Any) -> Any:
+
+def _tuned_fit(fit: Any) -> Any:
+    signature = inspect.signature(fit)
+
+    def lead(*args: Any, **kwargs: Any) -> Any:
         given = kwargs.get("callbacks", args[6] if len(args) > 6 else None)
         ours = next((one for one in _flat(given) if _is_ours(one)), None)
         if ours is None:
-            return original(*args, **kwargs)
+            return fit(*args, **kwargs)
         call = signature.bind(*args, **kwargs)
-        return ours.run(call.arguments["self"], original, call)
+        return ours.run(call.arguments["self"], fit, call)
 
-    fit.original = original  # type: ignore[attr-defined]
-    holder.fit = fit
-    surround(_same_names)
+    return lead
 
 
 _first_names: dict[str, int] | None = None

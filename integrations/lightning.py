@@ -19,6 +19,8 @@ from tunehook.active import check_alone, set_broadcast, surround
 from tunehook.ends import TrialError
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
+from tunehook.known import leave_if_stopped
+from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
@@ -334,8 +336,8 @@ class _Fit:
             return
         self.take_epoch()
         is_due = self._has_validated or not self._trainer.enable_validation
-        if self.session.is_unmeasured and is_due:
-            raise self.session.missing(self._names)
+        if is_due:
+            self.session.check_measured(self._names)
 
     def _fresh(self, before: dict[str, Any]) -> dict[str, Any]:
         """The metrics that were computed since; ``callback_metrics`` keeps old ones, whose objects stay the same."""
@@ -413,6 +415,18 @@ def _join(namespace: str) -> None:
     if host not in TuneCallback.__bases__:
         TuneCallback.__bases__ += (host,)
     install_recorders()
+    put_once(sys.modules[namespace].Trainer, "fit", _fit_of_a_trial)
+
+
+def _fit_of_a_trial(fit: Any) -> Any:
+    """A ``Trainer.fit`` that begins no further fit of a trial that was stopped."""
+
+    def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(one, TuneCallback) for one in self.callbacks):
+            leave_if_stopped()
+        return fit(self, *args, **kwargs)
+
+    return begin
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ FLOORS = [
     {"cli"},
     {"report", "status"},
     {"launch"},
+    {"reading"},
     {"source"},
     {"study"},
     {"results"},
@@ -50,6 +51,7 @@ FLOORS = [
     {"sweep"},
     {"space"},
     {"distributions"},
+    {"known"},
     {"trial"},
     {"imports", "notice", "patches", "paths", "randomness", "storage"},
 ]

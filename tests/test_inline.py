@@ -22,7 +22,7 @@ from tunehook.record import read_journal
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study
-from tunehook.trial import Outcome
+from tunehook.trial import Outcome, Trial
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([1, 2, 3])}
 
@@ -479,16 +479,20 @@ def test_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_rank_above_zero_follows(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs the training until rank 0 says that nothing comes, asks for nothing, and writes nothing."""
     monkeypatch.setenv(rank, "1")
-    answers = [True, True, False]
+    asked = [Trial("digits", number, {"lr": 0.5}, Path("x"), "acc", "max") for number in (1, 2)]
+    answers = [*asked, None]
+    known = []
     calls = []
 
     def train() -> None:
         assert active() is None
         calls.append(1)
+        known.append(th.current())
         set_broadcast(lambda _: answers.pop(0))
 
     study().optimize(train, trials=9)
     assert len(calls) == 3
+    assert known == [None, *asked]
     assert broadcast() is None
     assert list(Path().iterdir()) == []
 
@@ -496,14 +500,14 @@ def test_a_rank_above_zero_follows(rank: str, monkeypatch: pytest.MonkeyPatch) -
 def test_rank_zero_announces_each_trial_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first trial, which starts the other ranks, is not announced; each further one is, and the end."""
     monkeypatch.setenv("RANK", "0")
-    sent: list[object] = []
+    sent: list[Trial | None] = []
 
     def train() -> None:
         fit()
         set_broadcast(sent.append)
 
     study().optimize(train, trials=3, progress=False)
-    assert sent == [True, True, False]
+    assert [trial and trial.number for trial in sent] == [1, 2, None]
 
 
 def test_a_process_that_the_leader_started_follows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from tunehook.ends import TrialError
+from tunehook.known import knowing
 from tunehook.notice import handling, terminate
 from tunehook.session import TrialSession
 
@@ -47,6 +48,11 @@ def check_alone() -> None:
         )
 
 
+def is_following() -> bool:
+    """Whether this process runs the trainings that another one, its rank 0, leads."""
+    return _Active.follows
+
+
 @contextlib.contextmanager
 def following() -> Iterator[None]:
     """Run trainings whose values come from rank 0."""
@@ -74,6 +80,7 @@ def activate(session: TrialSession) -> Iterator[TrialSession]:
     _Active.session = session
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(knowing(session.trial, may_return=session.may_return))
             for make in _Active.surroundings:
                 stack.enter_context(make())
             yield session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from tunehook.record import JournalError
@@ -49,6 +49,37 @@ def objective_value(
         return value, step
     last = finite[-(1 if objective == "last" else int(objective)) :]
     return math.fsum(value for _, value in last) / len(last), last[-1][0]
+
+
+def returned_value(result: object, metric: str) -> float | None:
+    """The value of a trial, where its training function returned one.
+
+    Args:
+        result: What was returned: a number, an array or tensor of one element, or a mapping with the metric.
+        metric: Name of the tuned metric.
+
+    Returns:
+        The value, NaN and infinities included; ``None`` where the result holds none.
+    """
+    if isinstance(result, Mapping):
+        result = result.get(metric)
+    if isinstance(result, bool) or result is None:
+        return None
+    if isinstance(result, int | float) or getattr(result, "shape", None) == ():
+        try:
+            return float(result)  # type: ignore[arg-type] # arrays and tensors without axes are numbers too
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return None
+
+
+def holds_numbers(result: object) -> bool:
+    """Whether a result looks like measurements: a container of numbers, or of mappings to them."""
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, list | tuple):
+        return any(returned_value(one, "") is not None or holds_numbers(one) for one in result)
+    return False
 
 
 def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:

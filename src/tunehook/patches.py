@@ -36,6 +36,21 @@ def stands_for(original: Callable[..., Any]) -> Callable[[Function], Function]:
     return decorate
 
 
+def put_once(owner: type, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a method for the rest of the process; a second call does nothing.
+
+    Args:
+        owner: The class that defines it.
+        name: Its name.
+        make: Makes the new one, given the original.
+    """
+    original = getattr(owner, name)
+    if not hasattr(original, "original"):
+        made = stands_for(original)(make(original))
+        made.original = original
+        setattr(owner, name, made)
+
+
 class _Heard:
     """Stands where a class keeps its ``__init__``, and hears of each call that makes an object of the class.
 

@@ -8,15 +8,17 @@ import dataclasses
 import logging
 import math
 import os
+import reprlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tunehook.checkpoint import Checkpoints
-from tunehook.ends import Objective, TrialError, describe, objective_value
+from tunehook.ends import Objective, TrialError, describe, holds_numbers, objective_value, returned_value
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
-from tunehook.inject import Find, Injection, Slot, near
+from tunehook.inject import Find, Injection, InjectionError, Slot, near
+from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
@@ -80,6 +82,9 @@ class TrialSession(GoingOn):
         self._place = BEGINNING
         self._known: dict[int, tuple[int, Place]] = {}
         self._injection: Injection | None = None
+        self._returned: float | None = None
+        self._logged: list[str] = []
+        self.may_return = may_return_value()
         self._series: list[tuple[int, float]] = []
         self._driven = False
         self._is_ready = False
@@ -99,6 +104,19 @@ class TrialSession(GoingOn):
         """The objective up to now, ``None`` before the first finite value."""
         return self._objective_now()[0]
 
+    def check_measured(self, logged: Iterable[str]) -> None:
+        """Check that the tuned metric was reported by now, unless the training function may return it.
+
+        Args:
+            logged: The names of the metrics that exist.
+
+        Raises:
+            TrialError: It was not.
+        """
+        self._logged = sorted(logged)
+        if self.is_unmeasured and not self.may_return:
+            raise self.missing(self._logged)
+
     def begin(
         self, slots: Sequence[Slot], *, model: object = None, notes: Sequence[str] = (), find: Find | None = None
     ) -> Injection:
@@ -111,7 +129,7 @@ class TrialSession(GoingOn):
             find: Finds such a slot by its path.
 
         Raises:
-            InjectionError: A value cannot be injected exactly.
+            InjectionError: A value cannot be injected exactly, or the script read it before the trial was known.
             TrialError: Another trial trained the model already.
         """
         self._driven = True
@@ -119,9 +137,22 @@ class TrialSession(GoingOn):
             self._claim(model)
         if self._taker is not None:
             self._taker.restart()
-        self._injection = Injection(self.trial.params, slots, notes=notes, find=find)
+        self._injection = Injection(self._unread(), slots, notes=notes, find=find)
         self._injection.apply()
         return self._injection
+
+    def _unread(self) -> dict[str, Any]:
+        """The values that the script has not read itself: those are put in nowhere else."""
+        early = names_read_too_early(self.trial)
+        if early:
+            raise InjectionError(
+                f"th.value({early[0]!r}, ...) was read before this trial was known, so it returned its default.\n"
+                "  Call study.optimize(train, ...), which knows the trial before it calls train."
+            )
+        read = names_read(self.trial)
+        values = {name: value for name, value in self.trial.params.items() if name not in read}
+        note_injected(self.trial, set(values))
+        return values
 
     def ready(self, *, loggers: Sequence[object] = ()) -> None:
         """Open the recorders, now that the effective configuration is known; a second call does nothing.
@@ -133,6 +164,7 @@ class TrialSession(GoingOn):
             return
         self._is_ready = True
         held = self._injection.effective() if self._injection is not None else {}
+        held |= {name: self.trial.params[name] for name in names_read(self.trial)}
         effective = {path: outline(value) for path, value in held.items()}
         for recorder in self._recorders:
             recorder.open(self.trial, effective, loggers=loggers)
@@ -168,13 +200,17 @@ class TrialSession(GoingOn):
             self.decision = self._decide(step, value)
             if not self.decision.stop:
                 self.decision = self._asked_to_stop()
-            if self.decision.stop and self._journal is not None:
-                self._journal.decision(step, self.decision)
+            if self.decision.stop:
+                note_stop()
+                if self._journal is not None:
+                    self._journal.decision(step, self.decision)
         return self.decision
 
     def follow(self, step: int, decision: Decision) -> None:
         """Take over what rank 0 reported and was answered."""
         self.step, self.decision = step, decision
+        if decision.stop:
+            note_stop()
 
     def watch(self, recorder: Recorder) -> None:
         """Add a recorder that shows the trial from now on, before `ready`."""
@@ -244,7 +280,7 @@ class TrialSession(GoingOn):
         if self._journal is not None and path and Path(path).exists():
             self._journal.checkpoint(Path(path))
 
-    def missing(self, metrics: Mapping[str, Any]) -> TrialError:
+    def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
         close = near(self.trial.metric, metrics)
         hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
@@ -253,6 +289,23 @@ class TrialSession(GoingOn):
             f"  Metrics that exist: {', '.join(sorted(metrics)) or '(none)'}.\n"
             f"  Log '{self.trial.metric}' in every epoch, or name one of these as Study(..., metric=...)."
         )
+
+    def take_result(self, result: object) -> None:
+        """Take what the training function returned: a number, or the tuned metric in a dict, is the trial's value.
+
+        Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
+        """
+        self._returned = returned_value(result, self.trial.metric)
+        if self._returned is None and holds_numbers(result):
+            log.warning(
+                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
+                self.trial.name, reprlib.repr(result), self.trial.metric,
+            )  # fmt: skip
+
+    def note_late(self, error: Exception) -> None:
+        """Note what the training function raised after the trial was stopped, which has an outcome by then."""
+        if self._journal is not None:
+            self._journal.problem(f"after the stop the training raised {error!r}")
 
     def end(self, exception: BaseException | None = None) -> Outcome:
         """Close the record and tell the judge; the first call counts, later ones return its outcome.
@@ -376,6 +429,10 @@ class TrialSession(GoingOn):
             return describe(exception, value=value, step=step)
         if self.decision.stop:
             return Outcome(self.decision.state, self.decision.reason, value, step)
+        if self._returned is not None:
+            value, step = self._returned, self.step or None
+            if not math.isfinite(value):
+                return Outcome("infeasible", f"train returned {value}")
         if value is None:
             return Outcome("failed", self._why_nothing())
         return Outcome("complete", "trained to its end", value, step)
@@ -386,6 +443,8 @@ class TrialSession(GoingOn):
                 "The training returned without a TuneCallback, so no value was used and nothing was measured.\n"
                 "  Add TuneCallback() to the callbacks of the Trainer or of model.fit inside the training function."
             )
+        if self._logged:
+            return f"{self.missing(self._logged)}\n  Or return its value from the training function."
         return (
             f"The training returned, but the metric '{self.trial.metric}' was never reported.\n"
             "  Train at least one epoch, and log the metric in it."

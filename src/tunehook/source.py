@@ -76,7 +76,7 @@ class Source:
     @property
     def has_trial(self) -> bool:
         """Whether a fit that begins now is one of a trial."""
-        return self.asks or active() is not None or _given_trial() is not None
+        return self.asks or active() is not None or given_trial() is not None
 
     def claim(self, session: TrialSession | None) -> TrialSession | None:
         """The session to work on: the open one, the active one, that of a newly asked trial, or of a search outside.
@@ -90,7 +90,7 @@ class Source:
                 return session
         if self._asked is not None:
             return self._asked.session(self._asked.ask())
-        given = None if active() is not None else _given_trial()
+        given = None if active() is not None else given_trial()
         return active() if given is None else TrialSession(given)
 
     def end(self, session: TrialSession) -> None:
@@ -114,7 +114,7 @@ class Source:
             session.exception = exception  # Lightning 2.1 swallows it
 
 
-def _given_trial() -> Trial | None:
+def given_trial() -> Trial | None:
     """The trial of a search outside of this package that this process works on, such as a run of a W&B agent."""
     for variable, module in _ENGINES.items():
         if os.environ.get(variable):
@@ -125,4 +125,4 @@ def _given_trial() -> Trial | None:
 
 def _is_past(session: TrialSession) -> bool:
     """Whether the search outside has gone on to its next trial; it tells nobody of the end of one."""
-    return not session.trial.metric and _given_trial() != session.trial
+    return not session.trial.metric and given_trial() != session.trial

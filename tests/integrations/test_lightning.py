@@ -221,18 +221,28 @@ def test_several_fits_in_one_trial_go_on_with_their_steps(one: Any) -> None:
 
 
 def test_a_fit_after_a_stop_ends_at_once(one: Any) -> None:
-    """Once a trial is stopped, a later fit of the same trial does not train."""
+    """Once a trial is stopped, a later fit of the same trial does not begin, and no callback hears of it."""
     steps: list[int] = []
+
+    class Listener(one.Callback):  # type: ignore[misc]
+        def setup(self, *_: Any, **__: Any) -> None:
+            heard.append("setup")
+
+        def on_exception(self, *_: Any) -> None:
+            heard.append("exception")
+
+    heard: list[str] = []
 
     def train() -> None:
         for _ in range(2):
-            host = trainer(one, TuneCallback())
+            host = trainer(one, TuneCallback(), Listener())
             host.fit(make_net(one)(), loader(), loader())
             steps.append(host.global_step)
 
     study = make_study(stopper=optuna.pruners.ThresholdPruner(upper=0.0))
     study.optimize(train, trials=1, progress=False)
-    assert steps == [5, 0]
+    assert steps == [5]
+    assert heard == ["setup"]
     assert study.trials[0].outcome.state == "pruned"
 
 

@@ -140,7 +140,7 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
             error = raised
             with contextlib.suppress(JournalError):
                 session.end(raised)
-        announce(False)
+        announce(None)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

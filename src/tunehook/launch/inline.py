@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dis
+import functools
 import gc
+import inspect
+import itertools
 import logging
 import os
 import random
@@ -16,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
+from tunehook.known import ending_early, handed_trial, knowing
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
-from tunehook.trial import Outcome
+from tunehook.trial import Outcome, Trial
 
 if TYPE_CHECKING:
     from tunehook.launch.lead import Launcher, Leader
@@ -134,7 +139,7 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
     failures: list[BaseException] = []  # in a row
     ran = 0
     while (session := _next(study, trials, end)) is not None:
-        announce(True)
+        announce(session.trial)
         error = train_one(session, train, table)
         ran += 1
         state = session.end().state
@@ -144,9 +149,22 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
             failures.append(error)
         _raise_if_over(study, session, error, failures)
         _free_gpu()
-    announce(False)
+    announce(None)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
+
+
+def may_return(function: object) -> bool:
+    """Whether a function may return something other than ``None``, as far as its code says."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is None:  # an object that can be called, or a function in C
+        return True
+    code_of = list(dis.get_instructions(code))
+    returned = [one for one, following in itertools.pairwise(code_of) if following.opname == "RETURN_VALUE"]
+    returned += [one for one in code_of if one.opname == "RETURN_CONST"]
+    return any(one.opname not in ("LOAD_CONST", "RETURN_CONST") or one.argval is not None for one in returned)
 
 
 def _free_gpu() -> None:
@@ -187,11 +205,13 @@ def train_one(
 ) -> BaseException | None:
     """Run one training and end its session, whatever happens; returns what it raised."""
     error: BaseException | None = None
+    session.may_return = may_return(train)
     if table is not None:
         session.watch(table)
     with activate(session):
         try:
-            train()
+            with ending_early(session.note_late):
+                session.take_result(train())
         except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
             error = raised
         finally:
@@ -244,19 +264,21 @@ def _is_misuse(error: BaseException, outcome: Outcome) -> bool:
 
 def _follow(train: Callable[[], object]) -> None:
     """Run the trainings that rank 0 begins; the callbacks get their values from it."""
-    goes_on = True
+    trial, goes_on = handed_trial(), True
     with following():
         while goes_on:
-            train()
+            with knowing(trial, may_return=may_return(train)), ending_early(lambda _: None):
+                train()
             channel = broadcast()
-            goes_on = channel is not None and bool(channel(None))
+            trial = None if channel is None else channel(None)
+            goes_on = trial is not None
 
 
-def announce(goes_on: bool) -> None:
-    """Tell the ranks that follow whether another trial comes; the first one, which starts them, they begin unasked."""
+def announce(trial: Trial | None) -> None:
+    """Tell the ranks that follow which trial comes, if any; the first one, which starts them, they begin unasked."""
     channel = broadcast()
     if channel is not None:
-        channel(goes_on)
+        channel(trial)
 
 
 def _is_follower(name: str) -> bool:
