@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
+from tunehook.holder import is_alive
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.patient import PATIENCE, PatientStorage
+from tunehook.record import host
 from tunehook.space import Space
 from tunehook.storage import StudyError, from_environment, hidden, patiently, quiet, storage_errors
 
@@ -76,7 +79,7 @@ def find_study(
     url = storage or from_environment()
     file = None if url is not None else StudyPaths(Path(folder) if folder else ROOT / (name or "")).database
     place: object = url or file
-    if file is not None and not file.is_file():
+    if file is not None and not _has_study(str(name), file):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
     with quiet(optuna), storage_errors(str(name), place):
@@ -103,6 +106,13 @@ def find_study(
     return study, kept, known
 
 
+def _has_study(name: str, file: Path) -> bool:
+    from tunehook.sqlite import has_tables
+
+    with storage_errors(name, file):
+        return has_tables(file)
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,12 +128,22 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
     if given is None:
         from tunehook.sqlite import sqlite
 
+        _clear(paths.database)
         return optuna.storages.get_storage(sqlite(paths.database))
     if isinstance(given, str):
         from tunehook.database import connect
 
         return connect(given)
     return optuna.storages.get_storage(given)
+
+
+def _clear(database: Path) -> None:
+    """Remove the files in which processes of this machine that are gone began to make the database."""
+    name = re.compile(re.escape(f"{database.name}.{host()}-") + r"(\d{1,9})(-\w+)?")
+    for file in database.parent.iterdir():
+        found = name.fullmatch(file.name)
+        if found is not None and not is_alive(int(found[1]), since=file.lstat().st_mtime):
+            file.unlink(missing_ok=True)
 
 
 def _compare(study: optuna.Study, mine: dict[str, Any], space: Space) -> None:
