@@ -36,6 +36,7 @@ FLOORS = [
     {"pulse", "database"},
     {"sqlite", "checkpoint"},
     {"record"},
+    {"stored"},
     {"snapshot_plan"},
     {"snapshot_take"},
     {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},

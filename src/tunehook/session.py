@@ -17,6 +17,7 @@ from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, objective_value
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
 from tunehook.inject import Find, Injection, Slot, near
+from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
@@ -241,8 +242,12 @@ class TrialSession(GoingOn):
         Args:
             path: A file or folder.
         """
-        if self._journal is not None and path and Path(path).exists():
+        if self._journal is None or not path or not Path(path).exists():
+            return
+        try:
             self._journal.checkpoint(Path(path))
+        except LinkError as error:
+            self._tell(f"nobody finds the model of {self.trial.name}: {error}")
 
     def missing(self, metrics: Mapping[str, Any]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
