@@ -12,12 +12,11 @@ import logging
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -38,6 +37,8 @@ from tunehook.integrations.wandb_shield import (
     restart_service,
     use_service,
 )
+from tunehook.paths import LinkError, check_place, copy, files_in, make_folder, open_file, remove
+from tunehook.stored import is_whole
 from tunehook.study import Study
 from tunehook.trial import FinishedTrial, Mode
 
@@ -156,9 +157,9 @@ class StudyRun:
         if best is None or best.number == self._best or self._mode() == "disabled":
             return
         self._best = best.number
-        with contextlib.suppress(OSError, ValueError):
-            kept = json.loads(study.paths.shown.read_text(encoding="utf-8"))
-            if kept[self._key]["model"] == best.number and kept[self._key]["run"].endswith(study.key):
+        with contextlib.suppress(OSError), open_file(study.paths.shown, "r", below=study.paths.folder) as file:
+            kept = _shown(file).get(self._key, {})
+            if kept.get("model") == best.number and kept.get("run", "").endswith(study.key):
                 return
         try:
             copy = _copy(study, best.number)
@@ -170,7 +171,7 @@ class StudyRun:
             return
         before, self._model = self._model, Model(best, copy)
         if before is not None:
-            shutil.rmtree(before.path.parent, ignore_errors=True)
+            remove(before.path.parent, below=study.paths.folder)
 
     def _tell_missing(self, number: int, why: object) -> None:
         if not self._was_missing_told:
@@ -204,6 +205,8 @@ class StudyRun:
             began, is_shown = time.monotonic(), False
             try:
                 is_shown = self._write(study.paths.shown, key, view, mode, is_last=is_last)
+            except LinkError as error:
+                self._lose(view, error)
             finally:
                 self._due = time.monotonic() + REST * (took + time.monotonic() - began)
                 if not is_shown:
@@ -337,16 +340,17 @@ def _copy(study: Study, number: int) -> Path | None:
     Raises:
         OSError: It was changed, or cannot be copied.
     """
-    folder = study.paths.checkpoint(number)
-    if not folder.is_dir():
+    root, folder = study.paths.folder, study.paths.checkpoint(number)
+    if not check_place(folder, below=root).is_dir():
         path = study.checkpoint(number)
         if path is None:
             return None
         part = folder.with_name(f"{folder.name}.{os.getpid()}")  # until it is whole
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
+        remove(part, below=root)
+        make_folder(part, below=root)
+        copy(path, part / path.name)
         part.rename(folder)
+    files_in(folder)
     return next(folder.iterdir())
 
 
@@ -359,6 +363,7 @@ def log_model(run: Run, view: View, model: Model) -> None:
     }
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", view.name)[:100]
     artifact = wandb.Artifact(name, type="model", metadata=metadata)
+    files_in(model.path)  # W&B would follow links
     if model.path.is_dir():
         artifact.add_dir(str(model.path), name=model.path.name)
     else:
@@ -424,18 +429,15 @@ def _locked(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         TimeoutError: Another process holds it for too long.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    make_folder(path.parent, below=path.parent)
+    with open_file(path, "a+", below=path.parent) as file:
         deadline = time.monotonic() + PATIENCE
         while not _lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Another process holds {path}.")
             time.sleep(0.05)
         file.seek(0)
-        try:
-            shown: dict[str, Any] = json.loads(file.read() or "{}")
-        except ValueError:  # torn, where a machine died: rows may come twice, none is missing
-            shown = {}
+        shown = _shown(file)
         before = dict(shown)
         yield shown
         if shown != before:
@@ -443,6 +445,25 @@ def _locked(path: Path) -> Iterator[dict[str, Any]]:
             file.write(json.dumps(shown))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _shown(file: IO[str]) -> dict[str, Any]:
+    """What was shown, by project; where a machine died and left half of it, rows may come twice, none is missing."""
+    try:
+        found = json.load(file)
+    except (ValueError, RecursionError):
+        return {}
+    return {key: kept for key, kept in found.items() if _is_kept(kept)} if isinstance(found, dict) else {}
+
+
+def _is_kept(kept: Any) -> bool:
+    """Whether it is what a burst leaves behind."""
+    return (
+        isinstance(kept, dict)
+        and isinstance(kept.get("run"), str)
+        and is_whole(kept.get("trials"))
+        and (kept.get("model") is None or is_whole(kept["model"]))
+    )
 
 
 def _lock(file: int) -> bool:

@@ -37,6 +37,7 @@ FLOORS = [
     {"pulse", "database"},
     {"sqlite", "checkpoint"},
     {"record"},
+    {"stored"},
     {"snapshot_plan"},
     {"snapshot_take"},
     {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from tunehook.record import read_journal
 
 if TYPE_CHECKING:
     from tunehook.study import Study
+
+_SYNCED = {"wandb"}  # the recorders that have a module `<name>_sync`
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -196,10 +197,9 @@ def _json(found: Any) -> str:
 
 
 def _recorders(folder: Path) -> set[str]:
-    """The recorders that keep trials below a folder, by the names of their modules."""
+    """The recorders that keep trials below a folder, of those whose records can be completed."""
     events = (event for path in folder.rglob("journal.jsonl") for event in read_journal(path))
-    names = (str(event.get("recorder")) for event in events if event["event"] == "recorder")
-    return {name for name in names if re.fullmatch("[a-z]+", name)}
+    return {event["recorder"] for event in events if event["event"] == "recorder"} & _SYNCED
 
 
 def _line(synced: Any, *, as_json: bool) -> str:

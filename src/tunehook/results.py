@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.optuna_trial import OUTCOME
-from tunehook.paths import StudyPaths
+from tunehook.paths import StudyPaths, files_in
 from tunehook.record import read_trial, stamp
 from tunehook.space import Space
 from tunehook.storage import StudyError
+from tunehook.stored import stored_attempt, stored_key, stored_outcome
 from tunehook.trial import FinishedTrial, Mode, Outcome, State, Trial, key_of
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.trial import FrozenTrial
 
-# User attributes of a trial that is asked again: which attempt it is, and the key that all attempts share.
-ATTEMPT = "tunehook:attempt"
-KEY = "tunehook:key"
+_SKEW = 60.0  # seconds by which the clocks of a file server and of a machine may differ
 
 
 class Results(ABC):
@@ -90,27 +88,33 @@ class Results(ABC):
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
         events = read_trial(self._as_trial(self._frozen()[number]))
-        return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
+        return next((dict(event.get("effective") or {}) for event in events if event["event"] == "config"), {})
 
     def checkpoint(self, number: int) -> Path | None:
         """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
 
+        The place is the training's to choose, and may be anywhere; so it holds nothing but what was written since the
+        trial began, and no links.
+
         Raises:
-            OSError: It is gone, or was changed, such as by a later trial.
+            OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
         """
         trial = self._as_trial(self._frozen()[number])
         events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
         if not events:
             return None
-        path, *then = (events[-1][name] for name in ("path", "size", "changed"))
-        if [*stamp(Path(path))] != then:
+        kept, path = events[-1], Path(events[-1]["path"])
+        if stamp(path) != (kept["size"], kept["changed"]):
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        return Path(path)
+        first = self._frozen()[min(number, int(trial.key.partition("-")[0]))].datetime_start
+        if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
+            raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
+        return path
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
         trial = self._as_trial(self._frozen()[number])
-        places = [place for event in read_trial(trial) for place in event.get("records", ())]
+        places = [place for event in read_trial(trial) for place in event.get("records") or ()]
         return [str(self.paths.journal(number)), *places]
 
     @property
@@ -168,20 +172,18 @@ class Results(ABC):
             folder=self.paths.trial(asked.number),
             metric=self.metric,
             mode=self.mode,
-            attempt=asked.user_attrs.get(ATTEMPT, 0),
+            attempt=stored_attempt(asked) or 0,
             key=self._key_of(asked),
         )
 
     def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
-        return asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start)
+        return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        kept = frozen.user_attrs.get(OUTCOME)
-        if kept is not None:
-            outcome = Outcome(**kept)
-        elif frozen.state.name == "RUNNING":
+        outcome = stored_outcome(frozen)
+        if outcome is None and frozen.state.name == "RUNNING":
             outcome = Outcome("running")
-        else:  # told by Optuna itself, past this class
+        elif outcome is None:  # told by Optuna itself, past this class
             states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
             outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
         return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)

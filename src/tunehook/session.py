@@ -19,6 +19,7 @@ from tunehook.ends import Objective, TrialError, describe, holds_numbers, object
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
 from tunehook.inject import Find, Injection, InjectionError, Slot, near
 from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop
+from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
@@ -277,8 +278,12 @@ class TrialSession(GoingOn):
         Args:
             path: A file or folder.
         """
-        if self._journal is not None and path and Path(path).exists():
+        if self._journal is None or not path or not Path(path).exists():
+            return
+        try:
             self._journal.checkpoint(Path(path))
+        except LinkError as error:
+            self._tell(f"nobody finds the model of {self.trial.name}: {error}")
 
     def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""

@@ -17,15 +17,27 @@ from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, objective_value
 from tunehook.holder import holder_of
-from tunehook.optuna_trial import OUTCOME
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
-from tunehook.results import ATTEMPT, KEY, Results, is_waiting
+from tunehook.results import Results, is_waiting
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.storage import OWNER, StudyError, from_environment, hidden
+from tunehook.stored import (
+    AGAIN,
+    ATTEMPT,
+    KEY,
+    OUTCOME,
+    PLAN,
+    stored_again,
+    stored_attempt,
+    stored_claim,
+    stored_key,
+    stored_owner,
+    stored_plan,
+)
 from tunehook.trial import Budget, Decision, Mode, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -43,10 +55,6 @@ log = logging.getLogger("tunehook")
 
 # How often the values of an interrupted trial are asked again before they are given up.
 ATTEMPTS = 3
-
-_PLAN = "tunehook:plan"  # what `optimize` was asked for last
-
-_AGAIN = "tunehook:again"  # of an interrupted trial: what is asked again, known before its end is
 
 # Ends that this process could not tell, as the storage failed, by the trial's folder: told when it is used again.
 _untold: dict[Path, tuple[Trial, Outcome]] = {}
@@ -307,7 +315,7 @@ class Study(Results):
         """Keep what will be asked again before the end is told: a process may be killed between the two."""
         if attempt < self._attempts:
             again = {"values": dict(raw), ATTEMPT: attempt, KEY: key}
-            self.optuna._storage.set_trial_user_attr(trial_id, _AGAIN, again)  # noqa: SLF001 - no public way
+            self.optuna._storage.set_trial_user_attr(trial_id, AGAIN, again)  # noqa: SLF001 - no public way
 
     def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         named = {ATTEMPT: attempt, KEY: key}
@@ -316,9 +324,9 @@ class Study(Results):
 
     def _ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:
         """Ask again what a process was to ask that was killed as it told the end of a trial."""
-        there = {(frozen.user_attrs.get(KEY), frozen.user_attrs.get(ATTEMPT)) for frozen in trials}
+        there = {(stored_key(frozen), stored_attempt(frozen)) for frozen in trials}
         for frozen in trials:
-            again = frozen.user_attrs.get(_AGAIN)
+            again = stored_again(frozen)
             if again and frozen.state.name == "FAIL" and (again[KEY], again[ATTEMPT]) not in there:
                 named = {ATTEMPT: again[ATTEMPT], KEY: again[KEY]}
                 self.optuna.enqueue_trial(again["values"], user_attrs=named)
@@ -327,7 +335,7 @@ class Study(Results):
         """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""
         from optuna.trial import TrialState
 
-        named = {ATTEMPT: asked.user_attrs.get(ATTEMPT), KEY: asked.user_attrs.get(KEY)}
+        named = {ATTEMPT: stored_attempt(asked), KEY: stored_key(asked)}
         if None in named.values():
             return False
         first = next(frozen.number for frozen in self._frozen() if named.items() <= frozen.user_attrs.items())
@@ -370,7 +378,7 @@ class Study(Results):
         if self._storage is None:  # a file, whose machine is the one
             return True
         key, now = f"tunehook:claim:{work}", time.time()
-        holder, until = self.optuna.user_attrs.get(key, ("", 0.0))
+        holder, until = stored_claim(self.optuna.user_attrs, key)
         if holder not in ("", host()) and until > now:
             return False
         self.optuna.set_user_attr(key, (host(), now + seconds))
@@ -491,13 +499,13 @@ class Study(Results):
     def note_plan(self) -> None:
         """Keep in the storage how many trials are wanted, for those who look at the study."""
         plan = {"trials": self._plan, "grid": self.is_grid}
-        if self.optuna.user_attrs.get(_PLAN) != plan:
-            self.optuna.set_user_attr(_PLAN, plan)
+        if self.optuna.user_attrs.get(PLAN) != plan:
+            self.optuna.set_user_attr(PLAN, plan)
 
     @property
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `optimize` was asked last; ``None`` where it was not said."""
-        plan = self.optuna.user_attrs.get(_PLAN, {})
+        plan = stored_plan(self.optuna.user_attrs)
         return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
 
     def _plan_for(self, trials: int | None) -> None:
@@ -622,7 +630,7 @@ class Study(Results):
             return
         mine = None if asked is None else asked.number
         highest = mine
-        if asked is not None and (asked.user_attrs.get(OWNER) or {}).get("taken"):
+        if asked is not None and (stored_owner(asked) or {}).get("taken"):
             highest = None
         from optuna.trial import TrialState
 
@@ -657,7 +665,7 @@ class Study(Results):
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
         if frozen.state.is_finished():
             return False
-        owner = frozen.user_attrs.get(OWNER) or {}
+        owner = stored_owner(frozen) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
         return frozen.state.name == "RUNNING" and not is_mine and self._held(frozen)[0] in (holders or ("live",))
 
@@ -702,7 +710,7 @@ class Study(Results):
                 values = self.space.encode(study.sampler.point(study, frozen.number))
             except GridExhausted:
                 outcome = Outcome("interrupted", "the grid has no values for it")
-        attempt, key = frozen.user_attrs.get(ATTEMPT, 0) + 1, self._key_of(frozen)
+        attempt, key = (stored_attempt(frozen) or 0) + 1, self._key_of(frozen)
         try:
             study._storage.set_trial_user_attr(frozen._trial_id, OUTCOME, dataclasses.asdict(outcome))  # noqa: SLF001
             if values is not None:
@@ -718,7 +726,7 @@ class Study(Results):
 
     def _keep_end(self, frozen: FrozenTrial, trial: Trial, outcome: Outcome) -> None:
         """Begin and end the journal of a trial whose process was killed before it could, so that none is missing."""
-        owner = frozen.user_attrs.get(OWNER) or {}
+        owner = stored_owner(frozen) or {}
         if owner.get("host") == host() and not frozen.intermediate_values:
             journal = Journal(trial.folder)
             with contextlib.suppress(JournalError):  # the storage has it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,11 @@ class Trial:
 def key_of(study: str, number: int, asked: datetime | None) -> str:
     """The key of a first attempt; the time tells apart studies of one name."""
     return f"{number:04d}-{hashlib.sha256(f'{study}/{number}/{asked}'.encode()).hexdigest()[:8]}"
+
+
+def is_key(text: object) -> bool:
+    """Whether a text is one that `key_of` makes."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9]{4,18}-[0-9a-f]{8}", text) is not None
 
 
 @dataclass(frozen=True)
