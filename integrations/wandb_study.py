@@ -39,7 +39,7 @@ from tunehook.integrations.wandb_shield import (
     use_service,
 )
 from tunehook.study import Study
-from tunehook.trial import FinishedTrial, Mode
+from tunehook.trial import FinishedTrial, Mode, is_better
 
 AXIS = "study/trials"
 # A burst is followed by a pause of so many times what it took, so that a study of short trials hardly feels them.
@@ -96,17 +96,10 @@ class Model:
 
 def look_at(study: Study) -> View:
     """Read a study."""
-    ended = study.ended
-    best = find_best(ended, study.mode)
+    ended, best = study.ended, study.standing().best
     slots = {} if best is None else study.effective(best.number)
     frozen = study.optuna.get_trials(deepcopy=False)
     return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
-
-
-def find_best(ended: Sequence[FinishedTrial], mode: Mode) -> FinishedTrial | None:
-    """The complete trial of the best value, the first one of equals; ``None`` where there is none."""
-    complete = [trial for trial in ended if trial.outcome.state == "complete" and trial.value is not None]
-    return (min if mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0, default=None)
 
 
 class StudyRun:
@@ -152,10 +145,13 @@ class StudyRun:
 
     def keep_best(self, study: Study) -> None:
         """Copy the checkpoint of a trial that is the best now, before a later trial can write over it."""
-        best = find_best(study.ended, study.mode)
+        best = study.standing().best
         if best is None or best.number == self._best or self._mode() == "disabled":
             return
         self._best = best.number
+        before, self._model = self._model, None  # no other trial's model is logged as the best any more
+        if before is not None:
+            shutil.rmtree(before.path.parent, ignore_errors=True)
         with contextlib.suppress(OSError, ValueError):
             kept = json.loads(study.paths.shown.read_text(encoding="utf-8"))
             if kept[self._key]["model"] == best.number and kept[self._key]["run"].endswith(study.key):
@@ -168,9 +164,7 @@ class StudyRun:
         if copy is None:
             self._tell_missing(best.number, "its training wrote none")
             return
-        before, self._model = self._model, Model(best, copy)
-        if before is not None:
-            shutil.rmtree(before.path.parent, ignore_errors=True)
+        self._model = Model(best, copy)
 
     def _tell_missing(self, number: int, why: object) -> None:
         if not self._was_missing_told:
@@ -227,7 +221,9 @@ class StudyRun:
             kept = shown.get(key, {})
             first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
             model = self._model
-            if model is not None and first and kept.get("model") == model.trial.number:
+            if model is None or view.best is None or model.trial.number != view.best.number:
+                model = None  # another trial has become the best between the two looks
+            elif first and kept.get("model") == model.trial.number:
                 model = None  # it is there
             if first >= len(view.ended) and model is None:
                 return True
@@ -387,8 +383,8 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
         if trial.value is not None and math.isfinite(trial.value):
             row[f"value/{view.metric}"] = trial.value
-            if trial.outcome.state == "complete":
-                best = trial.value if best is None else (min if view.mode == "min" else max)(best, trial.value)
+            if trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
+                best = trial.value
         if best is not None:
             row[f"best/{view.metric}"] = best
         yield row
