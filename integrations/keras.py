@@ -39,6 +39,7 @@ from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
+from tunehook.terminal import is_terminal
 from tunehook.trial import Budget
 
 if TYPE_CHECKING:
@@ -425,6 +426,30 @@ def install() -> None:
     fit.original = original  # type: ignore[attr-defined]
     keras.Model.fit = fit
     surround(_same_names)
+    surround(_plain_bars)
+
+
+@contextlib.contextmanager
+def _plain_bars() -> Iterator[None]:
+    """Let Keras write its progress bar without colours and backspaces where no terminal shows it, as into a file.
+
+    Keras writes them wherever it writes. The bar is the user's wish, and stays.
+    """
+    printer: Any = getattr(sys.modules[keras.utils.Progbar.__module__], "io_utils", None)
+    original = getattr(printer, "print_msg", None)
+    if original is None or "ipykernel" in sys.modules:  # a notebook shows them
+        yield
+        return
+
+    def print_msg(message: object, line_break: bool = True) -> None:
+        text = str(message)
+        original(text if is_terminal(sys.stdout) else re.sub(r"\x1b\[[0-9;]*m|\x08", "", text), line_break)
+
+    printer.print_msg = print_msg
+    try:
+        yield
+    finally:
+        printer.print_msg = original
 
 
 _first_names: dict[str, int] | None = None

@@ -51,7 +51,7 @@ FLOORS = [
     {"space"},
     {"distributions"},
     {"trial"},
-    {"notice", "paths", "randomness", "storage"},
+    {"notice", "paths", "randomness", "storage", "table", "terminal"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
