@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-from tunehook.active import check_alone, set_broadcast
+from tunehook.active import check_alone, set_broadcast, surround
 from tunehook.ends import TrialError
 from tunehook.inject import Injection, InjectionError
 from tunehook.session import TrialSession
@@ -56,9 +56,11 @@ def _namespaces() -> tuple[str, ...]:
 _namespaces()
 
 from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
 from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
 
 install_recorders()
+surround(said_once)
 
 if TYPE_CHECKING:
     import optuna
