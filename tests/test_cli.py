@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 
 import tunehook as th
@@ -20,7 +24,7 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from tunehook.cli import app
-from tunehook.status import Watch
+from tunehook.status import Watch, lines, status_of
 
 
 def test_help_names_the_commands() -> None:
@@ -183,9 +187,16 @@ def begin(wanted: int, how: str) -> None:
         (0, "ended", 0, "; 1 trials are finished.\n"),
     ],
 )
-def test_watching_a_study_that_was_left(wanted: int, how: str, code: int, said: str) -> None:
+def test_watching_a_study_that_was_left(
+    wanted: int, how: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It ends, and says what befell the trial that ran and how to go on; nothing is told of the trial."""
+
+    def sleep(_: float) -> None:
+        raise AssertionError("it waits on")
+
     begin(wanted, how)
+    monkeypatch.setattr("tunehook.cli.time", SimpleNamespace(sleep=sleep))
     done = CliRunner().invoke(app, ["watch", "digits", "--every", "0.1"])
     assert done.exit_code == code
     assert f"No process works on study 'digits' any more{said}" in done.output
@@ -231,3 +242,26 @@ def test_processes_of_other_machines() -> None:
             study.tell(trial, Outcome("failed", "x"))
         seen.append(watch.look().processes)
     assert seen == ["live", "live", "unknown", "unknown", "unknown", "gone"]
+
+
+def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
+    """A trial there is lost once it has given none for a while, and then nobody works on the study."""
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "log"))
+    study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random",
+                  storage=optuna.storages.JournalStorage(backend))  # fmt: skip
+    trial = study.ask()
+    shutil.rmtree(trial.folder)
+    trial_id, elsewhere = study.optuna.trials[0]._trial_id, {"host": "elsewhere", "pid": 1, "time": 0.0}
+    study.optuna._storage.set_trial_user_attr(trial_id, "tunehook:owner", elsewhere)
+    assert study._kept is not None
+    assert study._kept.pulse is not None
+    study._kept.pulse.remove(trial_id)
+    study._kept.pulse._grace = 0.2
+    assert (study.lost(), study.attendance(())) == ({}, "live")
+    time.sleep(0.3)
+    assert study.lost() == {0: "its process on elsewhere gave no sign of life"}
+    found = status_of(study)
+    assert (found.processes, lines(found)[-1].split(":")[0]) == (
+        "unknown", "trial 0 was left (its process on elsewhere gave no sign of life)",
+    )  # fmt: skip
+    assert [trial.outcome.state for trial in study.trials] == ["running"]
