@@ -41,6 +41,7 @@ from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
+from tunehook.terminal import is_terminal
 from tunehook.trial import Budget
 
 if TYPE_CHECKING:
@@ -414,6 +415,7 @@ def install() -> None:
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)
     surround(_same_names)
+    surround(_plain_bars)
 
 
 def _tuned_fit(fit: Any) -> Any:
@@ -428,6 +430,29 @@ def _tuned_fit(fit: Any) -> Any:
         return ours.run(call.arguments["self"], fit, call)
 
     return lead
+
+
+@contextlib.contextmanager
+def _plain_bars() -> Iterator[None]:
+    """Let Keras write its progress bar without colours and backspaces where no terminal shows it, as into a file.
+
+    Keras writes them wherever it writes. The bar is the user's wish, and stays.
+    """
+    printer: Any = getattr(sys.modules[keras.utils.Progbar.__module__], "io_utils", None)
+    original = getattr(printer, "print_msg", None)
+    if original is None or "ipykernel" in sys.modules:  # a notebook shows them
+        yield
+        return
+
+    def print_msg(message: object, line_break: bool = True) -> None:
+        text = str(message)
+        original(text if is_terminal(sys.stdout) else re.sub(r"\x1b\[[0-9;]*m|\x08", "", text), line_break)
+
+    printer.print_msg = print_msg
+    try:
+        yield
+    finally:
+        printer.print_msg = original
 
 
 _first_names: dict[str, int] | None = None

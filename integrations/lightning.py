@@ -61,6 +61,7 @@ else:
     Callback = _first_host()
 
 from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
 from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
 
 
@@ -437,6 +438,7 @@ def _recording() -> Iterator[None]:
 
 
 surround(_recording)
+surround(said_once)
 for _namespace in _NAMESPACES:  # ``lightning.pytorch`` and ``pytorch_lightning`` are two trees of classes
     when_imported(_namespace, functools.partial(_join, _namespace))
 

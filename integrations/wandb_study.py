@@ -40,7 +40,7 @@ from tunehook.integrations.wandb_shield import (
 from tunehook.paths import LinkError, check_place, copy, files_in, make_folder, open_file, remove
 from tunehook.stored import is_whole
 from tunehook.study import Study
-from tunehook.trial import FinishedTrial, Mode
+from tunehook.trial import FinishedTrial, Mode, is_better
 
 AXIS = "study/trials"
 # A burst is followed by a pause of so many times what it took, so that a study of short trials hardly feels them.
@@ -97,17 +97,10 @@ class Model:
 
 def look_at(study: Study) -> View:
     """Read a study."""
-    ended = study.ended
-    best = find_best(ended, study.mode)
+    ended, best = study.ended, study.standing().best
     slots = {} if best is None else study.effective(best.number)
     frozen = study.optuna.get_trials(deepcopy=False)
     return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
-
-
-def find_best(ended: Sequence[FinishedTrial], mode: Mode) -> FinishedTrial | None:
-    """The complete trial of the best value, the first one of equals; ``None`` where there is none."""
-    complete = [trial for trial in ended if trial.outcome.state == "complete" and trial.value is not None]
-    return (min if mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0, default=None)
 
 
 class StudyRun:
@@ -153,10 +146,13 @@ class StudyRun:
 
     def keep_best(self, study: Study) -> None:
         """Copy the checkpoint of a trial that is the best now, before a later trial can write over it."""
-        best = find_best(study.ended, study.mode)
+        best = study.standing().best
         if best is None or best.number == self._best or self._mode() == "disabled":
             return
         self._best = best.number
+        before, self._model = self._model, None  # no other trial's model is logged as the best any more
+        if before is not None:
+            remove(before.path.parent, below=study.paths.folder)
         with contextlib.suppress(OSError), open_file(study.paths.shown, "r", below=study.paths.folder) as file:
             kept = _shown(file).get(self._key, {})
             if kept.get("model") == best.number and kept.get("run", "").endswith(study.key):
@@ -169,9 +165,7 @@ class StudyRun:
         if copy is None:
             self._tell_missing(best.number, "its training wrote none")
             return
-        before, self._model = self._model, Model(best, copy)
-        if before is not None:
-            remove(before.path.parent, below=study.paths.folder)
+        self._model = Model(best, copy)
 
     def _tell_missing(self, number: int, why: object) -> None:
         if not self._was_missing_told:
@@ -230,7 +224,9 @@ class StudyRun:
             kept = shown.get(key, {})
             first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
             model = self._model
-            if model is not None and first and kept.get("model") == model.trial.number:
+            if model is None or view.best is None or model.trial.number != view.best.number:
+                model = None  # another trial has become the best between the two looks
+            elif first and kept.get("model") == model.trial.number:
                 model = None  # it is there
             if first >= len(view.ended) and model is None:
                 return True
@@ -392,8 +388,8 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
         if trial.value is not None and math.isfinite(trial.value):
             row[f"value/{view.metric}"] = trial.value
-            if trial.outcome.state == "complete":
-                best = trial.value if best is None else (min if view.mode == "min" else max)(best, trial.value)
+            if trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
+                best = trial.value
         if best is not None:
             row[f"best/{view.metric}"] = best
         yield row

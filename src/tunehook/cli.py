@@ -136,16 +136,17 @@ def watch(
     study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
-    """Show how far a study is, again and again, until it is done or Ctrl-C.
+    """Show how far a study is, again and again, until it is done, no process works on it any more, or Ctrl-C.
 
-    Where there is no terminal, it prints lines whenever something has changed.
+    Where there is no terminal, it prints lines whenever something has changed. A study that is left before it has the
+    trials that it was to have gives exit code 1.
 
     Example: tunehook watch digits --every 10
     """
     from rich.console import Console
     from rich.live import Live
 
-    from tunehook.status import lines, status_of, table
+    from tunehook.status import Watch, ending, lines, table
 
     console, before = Console(), ""
     with _told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
@@ -153,15 +154,20 @@ def watch(
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
+        watch = Watch(opened)
         while True:
-            found = status_of(opened)
+            found = watch.look()
             if live is not None:
-                live.update(table(found), refresh=True)
+                live.update(table(found, width=console.width, height=console.height), refresh=True)
             elif (text := _json(found) if as_json else "\n".join(lines(found))) != before:
                 before = text
                 typer.echo(text)
             if found.is_done:
                 return
+            if found.processes == "gone":
+                stack.close()
+                typer.echo(ending(found), err=True)
+                raise typer.Exit(0 if found.wanted is None else 1)
             time.sleep(every)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tunehook.record import JournalError
 from tunehook.storage import StorageAway
-from tunehook.trial import Outcome, State
+from tunehook.trial import Mode, Outcome, State, best_of
 
 Objective = Literal["best", "last"] | int
 
@@ -27,9 +27,7 @@ class TrialError(RuntimeError):
     """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
 
 
-def objective_value(
-    series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
-) -> tuple[float, int] | None:
+def objective_value(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective) -> tuple[float, int] | None:
     """The value that counts, and its step.
 
     Args:
@@ -44,9 +42,8 @@ def objective_value(
     if not finite:
         return None
     if objective == "best":
-        pick = min if mode == "min" else max
-        step, value = pick(finite, key=lambda row: row[1])
-        return value, step
+        first = best_of(finite, mode, value=lambda row: row[1]) or finite[0]
+        return first[1], first[0]
     last = finite[-(1 if objective == "last" else int(objective)) :]
     return math.fsum(value for _, value in last) / len(last), last[-1][0]
 

@@ -61,8 +61,8 @@ class StudyPaths:
         return self.folder / f"trial-{number:04d}"
 
     def output(self, number: int) -> Path:
-        """What a trial printed in a process of its own."""
-        return self.trial(number) / "output.txt"
+        """What a trial printed and did not show on the terminal, in a process of its own all."""
+        return output_of(self.trial(number))
 
     def checkpoint(self, number: int) -> Path:
         """The folder of the copy of a trial's model, while it is the best."""
@@ -76,6 +76,11 @@ class StudyPaths:
 def journal_of(trial_folder: Path) -> Path:
     """The journal in a trial's folder."""
     return trial_folder / "journal.jsonl"
+
+
+def output_of(trial_folder: Path) -> Path:
+    """The output in a trial's folder."""
+    return trial_folder / "output.txt"
 
 
 def checkpoints_of(trial_folder: Path, key: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from tunehook.record import read_trial, stamp
 from tunehook.space import Space
 from tunehook.storage import StudyError
 from tunehook.stored import stored_attempt, stored_key, stored_outcome
-from tunehook.trial import FinishedTrial, Mode, Outcome, State, Trial, key_of
+from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, Trial, best_of, key_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,16 +52,28 @@ class Results(ABC):
 
     @property
     def best(self) -> FinishedTrial:
-        """The complete trial with the best value.
+        """The complete trial with the best value, of equal values the one that began first.
 
         Raises:
             StudyError: No trial is complete.
         """
-        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
-        if not complete:
-            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
+        standing = self.standing()
+        if standing.best is None:
+            counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
-        return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
+        return standing.best
+
+    def standing(self) -> Standing:
+        """The number of trials by state, and the best one; of equal values the trial that began first.
+
+        Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
+        is read from a trial but its state and value.
+        """
+        begun = self._begun()
+        states = [_state_of(frozen) for frozen in begun]
+        complete = (frozen for frozen, state in zip(begun, states, strict=True) if state == "complete")
+        best = best_of(complete, self.mode, value=_value_of)
+        return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
 
     @property
     def ended(self) -> list[FinishedTrial]:
@@ -128,8 +141,7 @@ class Results(ABC):
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
-        states = [trial.outcome.state for trial in self.trials]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
+        return self.standing().counts
 
     def dataframe(self) -> pd.DataFrame:
         """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
@@ -180,13 +192,24 @@ class Results(ABC):
         return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        outcome = stored_outcome(frozen)
-        if outcome is None and frozen.state.name == "RUNNING":
-            outcome = Outcome("running")
-        elif outcome is None:  # told by Optuna itself, past this class
-            states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
-            outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
+        outcome = stored_outcome(frozen) or Outcome(_state_of(frozen), value=_value_of(frozen))
         return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+
+
+def _state_of(frozen: FrozenTrial) -> State:
+    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.state
+    states: dict[str, State] = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned"}
+    return states.get(frozen.state.name, "failed")
+
+
+def _value_of(frozen: FrozenTrial) -> float | None:
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.value
+    return frozen.value if frozen.state.is_finished() else None
 
 
 def is_waiting(frozen: FrozenTrial) -> bool:

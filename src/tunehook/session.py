@@ -71,6 +71,7 @@ class TrialSession(GoingOn):
         self.step = 0
         self.fits = 0  # that began to train
         self.pid = os.getpid()
+        self.is_adopted = False  # begun by another process, and trained in one of its own
         self._judge = judge
         self._recorders = list(recorders) if judge is not None else []
         self._open: list[Recorder] = []
@@ -345,7 +346,7 @@ class TrialSession(GoingOn):
             folder: The trial's folder on this machine, whose lines the judge carries to where the study is. Defaults
                 to None: the machine sees the trial's own folder.
         """
-        self.pid, self._judge = os.getpid(), judge
+        self.pid, self._judge, self.is_adopted = os.getpid(), judge, True
         if folder is not None:
             self.trial = dataclasses.replace(self.trial, folder=folder)
             self._journal = Journal(folder)

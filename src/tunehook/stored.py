@@ -29,6 +29,7 @@ KEY = "tunehook:key"
 AGAIN = "tunehook:again"
 # Of a study: what `optimize` was asked for last.
 PLAN = "tunehook:plan"
+LEADER = "tunehook:leader"  # the process that has called `optimize` last
 
 Is = Callable[[Any], bool]
 _told: set[tuple[str, str, str]] = set()
@@ -203,6 +204,12 @@ def stored_plan(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What `optimize` was asked for last, by the attributes of the study; empty where that is not known."""
     fields = {"trials": maybe(is_whole), "grid": is_flag}
     return _checked("the study", attributes, PLAN, lambda value: has(value, fields)) or {}
+
+
+def stored_leader(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The process that has called `optimize` last, by the attributes of the study: host, pid and time."""
+    found: dict[str, Any] | None = _checked("the study", attributes, LEADER, lambda value: has(value, _PROCESS))
+    return found
 
 
 def stored_claim(attributes: Mapping[str, Any], name: str) -> tuple[str, float]:

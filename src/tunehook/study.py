@@ -9,14 +9,14 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, objective_value
-from tunehook.holder import holder_of
+from tunehook.holder import holder_of, is_alive
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
@@ -29,15 +29,18 @@ from tunehook.stored import (
     AGAIN,
     ATTEMPT,
     KEY,
+    LEADER,
     OUTCOME,
     PLAN,
     stored_again,
     stored_attempt,
     stored_claim,
     stored_key,
+    stored_leader,
     stored_owner,
     stored_plan,
 )
+from tunehook.terminal import make_visible
 from tunehook.trial import Budget, Decision, Mode, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -435,7 +438,8 @@ class Study(Results):
                 trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
-            progress: Show a live table, or a line a trial where there is no terminal. Defaults to True.
+            progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
+                show a live table in place of the lines. Defaults to True.
             workers: How many trials run side by side, each in a process of its own; what it prints goes to
                 ``output.txt`` in the trial's folder. A script has to start the study under
                 ``if __name__ == "__main__":``, since its top level runs again for them. Each process has its share of
@@ -497,7 +501,9 @@ class Study(Results):
         return self._stopper is not None
 
     def note_plan(self) -> None:
-        """Keep in the storage how many trials are wanted, for those who look at the study."""
+        """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
+        leader = {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}
+        self.optuna.set_user_attr(LEADER, leader)
         plan = {"trials": self._plan, "grid": self.is_grid}
         if self.optuna.user_attrs.get(PLAN) != plan:
             self.optuna.set_user_attr(PLAN, plan)
@@ -609,6 +615,32 @@ class Study(Results):
             if holder == "lost":
                 outcome = self._recover(frozen, reason)
                 log.info("Trial %d: %s (%s)", frozen.number, outcome.state, outcome.reason)
+
+    def lost(self) -> dict[int, str]:
+        """Numbers of the running trials whose process is known to be gone, and what happened to it; changes nothing."""
+        running = [frozen for frozen in self._frozen() if frozen.state.name == "RUNNING"]
+        if self._kept is not None and self._kept.pulse is not None:
+            self._kept.pulse.look(running)
+        held = {frozen.number: self._held(frozen) for frozen in running}
+        return {number: reason for number, (holder, reason) in held.items() if holder == "lost"}
+
+    def attendance(self, lost: Container[int]) -> Literal["live", "gone", "unknown"]:
+        """Whether a process works on the study: one that runs a trial, or one that has asked for trials and lives.
+
+        Unknown where no trial runs and the processes were on other machines: they may ask for more.
+
+        Args:
+            lost: Numbers of the running trials whose process is gone.
+        """
+        trials = self._frozen()
+        if any(frozen.state.name == "RUNNING" and frozen.number not in lost for frozen in trials):
+            return "live"
+        owners = [stored_leader(self.optuna.user_attrs), *map(stored_owner, trials)]
+        known = [owner for owner in owners if owner is not None]
+        here = {owner["pid"]: owner["time"] for owner in known if owner["host"] == host()}
+        if any(is_alive(pid, since=since) for pid, since in here.items()):
+            return "live"
+        return "gone" if known and all(owner["host"] == host() for owner in known) else "unknown"
 
     def waits_for(self) -> list[int]:
         """Numbers of the trials that other processes are running, as far as is known, lost ones until they are told."""
@@ -768,12 +800,3 @@ class Study(Results):
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def make_visible() -> None:
-    """Show tunehook's own lines to people who configured no logging."""
-    if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("tunehook: %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)

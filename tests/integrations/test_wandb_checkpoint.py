@@ -251,3 +251,44 @@ def test_files_of_ours_that_are_links(
     assert study.best.value == 0.0
     assert [(file.name, file.read_text()) for file in private.iterdir()] == [("part", "{}")]
     assert f"{link} leads to {link.resolve()}, and links below {study.paths.folder} are not followed" in caplog.text
+
+
+def finish(study: th.Study, number: int, score: float, path: Path) -> None:
+    """Train a trial that was asked for; its checkpoint is a text of its own."""
+    session = study.session(study._as_trial(study._frozen()[number]))
+    session._driven = True
+    session.ready()
+    session.report(1, {"score": score})
+    file = path.with_name(f"model-{number}.ckpt")
+    file.write_text(f"model {number}")
+    session.note_checkpoint(file)
+    session.end()
+
+
+def test_of_equal_trials_the_first_is_the_best(tmp_path: Path) -> None:
+    """In whatever order they end: the study, its run and the artifact name the same trial, and hold its model."""
+    study = make_study()
+    for _ in range(3):
+        study.ask()
+    for number, score in ((2, 0.5), (1, 0.5), (0, 0.25)):
+        finish(study, number, score, tmp_path / "model")
+    study.show(is_last=True)
+    (run,) = study_runs(tmp_path)
+    assert study.best.number == run.summary["best/trial"] == run.config["tunehook"]["best"]["trial"] == 1
+    assert own_artifact(run) == {"model-1.ckpt": b"model 1"}
+    assert "trial-0001" in run.aliases["my.study"]
+
+
+@pytest.mark.parametrize("writes", [True, False], ids=["kept", "without"])
+def test_another_process_has_found_a_better_trial(tmp_path: Path, writes: bool) -> None:
+    """A model that was the best when this process kept it is not logged as the best after that of a better one."""
+    mine, theirs = make_study(), make_study(best_checkpoint=writes)
+    for _ in range(2):
+        mine.ask()
+    finish(mine, 1, 0.5, tmp_path / "model")
+    finish(theirs, 0, 0.5, tmp_path / "model")
+    theirs.show(is_last=True)
+    mine.show(is_last=True)
+    for run in study_runs(tmp_path):
+        assert run.summary["best/trial"] == 0
+        assert run.artifact_files.get("my.study", {"model-0.ckpt": b"model 0"}) == {"model-0.ckpt": b"model 0"}

@@ -58,7 +58,7 @@ def optimize(
         train: The training, with a callback that uses the active trial.
         trials: How many finished trials the study shall have, ``None`` for no limit.
         timeout: Seconds after which no further trial begins, ``None`` for no limit.
-        progress: Whether to show a live table.
+        progress: Whether to show how the trials go.
         workers: How many trials run side by side, each in a process of its own; ``None`` for one after the other, here.
         gpus_per_trial: GPUs for each of these processes.
         report_timeout: Seconds without a report after which such a process is killed, ``None`` for no limit.
@@ -86,7 +86,7 @@ def optimize(
                     report_timeout=report_timeout,
                 ))  # fmt: skip
             study.note_plan()  # opens the storage, while the node's processes import what they need
-            table = stack.enter_context(_table(study, trials)) if progress else None
+            table = stack.enter_context(_table(study, trials, is_live=node is not None)) if progress else None
             if node is None:
                 _lead(study, train, trials=trials, end=end, table=table)
             else:
@@ -304,15 +304,6 @@ def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
             os.environ[_LEADER] = before
 
 
-def _table(study: Study, trials: int | None) -> Progress:
-    past = study.trials
-    complete = [trial.value for trial in past if trial.outcome.state == "complete" and trial.value is not None]
-    return Progress(
-        study.name,
-        study.space.names,
-        metric=study.metric,
-        mode=study.mode,
-        total=study.space.grid_size() if trials is None and study.is_grid else trials,
-        done=study.finished,
-        best=(min if study.mode == "min" else max)(complete, default=None),
-    )
+def _table(study: Study, trials: int | None, *, is_live: bool) -> Progress:
+    total = study.space.grid_size() if trials is None and study.is_grid else trials
+    return Progress(study, total=total, is_live=is_live)
