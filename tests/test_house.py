@@ -50,6 +50,7 @@ FLOORS = [
     {"sweep"},
     {"space"},
     {"distributions"},
+    {"apart"},
     {"trial"},
     {"imports", "notice", "patches", "paths", "randomness", "storage"},
 ]

@@ -59,3 +59,8 @@ def journal_of(trial_folder: Path) -> Path:
 def checkpoints_of(trial_folder: Path, key: str) -> Path:
     """The folder of what a trial and its later attempts go on from, by their key."""
     return trial_folder.parent / "checkpoints" / key
+
+
+def runs_of(trial_folder: Path) -> Path:
+    """Which trial each run of the trainings' own loggers belongs to, for all processes of the study."""
+    return trial_folder.parent / "runs.jsonl"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
+from tunehook.apart import apart
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.progress import Progress
@@ -247,7 +248,8 @@ def _follow(train: Callable[[], object]) -> None:
     goes_on = True
     with following():
         while goes_on:
-            train()
+            with apart(None, lambda: 0):
+                train()
             channel = broadcast()
             goes_on = channel is not None and bool(channel(None))
 
