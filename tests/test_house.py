@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the top to the bottom: a module imports those further down only. What stands on one line may not import each
 # other either.
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"report", "status"},
     {"launch"},
