@@ -36,7 +36,7 @@ $(VENV)/demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test: $(VENV)/demo
-	$(PIP) -e '.[all,test]'
+	$(PIP) -e '.[test]'
 	@touch $@
 
 $(OLDEST)/ready: constraints.txt | $(VENV)/test

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import keras
 from keras.src import tree
 from keras.src.utils.rng_utils import get_random_seed
 
-from tunehook.arguments import Arguments
+from tunehook.arguments import Arguments, signature_of
 from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
@@ -374,7 +373,7 @@ def _undo(cls: Any, own: Any) -> None:
 
 def _with_settings(init: Any, args: Any, kwargs: Any, present: Mapping[str, Any], changes: Changes) -> Any:
     """The arguments of a layer's constructor with other settings."""
-    signature = inspect.signature(init)
+    signature = signature_of(init)
     bound = signature.bind(None, *args, **kwargs)
     rest = next((item.name for item in signature.parameters.values() if item.kind is item.VAR_KEYWORD), None)
     made = config.edited(present, changes)

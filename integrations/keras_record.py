@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import inspect
 import random
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
+from tunehook.arguments import signature_of
 from tunehook.inject import InjectionError
 from tunehook.patches import stands_for
 from tunehook.randomness import fresh_random, random_state, restore_random
@@ -54,7 +54,7 @@ def install_recorder() -> None:
 def _note_initializers() -> None:
     """Note what initializes each weight: Keras forgets what is named, as by ``add_weight(initializer="normal")``."""
     original = keras.Layer.add_weight
-    signature = inspect.signature(original)
+    signature = signature_of(original)
 
     @stands_for(original)
     def add_weight(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer, lr_scheduler
 
+from tunehook.arguments import signature_of
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
 from tunehook.patches import follow_subclasses, subclasses
 
@@ -42,7 +43,7 @@ def _classes(role: Role) -> Iterator[type]:
 @functools.lru_cache(maxsize=1024)  # every fit asks for those of all optimizers and schedulers that are loaded
 def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(constructor).parameters
+    found = signature_of(constructor).parameters
     return {name: item for name, item in found.items() if item.kind in named}
 
 
@@ -176,7 +177,7 @@ def _own(name: str, number: int) -> str:
 def _replaced(
     constructor: Callable[..., Any], key: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    signature = inspect.signature(constructor)
+    signature = signature_of(constructor)
     bound = signature.bind(None, *args, **kwargs)
     typed_in = bound.arguments.get(key, signature.parameters[key].default)
     if isinstance(typed_in, tuple) and isinstance(value, list):

@@ -8,24 +8,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+import typer
 from optuna.storages.journal import JournalFileBackend
-
-import tunehook as th
-from tunehook.record import Journal
-from tunehook.study import Study
-from tunehook.trial import Budget, Outcome
-
-pytest.importorskip("typer")
 from typer.testing import CliRunner
 
+import tunehook as th
 from tunehook.cli import app
+from tunehook.record import Journal
 from tunehook.status import Watch, lines, status_of
+from tunehook.study import Study
+from tunehook.trial import Budget, Outcome
 
 
 def test_help_names_the_commands() -> None:
@@ -38,6 +37,48 @@ def test_help_names_the_commands() -> None:
         helped = CliRunner().invoke(app, [name, "--help"])
         assert helped.exit_code == 0
         assert example in helped.output
+
+
+def commands(command: Any, name: str = "tunehook") -> Iterator[tuple[str, Any]]:
+    """Every command and group of the command line, by how it is called."""
+    yield name, command
+    for inner, one in getattr(command, "commands", {}).items():
+        yield from commands(one, f"{name} {inner}")
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_each_word_that_was_written(name: str) -> None:
+    """The text of a command and of each of its options, brackets among them, and no first line is cut off."""
+    shown = said(*name.split()[1:], "--help")
+    told = " ".join(shown.split())
+    command = COMMANDS[name]
+    texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+    assert command.help
+    for text in texts:
+        assert " ".join((text or "").split()) in told
+    assert "..." not in shown.replace("[ARGS]...", "")
+
+
+def test_help_names_an_extra() -> None:
+    """The command that needs a further package says which, as pip takes it."""
+    assert "pip install 'tunehook[workspace]'" in " ".join(said("wandb", "workspace", "--help").split())
+
+
+def test_the_version() -> None:
+    """It is that of the package, and asks for no command."""
+    assert said("--version") == f"tunehook {th.__version__}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--version"], ["status", "nothing"]], ids=" ".join)
+def test_the_module_is_the_command_line(arguments: list[str]) -> None:
+    """``python -m tunehook`` does what ``tunehook`` does, with its exit codes."""
+    done = CliRunner().invoke(app, arguments)
+    ran = subprocess.run([sys.executable, "-m", "tunehook", *arguments], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (done.stdout, done.stderr, done.exit_code)
 
 
 def test_a_folder_that_does_not_exist() -> None:

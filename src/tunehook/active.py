@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from tunehook.apart import apart
 from tunehook.ends import TrialError
 from tunehook.known import knowing
 from tunehook.notice import handling, terminate
@@ -81,6 +82,7 @@ def activate(session: TrialSession) -> Iterator[TrialSession]:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(knowing(session.trial, may_return=session.may_return))
+            stack.enter_context(apart(session.trial, lambda: session.outcome.exit_code if session.outcome else 1))
             for make in _Active.surroundings:
                 stack.enter_context(make())
             yield session

@@ -88,6 +88,11 @@ def checkpoints_of(trial_folder: Path, key: str) -> Path:
     return trial_folder.parent / "checkpoints" / key
 
 
+def runs_of(trial_folder: Path) -> Path:
+    """Which trial each run of the trainings' own loggers belongs to, for all processes of the study."""
+    return trial_folder.parent / "runs.jsonl"
+
+
 def check_place(path: Path, *, below: Path) -> Path:
     """Check that a path is where its name says, with no link on its way.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunehook.apart import claim_runs
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, holds_numbers, objective_value, returned_value
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
@@ -161,6 +162,9 @@ class TrialSession(GoingOn):
 
         Args:
             loggers: The loggers that the user gave to the framework.
+
+        Raises:
+            TrialError: A logger writes to a run that is not this trial's.
         """
         if self._is_ready or self._journal is None:
             return
@@ -171,6 +175,7 @@ class TrialSession(GoingOn):
         for recorder in self._recorders:
             recorder.open(self.trial, effective, loggers=loggers)
             self._open.append(recorder)
+        claim_runs(self.trial, loggers)
         if self.trial.attempt:
             self._ask_what_they_have(0)
         places = [place for recorder in self._open if (place := recorder.where()) is not None]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
+from tunehook.apart import apart
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.known import ending_early, handed_trial, knowing
@@ -267,7 +268,8 @@ def _follow(train: Callable[[], object]) -> None:
     trial, goes_on = handed_trial(), True
     with following():
         while goes_on:
-            with knowing(trial, may_return=may_return(train)), ending_early(lambda _: None):
+            known = knowing(trial, may_return=may_return(train))
+            with apart(None, lambda: 0), known, ending_early(lambda _: None):
                 train()
             channel = broadcast()
             trial = None if channel is None else channel(None)
