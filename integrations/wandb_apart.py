@@ -17,7 +17,8 @@ from typing import Any
 
 from tunehook.ends import TrialError
 from tunehook.integrations.wandb_logger import LoggerRun, is_keras_callback, is_wandb_logger
-from tunehook.paths import runs_of
+from tunehook.paths import make_folder, open_file, runs_of
+from tunehook.stored import has, is_text, is_whole
 from tunehook.trial import Trial
 
 _log = logging.getLogger("tunehook")
@@ -192,10 +193,10 @@ def _check_owner(run_id: str, trial: Trial, holder: str, way_out: str) -> None:
 
 def _first_claim(mine: Mapping[str, Any], trial: Trial) -> Mapping[str, Any]:
     """Whose a run is by what all processes of the study have written, this one now too."""
-    path = runs_of(trial.folder)
-    with contextlib.suppress(OSError):  # a full disk; the trial's journal tells that
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8", errors="replace") as file:
+    path, study = runs_of(trial.folder), trial.folder.parent
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # a full disk; the trial's journal tells that
+        make_folder(path.parent, below=study)
+        with open_file(path, "a+", below=study) as file:
             file.seek(0)
             if mine["run"] not in (earlier := _claims(file)):
                 file.write(json.dumps(mine) + "\n")
@@ -210,9 +211,10 @@ def _claims(lines: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """The first claim of each run."""
     found: dict[str, Mapping[str, Any]] = {}
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError):  # a line that a killed process has cut off
+        with contextlib.suppress(ValueError):  # a line that a killed process has cut off
             claim = json.loads(line)
-            found.setdefault(claim["run"], {**claim, "trial": int(claim["trial"])})
+            if has(claim, {"run": is_text, "key": is_text, "study": is_text, "trial": is_whole}):
+                found.setdefault(claim["run"], claim)
     return found
 
 
