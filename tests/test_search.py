@@ -178,6 +178,26 @@ def test_cmaes_refuses_what_it_cannot_search(space: Space, message: str) -> None
         make_sampler("cmaes", space)
 
 
+WIDE = {
+    "int": Int(0, 2**31 - 1),
+    "log": Int(1, 2**53, log=True),
+    "float": Float(0, 1, step=1e-9),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wide", WIDE.values(), ids=WIDE)
+def test_a_gaussian_process_lists_no_wide_numbers(wide: Float | Int) -> None:
+    """Its proposals take memory for none of their values, and lie on the grid."""
+    space = Space({"lr": Float(1e-4, 1e-1, log=True), "seed": wide})
+    sampler, text = make_sampler("bayes", space, seed=1, trials=8)
+    assert text == "bayes: Gaussian process (2 numeric dimensions, 8 trials)"
+    study = optuna.create_study(sampler=sampler)
+    for values in [ask(study, space) for _ in range(8)]:
+        assert space.decode(space.encode(values)) == values
+        assert isinstance(values["seed"], type(wide.high))
+
+
 def test_any_sampler_is_taken() -> None:
     """An Optuna sampler is used as it is."""
     sampler = RandomSampler()

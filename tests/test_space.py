@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from tunehook.search import make_sampler
 from tunehook.space import (
     Choice,
     Distribution,
@@ -44,7 +45,7 @@ MIXED = Space(
         "wd": Normal(0, 2),
         "decay": LogNormal(-3, 1),
         "units": LogNormal(3, 1, step=8),
-        "model.fixed": [1, {"a": (2, 3)}],
+        "model.fixed": Fixed([1, {"a": (2, 3)}]),
     }
 )
 
@@ -54,6 +55,20 @@ ERRORS: list[tuple[Any, str]] = [
     (lambda: Float(1, 1), "Float needs low < high, got 1.0 for both: use a plain value for a constant."),
     (lambda: Float(math.nan, 1), "Float takes a finite number for low, got nan."),
     (lambda: Float(0, math.inf), "Float takes a finite number for high, got inf."),
+    (lambda: Float(0, 10**400), "Float takes a finite number for high, got 1" + 400 * "0" + "."),
+    (lambda: Float(-1.7e308, 0), "Float takes a number between -1e300 and 1e300 for low, got -1.7e+308."),
+    (lambda: Float(0, 5e-324), "Float needs high - low of at least 1e-300, got low=0.0 and high=5e-324."),
+    (lambda: Float(5e-324, 1, log=True), "Float with log=True needs low of at least 1e-300, got low=5e-324."),
+    (lambda: Normal(0, 1e308), "Normal takes a number between -1e300 and 1e300 for sigma, got 1e+308."),
+    (lambda: Normal(0, 5e-324), "Normal needs a sigma of at least 1e-300, got sigma=5e-324."),
+    (
+        lambda: Normal(0, 1e300, step=1e-5),
+        "Normal has more than 2**53 values, got step=1e-05 for values up to 5e+300.",
+    ),
+    (
+        lambda: LogNormal(600, 10, step=1),
+        "LogNormal has more than 2**53 values, got step=1 for values up to 1.956199921370272e+282.",
+    ),
     (lambda: Float("0", 1), FLOAT + "'0' (str)."),  # type: ignore[arg-type]
     (lambda: Float(True, 2), FLOAT + "True (bool)."),
     (lambda: Float(0, 1, log=1), "Float takes True or False for log, got log=1."),  # type: ignore[arg-type]
@@ -158,6 +173,34 @@ ERRORS: list[tuple[Any, str]] = [
         ),
     ),
     (
+        lambda: Space({"bs": [32, 64]}),
+        (
+            "Hyperparameter 'bs' is [32, 64]: write Choice([32, 64]) to choose among them, Float(low, high) or "
+            "Int(low, high) for a range, or Fixed([32, 64]) for one value."
+        ),
+    ),
+    (
+        lambda: Space({"lr": (1e-4, 1e-1)}),
+        (
+            "Hyperparameter 'lr' is (0.0001, 0.1): write Choice([0.0001, 0.1]) to choose among them, Float(low, high) "
+            "or Int(low, high) for a range, or Fixed((0.0001, 0.1)) for one value."
+        ),
+    ),
+    (
+        lambda: Space({"n": range(1, 100)}),
+        (
+            "Hyperparameter 'n' is range(1, 100): write Choice([...]) to choose among them, Float(low, high) or "
+            "Int(low, high) for a range."
+        ),
+    ),
+    (
+        lambda: Space({"lr": {"min": 1, "max": 2}}),
+        (
+            "Hyperparameter 'lr' is {'min': 1, 'max': 2}: write Float(...), Int(...) or Choice([...]) for a search, or "
+            "Fixed({'min': 1, 'max': 2}) for one value."
+        ),
+    ),
+    (
         lambda: Space.from_description({"lr": {"kind": "Beta"}}),
         "The description of 'lr' has the kind 'Beta', known are Float, Int, Choice, Normal, LogNormal, Fixed.",
     ),
@@ -249,7 +292,7 @@ def test_any_plain_options_come_back(options: list[Any]) -> None:
 def test_mutable_options_are_fresh() -> None:
     """A trial that changes its list does not change the next one's, nor does the user's list change the space."""
     mine = [0.9, 0.99]
-    space = Space({"betas": Choice([mine, [0.8, 0.9]]), "fixed": mine})
+    space = Space({"betas": Choice([mine, [0.8, 0.9]]), "fixed": Fixed(mine)})
     mine.append(1.0)
     raw = space.encode({"betas": [0.9, 0.99]})
     for name in ("betas", "fixed"):
@@ -315,6 +358,43 @@ def test_recorded_normal_values_can_be_asked_again(mu: float, sigma: float, prob
     for distribution in (Normal(mu, sigma), LogNormal(mu, sigma), Normal(mu, sigma, step=0.5)):
         value = distribution.decode(probability)
         assert distribution.decode(distribution.encode(value)) == value
+
+
+EXTREME = {
+    "wide": Float(-1e300, 1e300),
+    "log": Float(1e-300, 1e300, log=True),
+    "tiny": Float(0, 1e-300),
+    "neighbours": Float(1, math.nextafter(1, 2)),
+    "log step": Float(1e299, 1e300, log=True, step=1e299),
+    "tiny log step": Float(1e-200, 1e-199, log=True, step=1e-200),
+    "int": Int(0, 2**53),
+    "int step": Int(4, 4 + 4 * 2**40, log=True, step=4),
+    "normal": Normal(1e300, 1e300),
+    "narrow": Normal(0, 1e-300),
+    "fine step": Normal(0, 1, step=1e-15),
+    "log normal": LogNormal(0, 139, step=1e300),
+}
+
+
+@pytest.mark.parametrize("distribution", EXTREME.values(), ids=EXTREME)
+@pytest.mark.parametrize("search", ["random", "tpe", "qmc"])
+def test_extreme_spaces_give_finite_values(search: str, distribution: Distribution) -> None:
+    """What a space admits is sampled without a warning, finite, and can be asked again."""
+    space = Space({"x": distribution})
+    study = optuna.create_study(sampler=make_sampler(search, space, seed=1, trials=12)[0])
+    for number in range(12):
+        asked = study.ask(space.distributions())
+        values = space.decode(asked.params)
+        assert math.isfinite(values["x"])
+        assert space.decode(space.encode(values)) == values
+        study.tell(asked, number % 5)
+
+
+def test_many_options_are_checked_at_once() -> None:
+    """A hundred thousand options are looked at once each."""
+    assert Choice(range(100_000)).count == 100_000
+    with pytest.raises(SpaceError, match=r"^Choice has the option 7 twice: remove one of them\.$"):
+        Choice([*range(100_000), 7])
 
 
 def test_whole_steps_give_ints() -> None:

@@ -26,6 +26,7 @@ import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 import torch
+from optuna.distributions import IntDistribution
 from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -110,6 +111,91 @@ def test_the_best_trial() -> None:
         opened.tell(opened.ask(), Outcome("pruned", "", 9.0, 1))
         opened.tell(opened.ask(), Outcome("infeasible", "", -9.0, 1))
         assert opened.best.number == number
+
+
+def test_the_best_values() -> None:
+    """They are those of the best trial, by the names that Optuna gives them."""
+    opened = study(mode="min")
+    for value in (0.5, 0.25):
+        opened.tell(opened.ask(), complete(value))
+    assert (opened.best_params, opened.best_value) == (opened.trials[1].params, 0.25)
+
+
+WRONG = {"hidden": [8], "lr": 5.0, "act": "gelu"}
+
+
+@pytest.mark.filterwarnings("ignore:Fixed parameter")
+@pytest.mark.parametrize(("name", "raw"), WRONG.items())
+def test_wrong_values_that_were_enqueued_are_left_out(name: str, raw: object) -> None:
+    """What Optuna was given and the space does not have is one error; the next trial is whole."""
+    opened = study()
+    opened.optuna.enqueue_trial({name: raw})
+    message = (
+        f"Trial 0 was enqueued with {name}={raw!r}, which is none of Optuna's raw values of {opened.space[name]!r}; "
+        "the trial is left out.\n  Enqueue your own values: study.enqueue({...})."
+    )
+    with pytest.raises(th.SpaceError, match=f"^{re.escape(message)}$"):
+        opened.ask()
+    assert opened.ask().number == 1
+    assert opened.finished == 0
+    assert [frozen.state for frozen in opened.optuna.trials] == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_known_values_come_first() -> None:
+    """Values of the user's own are asked for before others, and refused where the space does not have them."""
+    space = {"lr": th.LogNormal(-9, 2), "hidden": th.Choice([[8, 8], [16]]), "drop": th.Float(0, 0.5, step=0.1)}
+    opened = study(space=space)
+    opened.enqueue({"lr": 1e-4, "hidden": [16]})
+    opened.enqueue({"hidden": [8, 8], "drop": 0.2})
+    first, second = opened.ask().params, opened.ask().params
+    assert (first["lr"], first["hidden"]) == (1e-4, [16])
+    assert (second["hidden"], second["drop"]) == ([8, 8], 0.2)
+    with pytest.raises(
+        th.SpaceError, match=r"^Hyperparameter 'hidden': \[4\] is outside Choice\(\[\[8, 8\], \[16\]\]\)"
+    ):
+        opened.enqueue({"hidden": [4]})
+    message = "A trial that is enqueued in a grid gives every value, missing: b."
+    with pytest.raises(th.SpaceError, match=f"^{re.escape(message)}$"):
+        study("grid", GRID, search="grid").enqueue({"a": 1})
+
+
+def test_wide_numbers_of_an_older_version_go_on() -> None:
+    """A study whose wide integers were sampled as such goes on with them, since Optuna takes one kind only."""
+    space = {"x": th.Int(0, 2**31 - 1)}
+    old = study(space=space)
+    old.optuna.tell(old.optuna.ask({"x": IntDistribution(0, 2**31 - 1)}), 0.5)
+    opened = study(space=space)
+    opened.enqueue({"x": 7})
+    assert opened.ask().params == {"x": 7}
+    assert isinstance(opened.ask().params["x"], int)
+    assert opened.trials[0].params == old.trials[0].params
+
+
+class Faulty(optuna.samplers.RandomSampler):
+    """Fails where it is told to, once."""
+
+    error: BaseException | None = MemoryError("16 GiB")
+
+    def sample_relative(self, *_args: Any) -> dict[str, Any]:
+        """Fail."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return {}
+
+
+@pytest.mark.parametrize("error", [MemoryError("16 GiB"), KeyboardInterrupt()], ids=repr)
+def test_no_trial_runs_on_where_asking_fails(error: BaseException) -> None:
+    """The error is raised as it is, the trial that was begun has ended, and enqueued values are asked again."""
+    sampler = Faulty()
+    sampler.error = error
+    opened = study(search=sampler)
+    opened.enqueue({"hidden": 9})
+    with pytest.raises(type(error)):
+        opened.ask()
+    running = opened.ask()
+    assert (running.params["hidden"], running.attempt) == (9, 1)
+    assert [frozen.state for frozen in opened.optuna.trials] == [TrialState.FAIL, TrialState.RUNNING]
 
 
 def test_no_best_trial() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tunehook.session import TrialSession as TrialSession
     from tunehook.snapshot_plan import SnapshotPlan as SnapshotPlan
     from tunehook.space import Choice as Choice
+    from tunehook.space import Fixed as Fixed
     from tunehook.space import Float as Float
     from tunehook.space import Int as Int
     from tunehook.space import LogNormal as LogNormal
@@ -38,6 +39,7 @@ _HOMES = {
     "TrialSession": "session",
     "SnapshotPlan": "snapshot_plan",
     "Choice": "space",
+    "Fixed": "space",
     "Float": "space",
     "Int": "space",
     "LogNormal": "space",
@@ -59,7 +61,9 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'tunehook' has no attribute '{name}'")
+        from tunehook.foreign import MODULE, unknown_attribute
+
+        raise unknown_attribute("module 'tunehook'", name, MODULE, __all__)
     value = getattr(importlib.import_module(f"tunehook.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from decimal import Decimal
 from numbers import Integral, Real
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from tunehook.foreign import DISTRIBUTION, takes
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -21,11 +24,23 @@ if TYPE_CHECKING:
 _STANDARD = NormalDist()
 _TAIL = _STANDARD.cdf(-5.0)  # two draws in 3.5 million lie further out
 _EXACT = 2**53  # Optuna keeps every number as a double
+# Between these, what samplers compute from a range or a scale is neither infinite nor rounded to 0.
+_LEAST, _MOST = 1e-300, 1e300
+_LISTED = 10_000  # so many values Optuna's Gaussian process is let list for each proposal
 _LONGEST_LABEL = 60  # characters
 
 
 class SpaceError(ValueError):
     """A search space that cannot be searched, or values that lie outside it."""
+
+
+_D = TypeVar("_D", bound="type[Distribution]")
+
+
+def _spoken(cls: _D) -> _D:
+    """Let the constructor say what the arguments of other libraries are called here."""
+    cls.__init__ = takes(cls.__name__, DISTRIBUTION)(cls.__init__)  # type: ignore[method-assign]
+    return cls
 
 
 class Distribution(ABC):
@@ -97,6 +112,7 @@ class Distribution(ABC):
         return SpaceError(f"{value!r} is outside {self!r}: {why}.")
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Float(Distribution):
     """A real number between two bounds, both included.
@@ -109,7 +125,7 @@ class Float(Distribution):
             number. With ``log`` each of them gets the share of the logarithmic scale that is nearest to it.
 
     Raises:
-        SpaceError: A bound or the step breaks a rule above, is NaN or infinite.
+        SpaceError: A bound or the step breaks a rule above, is NaN or beyond 1e300, or the range is below 1e-300.
 
     Example:
         >>> Float(1e-5, 1e-1, log=True)
@@ -143,8 +159,8 @@ class Float(Distribution):
     def _distribution(self) -> BaseDistribution:
         from optuna.distributions import FloatDistribution
 
-        if self.log and self.step is not None:
-            return FloatDistribution(*_log_edges(self.low, self.high, self.step), log=True)
+        if self.step is not None and _is_rounded(self):
+            return FloatDistribution(*_edges(self.low, self.high, self.step, log=self.log), log=self.log)
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def _decode(self, raw: Any) -> float:
@@ -165,6 +181,7 @@ class Float(Distribution):
         return nearest
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Int(Distribution):
     """A whole number between two bounds, both included.
@@ -207,8 +224,8 @@ class Int(Distribution):
     def _distribution(self) -> BaseDistribution:
         from optuna.distributions import FloatDistribution, IntDistribution
 
-        if self.log and self.step > 1:
-            return FloatDistribution(*_log_edges(self.low, self.high, self.step), log=True)
+        if _is_rounded(self):
+            return FloatDistribution(*_edges(self.low, self.high, self.step, log=self.log), log=self.log)
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def _decode(self, raw: Any) -> int:
@@ -221,9 +238,10 @@ class Int(Distribution):
             raise self._outside(value, "it is beyond the bounds")
         if (value - self.low) % self.step:
             raise self._outside(value, f"it is no multiple of the step, the nearest is {self._decode(value)}")
-        return float(value) if self.log and self.step > 1 else int(value)
+        return float(value) if _is_rounded(self) else int(value)
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Choice(Distribution):
     """One of several options, without an order.
@@ -251,10 +269,11 @@ class Choice(Distribution):
             raise SpaceError("Choice needs at least one option, got an empty list.")
         for option in self.options:
             _check_plain("An option of Choice", option)
-        keys = [_key(option) for option in self.options]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise SpaceError(f"Choice has the option {self.options[position]!r} twice: remove one of them.")
+        seen: set[Any] = set()
+        for option in self.options:
+            if (key := _key(option)) in seen:
+                raise SpaceError(f"Choice has the option {option!r} twice: remove one of them.")
+            seen.add(key)
         _set(self, "options", tuple(copy.deepcopy(option) for option in self.options))
 
     def __repr__(self) -> str:
@@ -297,6 +316,7 @@ class Choice(Distribution):
         return {"options": [repr(option) for option in self.options]}
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Normal(Distribution):
     """A number from a normal distribution, cut off at five standard deviations.
@@ -312,7 +332,8 @@ class Normal(Distribution):
         step: Round to a multiple of this, above 0; the values are ints if it is one. Defaults to None.
 
     Raises:
-        SpaceError: A number breaks a rule above, is NaN or infinite.
+        SpaceError: A number breaks a rule above, is NaN or beyond 1e300, ``sigma`` is below 1e-300, or there are more
+            than 2**53 multiples of ``step``.
     """
 
     mu: float
@@ -326,6 +347,8 @@ class Normal(Distribution):
             _set(self, name, _number(kind, name, getattr(self, name)))
         if self.sigma <= 0:
             raise SpaceError(f"{kind} needs sigma > 0, got sigma={self.sigma!r}: use a plain value for a constant.")
+        if self.sigma < _LEAST:
+            raise SpaceError(f"{kind} needs a sigma of at least 1e-300, got sigma={self.sigma!r}.")
         if self._smallest() > self.sigma:
             raise SpaceError(
                 f"{kind} needs a sigma of at least a millionth of mu, got {self!r}: use Float for so narrow a range."
@@ -335,6 +358,9 @@ class Normal(Distribution):
             _set(self, "step", int(self.step) if isinstance(self.step, Integral) else step)
             if self.step <= 0:
                 raise SpaceError(f"{kind} needs step > 0, got step={self.step!r}: leave it out for any number.")
+        largest = self._largest()
+        if self.step is not None and largest / _EXACT > self.step:
+            raise SpaceError(f"{kind} has more than 2**53 values, got step={self.step!r} for values up to {largest!r}.")
 
     def __repr__(self) -> str:
         return _show(self, [self.mu, self.sigma], step=self.step)
@@ -356,11 +382,12 @@ class Normal(Distribution):
         return FloatDistribution(_TAIL, 1 - _TAIL)
 
     def _decode(self, raw: Any) -> int | float:
-        exact = self._from_normal(self.mu + self.sigma * _STANDARD.inv_cdf(float(raw)))
-        return self._round(exact) if self.step is None else _multiple(exact, self.step)
+        probability = min(max(float(raw), _TAIL), 1 - _TAIL)
+        rounded = self._round(self._from_normal(self.mu + self.sigma * _STANDARD.inv_cdf(probability)))
+        return rounded if self.step is None else _multiple(rounded, self.step)
 
     def _encode(self, value: Any) -> float:
-        if not _is(value, Real) or not math.isfinite(value):
+        if not _is(value, Real) or not _is_finite(value):
             raise self._outside(value, "it is not a finite number")
         z = (self._to_normal(value) - self.mu) / self.sigma
         raw = min(max(_STANDARD.cdf(z), _TAIL), 1 - _TAIL)
@@ -368,6 +395,9 @@ class Normal(Distribution):
         if nearest != value:
             raise self._outside(value, f"the nearest value that can be sampled is {nearest!r}")
         return raw
+
+    def _largest(self) -> float:
+        return abs(self.mu) + 5 * self.sigma
 
     def _smallest(self) -> float:
         # Below, doubles are too coarse around mu to tell the rounded values apart.
@@ -383,6 +413,7 @@ class Normal(Distribution):
         return round(exact, 8 - math.floor(math.log10(self.sigma)))
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class LogNormal(Normal):
     """A positive number whose natural logarithm has a normal distribution, cut off at five standard deviations.
@@ -398,13 +429,13 @@ class LogNormal(Normal):
         SpaceError: A number breaks a rule above, is NaN or infinite, or the largest value is too large for a double.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _largest(self) -> float:
         if not -700 < self.mu - 5 * self.sigma < self.mu + 5 * self.sigma < 700:
             raise SpaceError(
                 f"LogNormal needs mu - 5 sigma and mu + 5 sigma between -700 and 700, got {self!r}: "
                 "mu and sigma are those of the natural logarithm."
             )
+        return math.exp(self.mu + 5 * self.sigma)
 
     def _from_normal(self, x: float) -> float:
         return math.exp(x)
@@ -416,6 +447,7 @@ class LogNormal(Normal):
         return float(f"{exact:.7g}")
 
 
+@_spoken
 @dataclass(frozen=True, repr=False)
 class Fixed(Distribution):
     """A value that every trial has; a plain value in a `Space` means the same.
@@ -480,10 +512,14 @@ def _check_range(d: Float | Int) -> None:
         raise SpaceError(f"{kind} needs low < high, got {d.low!r} for both: use a plain value for a constant.")
     if d.low > d.high:
         raise SpaceError(f"{kind} needs low < high, got low={d.low!r} and high={d.high!r}: swap them.")
+    if d.high - d.low < _LEAST:
+        raise SpaceError(f"{kind} needs high - low of at least 1e-300, got low={d.low!r} and high={d.high!r}.")
     if d.log and d.low <= 0:
         raise SpaceError(
             f"{kind} with log=True needs low > 0, got low={d.low!r}: raise it, or leave out log (0 has no logarithm)."
         )
+    if d.log and d.low < _LEAST:
+        raise SpaceError(f"{kind} with log=True needs low of at least 1e-300, got low={d.low!r}.")
 
 
 def _check_step(d: Float | Int, step: float) -> None:
@@ -506,8 +542,10 @@ def _check_step(d: Float | Int, step: float) -> None:
 def _number(kind: str, name: str, value: Any) -> float:
     if not _is(value, Real):
         raise SpaceError(f"{kind} takes a number for {name}, got {value!r} ({type(value).__name__}).")
-    if not math.isfinite(value):
+    if not _is_finite(value):
         raise SpaceError(f"{kind} takes a finite number for {name}, got {value!r}.")
+    if abs(float(value)) > _MOST:
+        raise SpaceError(f"{kind} takes a number between -1e300 and 1e300 for {name}, got {value!r}.")
     return float(value)
 
 
@@ -522,6 +560,13 @@ def _whole(name: str, value: Any) -> int:
     return int(value)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all doubles
+        return False
+
+
 def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -529,10 +574,10 @@ def _is(value: Any, kind: type) -> bool:
 def _key(value: Any, *, loose: bool = False) -> Any:
     """What makes an option itself: its value with the types; loose: a list is a tuple, and 1 is 1.0."""
     if isinstance(value, list | tuple):
-        return ("list" if loose else type(value).__name__, [_key(member, loose=loose) for member in value])
+        return ("list" if loose else type(value).__name__, tuple(_key(member, loose=loose) for member in value))
     if isinstance(value, dict):
         members = [(_key(k), _key(member, loose=loose)) for k, member in value.items()]
-        return ("dict", sorted(members, key=repr))
+        return ("dict", tuple(sorted(members, key=repr)))
     if loose and _is(value, Real):
         return ("number", float(value))
     return (type(value).__name__, value)
@@ -555,10 +600,16 @@ def _nearest(raw: float, low: float, step: float, count: int | None) -> int:
     return min(max(round((raw - low) / step), 0), (count or 1) - 1)
 
 
-def _log_edges(low: float, high: float, step: float) -> tuple[float, float]:
-    # Half a step beyond the grid, so that its ends get their whole share. Below, the half step is measured in
+def _is_rounded(d: Float | Int) -> bool:
+    """Whether any number is sampled, and rounded to a step: Optuna has no steps in logarithms, and lists all values."""
+    return (d.log and d.step not in (None, 1)) or (d.count or 0) > _LISTED
+
+
+def _edges(low: float, high: float, step: float, *, log: bool) -> tuple[float, float]:
+    # Half a step beyond the grid, so that its ends get their whole share. Below, with log, the half step is measured in
     # logarithms, since low - step / 2 may be 0.
-    return low * low / (low + step / 2), high + step / 2
+    first = max(low * (low / (low + step / 2)), sys.float_info.min) if log else low - step / 2
+    return first, high + step / 2
 
 
 def _set(instance: object, name: str, value: Any) -> None:

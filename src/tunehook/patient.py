@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
@@ -59,6 +60,7 @@ class PatientStorage(BaseStorage):
             isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
         )
         self.pulse = None if is_local else Pulse(storage)
+        self._begun = threading.local()  # the trial that each thread began last
 
     # ------------------------------------------------------------------ trials
 
@@ -79,8 +81,8 @@ class PatientStorage(BaseStorage):
             return self._backend.create_new_trial(study_id, template)
 
         trial_id = self._call(lambda: self._backend.create_new_trial(study_id, template), again)
-        if self.pulse is not None and template.state == TrialState.RUNNING:
-            self.pulse.add(trial_id)
+        if template.state == TrialState.RUNNING:
+            self._note_begun(trial_id)
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -101,9 +103,18 @@ class PatientStorage(BaseStorage):
                 self.pulse.remove(trial_id)
         elif done:  # it waited, and runs in this process from now on
             self.set_trial_user_attr(trial_id, OWNER, {**_owner(), "taken": True})
-            if self.pulse is not None:
-                self.pulse.add(trial_id)
+            self._note_begun(trial_id)
         return done
+
+    def _note_begun(self, trial_id: int) -> None:
+        self._begun.trial = trial_id
+        if self.pulse is not None:
+            self.pulse.add(trial_id)
+
+    def begun(self) -> FrozenTrial | None:
+        """The trial that this thread began last, as it is now; ``None`` where it began none."""
+        trial_id = getattr(self._begun, "trial", None)
+        return None if trial_id is None else self.get_trial(trial_id)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution

@@ -76,6 +76,16 @@ class Results(ABC):
         return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
 
     @property
+    def best_params(self) -> dict[str, Any]:
+        """The values of the `best` trial."""
+        return dict(self.best.params)
+
+    @property
+    def best_value(self) -> float:
+        """The objective of the `best` trial."""
+        return self.best.value  # type: ignore[return-value] # complete trials have one
+
+    @property
     def ended(self) -> list[FinishedTrial]:
         """The trials that have ended, in the order of their ends."""
         ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]

@@ -59,6 +59,7 @@ def make_sampler(
     if isinstance(search, BaseSampler):
         return search, ""
     check_name("search method", search, SEARCHES, "any Optuna sampler")
+    check_space(search, space)
     make = SEARCHES[search]
     sampler, why = make(space, seed, trials)
     if seed is not None and search not in _SEEDED_AS_A_WHOLE:
@@ -66,6 +67,27 @@ def make_sampler(
 
         sampler = SeededByNumber(lambda mixed: make(space, mixed, trials)[0], seed)
     return sampler, f"{search}: {why}"
+
+
+def check_space(search: str, space: Space) -> None:
+    """Check, without loading Optuna, that a search method can search a space.
+
+    Raises:
+        SpaceError: It cannot, and which one can.
+    """
+    if search == "grid":
+        space.grid_size()
+    elif search == "cmaes":
+        unordered = [name for name, d in space.searched.items() if not d.is_numeric]
+        if unordered:
+            raise SpaceError(
+                f"The search 'cmaes' is for numbers only, but {', '.join(map(repr, unordered))} "
+                "is a Choice: use search='bayes', or fix it."
+            )
+        if len(space.searched) < 2:
+            raise SpaceError(
+                f"The search 'cmaes' needs two hyperparameters or more, got {space!r}: use search='bayes'."
+            )
 
 
 def _grid(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
@@ -138,14 +160,6 @@ def _tpe_sampler(seed: int | None, trials: int | None) -> BaseSampler:
 def _cmaes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
     from optuna.samplers import CmaEsSampler
 
-    unordered = [name for name, d in space.searched.items() if not d.is_numeric]
-    if unordered:
-        raise SpaceError(
-            f"The search 'cmaes' is for numbers only, but {', '.join(map(repr, unordered))} "
-            "is a Choice: use search='bayes', or fix it."
-        )
-    if len(space.searched) < 2:
-        raise SpaceError(f"The search 'cmaes' needs two hyperparameters or more, got {space!r}: use search='bayes'.")
     _check_installed("cmaes", "cmaes")
     return CmaEsSampler(seed=seed), f"{len(space.searched)} numeric dimensions, {_planned(trials)}"
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
+_FEW = 20  # options that a message repeats
+
+
 class GridExhausted(SpaceError):  # noqa: N818 - a state that a search reaches in the end, not a mistake
     """A grid was asked for more combinations than it has."""
 
@@ -30,8 +33,8 @@ class Space(Mapping[str, Distribution]):
     """The hyperparameters that are searched, by name.
 
     Args:
-        hyperparameters: Distributions and plain values (which stay fixed) by name. A name has letters, digits, ``_``,
-            ``.`` and ``-``.
+        hyperparameters: Distributions by name, and what stays fixed: None, a bool, int, float or str as it is, a list,
+            tuple or dict as ``Fixed([...])``. A name has letters, digits, ``_``, ``.`` and ``-``.
 
     Raises:
         SpaceError: The space is empty, a name has other characters, or a value is neither plain nor a distribution.
@@ -207,12 +210,24 @@ def _remade(name: str, fields: Mapping[str, Any]) -> Distribution:
 def _dimension(name: str, given: Any) -> Distribution:
     if isinstance(given, Distribution):
         return given
+    if isinstance(given, list | tuple | dict | range | set | frozenset):
+        raise SpaceError(_ambiguous(name, given))
     try:
         return Fixed(given)
     except SpaceError as error:
         raise SpaceError(
             f"Hyperparameter '{name}' is {given!r}, neither a plain value nor one of {', '.join(_KINDS)}."
         ) from error
+
+
+def _ambiguous(name: str, given: Any) -> str:
+    """What a container may mean, which nobody can know: options, bounds, or one value."""
+    said = f"Hyperparameter '{name}' is {given!r}: "
+    if isinstance(given, dict):
+        return said + f"write Float(...), Int(...) or Choice([...]) for a search, or Fixed({given!r}) for one value."
+    shown = repr(list(given)) if len(given) <= _FEW else "[...]"
+    value = f", or Fixed({given!r}) for one value" if isinstance(given, list | tuple) else ""
+    return said + f"write Choice({shown}) to choose among them, Float(low, high) or Int(low, high) for a range{value}."
 
 
 def _check_name(name: Any) -> None:

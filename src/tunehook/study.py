@@ -11,11 +11,12 @@ import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, objective_value
+from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
 from tunehook.holder import holder_of, is_alive
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
@@ -23,7 +24,7 @@ from tunehook.record import Journal, JournalError, Recorder, host, read_trial
 from tunehook.results import Results, is_waiting
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
-from tunehook.space import Space
+from tunehook.space import Space, SpaceError
 from tunehook.storage import OWNER, StudyError, from_environment, hidden
 from tunehook.stored import (
     AGAIN,
@@ -117,6 +118,7 @@ class Study(Results):
     _kept: PatientStorage | None
     _counted: set[int]
 
+    @takes("Study", STUDY)
     def __init__(
         self,
         name: str,
@@ -247,8 +249,12 @@ class Study(Results):
             try:
                 while self._is_double(asked := study.ask(self._distributions)):
                     pass
+                self._check_given(asked.number, asked._fixed_params)  # noqa: SLF001 - else it is a look at the storage
             except GridExhausted as error:
                 raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
+            except BaseException as error:
+                self._end_unasked(error)
+                raise
         self._running[asked.number] = asked
         self._check_places(asked)
         trial = self._as_trial(asked)
@@ -258,6 +264,53 @@ class Study(Results):
             self.tell(trial, Outcome("interrupted", str(error)))
             raise
         return trial
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let these values be asked for before the search proposes others, such as some that are known to be good.
+
+        Args:
+            params: Values by the names of the space; the search chooses those that are left out.
+
+        Raises:
+            SpaceError: A name is not in the space, a value is outside of its distribution, or a grid gets too few.
+        """
+        raw = self.space.encode(params)
+        missing = [name for name in self.space.searched if name not in raw]
+        if self.is_grid and missing:
+            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
+        self.optuna.enqueue_trial(raw)
+
+    def _check_given(self, number: int, given: Mapping[str, Any]) -> None:
+        """Check the raw values that a trial was enqueued with past this class."""
+        for name, raw in given.items():
+            if name not in self._distributions:
+                continue
+            distribution = self._distributions[name]
+            with contextlib.suppress(ValueError, TypeError):
+                if distribution._contains(distribution.to_internal_repr(raw)):  # noqa: SLF001 - Optuna only warns
+                    continue
+            raise SpaceError(
+                f"Trial {number} was enqueued with {name}={raw!r}, which is none of Optuna's raw values of "
+                f"{self.space[name]!r}; the trial is left out.\n"
+                "  Enqueue your own values: study.enqueue({...})."
+            )
+
+    def _end_unasked(self, error: BaseException) -> None:
+        """End a trial that could not be asked for; values that it was given are asked again, unless they are wrong.
+
+        Raises:
+            SpaceError: They are wrong.
+        """
+        with contextlib.suppress(StudyError):  # the storage; the error that is raised says so
+            frozen = None if self._kept is None else self._kept.begun()
+            if frozen is None or frozen.number in self._running or frozen.state.name != "RUNNING":
+                return
+            try:
+                self._check_given(frozen.number, frozen.system_attrs.get("fixed_params", {}))
+            except SpaceError as wrong:
+                self._end_nameless(frozen, Outcome("failed", str(wrong)))
+                raise wrong from error
+            self._recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.
@@ -415,6 +468,7 @@ class Study(Results):
             keeps_checkpoints=self._keeps_checkpoints,
         )  # fmt: skip
 
+    @takes("study.optimize", OPTIMIZE)
     def optimize(
         self,
         train: Callable[[], object],
@@ -539,7 +593,7 @@ class Study(Results):
 
     def _check_names(self) -> None:
         """Wrong names of a search or stopper are told here, before any work, without loading Optuna."""
-        from tunehook.search import SEARCHES, STOPPERS, check_name
+        from tunehook.search import SEARCHES, STOPPERS, check_name, check_space
 
         for argument, value, names in (("search", self._search, SEARCHES), ("stopper", self._stopper, STOPPERS)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
@@ -552,8 +606,8 @@ class Study(Results):
                 )
             if isinstance(value, str):
                 check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
-        if self.is_grid:
-            self.space.grid_size()
+        if isinstance(self._search, str):
+            check_space(self._search, self.space)
 
     def _open(self) -> OptunaStudy:
         from tunehook.opening import open_study
@@ -570,6 +624,11 @@ class Study(Results):
             space=self.space,
         )
         self._study = study
+        begun = next((frozen.distributions for frozen in study.get_trials(deepcopy=False) if frozen.distributions), {})
+        # An older version sampled wide numbers in another way, and Optuna takes one kind in a study only.
+        self._distributions |= {
+            name: begun[name] for name, d in self._distributions.items() if type(d) is not type(begun.get(name, d))
+        }
         self.reclaim()
         return study
 
@@ -729,9 +788,6 @@ class Study(Results):
 
     def _recover_nameless(self, frozen: FrozenTrial, outcome: Outcome) -> Outcome:
         """End a trial that got no values, or not all; they are known where they were given, or where it is a grid."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
         from tunehook.grid import GridSampler
         from tunehook.search import GridExhausted
 
@@ -742,19 +798,27 @@ class Study(Results):
                 values = self.space.encode(study.sampler.point(study, frozen.number))
             except GridExhausted:
                 outcome = Outcome("interrupted", "the grid has no values for it")
-        attempt, key = (stored_attempt(frozen) or 0) + 1, self._key_of(frozen)
-        try:
-            study._storage.set_trial_user_attr(frozen._trial_id, OUTCOME, dataclasses.asdict(outcome))  # noqa: SLF001
-            if values is not None:
-                self._note_again(frozen._trial_id, values, attempt, key)  # noqa: SLF001
-            study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)  # noqa: SLF001
-        except UpdateFinishedTrialError:  # another process told it at the same moment
-            return outcome
-        if values is not None:
+        is_told = self._end_nameless(frozen, outcome, again=values)
+        if is_told and values is not None:
             if self.space.searched.keys() <= values.keys():
                 self._keep_end(frozen, self._as_trial(frozen, self.space.decode(values)), outcome)
-            self._ask_again(values, attempt, key)
+            self._ask_again(values, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
         return outcome
+
+    def _end_nameless(self, frozen: FrozenTrial, outcome: Outcome, *, again: Mapping[str, Any] | None = None) -> bool:
+        """Write the end of such a trial; whether no other process did so at the same moment."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        storage, trial_id = self.optuna._storage, frozen._trial_id  # noqa: SLF001 - no public way
+        try:
+            storage.set_trial_user_attr(trial_id, OUTCOME, dataclasses.asdict(outcome))
+            if again is not None:
+                self._note_again(trial_id, again, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def _keep_end(self, frozen: FrozenTrial, trial: Trial, outcome: Outcome) -> None:
         """Begin and end the journal of a trial whose process was killed before it could, so that none is missing."""
@@ -793,6 +857,14 @@ class Study(Results):
         self.__dict__.update(state)
         self._reset()
         self._shows = False  # the process that this copy comes from does
+
+    if not TYPE_CHECKING:  # where every attribute would exist then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what the attributes of other libraries are called here."""
+            if hasattr(type(self), name):  # a property that raised an AttributeError of its own
+                object.__getattribute__(self, name)
+            raise unknown_attribute("a study", name, RESULTS, dir(type(self)))
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._search!r})"

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from tunehook.foreign import TRIAL, unknown_attribute
 
 State = Literal["running", "complete", "pruned", "infeasible", "failed", "interrupted"]
 Mode = Literal["min", "max"]
@@ -44,6 +46,12 @@ class Trial:
     mode: Mode
     attempt: int = 0
     key: str = ""
+
+    if not TYPE_CHECKING:  # where every attribute would exist then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what the attributes of other libraries are called here."""
+            raise unknown_attribute("a trial", name, TRIAL, dir(type(self)))
 
     @property
     def name(self) -> str:
