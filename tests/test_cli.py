@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 import tunehook as th
 from tunehook.record import Journal
@@ -246,7 +247,7 @@ def test_processes_of_other_machines() -> None:
 
 def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
     """A trial there is lost once it has given none for a while, and then nobody works on the study."""
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "log"))
+    backend = JournalFileBackend(str(tmp_path / "log"))
     study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random",
                   storage=optuna.storages.JournalStorage(backend))  # fmt: skip
     trial = study.ask()
