@@ -152,7 +152,7 @@ def watch(
     study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
-    """Show how far a study is, until it is done, no process works on it any more, or Ctrl-C.
+    """Show how far a study is until it is done or left, or until Ctrl-C.
 
     Where there is no terminal, it prints lines whenever something has changed. A study that is left before it has the
     trials that it was to have gives exit code 1.
