@@ -112,6 +112,8 @@ class TuneCallback(Callback):
             return
         self._fit = None
         _check_alone(trainer)
+        if trainer.is_global_zero and getattr(trainer.strategy.launcher, "_start_method", "") == "fork":
+            self._source.take_over(self._session)
         self._session = self._agree_on_trial(trainer)
         self._skip_batch_hooks(but={"on_train_batch_end"} if self._session is not None else set())
         if self._session is not None:

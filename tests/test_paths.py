@@ -248,8 +248,7 @@ def test_a_journal_that_is_a_link(private: Path, link: str, caplog: pytest.LogCa
     (folder / link).symlink_to(private / "journal.jsonl" if "/" in link else private)
     assert [*read_journal(folder / "trial-0000/journal.jsonl")] == []
     assert (
-        f"A journal is left out: {folder / 'trial-0000/journal.jsonl'} leads to {private / 'journal.jsonl'}"
-        in caplog.text
+        f"A journal is left out: {folder / link} is a link, and links below {folder} are not followed." in caplog.text
     )
     with pytest.raises(JournalError) as caught:
         study().ask()
@@ -267,9 +266,7 @@ def test_a_database_that_is_a_link(private: Path, end: str) -> None:
     folder.mkdir(parents=True)
     (folder / f"study.db{end}").symlink_to(private / "new.db")
     for opening in (lambda: study().trials, lambda: Study.open("s")):
-        with pytest.raises(
-            StudyError, match=re.escape(f"study.db{end} leads to {private / 'new.db'}, and links below")
-        ):
+        with pytest.raises(StudyError, match=re.escape(f"study.db{end} is a link, and links below")):
             opening()
 
 

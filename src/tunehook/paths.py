@@ -22,6 +22,9 @@ ROOT = Path("tunehook-studies")
 _IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
 
 
+_is_junction = getattr(os.path, "isjunction", lambda _: False)  # a link of Windows; Python 3.11 does not know it
+
+
 class LinkError(OSError):
     """A file or folder is a link, lies behind one, or is elsewhere: it is not used."""
 
@@ -108,9 +111,11 @@ def check_place(path: Path, *, below: Path) -> Path:
     """
     if not path.is_relative_to(below) or ".." in path.relative_to(below).parts:
         raise LinkError(f"{path} is not in {below}")
-    found = Path(os.path.realpath(path))
-    if found != Path(os.path.realpath(below), path.relative_to(below)):
-        raise LinkError(f"{path} leads to {found}, and links below {below} are not followed")
+    here = below
+    for part in path.relative_to(below).parts:
+        here /= part
+        if here.is_symlink() or _is_junction(here):
+            raise LinkError(f"{here} is a link, and links below {below} are not followed")
     return path
 
 

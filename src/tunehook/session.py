@@ -45,6 +45,9 @@ class TrialSession(GoingOn):
     A callback calls `begin` with the slots of the user's objects, `ready` when everything is built, `report` and `log`
     as metrics come, and `end`. Values go in, decisions come out; nothing here knows a framework.
 
+    A session belongs to one process. Where the training forks another one, the copy in there puts values in, too, but
+    records nothing and ends nothing, which it says once; `take_over` is for frameworks that fork their ranks.
+
     Args:
         trial: The trial.
         judge: Who decides and is told the end; ``None`` on a rank that only follows, where nothing is recorded.
@@ -73,6 +76,10 @@ class TrialSession(GoingOn):
         self.fits = 0  # that began to train
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
+        self.ends_with_fit = False  # in a process that a framework has started for one fit
+        self._forked: dict[str, Any] = {}  # what a copy in a forked process records with, if it takes the trial over
+        self._was_told = False
+        _sessions.add(self)
         self._judge = judge
         self._recorders = list(recorders) if judge is not None else []
         self._open: list[Recorder] = []
@@ -136,6 +143,7 @@ class TrialSession(GoingOn):
             TrialError: Another trial trained the model already.
         """
         self._driven = True
+        self._tell_forked()
         if model is not None:
             self._claim(model)
         if self._taker is not None:
@@ -194,6 +202,7 @@ class TrialSession(GoingOn):
         Raises:
             TrialError: The tuned metric is not among the metrics, or the step does not grow.
         """
+        self._tell_forked()
         if self.trial.metric not in metrics:
             raise self.missing(metrics)
         if step <= self.step:
@@ -226,6 +235,7 @@ class TrialSession(GoingOn):
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics beside the tuned one, at the step of the last report."""
+        self._tell_forked()
         if metrics:
             self._record(self.step, {name: float(value) for name, value in metrics.items()})
 
@@ -324,6 +334,7 @@ class TrialSession(GoingOn):
         Args:
             exception: What ended the training, ``None`` where it returned.
         """
+        self._tell_forked()
         self.refresh()
         if self.outcome is None:
             self._finish(self._conclude(self.exception or exception))
@@ -351,7 +362,8 @@ class TrialSession(GoingOn):
             folder: The trial's folder on this machine, whose lines the judge carries to where the study is. Defaults
                 to None: the machine sees the trial's own folder.
         """
-        self.pid, self._judge, self.is_adopted = os.getpid(), judge, True
+        self.pid, self._judge = os.getpid(), judge
+        self.is_adopted, self.ends_with_fit = True, False
         if folder is not None:
             self.trial = dataclasses.replace(self.trial, folder=folder)
             self._journal = Journal(folder)
@@ -361,6 +373,12 @@ class TrialSession(GoingOn):
             self._journal.process()
         if folder is not None:
             self.drop_checkpoints("this machine does not see the study's folder")
+
+    def take_over(self) -> None:
+        """Train in this process, which a framework has forked for one fit from the one that the trial belongs to."""
+        if self._forked and self.pid == os.getppid():
+            vars(self).update(self._forked, pid=os.getpid(), ends_with_fit=True, _injection=None)
+            self._forked = {}
 
     def settle(self) -> None:
         """Wait, after the end, until the recorders that go on writing beside the training have written all."""
@@ -506,10 +524,44 @@ class TrialSession(GoingOn):
                 outcome = Outcome(event["state"], event["reason"], event["value"], event["step"], event["traceback"])
         return outcome
 
+    def _part(self) -> None:
+        """Record nothing in a process that was just forked: the trial is its parent's."""
+        if self._journal is not None:
+            names = ("_judge", "_recorders", "_taker", "checkpoints")
+            self._forked = {**{name: getattr(self, name) for name in names}, "_journal": Journal(self.trial.folder)}
+        self._judge = self._journal = self._taker = self.checkpoints = None
+        self._recorders, self._open = [], []
+
+    def _tell_forked(self) -> None:
+        if self.pid != os.getpid() and not self._was_told:
+            self._was_told = True
+            log.warning(
+                "Process %d was forked in the training of %s of study %s: nothing that it measures is recorded. To "
+                "record it, train in the process that it was forked from, or spawn it.",
+                os.getpid(), self.trial.name, self.trial.study,
+            )  # fmt: skip
+
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes: what is open stays here."""
-        return {**self.__dict__, "_open": [], "_injection": None}
+        return {**self.__dict__, "_open": [], "_injection": None, "_forked": {}}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A spawned process trains one fit."""
+        here = os.getpid()
+        self.__dict__.update(state, pid=here, ends_with_fit=state["ends_with_fit"] or state["pid"] != here)
+        _sessions.add(self)
+
+
+_sessions: weakref.WeakSet[TrialSession] = weakref.WeakSet()
+
+
+def _part_all() -> None:
+    for session in list(_sessions):
+        session._part()  # noqa: SLF001 - its own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_part_all)
 
 # Which trial trained a model: its study, key and number.
 _trained: weakref.WeakKeyDictionary[object, tuple[str, str, int]] = weakref.WeakKeyDictionary()

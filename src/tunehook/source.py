@@ -99,10 +99,20 @@ class Source:
         Raises:
             optuna.TrialPruned: An Optuna trial was stopped.
         """
-        if self.asks or session.pid != os.getpid():
+        if self.asks or session.ends_with_fit:
             session.end()
         if isinstance(self._asked, OptunaTrial):
             self._asked.raise_if_pruned(session)
+
+    def take_over(self, session: TrialSession | None) -> None:
+        """Train in this process, which the framework has forked for its fit.
+
+        Args:
+            session: The session of the last fit.
+        """
+        for one in (session, active()):
+            if one is not None and not one.is_over:
+                one.take_over()
 
     def fail(self, session: TrialSession, exception: BaseException) -> None:
         """Tell what ended the training; ``study.optimize`` tells what it gets to see itself."""

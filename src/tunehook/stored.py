@@ -72,12 +72,12 @@ def is_flag(value: object) -> bool:
 
 
 def _is_table(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
 
 
 def _is_values(value: object) -> bool:
     scalars = str | int | float | bool | None
-    return isinstance(value, Mapping) and _is_table(value) and all(isinstance(one, scalars) for one in value.values())
+    return isinstance(value, dict) and _is_table(value) and all(isinstance(one, scalars) for one in value.values())
 
 
 def is_texts(value: object) -> bool:
@@ -112,13 +112,14 @@ def maybe(is_it: Is) -> Is:
 
 def has(value: object, fields: Mapping[str, Is]) -> bool:
     """Whether it has these fields, each of which passes its check."""
-    return isinstance(value, Mapping) and all(is_it(value.get(name)) for name, is_it in fields.items())
+    return isinstance(value, dict) and all(is_it(value.get(name)) for name, is_it in fields.items())
 
 
 _END: dict[str, Is] = {
     "state": _one_of(State), "reason": is_text, "value": maybe(_is_measured), "step": maybe(is_whole),
     "traceback": maybe(is_text),
 }  # fmt: skip
+_LINE: dict[str, Is] = {"event": is_text, "time": maybe(_is_number)}
 _PROCESS: dict[str, Is] = {"pid": _is_pid, "host": is_text, "time": _is_number}
 # The fields of each event of a journal; those of others, of later versions, are not known.
 _EVENTS: dict[str, dict[str, Is]] = {
@@ -143,8 +144,7 @@ _EVENTS: dict[str, dict[str, Is]] = {
 
 def is_event(value: Any) -> bool:
     """Whether it is an event of a journal, with the fields of its kind."""
-    known = {"event": is_text, "time": maybe(_is_number)}
-    return has(value, known) and has(value, _EVENTS.get(value["event"], {}))
+    return has(value, _LINE) and has(value, _EVENTS.get(value["event"], {}))
 
 
 def _is_space(value: Any) -> bool:

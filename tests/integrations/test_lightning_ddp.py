@@ -246,9 +246,10 @@ def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
     assert trial.outcome.state == "complete"
 
 
-def test_spawned_ranks_tune_several_trials(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_spawned_ranks_tune_several_trials(tmp_path: Path, strategy: str) -> None:
     """The loop stays in the parent and takes each trial's end from its journal."""
-    run(tmp_path, mode="optimize", strategy="ddp_spawn", trials=2, values={"lr": [0.001, 0.05]})
+    run(tmp_path, mode="optimize", strategy=strategy, trials=2, values={"lr": [0.001, 0.05]})
     trials = study_in(tmp_path, ["lr"]).trials
     assert [trial.outcome.state for trial in trials] == ["complete", "complete"]
     assert len({trial.value for trial in trials}) == 2

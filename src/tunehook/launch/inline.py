@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.apart import apart
@@ -205,19 +205,47 @@ def train_one(
     session: TrialSession, train: Callable[[], object], table: Progress | None = None
 ) -> BaseException | None:
     """Run one training and end its session, whatever happens; returns what it raised."""
-    error: BaseException | None = None
     session.may_return = may_return(train)
     if table is not None:
         session.watch(table)
     with activate(session):
-        try:
-            with ending_early(session.note_late):
-                session.take_result(train())
-        except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
-            error = raised
-        finally:
-            session.end(error)
+        error = _call(lambda: session.take_result(train()), session.note_late)
+        session.end(error)
     return error
+
+
+def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> BaseException | None:
+    """Call the training; returns what it raised. A process that it has forked ends where it would come back here.
+
+    Args:
+        train: The training.
+        tell: Hears of an error after a stop of the trial, which is not raised.
+    """
+    pid, error = os.getpid(), None
+    try:
+        with ending_early(tell):
+            train()
+    except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
+        error = raised
+    if os.getpid() != pid:
+        _end_fork(error)
+    return error
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a forked process as multiprocessing does: what is registered for the end of a process is its parent's."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if code and code is not error.code:
+            print(error.code, file=sys.stderr)  # noqa: T201 - as Python does
+    elif error is not None:
+        code = 1
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def _raise_if_over(
@@ -268,9 +296,9 @@ def _follow(train: Callable[[], object]) -> None:
     trial, goes_on = handed_trial(), True
     with following():
         while goes_on:
-            known = knowing(trial, may_return=may_return(train))
-            with apart(None, lambda: 0), known, ending_early(lambda _: None):
-                train()
+            with apart(None, lambda: 0), knowing(trial, may_return=may_return(train)):
+                if (error := _call(train, lambda _: None)) is not None:
+                    raise error
             channel = broadcast()
             trial = None if channel is None else channel(None)
             goes_on = trial is not None
