@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -60,9 +61,10 @@ if TYPE_CHECKING:
 else:
     Callback = _first_host()
 
+from tunehook.integrations.lightning_calls import fit_objects  # noqa: E402 - needs Lightning
 from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
 from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
-from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_slots import LightningSlots, confirm, install_recorders  # noqa: E402 - needs torch
 
 
 class TuneCallback(Callback):
@@ -272,8 +274,9 @@ class _Fit:
     def begin(self) -> None:
         """Inject; optimizers and schedulers get their values as they are made."""
         self._injection = self.session.begin(
-            self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find
-        )
+            self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find,
+            left_out=self.slots.left_out(),
+        )  # fmt: skip
         self.slots.open()
 
     def check_built(self) -> None:
@@ -422,11 +425,13 @@ def _join(namespace: str) -> None:
 
 
 def _fit_of_a_trial(fit: Any) -> Any:
-    """A ``Trainer.fit`` that begins no further fit of a trial that was stopped."""
+    """A ``Trainer.fit`` that begins once the values are where they belong, and not where the trial was stopped."""
+    signature = inspect.signature(fit)
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
         if any(isinstance(one, TuneCallback) for one in self.callbacks):
             leave_if_stopped()
+            confirm(self, *fit_objects(signature, (self, *args), kwargs))
         return fit(self, *args, **kwargs)
 
     return begin

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from tunehook.integrations.lightning_calls import NAMESPACES, put_in
 from tunehook.patches import hear_calls, hear_own_calls
 from tunehook.randomness import (
     State,
@@ -28,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 KEY = "_tunehook_call"
-NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
 _ORDER = itertools.count()
 
@@ -104,10 +104,12 @@ def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> 
     )
 
 
-def _record(made: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _record(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = put_in(made, args, kwargs)
     # A class with a __new__ of its own may hand on other arguments than it was called with.
     if cast("Any", type(made)).__new__ is object.__new__:
         vars(made)[KEY] = new_call(args, kwargs)
+    return args, kwargs
 
 
 def is_seeded(seed: int) -> bool:

@@ -48,6 +48,7 @@ FLOORS = [
     {"snapshot_moments", "snapshot_torch"},
     {"snapshot_look"},
     {"snapshot", "snapshot_schedule"},
+    {"calls"},
     {"arguments"},
     {"inject"},
     {"seeding"},

@@ -466,6 +466,20 @@ def test_a_line_a_trial_where_there_is_no_terminal(capsys: pytest.CaptureFixture
     ]
 
 
+def test_a_returned_value_that_nothing_of_the_space_led_to() -> None:
+    """It is no value of the trial: the training neither read the hyperparameters nor had a fit that takes them."""
+    message = (
+        r"^The training returned a value, but nothing used 'x', 'n' of the space.\n"
+        r"  Read such values: th.value\('x', [0-9.e-]+\); or add TuneCallback\(\) to the callbacks of the fit.$"
+    )
+    opened = study()
+    with pytest.raises(TrialError, match=message):
+        opened.optimize(lambda: 0.5, trials=3, progress=False)
+    assert states(opened) == ["failed"]
+    opened.optimize(lambda: th.value("x", 0.5) * th.value("n", 1), trials=1, progress=False)
+    assert states(opened) == ["failed", "complete"]
+
+
 def test_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     """progress=False shows no lines of trials."""
     study().optimize(Script(), trials=1, progress=False)

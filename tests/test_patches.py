@@ -21,8 +21,9 @@ class Heard:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def __call__(self, made: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+    def __call__(self, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self.calls.append((type(made).__name__, args, dict(kwargs)))
+        return args, kwargs
 
 
 @pytest.fixture

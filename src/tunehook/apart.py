@@ -13,6 +13,8 @@ from tunehook.trial import Trial
 # Who keeps what apart, where a package is loaded: by its name, because the core imports no integration.
 _KEEPERS = {"wandb.sdk": "tunehook.integrations.wandb_apart"}
 
+_before: dict[Any, Any] = {}  # by keeper, what was open before the trial
+
 
 @contextlib.contextmanager
 def apart(trial: Trial | None, exit_code: Callable[[], int]) -> Iterator[None]:
@@ -25,12 +27,20 @@ def apart(trial: Trial | None, exit_code: Callable[[], int]) -> Iterator[None]:
     Raises:
         TrialError: What it opened belongs to another trial.
     """
-    before = {keeper: keeper.set_aside() for keeper in _keepers()}
+    _before.clear()
+    _before.update({keeper: keeper.set_aside() for keeper in _keepers()})
     try:
         yield
     finally:
         for keeper in _keepers():
-            keeper.finish_runs(before.get(keeper) or keeper.Before(), trial, exit_code())
+            keeper.finish_runs(_before.get(keeper) or keeper.Before(), trial, exit_code())
+
+
+def begin_again() -> None:
+    """Finish what a training function has opened that is left and called once more."""
+    for keeper in _keepers():
+        keeper.finish_runs(_before.get(keeper) or keeper.Before(), None, 0)
+        _before[keeper] = keeper.set_aside()
 
 
 def claim_runs(trial: Trial, loggers: Sequence[object]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tunehook.trial import Trial
 
@@ -113,6 +114,12 @@ def note_read(name: str, trial: Trial | None) -> None:
 def names_read(trial: Trial) -> set[str]:
     """The names whose values the script has read from a trial."""
     return {name for name, giver in _Known.read.items() if giver == trial}
+
+
+def unread_values(trial: Trial) -> dict[str, Any]:
+    """The values of a trial that the script has not read, by name: those are put into objects."""
+    read = names_read(trial)
+    return {name: value for name, value in trial.params.items() if name not in read}
 
 
 def names_read_too_early(trial: Trial) -> list[str]:

@@ -6,13 +6,16 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-Hear = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], None]
-"""What hears of a call: the object that is being made, its positional and its keyword arguments."""
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
+"""What hears of a call: the object that is being made, its positional and its keyword arguments. It gives the arguments
+with which the object is made."""
 
 # By their ids, the objects whose constructors are running.
 _under_construction: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar(
@@ -89,7 +92,7 @@ class _Heard:
     def _make(self, made: Any, /, *args: Any, **kwargs: Any) -> None:
         token = _under_construction.set(_under_construction.get() | {id(made)})
         try:
-            self._hear(made, args, kwargs)
+            args, kwargs = self._hear(made, args, kwargs)
             self.__wrapped__(made, *args, **kwargs)
         finally:
             _under_construction.reset(token)

@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, TrialError, describe, holds_numbers, objective_value, returned_value
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
 from tunehook.inject import Find, Injection, InjectionError, Slot, near
-from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop
+from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
 from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
@@ -93,6 +93,7 @@ class TrialSession(GoingOn):
         self._known: dict[int, tuple[int, Place]] = {}
         self._injection: Injection | None = None
         self._returned: float | None = None
+        self._unused: list[str] = []  # what a training without a fit did not read
         self._logged: list[str] = []
         self.may_return = may_return_value()
         self._series: list[tuple[int, float]] = []
@@ -128,7 +129,13 @@ class TrialSession(GoingOn):
             raise self.missing(self._logged)
 
     def begin(
-        self, slots: Sequence[Slot], *, model: object = None, notes: Sequence[str] = (), find: Find | None = None
+        self,
+        slots: Sequence[Slot],
+        *,
+        model: object = None,
+        notes: Sequence[str] = (),
+        find: Find | None = None,
+        left_out: Collection[str] = (),
     ) -> Injection:
         """Put the trial's values into the user's objects. Several fits of one trial begin several times.
 
@@ -137,6 +144,7 @@ class TrialSession(GoingOn):
             model: The model that is trained, where the adapter knows it.
             notes: Lines for error messages on slots that cannot be listed one by one.
             find: Finds such a slot by its path.
+            left_out: Names that this fit has no use for, a later one of the trial.
 
         Raises:
             InjectionError: A value cannot be injected exactly, or the script read it before the trial was known.
@@ -148,7 +156,8 @@ class TrialSession(GoingOn):
             self._claim(model)
         if self._taker is not None:
             self._taker.restart()
-        self._injection = Injection(self._unread(), slots, notes=notes, find=find)
+        values = {name: value for name, value in self._unread().items() if name not in left_out}
+        self._injection = Injection(values, slots, notes=notes, find=find)
         self._injection.apply()
         return self._injection
 
@@ -160,8 +169,7 @@ class TrialSession(GoingOn):
                 f"th.value({early[0]!r}, ...) was read before this trial was known, so it returned its default.\n"
                 "  Call study.optimize(train, ...), which knows the trial before it calls train."
             )
-        read = names_read(self.trial)
-        values = {name: value for name, value in self.trial.params.items() if name not in read}
+        values = unread_values(self.trial)
         note_injected(self.trial, set(values))
         return values
 
@@ -317,6 +325,7 @@ class TrialSession(GoingOn):
         Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
         """
         self._returned = returned_value(result, self.trial.metric)
+        self._unused = [] if self._driven else list(unread_values(self.trial))
         if self._returned is None and holds_numbers(result):
             log.warning(
                 "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
@@ -458,6 +467,8 @@ class TrialSession(GoingOn):
             return describe(exception, value=value, step=step)
         if self.decision.stop:
             return Outcome(self.decision.state, self.decision.reason, value, step)
+        if self._returned is not None and self._unused:
+            return Outcome("failed", self._why_unused())
         if self._returned is not None:
             value, step = self._returned, self.step or None
             if not math.isfinite(value):
@@ -465,6 +476,14 @@ class TrialSession(GoingOn):
         if value is None:
             return Outcome("failed", self._why_nothing())
         return Outcome("complete", "trained to its end", value, step)
+
+    def _why_unused(self) -> str:
+        name = self._unused[0]
+        return (
+            f"The training returned a value, but nothing used {', '.join(map(repr, self._unused))} of the space.\n"
+            f"  Read such values: th.value({name!r}, {self.trial.params[name]!r}); "
+            "or add TuneCallback() to the callbacks of the fit."
+        )
 
     def _why_nothing(self) -> str:
         if not self._driven:

@@ -23,7 +23,7 @@ from tunehook.active import active, set_broadcast
 from tunehook.ends import TrialError
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.launch import inline
-from tunehook.trial import Outcome
+from tunehook.trial import Outcome, Trial
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import module  # noqa: E402
@@ -256,8 +256,8 @@ def test_trial_processes_finish_their_runs(tmp_path: Path) -> None:
 
 def test_ranks_that_follow_finish_their_runs(tmp_path: Path) -> None:
     """What a training opens on a rank above 0 does not reach into the next trial either."""
-    goes_on = iter([True, False])
-    set_broadcast(lambda _: next(goes_on))
+    announced = iter([Trial("digits", 1, {"lr": 0.1}, tmp_path, "val_loss", "min"), None])
+    set_broadcast(lambda _: next(announced))
     try:
         inline._follow(lambda: wandb.init(project="mine"))
     finally:

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
-from tunehook.apart import apart
+from tunehook.apart import apart, begin_again
+from tunehook.calls import Plan, call_traced
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
-from tunehook.known import ending_early, handed_trial, knowing
+from tunehook.known import ending_early, handed_trial, knowing, unread_values
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
@@ -209,7 +210,7 @@ def train_one(
     if table is not None:
         session.watch(table)
     with activate(session):
-        error = _call(lambda: session.take_result(train()), session.note_late)
+        error = _call(lambda: session.take_result(_with_values(train, session.trial)), session.note_late)
         session.end(error)
     return error
 
@@ -230,6 +231,34 @@ def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> B
     if os.getpid() != pid:
         _end_fork(error)
     return error
+
+
+def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
+    """What a training function returns that is called with the values of a trial where it makes its objects.
+
+    A rank that was started from outside hears of its trial in the fit only; so there the values are put in then.
+    """
+    if trial is None or _State.has_ranks_from_outside:
+        return train()
+    names, values = frozenset(trial.params), functools.partial(unread_values, trial)
+    result, plan = call_traced(train, values, plan=_State.plans.get(names), begin_again=begin_again)
+    if plan is not None:
+        _State.plans[names] = plan
+    return result
+
+
+class _State:
+    """What this process knows beyond one trial; the one instance is the class itself."""
+
+    # What goes into which call in the study that is led, by the names of its space.
+    plans: dict[frozenset[str], Plan] = {}  # noqa: RUF012 - see above
+    has_ranks_from_outside = False
+
+
+def _is_one_of_several() -> bool:
+    """Whether a launcher such as torchrun or srun has started this process as one rank of several."""
+    has_rank = any(name in os.environ for name in _RANKS)
+    return has_rank and any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def _end_fork(error: BaseException | None) -> NoReturn:
@@ -297,7 +326,7 @@ def _follow(train: Callable[[], object]) -> None:
     with following():
         while goes_on:
             with apart(None, lambda: 0), knowing(trial, may_return=may_return(train)):
-                if (error := _call(train, lambda _: None)) is not None:
+                if (error := _call(functools.partial(_with_values, train, trial), lambda _: None)) is not None:
                     raise error
             channel = broadcast()
             trial = None if channel is None else channel(None)
@@ -325,6 +354,8 @@ def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
     if leads:
         os.environ[_LEADER] = f"{os.getpid()}:{name}"
     set_broadcast(None)
+    _State.plans.clear()  # another call may train otherwise
+    _State.has_ranks_from_outside = _is_one_of_several() and (leads or handed_trial() is None)
     try:
         yield leads
     finally:
