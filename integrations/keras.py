@@ -30,7 +30,7 @@ except ImportError as error:
     ) from error
 
 from tunehook.active import check_alone, sigterm_raised, surround
-from tunehook.ends import TrialError
+from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
@@ -46,6 +46,13 @@ from tunehook.trial import Budget
 
 if TYPE_CHECKING:
     import optuna
+
+
+# What a later fit of a trial may stumble over.
+_COUNTED = (
+    "(Keras counts the names of layers from model to model: give layers a name=, or call keras.utils.clear_session() "
+    "before each model of a trial)"
+)
 
 
 class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
@@ -109,18 +116,21 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         self._session = session = self._source.claim(self._session)
         if session is None:
             return fit(*call.args, **call.kwargs)
-        self._fit = _Fit(session, KerasSlots(model, call), model, call)
         try:
             with sigterm_raised():
+                with injecting([*session.trial.params]):
+                    self._fit = _Fit(session, KerasSlots(model, call), model, call)
                 self._fit.begin(self)
                 result = fit(*call.args, **call.kwargs)
                 self._fit.complete(result)
         except BaseException as error:
-            self._fit.refuse(error)
+            if self._fit is not None:
+                self._fit.refuse(error)
             self._source.fail(session, error)
             raise
         finally:
-            self._fit.finish()
+            if self._fit is not None:
+                self._fit.finish()
             self._fit = None
         self._source.end(session)
         return result
@@ -181,9 +191,8 @@ class _Fit:
 
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
-        self._injection = self.session.begin(
-            self.slots.slots, model=self._model, notes=self.slots.notes, find=self.slots.find
-        )
+        notes = [*self.slots.notes, *([_COUNTED] if self.session.fits else [])]
+        self._injection = self.session.begin(self.slots.slots, model=self._model, notes=notes, find=self.slots.find)
         given = self._call.arguments["callbacks"]
         self._callbacks = [other for other in _flat(given) if other is not callback]
         self._batches = _Batches(self) if self.session.counts_steps else None
@@ -202,7 +211,8 @@ class _Fit:
     def check_started(self) -> None:
         """Check that nothing was set back before the first step, and open the recorders."""
         if self._injection is not None:
-            self._injection.read_back("before the first step")
+            with injecting([*self.session.trial.params]):
+                self._injection.read_back("before the first step")
         self.session.ready(loggers=self._callbacks)
         self.session.budget = self._budget()
         self._checkpoints = FitCheckpoints(self.session, self._model, self._call.arguments, self._callbacks)
@@ -271,6 +281,7 @@ class _Fit:
         """Leave a model that made no step yet as it was."""
         if isinstance(error, InjectionError | TrialError) and self.slots.steps == 0:
             self.slots.undo()
+            self.session.release(self._model)
 
     def finish(self) -> None:
         """Undo what was for this fit only."""

@@ -17,11 +17,11 @@ from tunehook.integrations.keras_layer import (
     Changes,
     Renewal,
     cannot_build,
-    first_line,
     layers_of,
     outputs_of,
     put_back,
     scratch,
+    why_no_config,
 )
 
 
@@ -60,11 +60,7 @@ class Graph:
                 try:
                     rows = config.settings(config.read(layer))
                 except Exception as error:  # noqa: BLE001 - get_config is the user's code
-                    self.closed[layer.name] = (
-                        "it has no get_config() that returns all arguments of its constructor"
-                        if isinstance(error, NotImplementedError)
-                        else f"its get_config() raises {first_line(error)}"
-                    )
+                    self.closed[layer.name] = why_no_config(error)
                     continue
             for path, value in rows:
                 found[f"{layer.name}.{path}"] = (layer.name, path, value)

@@ -44,7 +44,10 @@ class Renewal:
         self._layer, self._changes, self._given = layer, changes, given
         self._call: Any = call if layer.built else None
         self._before: Any = before if layer.built else None
-        self._config = config.plain(config.read(layer))
+        try:
+            self._config = config.plain(config.read(layer))
+        except Exception as error:
+            raise self._cannot(why_no_config(error)) from error
         self._own = _own_objects(layer, self._config)
         self._custom = {kind.__name__: kind for each in layers_of(layer) for kind in config.classes(each)}
         self._follows: frozenset[str] = frozenset()
@@ -387,6 +390,13 @@ def _shapes(variables: Sequence[Any]) -> list[tuple[int, ...]]:
 def _shape_change(olds: Sequence[Any], news: Sequence[Any]) -> str:
     changed = [(old, new) for old, new in zip(_shapes(olds), _shapes(news), strict=False) if old != new]
     return f"{changed[0][0]} to {changed[0][1]}" if changed else f"{len(olds)} weights to {len(news)}"
+
+
+def why_no_config(error: Exception) -> str:
+    """Why the configuration of a layer cannot be read, which is the user's code."""
+    if isinstance(error, NotImplementedError):
+        return "it has no get_config() that returns all arguments of its constructor"
+    return f"its get_config() raises {first_line(error)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from keras.src import tree
 from keras.src.utils.rng_utils import get_random_seed
 
 from tunehook.arguments import Arguments, signature_of
-from tunehook.inject import InjectionError, same
+from tunehook.inject import InjectionError, same, show
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
@@ -295,8 +295,8 @@ class Rebuilt:
             alike = not _differing(_attributes(full), _attributes(without)) and same_random(full_end, other)
             if alike and _same_objects(full, without) and _same_weights(full, without):
                 raise InjectionError(
-                    f"Nothing uses model.{name}: {self._part.name} is the same with {self._old[name]!r} and with "
-                    f"{value!r}.\n  Use the argument in {self._part.name}, or take it out of the space."
+                    f"Nothing uses model.{name}: {self._part.name} is the same with {show(self._old[name])} and with "
+                    f"{show(value)}.\n  Use the argument in {self._part.name}, or take it out of the space."
                 )
 
     def _settle_flags(self, flags: Mapping[str, bool], control: Any) -> None:
@@ -447,7 +447,7 @@ def _attributes(model: Any) -> dict[str, Any]:
 def _same_objects(one: Any, other: Any) -> bool:
     """Whether what the user's classes hold beside layers is equal; what cannot say so counts as different."""
     ones, others = dict(_objects(one)), dict(_objects(other))
-    return ones.keys() == others.keys() and all(ones[path] == others[path] for path in ones)
+    return ones.keys() == others.keys() and all(_alike(ones[path], others[path]) for path in ones)
 
 
 def _objects(model: Any) -> Iterator[tuple[str, Any]]:
@@ -477,7 +477,10 @@ def _whole(paths: set[str]) -> set[str]:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    return bool(one == other or (one != one and other != other))
+    try:
+        return bool(one == other or (one != one and other != other))
+    except Exception:  # noqa: BLE001 - arrays refuse a single truth value, and other objects raise anything
+        return False
 
 
 def _same_weights(one: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.ends import TrialError
+from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
 from tunehook.known import leave_if_stopped
@@ -119,9 +119,10 @@ class TuneCallback(Callback):
         self._session = self._agree_on_trial(trainer)
         self._skip_batch_hooks(but={"on_train_batch_end"} if self._session is not None else set())
         if self._session is not None:
-            self._fit = _Fit(trainer, self._session, LightningSlots(trainer, pl_module, self))
-            _together(trainer, self._fit.begin)
-            self._fit.checkpoints = FitCheckpoints(trainer, self._session, self._fit)
+            session = self._session
+            _together(trainer, lambda: self._begin(trainer, pl_module, session))
+            fit: Any = self._fit
+            fit.checkpoints = FitCheckpoints(trainer, session, fit)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read back, now that the optimizers exist, and open the recorders."""
@@ -204,6 +205,11 @@ class TuneCallback(Callback):
         if self._session is not None:
             self._source.fail(self._session, exception)
 
+    def _begin(self, trainer: Trainer, pl_module: LightningModule, session: TrialSession) -> None:
+        with injecting([*session.trial.params]):
+            self._fit = _Fit(trainer, session, LightningSlots(trainer, pl_module, self))
+        self._fit.begin()
+
     def _skip_batch_hooks(self, *, but: Collection[str] = ()) -> None:
         """Take the hooks that have nothing to do out of Lightning's way; it passes over what is not callable."""
         idle = {TuneCallback, *TuneCallback.__bases__}
@@ -281,18 +287,20 @@ class _Fit:
 
     def check_built(self) -> None:
         """Check what was made, and open the recorders."""
-        self.slots.close()
-        self.slots.check_made()
-        self._read_back("while the model was set up")
+        with injecting([*self.session.trial.params]):
+            self.slots.close()
+            self.slots.check_made()
+            self._read_back("while the model was set up")
         self.session.ready(loggers=self._trainer.loggers)
 
     def check_started(self) -> None:
         """Check that nothing was set back before the first step."""
         self._has_started = True
-        self.slots.check_loaders()
-        if self.checkpoints is None or not self.checkpoints.is_restored:  # else by what had been injected before
-            self.slots.check_restored(self.session.trial.params.values())
-        self._read_back("before the first step")
+        with injecting([*self.session.trial.params]):
+            self.slots.check_loaders()
+            if self.checkpoints is None or not self.checkpoints.is_restored:  # else by what had been injected before
+                self.slots.check_restored(self.session.trial.params.values())
+            self._read_back("before the first step")
         self.session.budget = _budget(self._trainer)
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._stop()

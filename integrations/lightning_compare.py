@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tunehook.arguments import items_of
 from tunehook.integrations.lightning_record import KEY
 
 Attributes = dict[str, Any]
@@ -120,10 +121,11 @@ def _equal_entry(name: str, one: Mapping[str, Tensor], other: Mapping[str, Tenso
 
 def differing_shapes(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
     """Names of tensors of another shape, or that only one of the two has."""
-    return {name for name in one.keys() | other.keys() if _shape(one.get(name)) != _shape(other.get(name))}
+    return {name for name in one.keys() | other.keys() if shape_of(one.get(name)) != shape_of(other.get(name))}
 
 
-def _shape(tensor: Tensor | None) -> Any:
+def shape_of(tensor: Tensor | None) -> Any:
+    """The shape of a tensor, in words where it has none yet."""
     if tensor is None:
         return "missing"
     return "made later" if is_lazy(tensor) else tuple(tensor.shape)
@@ -177,7 +179,7 @@ def _order_of(tensor: Tensor) -> torch.memory_format | None:
 
 def bit_equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same class of shape, type and bits; on whatever device they lie."""
-    if _shape(one) != _shape(other) or one.dtype != other.dtype:
+    if shape_of(one) != shape_of(other) or one.dtype != other.dtype:
         return False
     if is_lazy(one) or one.is_meta or other.is_meta:
         return True
@@ -203,13 +205,21 @@ def alike(one: Any, other: Any, *, deep: bool = False, seen: frozenset[tuple[int
         one: A value.
         other: Another one.
         deep: Look into objects too; else any two objects of one class are alike. What cannot be looked into (neither
-            attributes nor pickle) is not alike then.
+            attributes nor pickle, or it raises) is not alike then.
         seen: Pairs that are being compared, for values that contain themselves.
     """
     if one is other or (id(one), id(other)) in seen:
         return True
     if qualified(type(one)) != qualified(type(other)):
         return False
+    try:
+        return _same_content(one, other, deep=deep, seen=seen)
+    except Exception:  # noqa: BLE001 - code of the values, which may raise anything
+        return not deep
+
+
+def _same_content(one: Any, other: Any, *, deep: bool, seen: frozenset[tuple[int, int]]) -> bool:
+    """Whether two values of one class hold the same."""
     if isinstance(one, _SIMPLE):
         return bool(one == other or (one != one and other != other))
     if isinstance(one, Tensor):
@@ -218,7 +228,12 @@ def alike(one: Any, other: Any, *, deep: bool = False, seen: frozenset[tuple[int
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(recurse, one, other))
     if isinstance(one, Mapping):
-        return bool(one.keys() == other.keys()) and all(recurse(one[key], other[key]) for key in one)
+        ones, others = dict(items_of(one)), dict(items_of(other))
+        return (
+            bool(one.keys() == other.keys())
+            and ones.keys() == others.keys()
+            and all(recurse(ones[key], others[key]) for key in ones)
+        )
     if isinstance(one, set | frozenset):
         return len(one) == len(other) and (one == other or not deep or _same_pickle(one, other))
     if hasattr(one, "__array__") and hasattr(one, "tobytes"):
@@ -231,7 +246,8 @@ def alike(one: Any, other: Any, *, deep: bool = False, seen: frozenset[tuple[int
 
 
 def _name(function: Any) -> str:
-    return str(getattr(function, "__qualname__", qualified(type(function))))
+    inner = getattr(function, "hook", function)  # torch wraps some hooks, and copies of the wrapper have no name
+    return str(getattr(inner, "__qualname__", qualified(type(inner))))
 
 
 def _deep_alike(one: Any, other: Any, recurse: Any) -> bool:

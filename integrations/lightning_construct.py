@@ -91,13 +91,14 @@ class Construction(Arguments):
             The object and the random state afterwards.
 
         Raises:
-            InjectionError: The constructor raises, though it did not when the script called it.
+            InjectionError: The constructor raises, though it did not when the script called it, or its arguments cannot
+                be copied.
         """
         args, kwargs = self.arguments(new)
         with self._surroundings(new):
-            copies = [_own(arg) for arg in args], {name: _own(arg) for name, arg in kwargs.items()}
-            record.restore_random(start)
             try:
+                copies = [_own(arg) for arg in args], {name: _own(arg) for name, arg in kwargs.items()}
+                record.restore_random(start)
                 made = self.cls(*copies[0], **copies[1])
             except Exception as error:
                 raise InjectionError(
@@ -203,7 +204,9 @@ def _pick(call: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:
 def _own(value: Any) -> Any:
     """A copy of what a constructor may change: modules and containers; everything else by reference."""
     if isinstance(value, nn.Module):
-        return copy.deepcopy(value)
+        # A module that keeps what it computed last, as some losses do: torch copies no tensor that has a history.
+        kept = [held for each in value.modules() for held in vars(each).values() if isinstance(held, torch.Tensor)]
+        return copy.deepcopy(value, {id(held): held.detach().clone() for held in kept if not held.is_leaf})
     if type(value) in (list, tuple, set):
         return type(value)(_own(item) for item in value)
     if type(value) is dict:

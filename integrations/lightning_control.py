@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Set
 from types import MethodType
 from typing import Any
@@ -12,6 +13,8 @@ from tunehook.inject import InjectionError, same
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import Construction
+
+log = logging.getLogger("tunehook")
 
 State = dict[str, Any]
 
@@ -182,12 +185,17 @@ class Applied:
         self.control = None  # a second model, which the fit shall not hold
 
     def is_dead(self, name: str) -> bool:
-        """Whether the object comes out the same with the old value of one new argument."""
-        everything, end = self.part.build({}, self._start)
+        """Whether the object comes out the same with the old value of one new argument; not where nobody can know."""
         try:
-            without, other = self.part.build({name: self.old[name]} if name in self.old else {}, self._start)
-        except InjectionError:  # the constructor refuses the old value beside the new ones, so it reads it
+            return self._is_dead(name)
+        except Exception as error:  # noqa: BLE001 - the objects have been used by now, and may not let themselves be copied
+            log.debug("Whether %s.%s is used was not checked: %r", self.part.kind, name, error)
             return False
+
+    def _is_dead(self, name: str) -> bool:
+        everything, end = self.part.build({}, self._start)
+        # A constructor that refuses the old value beside the new ones reads it.
+        without, other = self.part.build({name: self.old[name]} if name in self.old else {}, self._start)
         one, two = compare.attributes(everything), compare.attributes(without)
         differing = {path for path in compare.differing(one, two, deep=True) if not path.startswith("hparams.")}
         return not (

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tunehook.calls import trace_in_progress
-from tunehook.inject import InjectionError, same
+from tunehook.inject import InjectionError, same, show
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import Construction, Kind, namespace_of
@@ -261,11 +261,11 @@ def _held(owner: Any, name: str) -> Any:
 
 
 def _shapes(module: nn.Module) -> list[Any]:
-    return [tuple(parameter.shape) for parameter in module.parameters()]
+    return [compare.shape_of(parameter) for parameter in module.parameters()]
 
 
 def _given(part: Construction, new: Mapping[str, Any]) -> str:
-    return ", ".join(f"{part.kind}.{name} = {value!r}" for name, value in new.items()) or "its own arguments"
+    return ", ".join(f"{part.kind}.{name} = {show(value)}" for name, value in new.items()) or "its own arguments"
 
 
 def _fit_checkpoint(trainer: Any) -> Any:

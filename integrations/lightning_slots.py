@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunehook.calls import Call, Trace, is_read, trace_in_progress
-from tunehook.inject import InjectionError, Slot
+from tunehook.inject import InjectionError, Slot, show
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_calls import kind_of
 from tunehook.integrations.lightning_construct import Construction
@@ -165,8 +165,8 @@ class LightningSlots:
             if dead:
                 paths = ", ".join(f"{applied.part.kind}.{name}" for name in dead)
                 raise InjectionError(
-                    f"Nothing uses {paths}: {applied.part.name} is the same with {applied.old[dead[0]]!r} and with "
-                    f"{applied.new[dead[0]]!r}, and did not read it from hparams in the first batch.\n"
+                    f"Nothing uses {paths}: {applied.part.name} is the same with {show(applied.old[dead[0]])} and with "
+                    f"{show(applied.new[dead[0]])}, and did not read it from hparams in the first batch.\n"
                     f"  Use the argument in {applied.part.name}, or take it out of the space."
                 )
 

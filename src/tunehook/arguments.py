@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -137,15 +138,22 @@ def _resolved(cls: type) -> dict[str, inspect.Parameter]:
 
 def _entries(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Paths and values of the plain entries of a dict or namespace, however deep."""
-    items = vars(value) if isinstance(value, Namespace) else value
-    if not isinstance(items, Mapping):
-        return
-    for key, item in items.items():
+    for key, item in items_of(vars(value) if isinstance(value, Namespace) else value):
         if not isinstance(key, str) or not key.isidentifier():
             continue
         if isinstance(item, int | float | str | list | tuple | None):
             yield f"{path}.{key}", item
         yield from _entries(f"{path}.{key}", item)
+
+
+def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The entries of a mapping that can be read; others are missing, as ``???`` of OmegaConf, or cannot be computed."""
+    keys: list[Any] = []
+    with contextlib.suppress(Exception):
+        keys = [*value] if isinstance(value, Mapping) else []
+    for key in keys:
+        with contextlib.suppress(Exception):  # code of the mapping
+            yield key, value[key]
 
 
 def _with_entry(value: Any, entry: str, new: Any) -> Any:

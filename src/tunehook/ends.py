@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
+from tunehook.inject import InjectionError
 from tunehook.record import JournalError
-from tunehook.storage import StorageAway
+from tunehook.storage import StorageAway, StudyError
 from tunehook.trial import Mode, Outcome, State, best_of
 
 Objective = Literal["best", "last"] | int
@@ -25,6 +28,100 @@ _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exha
 
 class TrialError(RuntimeError):
     """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
+
+
+# Every trial would end so: the script has to change.
+MISUSE = (InjectionError, TrialError)
+_OURS = (*MISUSE, StudyError, JournalError)
+# Modules of frameworks, and of what stands between their frames and ours.
+_FRAMEWORKS = {"lightning", "pytorch_lightning", "lightning_fabric", "keras", "torch", "tensorflow", "jax", "tunehook"}
+# What tells that something is wrong by itself, not a file, a device or a connection.
+_CERTAIN = (ValueError, TypeError, NotImplementedError, AttributeError, LookupError, AssertionError)
+
+
+@contextlib.contextmanager
+def injecting(names: Sequence[str]) -> Iterator[None]:
+    """Tell what goes wrong while values are put in, or looked for, as such: it would in every trial.
+
+    Args:
+        names: The hyperparameters, for messages.
+
+    Raises:
+        InjectionError: In place of any other error, but those that say what they are, and memory that ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, _OURS) or is_out_of_memory(error):
+            raise
+        raise InjectionError(
+            f"{', '.join(names)} cannot be injected: {_in_one_line(error)}\n"
+            "  That was raised while the values were put in, by an object that has to be read or made again for it: "
+            "mend it, or take the names out of the space."
+        ) from error
+
+
+def told_apart(error: BaseException, injected: Mapping[str, Any]) -> BaseException:
+    """An error of a training that has measured nothing, told as ours where only a change of the script can mend it.
+
+    That is what a framework raises by itself, with no code of the user's between its ``fit`` and the error, where it
+    names an injected value, or says that it is not set up well.
+
+    Args:
+        error: What ended the training.
+        injected: The injected values by slot path.
+    """
+    if isinstance(error, _OURS) or not _is_of_framework(error):
+        return error
+    text = _in_one_line(error)
+    named = [f"{path} = {value!r}" for path, value in injected.items() if _names(text, path.rpartition(".")[2])]
+    told: Exception
+    if named and isinstance(error, _CERTAIN):
+        told = InjectionError(
+            f"{', '.join(named)} cannot be used: {text}\n"
+            "  The framework says so before anything is measured, and would in every trial: remove what it names from "
+            "the training, or take the name out of the space."
+        )
+    elif any(kind.__name__ == "MisconfigurationException" for kind in type(error).__mro__):
+        told = TrialError(
+            f"The framework refuses the training before anything is measured: {text}\n"
+            "  It would in every trial: mend the script and start it again."
+        )
+    else:
+        return error
+    told.__cause__ = error
+    return told
+
+
+def _is_of_framework(error: BaseException) -> bool:
+    """Whether a framework raised it within its ``fit``, with no code of the user's in between."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = max((at for at, frame in enumerate(frames) if not _is_known(frame.f_globals.get("__name__"))), default=-1)
+    # What a loader's process raises comes without the frames of the user's data.
+    is_carried = str(error).startswith("Caught ")
+    return not is_carried and any(frame.f_code.co_name == "fit" for frame in frames[last + 1 :])
+
+
+def _is_known(module: object) -> bool:
+    top = str(module).partition(".")[0]
+    return top in _FRAMEWORKS or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a message names a setting, and does not only use the word."""
+    word = rf"\b{re.escape(name)}\b"
+    return re.search(word if "_" in name else rf"[`'\"]{word}[`'\"]|{word} ?=", text) is not None
+
+
+def _in_one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text if len(text) <= 500 else text[:497] + '...'}" if text else name
+
+
+def is_misuse(outcome: Outcome) -> bool:
+    """Whether a trial ended since the script has to change; an error of another process is known by its name only."""
+    return outcome.state == "failed" and outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in MISUSE))
 
 
 def objective_value(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective) -> tuple[float, int] | None:

@@ -164,7 +164,7 @@ class Injection:
         lost = [row for row in lost if row[3] is not UNKNOWN and not same(row[1], row[3])]
         if lost:
             lines = [
-                f"  {slot.path} holds {_show(present)} instead of {_show(value)} (hyperparameter '{name}')"
+                f"  {slot.path} holds {show(present)} instead of {show(value)} (hyperparameter '{name}')"
                 for name, value, slot, present in lost
             ]
             raise InjectionError(
@@ -185,11 +185,11 @@ class Injection:
 
 def same(wanted: Any, present: Any) -> bool:
     """Whether a slot that reads ``present`` holds ``wanted``; lists and tuples of equal members are the same."""
-    if isinstance(wanted, list | tuple) and isinstance(present, list | tuple):
-        return len(wanted) == len(present) and all(map(same, wanted, present))
     try:
+        if isinstance(wanted, list | tuple) and isinstance(present, list | tuple):
+            return len(wanted) == len(present) and all(map(same, wanted, present))
         return bool(wanted == present)
-    except (TypeError, ValueError, RuntimeError):  # arrays refuse a single truth value
+    except Exception:  # noqa: BLE001 - arrays refuse a single truth value, and other objects raise anything
         return wanted is present
 
 
@@ -202,7 +202,7 @@ def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
     names = [text for slot in slots for text in (slot.short, slot.path)]
     close = near(name, [text for text in names if "." not in text or "." in name])
     hint = f" Did you mean {' or '.join(repr(text) for text in close)}?" if close else ""
-    listed = [f"{slot.path} = {_show(slot.get())}" for slot in slots if slot.listed]
+    listed = [f"{slot.path} = {show(slot.get())}" for slot in slots if slot.listed]
     rows = [f"    {row}" for row in [*listed, *notes]] or ["    (none)"]
     return (
         f"There is nothing called '{name}' to inject.{hint}\n"
@@ -222,7 +222,7 @@ def check_type(name: str, value: Any, slot: Slot) -> None:
         return
     wanted = " or ".join(kind.__name__ for kind in allowed)
     raise InjectionError(
-        f"The hyperparameter '{name}' is {_show(value)} ({type(value).__name__}), but {slot.path} takes {wanted}.\n"
+        f"The hyperparameter '{name}' is {show(value)} ({type(value).__name__}), but {slot.path} takes {wanted}.\n"
         f"  Use a distribution that gives {wanted}"
         + (", such as Int(...)." if int in allowed and float not in allowed else ".")
     )
@@ -253,8 +253,12 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
+def show(value: Any) -> str:
+    """A value in a message: its ``repr`` in one line, cut to 80 characters; its class where it has none."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 - code of the value, which may raise anything
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

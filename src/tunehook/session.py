@@ -16,7 +16,16 @@ from typing import Any, Protocol
 
 from tunehook.apart import claim_runs
 from tunehook.checkpoint import Checkpoints
-from tunehook.ends import Objective, TrialError, describe, holds_numbers, objective_value, returned_value
+from tunehook.ends import (
+    Objective,
+    TrialError,
+    describe,
+    holds_numbers,
+    injecting,
+    objective_value,
+    returned_value,
+    told_apart,
+)
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
 from tunehook.inject import Find, Injection, InjectionError, Slot, near
 from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
@@ -153,12 +162,15 @@ class TrialSession(GoingOn):
         self._driven = True
         self._tell_forked()
         if model is not None:
-            self._claim(model)
+            self._check_untrained(model)
         if self._taker is not None:
             self._taker.restart()
         values = {name: value for name, value in self._unread().items() if name not in left_out}
-        self._injection = Injection(values, slots, notes=notes, find=find)
-        self._injection.apply()
+        with injecting([*self.trial.params]):
+            self._injection = Injection(values, slots, notes=notes, find=find)
+            if model is not None:  # not where a name is wrong, which changes nothing
+                _trained[model] = self._me
+            self._injection.apply()
         return self._injection
 
     def _unread(self) -> dict[str, Any]:
@@ -346,8 +358,14 @@ class TrialSession(GoingOn):
         self._tell_forked()
         self.refresh()
         if self.outcome is None:
-            self._finish(self._conclude(self.exception or exception))
+            self._finish(self._conclude(self.exception or self.told_apart(exception)))
         return self.outcome  # type: ignore[return-value]
+
+    def told_apart(self, exception: BaseException | None) -> BaseException | None:
+        """What ended the training; see `tunehook.ends.told_apart`."""
+        if exception is None or self._injection is None or self.step:
+            return exception
+        return told_apart(exception, self._injection.paths)
 
     def refresh(self) -> None:
         """Take over what another process (a spawned rank) wrote of this trial, its end included."""
@@ -411,11 +429,19 @@ class TrialSession(GoingOn):
             self._finish(self._conclude(None) if self.decision.stop else lost)
         return self.outcome  # type: ignore[return-value]
 
-    def _claim(self, model: object) -> None:
+    @property
+    def _me(self) -> tuple[str, str, int]:
+        return self.trial.study, self.trial.key, self.trial.number
+
+    def release(self, model: object) -> None:
+        """Let another trial train a model that made no step in this one, and is as it was."""
+        if not self.step and _trained.get(model) == self._me:
+            del _trained[model]
+
+    def _check_untrained(self, model: object) -> None:
         """Trials start from scratch: a model that another one trained would go on with its weights."""
-        mine = (self.trial.study, self.trial.key, self.trial.number)
-        owner = _trained.setdefault(model, mine)
-        if owner != mine:
+        owner = _trained.get(model, self._me)
+        if owner != self._me:
             raise TrialError(
                 f"The {type(model).__name__} was trained in trial {owner[2]} of study '{owner[0]}' already, and trial "
                 f"{self.trial.number} would go on with its weights.\n"

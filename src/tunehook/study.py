@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tunehook.active import check_not_importing
 from tunehook.checkpoint import Checkpoints
-from tunehook.ends import Objective, objective_value
+from tunehook.ends import Objective, is_misuse, objective_value
 from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
 from tunehook.holder import holder_of, is_alive
 from tunehook.paths import ROOT, StudyPaths
@@ -346,6 +346,8 @@ class Study(Results):
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the end of a trial. What is told first counts; interrupted values are asked again, at most twice.
 
+        Those of a trial that a misuse ended, such as a name that does not exist, are asked when the script is mended.
+
         Args:
             trial: A trial from `ask`.
             outcome: How it ended.
@@ -364,6 +366,8 @@ class Study(Results):
             self.show()
         if outcome.state == "interrupted":
             self._ask_again(self.space.encode(trial.params), trial.attempt + 1, trial.key)
+        if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
+            self.optuna.enqueue_trial(self.space.encode(trial.params))
         if outcome.state != "interrupted" or trial.attempt + 1 >= self._attempts:
             Checkpoints(trial).discard()
 
@@ -513,7 +517,7 @@ class Study(Results):
             StudyError: ``max_failures`` trials in a row failed; the first error is its cause.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM. With ``workers`` no new trial begins, the running ones end
                 in good order and are asked again by the next call; a second Ctrl-C ends them at once.
-            InjectionError, TrialError: At once, since every trial would end so.
+            InjectionError, TrialError: At once, since every trial would end so; the values are asked again.
         """
         from tunehook.launch.inline import check_arguments, optimize
         from tunehook.launch.lead import launcher_from_environment

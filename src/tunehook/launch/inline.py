@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.apart import apart, begin_again
 from tunehook.calls import Plan, call_traced
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.ends import MISUSE, TrialError, is_misuse
 from tunehook.known import ending_early, handed_trial, knowing, unread_values
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
-from tunehook.trial import Outcome, Trial
+from tunehook.trial import Trial
 
 if TYPE_CHECKING:
     from tunehook.launch.lead import Launcher, Leader
@@ -37,8 +36,6 @@ log = logging.getLogger("tunehook")
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.
 _LEADER = "TUNEHOOK_LEADER"
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-# Every trial would end so: the script has to change.
-_MISUSE = (InjectionError, TrialError)
 
 
 def optimize(
@@ -133,8 +130,28 @@ def check_arguments(
         raise ValueError(
             "gpus_per_trial and report_timeout need a process for each trial: study.optimize(train, workers=1)."
         )
+    _check_function(train)
+
+
+def _check_function(train: object) -> None:
+    """Check that the training can be called as it will be: without arguments."""
+    way_out = (
+        "def train(): ..., with TuneCallback() in its fit; th.current() is the trial, th.value('lr', 0.1) one value"
+    )
     if not callable(train):
-        raise TypeError(f"train is a function of no arguments; got {train!r}.")
+        hint = "\n  Pass the function itself: study.optimize(train, ...), not train()." if train is None else ""
+        raise TypeError(f"train is a function of no arguments; got {train!r}.{hint}")
+    try:
+        signature = inspect.signature(train)
+    except (TypeError, ValueError):  # some that are written in C have none
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(train, "__name__", type(train).__name__)
+        raise TypeError(
+            f"train is called without arguments, but {name}{signature} needs some ({error}).\n  Write {way_out}."
+        ) from None
 
 
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
@@ -210,7 +227,8 @@ def train_one(
     if table is not None:
         session.watch(table)
     with activate(session):
-        error = _call(lambda: session.take_result(_with_values(train, session.trial)), session.note_late)
+        called = functools.partial(_with_values, train, session.trial)
+        error = session.told_apart(_call(lambda: session.take_result(called()), session.note_late))
         session.end(error)
     return error
 
@@ -288,7 +306,7 @@ def _raise_if_over(
         if outcome.state == "failed":  # nothing was raised, and nothing was measured
             raise TrialError(outcome.reason)
         return
-    if _is_misuse(error, outcome) or broadcast() is not None:
+    if isinstance(error, MISUSE) or is_misuse(outcome) or broadcast() is not None:
         raise error  # the same in every trial; or the other ranks are gone
     _free(error)
     if len(failures) >= study.max_failures:
@@ -313,11 +331,6 @@ def _free(error: BaseException) -> None:
         traceback.clear_frames(link.__traceback__)
         chain.append(link)
         link = link.__cause__ or link.__context__
-
-
-def _is_misuse(error: BaseException, outcome: Outcome) -> bool:
-    """Whether the script has to change; an error of a spawned process is known by its name only."""
-    return isinstance(error, _MISUSE) or outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in _MISUSE))
 
 
 def _follow(train: Callable[[], object]) -> None:

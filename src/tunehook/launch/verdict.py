@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.ends import MISUSE, TrialError
 from tunehook.launch.memory import OutOfMemory
 from tunehook.record import JournalError
 from tunehook.storage import StudyError
@@ -16,7 +15,7 @@ KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
 # Every trial would end so.
-_ERRORS = {kind.__name__: kind for kind in (InjectionError, TrialError, JournalError)}
+_ERRORS = {kind.__name__: kind for kind in (*MISUSE, JournalError)}
 
 
 class Verdicts:
