@@ -205,7 +205,7 @@ def test_several_fits_of_a_trial() -> None:
 
 @torch_only
 def test_a_later_fit_of_a_trial_that_was_stopped() -> None:
-    """It trains nothing, and returns in good order."""
+    """It does not begin: the training function is left there."""
     given = study(VALUES, stopper=After(1))
     lengths: list[int] = []
 
