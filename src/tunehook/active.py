@@ -13,6 +13,7 @@ from tunehook.ends import TrialError
 from tunehook.known import knowing
 from tunehook.notice import handling, terminate
 from tunehook.session import TrialSession
+from tunehook.trial import Trial
 
 
 class _Active:
@@ -32,6 +33,15 @@ class _Active:
 def active() -> TrialSession | None:
     """The session of the trial that this process is working on, ``None`` where there is none."""
     return _Active.session
+
+
+def left_to_parent(trial: Trial) -> bool:
+    """Leave a trial to the parent, where this process was forked in its training; returns whether that is so."""
+    session = _Active.session
+    if session is None or session.trial.key != trial.key or not session.is_forked:
+        return False
+    session.tell_forked()
+    return True
 
 
 def check_alone() -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.trial import FrozenTrial
 
-_SKEW = 60.0  # seconds by which the clocks of a file server and of a machine may differ
+# Seconds by which two machines may take the same moment for another: some storages keep no time zone.
+_SKEW = 26 * 3600.0
 
 
 class Results(ABC):

@@ -160,7 +160,7 @@ class TrialSession(GoingOn):
             TrialError: Another trial trained the model already.
         """
         self._driven = True
-        self._tell_forked()
+        self.tell_forked()
         if model is not None:
             self._check_untrained(model)
         if self._taker is not None:
@@ -222,7 +222,7 @@ class TrialSession(GoingOn):
         Raises:
             TrialError: The tuned metric is not among the metrics, or the step does not grow.
         """
-        self._tell_forked()
+        self.tell_forked()
         if self.trial.metric not in metrics:
             raise self.missing(metrics)
         if step <= self.step:
@@ -255,7 +255,7 @@ class TrialSession(GoingOn):
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics beside the tuned one, at the step of the last report."""
-        self._tell_forked()
+        self.tell_forked()
         if metrics:
             self._record(self.step, {name: float(value) for name, value in metrics.items()})
 
@@ -355,7 +355,7 @@ class TrialSession(GoingOn):
         Args:
             exception: What ended the training, ``None`` where it returned.
         """
-        self._tell_forked()
+        self.tell_forked()
         self.refresh()
         if self.outcome is None:
             self._finish(self._conclude(self.exception or self.told_apart(exception)))
@@ -577,8 +577,14 @@ class TrialSession(GoingOn):
         self._judge = self._journal = self._taker = self.checkpoints = None
         self._recorders, self._open = [], []
 
-    def _tell_forked(self) -> None:
-        if self.pid != os.getpid() and not self._was_told:
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process was forked in the training, so that the trial is its parent's."""
+        return self.pid != os.getpid()
+
+    def tell_forked(self) -> None:
+        """Say once that nothing is recorded here, where that is so."""
+        if self.is_forked and not self._was_told:
             self._was_told = True
             log.warning(
                 "Process %d was forked in the training of %s of study %s: nothing that it measures is recorded. To "

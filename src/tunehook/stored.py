@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
 from tunehook.snapshot import Snapshot
@@ -37,7 +38,7 @@ _told: set[tuple[str, str, str]] = set()
 
 def is_whole(value: object) -> bool:
     """Whether it is a whole number from 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
 def is_wholes(value: object) -> bool:
@@ -50,7 +51,7 @@ def _is_pid(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | Real) and not isinstance(value, bool)  # those of NumPy, too
 
 
 def _is_measured(value: object) -> bool:

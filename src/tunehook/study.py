@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from tunehook.active import check_not_importing
+from tunehook.active import check_not_importing, left_to_parent
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, is_misuse, objective_value
 from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
@@ -323,6 +323,8 @@ class Study(Results):
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
+        if left_to_parent(trial):
+            return Decision()
         try:
             running = self._run(trial.number)
             running.report(value, step)
@@ -354,6 +356,8 @@ class Study(Results):
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
+        if left_to_parent(trial):
+            return
         try:
             self._tell(trial, outcome)
         except UpdateFinishedTrialError:  # another process told it at the same moment
