@@ -36,13 +36,13 @@ $(VENV)/demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test: $(VENV)/demo
-	$(PIP) -e '.[all,test]'
+	$(PIP) -e '.[test]'
 	@touch $@
 
 $(OLDEST)/ready: constraints.txt | $(VENV)/test
 	rm -rf $(OLDEST)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(OLDEST) \
-		lightning==2.1.0 pytorch-lightning==2.1.0 'setuptools<81'
+		lightning==2.1.0 pytorch-lightning==2.1.0 jsonargparse==4.27.7 'setuptools<81'
 	@touch $@
 
 $(TENSORFLOW)/ready: constraints.txt | $(VENV)/test

@@ -35,10 +35,13 @@ from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
+from tunehook.known import leave_if_stopped
+from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
 from tunehook.study import Study
+from tunehook.terminal import is_terminal
 from tunehook.trial import Budget
 
 if TYPE_CHECKING:
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
 
 # What a later fit of a trial may stumble over.
 _COUNTED = (
-    "(Keras counts the names of layers on from model to model: give layers a name=, or call "
-    "keras.utils.clear_session() before each model of a trial)"
+    "(Keras counts the names of layers from model to model: give layers a name=, or call keras.utils.clear_session() "
+    "before each model of a trial)"
 )
 
 
@@ -109,6 +112,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         _check_processes()
         if not self._source.asks:
             check_alone()
+            leave_if_stopped()
         self._session = session = self._source.claim(self._session)
         if session is None:
             return fit(*call.args, **call.kwargs)
@@ -249,8 +253,8 @@ class _Fit:
             self.session.report(self.session.step + 1, metrics)
         else:
             self.session.log(metrics)
-            if self.session.is_unmeasured and self._measures(epoch):
-                raise self.session.missing(self._names)
+            if self._measures(epoch):
+                self.session.check_measured(self._names)
         if self.session.decision.stop:
             self._model.stop_training = True
 
@@ -297,8 +301,7 @@ class _Fit:
                 f"epochs={self._call.arguments.get('epochs', 1)} and initial_epoch={self._first} leave no epoch.\n"
                 "  Give fit at least one epoch to train."
             )
-        if self.session.is_unmeasured:
-            raise self.session.missing(self._names)
+        self.session.check_measured(self._names)
         if self.session.wants_checkpoint:
             self.session.note_checkpoint(_checkpoint(self._callbacks, since=self._began))
 
@@ -420,22 +423,47 @@ def install() -> None:
     begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
     record.install_recorder()
-    original = keras.Model.fit
-    if hasattr(original, "original"):
-        return
-    signature = inspect.signature(original)
+    holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
+    put_once(holder, "fit", _tuned_fit)
+    surround(_same_names)
+    surround(_plain_bars)
 
-    @functools.wraps(original)
-    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = kwargs.get("callbacks", args[5] if len(args) > 5 else None)
+
+def _tuned_fit(fit: Any) -> Any:
+    signature = inspect.signature(fit)
+
+    def lead(*args: Any, **kwargs: Any) -> Any:
+        given = kwargs.get("callbacks", args[6] if len(args) > 6 else None)
         ours = next((one for one in _flat(given) if _is_ours(one)), None)
         if ours is None:
-            return original(self, *args, **kwargs)
-        return ours.run(self, original, signature.bind(self, *args, **kwargs))
+            return fit(*args, **kwargs)
+        call = signature.bind(*args, **kwargs)
+        return ours.run(call.arguments["self"], fit, call)
 
-    fit.original = original  # type: ignore[attr-defined]
-    keras.Model.fit = fit
-    surround(_same_names)
+    return lead
+
+
+@contextlib.contextmanager
+def _plain_bars() -> Iterator[None]:
+    """Let Keras write its progress bar without colours and backspaces where no terminal shows it, as into a file.
+
+    Keras writes them wherever it writes. The bar is the user's wish, and stays.
+    """
+    printer: Any = getattr(sys.modules[keras.utils.Progbar.__module__], "io_utils", None)
+    original = getattr(printer, "print_msg", None)
+    if original is None or "ipykernel" in sys.modules:  # a notebook shows them
+        yield
+        return
+
+    def print_msg(message: object, line_break: bool = True) -> None:
+        text = str(message)
+        original(text if is_terminal(sys.stdout) else re.sub(r"\x1b\[[0-9;]*m|\x08", "", text), line_break)
+
+    printer.print_msg = print_msg
+    try:
+        yield
+    finally:
+        printer.print_msg = original
 
 
 _first_names: dict[str, int] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from keras.src import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.naming import to_snake_case
 
+from tunehook.arguments import signature_of
 from tunehook.inject import InjectionError, same
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
@@ -221,7 +221,7 @@ def _given(layer: Any) -> Mapping[str, Any]:
     recorded = getattr(layer, "_auto_config", None)
     if recorded is not None:
         return dict(recorded.config)
-    parameters = inspect.signature(type(layer).__init__).parameters
+    parameters = signature_of(type(layer).__init__).parameters
     given = {name: item.default for name, item in parameters.items()}  # Keras records no call that is given layers
     if isinstance(layer, keras.layers.Bidirectional):
         names = (layer.forward_layer.name, layer.backward_layer.name)
@@ -232,7 +232,7 @@ def _given(layer: Any) -> Mapping[str, Any]:
 
 def _not_taken(cls: type) -> frozenset[str]:
     """What every configuration holds, but the constructor of a class does not take."""
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    parameters = signature_of(cls.__init__).parameters  # type: ignore[misc]
     if any(item.kind is item.VAR_KEYWORD for item in parameters.values()) or "from_config" in vars(cls):
         return frozenset()
     return frozenset({"name", "trainable", "dtype"} - set(parameters))

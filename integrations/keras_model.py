@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,13 +11,14 @@ import keras
 from keras.src import tree
 from keras.src.utils.rng_utils import get_random_seed
 
-from tunehook.arguments import Arguments
+from tunehook.arguments import Arguments, signature_of
 from tunehook.inject import InjectionError, same, show
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_layer import MADE_BY_NEW, Changes, first_line, kept_weights, put_back, same_bits
 from tunehook.integrations.keras_seeds import made_again
+from tunehook.patches import stands_for
 from tunehook.randomness import same_part, same_random
 
 _SIMPLE = (int, float, complex, str, bytes, type(None))
@@ -355,13 +355,12 @@ def _led(kinds: set[type], lead: Callable[[Any, Any, Any, Any], Any]) -> Iterato
 
 
 def _leading(cls: type, init: Any, lead: Callable[[Any, Any, Any, Any], Any]) -> Any:
-    @functools.wraps(init)
+    @stands_for(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes one
         if type(self) is cls:
             args, kwargs = lead(self, init, args, kwargs)
         init(self, *args, **kwargs)
 
-    __init__.__signature__ = inspect.signature(init)  # type: ignore[attr-defined] # Keras reads it to record the call
     return __init__
 
 
@@ -374,7 +373,7 @@ def _undo(cls: Any, own: Any) -> None:
 
 def _with_settings(init: Any, args: Any, kwargs: Any, present: Mapping[str, Any], changes: Changes) -> Any:
     """The arguments of a layer's constructor with other settings."""
-    signature = inspect.signature(init)
+    signature = signature_of(init)
     bound = signature.bind(None, *args, **kwargs)
     rest = next((item.name for item in signature.parameters.values() if item.kind is item.VAR_KEYWORD), None)
     made = config.edited(present, changes)

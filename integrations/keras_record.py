@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import functools
-import inspect
 import random
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +15,9 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
+from tunehook.arguments import signature_of
 from tunehook.inject import InjectionError
+from tunehook.patches import stands_for
 from tunehook.randomness import fresh_random, random_state, restore_random
 
 KEY = "_tunehook_call"
@@ -38,7 +38,7 @@ def install_recorder() -> None:
     if hasattr(original, "original"):
         return
 
-    @functools.wraps(original)
+    @stands_for(original)
     def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it becomes one
         made = original(cls, *args, **kwargs)
         alive.add(made)
@@ -54,9 +54,9 @@ def install_recorder() -> None:
 def _note_initializers() -> None:
     """Note what initializes each weight: Keras forgets what is named, as by ``add_weight(initializer="normal")``."""
     original = keras.Layer.add_weight
-    signature = inspect.signature(original)
+    signature = signature_of(original)
 
-    @functools.wraps(original)
+    @stands_for(original)
     def add_weight(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         given = bound.arguments.get("initializer")

@@ -5,18 +5,23 @@ The callback only translates between a Trainer and a `TrialSession`; every rule 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-from tunehook.active import check_alone, set_broadcast
+from tunehook.active import check_alone, set_broadcast, surround
 from tunehook.ends import TrialError, injecting
+from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
+from tunehook.known import leave_if_stopped
+from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
 from tunehook.source import Source
@@ -38,33 +43,28 @@ _BATCH_HOOKS = (
 )
 
 
-def _namespaces() -> tuple[str, ...]:
-    """The namespaces that are loaded, else the first one that is installed, loaded now."""
-    loaded = tuple(name for name in _NAMESPACES if f"{name}.callbacks" in sys.modules)
-    if loaded:
-        return loaded
-    for name in _NAMESPACES:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            importlib.import_module(name)
-            return (name,)
+def _first_host() -> type:
+    """The Callback of the namespace that is loaded, else of the first one that is installed, loaded now."""
+    for name in sorted(_NAMESPACES, key=lambda one: one not in sys.modules):
+        if name in sys.modules or importlib.util.find_spec(name.partition(".")[0]) is not None:
+            host: type = importlib.import_module(name).Callback
+            return host
     raise ImportError(
         "tunehook.integrations.lightning needs Lightning: pip install 'tunehook[lightning]' "
         "(or 'tunehook[pytorch-lightning]')"
     )
 
 
-_namespaces()
-
-from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
-from tunehook.integrations.lightning_slots import LightningSlots, install_recorders  # noqa: E402 - needs torch
-
-install_recorders()
-
 if TYPE_CHECKING:
     import optuna
     from lightning.pytorch import Callback, LightningModule, Trainer
 else:
-    Callback = object
+    Callback = _first_host()
+
+from tunehook.integrations.lightning_calls import fit_objects  # noqa: E402 - needs Lightning
+from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
+from tunehook.integrations.lightning_slots import LightningSlots, confirm, install_recorders  # noqa: E402 - needs torch
 
 
 class TuneCallback(Callback):
@@ -94,11 +94,6 @@ class TuneCallback(Callback):
         >>> trainer = Trainer(max_epochs=10, callbacks=[TuneCallback()])
     """
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> TuneCallback:
-        """Make the instance a callback of every loaded namespace, whose Trainers check for their own class."""
-        install_recorders()
-        return object.__new__(_bound(cls, _namespaces()))
-
     def __init__(
         self,
         source: Study | optuna.Trial | None = None,
@@ -119,6 +114,8 @@ class TuneCallback(Callback):
             return
         self._fit = None
         _check_alone(trainer)
+        if trainer.is_global_zero and getattr(trainer.strategy.launcher, "_start_method", "") == "fork":
+            self._source.take_over(self._session)
         self._session = self._agree_on_trial(trainer)
         self._skip_batch_hooks(but={"on_train_batch_end"} if self._session is not None else set())
         if self._session is not None:
@@ -215,7 +212,7 @@ class TuneCallback(Callback):
 
     def _skip_batch_hooks(self, *, but: Collection[str] = ()) -> None:
         """Take the hooks that have nothing to do out of Lightning's way; it passes over what is not callable."""
-        idle = {TuneCallback, *_hosts(_namespaces())}
+        idle = {TuneCallback, *TuneCallback.__bases__}
         for name in _BATCH_HOOKS:
             owner = next(cls for cls in type(self).__mro__ if name in vars(cls))
             if owner in idle and name not in but:
@@ -248,12 +245,10 @@ class TuneCallback(Callback):
 
     # ------------------------------------------------------------------ pickling
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The class is made for the namespaces that are loaded, so it is pickled as what it was made from."""
-        state = {**self.__dict__, "_fit": None}
+    def __getstate__(self) -> dict[str, Any]:
         if get_spawning_popen() is not None:  # a strategy starts its processes: this one asks, rank 0 there trains
-            state["_session"] = self._session = self._source.claim(self._session)
-        return _restore, (type(self).__mro__[1], state)
+            self._session = self._source.claim(self._session)
+        return {**self.__dict__, "_fit": None}
 
 
 class _Fit:
@@ -285,8 +280,9 @@ class _Fit:
     def begin(self) -> None:
         """Inject; optimizers and schedulers get their values as they are made."""
         self._injection = self.session.begin(
-            self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find
-        )
+            self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find,
+            left_out=self.slots.left_out(),
+        )  # fmt: skip
         self.slots.open()
 
     def check_built(self) -> None:
@@ -354,8 +350,8 @@ class _Fit:
             return
         self.take_epoch()
         is_due = self._has_validated or not self._trainer.enable_validation
-        if self.session.is_unmeasured and is_due:
-            raise self.session.missing(self._names)
+        if is_due:
+            self.session.check_measured(self._names)
 
     def _fresh(self, before: dict[str, Any]) -> dict[str, Any]:
         """The metrics that were computed since; ``callback_metrics`` keeps old ones, whose objects stay the same."""
@@ -427,25 +423,39 @@ class _Fit:
         self._trainer.should_stop = True
 
 
-_bound_classes: dict[tuple[type, tuple[str, ...]], type[TuneCallback]] = {}
+def _join(namespace: str) -> None:
+    """Serve a namespace: be one of its callbacks, for which its Trainers look, and record what it constructs."""
+    host = sys.modules[namespace].Callback
+    if host not in TuneCallback.__bases__:
+        TuneCallback.__bases__ += (host,)
+    install_recorders()
+    put_once(sys.modules[namespace].Trainer, "fit", _fit_of_a_trial)
 
 
-def _bound(cls: type[TuneCallback], namespaces: tuple[str, ...]) -> type[TuneCallback]:
-    """The class with the Callback of each namespace among its bases; a Trainer accepts it in Lightning 2.1 to 2.6."""
-    if (cls, namespaces) not in _bound_classes:
-        body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        _bound_classes[cls, namespaces] = type(cls.__name__, (cls, *_hosts(namespaces)), body)
-    return _bound_classes[cls, namespaces]
+def _fit_of_a_trial(fit: Any) -> Any:
+    """A ``Trainer.fit`` that begins once the values are where they belong, and not where the trial was stopped."""
+    signature = inspect.signature(fit)
+
+    def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(one, TuneCallback) for one in self.callbacks):
+            leave_if_stopped()
+            confirm(self, *fit_objects(signature, (self, *args), kwargs))
+        return fit(self, *args, **kwargs)
+
+    return begin
 
 
-def _hosts(namespaces: tuple[str, ...]) -> list[type]:
-    return [sys.modules[f"{name}.callbacks"].Callback for name in namespaces]
+@contextlib.contextmanager
+def _recording() -> Iterator[None]:
+    """Record what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
+    install_recorders()
+    yield
 
 
-def _restore(cls: type[TuneCallback], state: dict[str, Any]) -> TuneCallback:
-    instance = object.__new__(_bound(cls, _namespaces()))
-    instance.__dict__.update(state)
-    return instance
+surround(_recording)
+surround(said_once)
+for _namespace in _NAMESPACES:  # ``lightning.pytorch`` and ``pytorch_lightning`` are two trees of classes
+    when_imported(_namespace, functools.partial(_join, _namespace))
 
 
 def _together(trainer: Trainer, action: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from tunehook.arguments import NAMED, Arguments
 from tunehook.inject import InjectionError
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
+from tunehook.integrations.lightning_calls import base_of
 
 Kind = Literal["model", "data"]
 
@@ -184,12 +185,10 @@ def lightning_base(cls: type) -> type:
     Raises:
         InjectionError: There is none.
     """
-    for base in cls.__mro__:
-        if base.__name__ in ("LightningModule", "LightningDataModule", "Trainer") and base.__module__.startswith(
-            record.NAMESPACES
-        ):
-            return base
-    raise InjectionError(f"{cls.__name__} is not a class of Lightning.")
+    base = base_of(cls)
+    if base is None:
+        raise InjectionError(f"{cls.__name__} is not a class of Lightning.")
+    return base
 
 
 def namespace_of(cls: type) -> str:

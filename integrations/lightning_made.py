@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tunehook.inject import UNKNOWN, InjectionError, same
+from tunehook.inject import UNKNOWN, InjectionError, Slot, same
 from tunehook.integrations.lightning_window import ROOTS, Made, Window, deviating
 
 
@@ -25,6 +25,10 @@ class MadeObjects:
         self.schedulers = Window("scheduler")
         self._settings: list[list[dict[str, Any]]] = []
         self._scheduler_settings: list[tuple[Any, str, Any]] = []
+
+    def find(self, path: str) -> Slot | None:
+        """The slot of a setting by number, such as ``optimizer.1.lr``."""
+        return self.optimizers.find(path) or self.schedulers.find(path)
 
     def check_made(self) -> None:
         """Check that all values were taken up and are in force, and remember the settings for `check_restored`.

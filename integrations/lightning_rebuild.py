@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunehook.calls import trace_in_progress
 from tunehook.inject import InjectionError, same, show
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
@@ -35,6 +36,7 @@ class Rebuilder:
         self.data = None if data is None else Construction(data, "data")
         self._staged: dict[Kind, dict[str, Any]] = {"model": {}, "data": {}}
         self._witnesses: dict[str, dict[str, Any]] = {}
+        self._trace = trace_in_progress()
         self.applied: dict[Kind, Applied] = {}
 
     @property
@@ -42,6 +44,14 @@ class Rebuilder:
         """The constructions in the order in which they were made; those of unknown order first."""
         found = [self.model] if self.data is None else [self.model, self.data]
         return sorted(found, key=lambda part: -1 if part.call is None else int(part.call["order"]))
+
+    def is_typed_in(self, part: Construction) -> bool:
+        """Whether the values went into the call that made an object, so that nothing of it is put in now."""
+        return self._trace is not None and self._trace.of(part.made) is not None
+
+    def staged(self, part: Construction) -> list[str]:
+        """The arguments that have a value of the trial."""
+        return list(self._staged[part.kind])
 
     def get(self, part: Construction, name: str) -> Any:
         """The present value of an argument; what another piece of code put in its place since it was injected."""
@@ -61,7 +71,9 @@ class Rebuilder:
         Raises:
             InjectionError: The objects cannot be rebuilt so that the fit equals the plain script. They are as before.
         """
-        changes = {part.kind: part.changed(self._staged[part.kind]) for part in self.parts}
+        changes = {
+            part.kind: {} if self.is_typed_in(part) else part.changed(self._staged[part.kind]) for part in self.parts
+        }
         before = {part.kind: dict(vars(part.made)) for part in self.parts}
         now, seed = record.random_state(), torch.initial_seed()
         try:
@@ -206,7 +218,7 @@ class Rebuilder:
     def _check_drift(self) -> None:
         """Where no value is new: check that the attribute which an argument is kept in was not changed by hand."""
         for part in self.parts:
-            for name, value in self._staged[part.kind].items():
+            for name, value in self._staged[part.kind].items() if not self.is_typed_in(part) else ():
                 held = [
                     _present(part.made, path)
                     for path in (name, f"hparams.{name}")

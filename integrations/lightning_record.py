@@ -6,11 +6,13 @@ import itertools
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 
+from tunehook.integrations.lightning_calls import NAMESPACES, put_in
+from tunehook.patches import hear_calls, hear_own_calls
 from tunehook.randomness import (
     State,
     fresh_random,
@@ -27,9 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 KEY = "_tunehook_call"
-NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
-_BASES = ("LightningModule", "LightningDataModule", "Trainer")
 _ORDER = itertools.count()
 
 
@@ -69,11 +69,11 @@ def install_recorders() -> None:
     called again, such as after another namespace was imported.
     """
     for namespace in NAMESPACES:
-        loaded = sys.modules.get(namespace)
-        for name in _BASES:
-            base = getattr(loaded, name, None)
-            if isinstance(base, type) and "__new__" not in vars(base):
-                base.__new__ = _recording_new(base)  # type: ignore[method-assign]
+        loaded: Any = sys.modules.get(namespace)
+        if hasattr(loaded, "Trainer"):  # not while it is being imported
+            hear_calls(loaded.LightningModule, _record)
+            hear_calls(loaded.LightningDataModule, _record)
+            hear_own_calls(loaded.Trainer, _record)
 
 
 def recorded(made: object) -> Mapping[str, Any] | None:
@@ -104,16 +104,12 @@ def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> 
     )
 
 
-def _recording_new(base: type) -> Any:
-    def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it becomes one
-        following: Callable[..., Any] = super(cast("Any", base), cls).__new__
-        made = following(cls) if following is object.__new__ else following(cls, *args, **kwargs)
-        # A class with a __new__ of its own may hand on other arguments than its __init__ will get.
-        if cls.__new__ is __new__:
-            vars(made)[KEY] = new_call(args, kwargs)
-        return made
-
-    return staticmethod(__new__)
+def _record(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = put_in(made, args, kwargs)
+    # A class with a __new__ of its own may hand on other arguments than it was called with.
+    if cast("Any", type(made)).__new__ is object.__new__:
+        vars(made)[KEY] = new_call(args, kwargs)
+    return args, kwargs
 
 
 def is_seeded(seed: int) -> bool:

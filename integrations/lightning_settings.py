@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from tunehook.calls import trace_in_progress
 from tunehook.inject import InjectionError, Slot
 from tunehook.integrations import lightning_record as record
-from tunehook.integrations.lightning_construct import namespace_of
+from tunehook.integrations.lightning_construct import lightning_base, namespace_of
 
 _TOO_LATE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 _AUTOMATIC = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
@@ -29,6 +30,8 @@ class TrainerSettings:
 
     def slots(self) -> list[Slot]:
         """One slot for each setting; those that are decided when the Trainer is made only raise."""
+        trace = trace_in_progress()
+        call = None if trace is None else trace.of(self._trainer)
         made = [
             self._slot("max_epochs", self._check_limit, int),
             self._slot("max_steps", self._check_limit, int),
@@ -36,6 +39,14 @@ class TrainerSettings:
             self._slot("gradient_clip_val", self._check_clip, float | None),
             self._slot("gradient_clip_algorithm", self._check_algorithm, str),
         ]
+        if trace is not None and call is not None:  # all arguments of the Trainer, for they are put in where it is made
+            _, given = trace.edited(call)
+            own = {**call.arguments.values(), **given}
+            taken = {slot.path for slot in made}
+            return made + [
+                Slot(f"trainer.{name}", get=functools.partial(own.get, name), set=_nothing, rank=1, listed=False)
+                for name in own if f"trainer.{name}" not in taken
+            ]  # fmt: skip
         return made + [
             Slot(
                 f"trainer.{name}",
@@ -77,7 +88,7 @@ class TrainerSettings:
         call = record.recorded(self._trainer)
         if call is None:
             return False
-        given = inspect.signature(type(self._trainer).__init__).bind(None, *call["args"], **call["kwargs"])
+        given = inspect.signature(lightning_base(type(self._trainer))).bind(*call["args"], **call["kwargs"])
         return given.arguments.get("max_epochs") is None
 
     def check_automatic(self, module: Any) -> None:
@@ -110,6 +121,10 @@ class TrainerSettings:
     @staticmethod
     def _check_algorithm(name: str, value: Any) -> None:
         _require(name, value, value in ("norm", "value"), "'norm' or 'value'")
+
+
+def _nothing(_value: Any) -> None:
+    """Set nothing: the Trainer was made with the value."""
 
 
 def _is_int(value: Any) -> bool:

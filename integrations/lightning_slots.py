@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tunehook.calls import Call, Trace, is_read, trace_in_progress
 from tunehook.inject import InjectionError, Slot, show
 from tunehook.integrations import lightning_compare as compare
+from tunehook.integrations.lightning_calls import kind_of
 from tunehook.integrations.lightning_construct import Construction
 from tunehook.integrations.lightning_loaders import LoaderSize
 from tunehook.integrations.lightning_made import MadeObjects
@@ -16,7 +18,7 @@ from tunehook.integrations.lightning_record import install_recorders, kept_rando
 from tunehook.integrations.lightning_settings import TrainerSettings
 from tunehook.integrations.lightning_window import close_window, open_window
 
-__all__ = ["LightningSlots", "install_recorders"]
+__all__ = ["LightningSlots", "confirm", "install_recorders"]
 
 
 class LightningSlots:
@@ -80,11 +82,21 @@ class LightningSlots:
 
     def _commit(self) -> None:
         self._rebuilder.commit()
-        self._reads = [Reads(applied.part.made) for applied in self._rebuilder.applied.values()]
+        watched = [applied.part for applied in self._rebuilder.applied.values()]
+        watched += [part for part in self._parts if self._rebuilder.is_typed_in(part)]
+        self._reads = [Reads(part.made) for part in watched]
+
+    def left_out(self) -> set[str]:
+        """The names of the space that a later fit of a trial leaves to its script."""
+        trace = trace_in_progress()
+        if trace is None:
+            return set()
+        places = _places(trace, self.slots, *(part.made for part in self._parts), self._trainer)
+        return trace.names_left_out(self.slots, places, find=self.find)
 
     def find(self, path: str) -> Slot | None:
         """A slot that is not listed: an optimizer's or scheduler's by number, such as ``optimizer.1.lr``."""
-        return self._made.optimizers.find(path) or self._made.schedulers.find(path)
+        return self._made.find(path)
 
     def open(self) -> None:
         """Begin to edit the constructor calls of optimizers and schedulers."""
@@ -145,6 +157,7 @@ class LightningSlots:
             InjectionError: An argument is stored nowhere, changes nothing, and was not read from ``hparams``.
         """
         reads = {id(each.made): each.stop() for each in self._reads}
+        self._check_read(reads)
         for applied in self._rebuilder.applied.values():
             seen = applied.used | reads.get(id(applied.part.made), set())
             with kept_random():
@@ -156,6 +169,78 @@ class LightningSlots:
                     f"{show(applied.new[dead[0]])}, and did not read it from hparams in the first batch.\n"
                     f"  Use the argument in {applied.part.name}, or take it out of the space."
                 )
+
+    def _check_read(self, reads: Mapping[int, set[str]]) -> None:
+        """Check that of the arguments a value was typed into, each is read by one of the objects that take it."""
+        given = [(part, name) for part in self._parts if self._rebuilder.is_typed_in(part)
+                 for name in self._rebuilder.staged(part)]  # fmt: skip
+        alive = {
+            name for part, name in given
+            if not _readings(name).isdisjoint(reads.get(id(part.made), set()))
+            or is_read(part.cls, part.base, name.partition(".")[0])
+        }  # fmt: skip
+        dead = [(part, name) for part, name in given if name not in alive]
+        if dead:
+            part = dead[0][0]
+            raise InjectionError(
+                f"Nothing uses {', '.join(f'{part.kind}.{name}' for part, name in dead)}: no line of the constructor "
+                f"of {part.name} reads it, and it was not read from hparams in the first batch.\n"
+                f"  Use the argument in {part.name}, or take it out of the space."
+            )
+
+
+def confirm(trainer: Any, module: Any, data: Any) -> None:
+    """See, where a fit is called, that the trial's values went into the calls that made its objects.
+
+    Args:
+        trainer: The Trainer.
+        module: The LightningModule that it will fit.
+        data: Its datamodule, ``None`` where there is none.
+
+    Raises:
+        Again: They did not.
+        InjectionError: A value has the wrong type.
+    """
+    trace = trace_in_progress()
+    if trace is None or module is None:
+        return
+    if not trace.is_confirmed:
+        _confirm(trace, trainer, module, data)
+    trace.begin_fit()
+
+
+def _confirm(trace: Trace, trainer: Any, module: Any, data: Any) -> None:
+    parts = [Construction(module, "model")]
+    if data is not None:
+        parts.append(Construction(data, "data"))
+    made = MadeObjects(trainer, module)
+    slots = [
+        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name),
+             joint=f"argument:{name}" if all(name in each.values() for each in parts) and len(parts) > 1 else "")
+        for part in parts for name in (*part.values(), *part.missing)
+    ]  # fmt: skip
+    taken = {slot.path for slot in slots}
+    slots += [Slot(path, get=_nothing, set=_nothing, rank=1) for path in ("data.batch_size", "data.val_batch_size")
+              if path not in taken]  # fmt: skip
+    slots += TrainerSettings(trainer).slots() + made.optimizers.slots() + made.schedulers.slots()
+    trace.confirm(slots, _places(trace, slots, module, data, trainer), find=made.find)
+
+
+def _places(trace: Trace, slots: Sequence[Slot], *made: object) -> dict[str, tuple[Call, str]]:
+    """The slots whose values were typed into the calls that made the model, the datamodule and the Trainer."""
+    seen = [call for one in made if (call := trace.of(one)) is not None]
+    calls = {kind_of(call): call for call in seen}
+    found = {}
+    for slot in slots:
+        kind, _, name = slot.path.partition(".")
+        call = next((one for its, one in calls.items() if its == kind), None)
+        if call is not None and name in call.arguments.values():
+            found[slot.path] = call, name
+    return found
+
+
+def _nothing(*_: Any) -> None:
+    """Get and set nothing: these slots only say what a name means."""
 
 
 def _readings(name: str) -> set[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from torch.optim import Optimizer, lr_scheduler
 
+from tunehook.arguments import signature_of
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.patches import follow_subclasses, subclasses
 
 Role = Literal["optimizer", "scheduler"]
 
@@ -34,20 +37,13 @@ def constructor_keys(role: Role) -> list[str]:
 
 
 def _classes(role: Role) -> Iterator[type]:
-    stack = list(ROOTS[role])
-    seen: set[type] = set()
-    while stack:
-        cls = stack.pop()
-        if cls not in seen:
-            seen.add(cls)
-            stack += cls.__subclasses__()
-            yield cls
+    return itertools.chain.from_iterable(subclasses(root) for root in ROOTS[role])
 
 
 @functools.lru_cache(maxsize=1024)  # every fit asks for those of all optimizers and schedulers that are loaded
 def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(constructor).parameters
+    found = signature_of(constructor).parameters
     return {name: item for name, item in found.items() if item.kind in named}
 
 
@@ -181,7 +177,7 @@ def _own(name: str, number: int) -> str:
 def _replaced(
     constructor: Callable[..., Any], key: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    signature = inspect.signature(constructor)
+    signature = signature_of(constructor)
     bound = signature.bind(None, *args, **kwargs)
     typed_in = bound.arguments.get(key, signature.parameters[key].default)
     if isinstance(typed_in, tuple) and isinstance(value, list):
@@ -221,8 +217,8 @@ class _Patch:
             return
         for cls in list(_classes(self.role)):
             self._wrap(cls)
-        for root in ROOTS[self.role]:
-            self._watch_subclasses(root)
+        for root in ROOTS[self.role]:  # also those that are imported while the window is open
+            self._undo.append(follow_subclasses(root, self._wrap))
 
     def close(self, window: Window) -> None:
         if window in self.windows:
@@ -262,20 +258,6 @@ class _Patch:
                 each.defaults = {key: made.defaults[key] for key in each.values if key in made.defaults}
                 _check_groups(each)
             window.made.append(each)
-
-    def _watch_subclasses(self, root: type) -> None:
-        """Also wrap classes that are imported while the window is open."""
-        before = vars(root).get("__init_subclass__")
-
-        def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807 - it stands for one
-            super(cast("Any", root), cast("Any", cls)).__init_subclass__(**kwargs)
-            self._wrap(cls)
-
-        setattr(root, "__init_subclass__", classmethod(cast("Any", __init_subclass__)))  # noqa: B010
-        if before is None:
-            self._undo.append(functools.partial(delattr, root, "__init_subclass__"))
-        else:
-            self._undo.append(functools.partial(setattr, root, "__init_subclass__", before))
 
 
 _PATCHES: dict[Role, _Patch] = {"optimizer": _Patch("optimizer"), "scheduler": _Patch("scheduler")}

@@ -32,7 +32,8 @@ from tunehook.paths import journal_of
 from tunehook.record import Journal, JournalError, read_journal
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
-from tunehook.study import Study, make_visible
+from tunehook.study import Study
+from tunehook.terminal import make_visible
 from tunehook.trial import State, Trial
 
 log = logging.getLogger("tunehook")

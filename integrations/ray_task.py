@@ -247,7 +247,7 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
         session.adopt(judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
         with leading(trial.study, leads=True):
             error = train_one(session, train)
-            announce(False)
+            announce(None)
     session.settle()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

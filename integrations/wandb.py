@@ -71,7 +71,8 @@ class WandbRecorder:
     After the trial ``wandb.run`` is ``None``, and ``wandb.log`` raises. What a ``WandbLogger`` gets, as from
     ``trainer.test``, goes on in the same run. Where the training finishes the run itself, it is resumed to keep the
     rest and the outcome. ``wandb.init`` never returns the trial's own run: where the training calls it after the fit
-    has begun, it opens a run of the user's beside it, which no trial shares or finishes.
+    has begun, it opens a run of the user's beside it, which no trial shares, and which ends with the trial in
+    ``study.optimize``.
 
     - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
       and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain

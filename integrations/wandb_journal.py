@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.going_on import BEGINNING, next_place
+from tunehook.paths import files_in, open_file
 from tunehook.record import Journal, JournalError, read_earlier, read_trial
 from tunehook.snapshot import Snapshot
+from tunehook.stored import has, is_flag, is_snapshot, is_text, is_texts, is_wholes, maybe
 from tunehook.trial import Trial
 
 # The step of a report and its metrics, or the step that a snapshot follows.
@@ -48,13 +50,25 @@ def note_run(
     journal.close()
 
 
+_RUN = {
+    "id": is_text, "is_shared": is_flag, "dir": maybe(is_text), "tags": maybe(is_texts), "steps": maybe(is_wholes),
+    **dict.fromkeys(("project", "entity", "group", "name"), maybe(is_text)),
+}  # fmt: skip
+
+
+def runs_in(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What these events say of W&B runs, as `note_run` has written it."""
+    told = [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
+    return [run for run in told if has(run, _RUN)]
+
+
 def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
     """The reports and snapshots, each of which is a row of the run."""
     rows: list[Row] = []
     for event in events:
         if event["event"] == "report":
             rows.append((event["step"], {name: float(value) for name, value in event["metrics"].items()}))
-        elif event["event"] == "snapshot":
+        elif event["event"] == "snapshot" and is_snapshot(event["snapshot"]):
             rows.append((event["step"], Snapshot.from_json(event["snapshot"])))
     return rows
 
@@ -89,12 +103,7 @@ def join_rows(attempts: Iterable[Sequence[Row]]) -> list[Row]:
 
 def runs_before(trial: Trial) -> set[str]:
     """The ids of the runs that the earlier attempts of a trial had."""
-    return {
-        event["run"]["id"]
-        for events in read_earlier(trial)
-        for event in events
-        if event["event"] == "recorder" and event["recorder"] == "wandb"
-    }
+    return {run["id"] for events in read_earlier(trial) for run in runs_in(events)}
 
 
 def rows_before(trial: Trial) -> list[Row]:
@@ -107,7 +116,9 @@ def rows_until_now(trial: Trial) -> list[Row]:
     return join_rows(rows_of(events) for events in [*read_earlier(trial), [*read_trial(trial)]])
 
 
-def mark_synced(folder: Path) -> None:
-    """Let `wandb sync` pass over an offline folder, as it does with those that it has uploaded."""
-    for file in folder.glob("run-*.wandb"):
-        file.with_suffix(".wandb.synced").touch()
+def mark_synced(folder: Path, run_id: str) -> None:
+    """Let `wandb sync` pass over the offline folder of a run, as it does with those that it has uploaded."""
+    file = folder / f"run-{run_id}.wandb"
+    with contextlib.suppress(OSError):  # it is another run's, or a link
+        if folder.name.endswith(f"-{run_id}") and files_in(file):
+            open_file(file.with_suffix(".wandb.synced"), "ab", below=folder).close()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wandb import Run
+if TYPE_CHECKING:
+    from wandb import Run
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def is_wandb_logger(logger: object) -> bool:
         parent.__name__ == "WandbLogger" and parent.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
         for parent in type(logger).__mro__
     )
+
+
+def is_keras_callback(logger: object) -> bool:
+    """Whether it is one of W&B's callbacks for Keras, whose module imports TensorFlow and so is never imported here."""
+    return any(parent.__module__.startswith("wandb.integration.keras") for parent in type(logger).__mro__)
 
 
 def forget_runs(loggers: Sequence[object], runs: Sequence[Run]) -> None:

@@ -260,7 +260,7 @@ class OwnRun:
         elif self._is_awaited and before not in (None, self.place):
             # What the dead service has written of its folder is not known, so all goes into the new one.
             self._sent = self._base
-            mark_synced(Path(str(before)))
+            mark_synced(Path(str(before)), run_id(self.trial))
 
     def _start(self) -> None:
         """Begin the run; again where the service was gone, offline where the server is."""

@@ -18,7 +18,8 @@ from wandb.errors import UsageError
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.module import unset_globals
 
-from tunehook.integrations.wandb_logger import LoggerRun, is_wandb_logger
+from tunehook.integrations.wandb_apart import refusal, take
+from tunehook.integrations.wandb_logger import LoggerRun, is_keras_callback, is_wandb_logger
 from tunehook.integrations.wandb_shield import restart_service
 from tunehook.trial import Trial
 
@@ -137,7 +138,7 @@ def find_run(loggers: Sequence[object], around: str | None) -> UsersRun | None:
     for logger in loggers:
         if is_wandb_logger(logger):
             return LoggerRun(logger)
-        if _is_keras_callback(logger):
+        if is_keras_callback(logger):
             return OpenRun(type(logger).__name__)
     run = wandb.run
     if run is None or run.id == around or run._init_pid != os.getpid() or any(run is held for held in _held):
@@ -157,6 +158,7 @@ def share_run(users: UsersRun, trial: Trial, defaults: Defaults) -> Run:
     if run is None:
         raise _not_yours(trial, users, "finds no open W&B run")
     claim_run(run, trial, users)
+    take(run, trial)
     if not run.disabled:
         _complete(run, defaults)
     return run
@@ -320,11 +322,6 @@ def _complete(run: Run, defaults: Defaults) -> None:
     run.tags = settings.run_tags or defaults.tags
 
 
-def _is_keras_callback(logger: object) -> bool:
-    # Their module imports TensorFlow, so it is never imported here.
-    return any(parent.__module__.startswith("wandb.integration.keras") for parent in type(logger).__mro__)
-
-
 def _owner_of(run: Run) -> tuple[str, str, int] | None:
     """Whose a run is by its configuration, which one that was resumed has from the server."""
     told = dict(run.config).get("tunehook")
@@ -340,7 +337,4 @@ def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str,
 
 
 def _not_yours(trial: Trial, users: UsersRun, problem: str) -> NotYoursError:
-    return NotYoursError(
-        f"The {users.holder} of {trial.name} of study {trial.study!r} {problem}. "
-        f"Every trial needs a run of its own: {users.way_out}."
-    )
+    return NotYoursError(refusal(trial, users.holder, problem, users.way_out))

@@ -12,12 +12,11 @@ import logging
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -38,8 +37,10 @@ from tunehook.integrations.wandb_shield import (
     restart_service,
     use_service,
 )
+from tunehook.paths import LinkError, check_place, copy, files_in, make_folder, open_file, remove
+from tunehook.stored import is_whole
 from tunehook.study import Study
-from tunehook.trial import FinishedTrial, Mode
+from tunehook.trial import FinishedTrial, Mode, is_better
 
 AXIS = "study/trials"
 # A burst is followed by a pause of so many times what it took, so that a study of short trials hardly feels them.
@@ -96,17 +97,10 @@ class Model:
 
 def look_at(study: Study) -> View:
     """Read a study."""
-    ended = study.ended
-    best = find_best(ended, study.mode)
+    ended, best = study.ended, study.standing().best
     slots = {} if best is None else study.effective(best.number)
     frozen = study.optuna.get_trials(deepcopy=False)
     return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
-
-
-def find_best(ended: Sequence[FinishedTrial], mode: Mode) -> FinishedTrial | None:
-    """The complete trial of the best value, the first one of equals; ``None`` where there is none."""
-    complete = [trial for trial in ended if trial.outcome.state == "complete" and trial.value is not None]
-    return (min if mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0, default=None)
 
 
 class StudyRun:
@@ -152,13 +146,16 @@ class StudyRun:
 
     def keep_best(self, study: Study) -> None:
         """Copy the checkpoint of a trial that is the best now, before a later trial can write over it."""
-        best = find_best(study.ended, study.mode)
+        best = study.standing().best
         if best is None or best.number == self._best or self._mode() == "disabled":
             return
         self._best = best.number
-        with contextlib.suppress(OSError, ValueError):
-            kept = json.loads(study.paths.shown.read_text(encoding="utf-8"))
-            if kept[self._key]["model"] == best.number and kept[self._key]["run"].endswith(study.key):
+        before, self._model = self._model, None  # no other trial's model is logged as the best any more
+        if before is not None:
+            remove(before.path.parent, below=study.paths.folder)
+        with contextlib.suppress(OSError), open_file(study.paths.shown, "r", below=study.paths.folder) as file:
+            kept = _shown(file).get(self._key, {})
+            if kept.get("model") == best.number and kept.get("run", "").endswith(study.key):
                 return
         try:
             copy = _copy(study, best.number)
@@ -168,9 +165,7 @@ class StudyRun:
         if copy is None:
             self._tell_missing(best.number, "its training wrote none")
             return
-        before, self._model = self._model, Model(best, copy)
-        if before is not None:
-            shutil.rmtree(before.path.parent, ignore_errors=True)
+        self._model = Model(best, copy)
 
     def _tell_missing(self, number: int, why: object) -> None:
         if not self._was_missing_told:
@@ -204,6 +199,8 @@ class StudyRun:
             began, is_shown = time.monotonic(), False
             try:
                 is_shown = self._write(study.paths.shown, key, view, mode, is_last=is_last)
+            except LinkError as error:
+                self._lose(view, error)
             finally:
                 self._due = time.monotonic() + REST * (took + time.monotonic() - began)
                 if not is_shown:
@@ -227,7 +224,9 @@ class StudyRun:
             kept = shown.get(key, {})
             first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
             model = self._model
-            if model is not None and first and kept.get("model") == model.trial.number:
+            if model is None or view.best is None or model.trial.number != view.best.number:
+                model = None  # another trial has become the best between the two looks
+            elif first and kept.get("model") == model.trial.number:
                 model = None  # it is there
             if first >= len(view.ended) and model is None:
                 return True
@@ -337,16 +336,17 @@ def _copy(study: Study, number: int) -> Path | None:
     Raises:
         OSError: It was changed, or cannot be copied.
     """
-    folder = study.paths.checkpoint(number)
-    if not folder.is_dir():
+    root, folder = study.paths.folder, study.paths.checkpoint(number)
+    if not check_place(folder, below=root).is_dir():
         path = study.checkpoint(number)
         if path is None:
             return None
         part = folder.with_name(f"{folder.name}.{os.getpid()}")  # until it is whole
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
+        remove(part, below=root)
+        make_folder(part, below=root)
+        copy(path, part / path.name)
         part.rename(folder)
+    files_in(folder)
     return next(folder.iterdir())
 
 
@@ -359,6 +359,7 @@ def log_model(run: Run, view: View, model: Model) -> None:
     }
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", view.name)[:100]
     artifact = wandb.Artifact(name, type="model", metadata=metadata)
+    files_in(model.path)  # W&B would follow links
     if model.path.is_dir():
         artifact.add_dir(str(model.path), name=model.path.name)
     else:
@@ -387,8 +388,8 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
         if trial.value is not None and math.isfinite(trial.value):
             row[f"value/{view.metric}"] = trial.value
-            if trial.outcome.state == "complete":
-                best = trial.value if best is None else (min if view.mode == "min" else max)(best, trial.value)
+            if trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
+                best = trial.value
         if best is not None:
             row[f"best/{view.metric}"] = best
         yield row
@@ -424,18 +425,15 @@ def _locked(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         TimeoutError: Another process holds it for too long.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    make_folder(path.parent, below=path.parent)
+    with open_file(path, "a+", below=path.parent) as file:
         deadline = time.monotonic() + PATIENCE
         while not _lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Another process holds {path}.")
             time.sleep(0.05)
         file.seek(0)
-        try:
-            shown: dict[str, Any] = json.loads(file.read() or "{}")
-        except ValueError:  # torn, where a machine died: rows may come twice, none is missing
-            shown = {}
+        shown = _shown(file)
         before = dict(shown)
         yield shown
         if shown != before:
@@ -443,6 +441,25 @@ def _locked(path: Path) -> Iterator[dict[str, Any]]:
             file.write(json.dumps(shown))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _shown(file: IO[str]) -> dict[str, Any]:
+    """What was shown, by project; where a machine died and left half of it, rows may come twice, none is missing."""
+    try:
+        found = json.load(file)
+    except (ValueError, RecursionError):
+        return {}
+    return {key: kept for key, kept in found.items() if _is_kept(kept)} if isinstance(found, dict) else {}
+
+
+def _is_kept(kept: Any) -> bool:
+    """Whether it is what a burst leaves behind."""
+    return (
+        isinstance(kept, dict)
+        and isinstance(kept.get("run"), str)
+        and is_whole(kept.get("trials"))
+        and (kept.get("model") is None or is_whole(kept["model"]))
+    )
 
 
 def _lock(file: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,9 +23,10 @@ import wandb
 
 from tunehook.holder import is_alive
 from tunehook.integrations import wandb_shared, wandb_values
-from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, note_run, rows_of
+from tunehook.integrations.wandb_journal import Row, join_rows, mark_synced, note_run, rows_of, runs_in
 from tunehook.integrations.wandb_run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb_shield import first_line, leave_dead_service
+from tunehook.paths import check_place
 from tunehook.record import Journal, events_of, host, read_journal
 from tunehook.trial import Outcome, Trial
 
@@ -114,11 +116,6 @@ def read_latest(path: Path) -> list[dict[str, Any]]:
     return list(events_of(begins[-1].get("key", ""), events)) if begins else events
 
 
-def runs_in(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What these events say of W&B runs."""
-    return [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
-
-
 def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
     """The trial of these events, ``None`` if no W&B run belongs to it."""
     runs = runs_in(events)
@@ -133,12 +130,12 @@ def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
         path,
         trial,
         runs[-1],
-        tuple(place for event in events for place in event.get("records", ())),
-        _last(events, "config", {}).get("effective", {}),
+        tuple(place for event in events for place in event.get("records") or ()),
+        _last(events, "config", {}).get("effective") or {},
         tuple(rows_of(events)),
         _outcome(_last(events, "end", None)),
         processes,
-        float(events[-1]["time"]),
+        float(events[-1].get("time") or 0.0),
         _last(events, "synced", {}).get("rows"),
     )
 
@@ -235,6 +232,7 @@ def _resume(latest: Attempt) -> Run:
     if "finish_timeout" in type(settings).model_fields:
         settings.finish_timeout = TIMEOUT
     known = latest.run
+    check_place(latest.path.parent / "wandb", below=latest.path.parent.parent)  # where the SDK keeps its files
     try:
         run = wandb_shared.begin_run(
             known["id"],
@@ -276,11 +274,11 @@ def _end_of(latest: Attempt) -> Outcome:
 def _mark_folders(attempts: Iterable[Attempt]) -> None:
     """Let `wandb sync` pass over the offline folders whose rows are uploaded, as it does with those of its own."""
     for attempt in attempts:
-        folders = {Path(place) for place in attempt.places}
+        run_id, folders = attempt.run["id"], {Path(place) for place in attempt.places}
         if root := attempt.run.get("dir"):
-            folders.update(Path(root).glob(f"*wandb/offline-run-*-{attempt.run['id']}"))
+            folders.update(Path(root).glob(f"*wandb/offline-run-*-{glob.escape(run_id)}"))
         for folder in folders:
-            mark_synced(folder)
+            mark_synced(folder, run_id)
 
 
 def _last(events: list[dict[str, Any]], kind: str, default: Any) -> Any:

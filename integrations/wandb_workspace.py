@@ -24,9 +24,10 @@ import wandb
 from wandb_workspaces import expr
 
 from tunehook.integrations import wandb_shared
+from tunehook.integrations.wandb_journal import runs_in
 from tunehook.integrations.wandb_shield import first_line, leave_dead_service
 from tunehook.integrations.wandb_values import snapshot_path
-from tunehook.paths import StudyPaths
+from tunehook.paths import StudyPaths, open_file
 from tunehook.record import read_journal
 
 # A workspace gets slow with more charts; the others are a click away on W&B.
@@ -99,7 +100,7 @@ def read_study(folder: Path) -> Recorded:
         WorkspaceError: There are no trials, or none was recorded with W&B.
     """
     begun: dict[str, Any] = {}
-    run: dict[str, Any] = {}
+    run: Mapping[str, Any] = {}
     params: dict[str, list[Any]] = {}
     metrics: dict[str, None] = {}
     tensors: dict[str, dict[str, None]] = {"parameters": {}, "gradients": {}}
@@ -109,8 +110,8 @@ def read_study(folder: Path) -> Recorded:
                 begun = event
                 for name, value in event["params"].items():
                     params.setdefault(name, []).append(value)
-            elif event["event"] == "recorder" and event["recorder"] == "wandb":
-                run = event["run"]
+            elif begun and (runs := runs_in([event])):
+                run = runs[0]
                 metrics[("trial/" if run["is_shared"] else "") + begun["metric"]] = None
             elif event["event"] == "snapshot":
                 for kind, names in tensors.items():
@@ -225,9 +226,15 @@ def _save(workspace: Any, known: dict[str, str]) -> None:
 @contextlib.contextmanager
 def _saved(path: Path, key: str) -> Iterator[dict[str, str]]:
     """What was saved before, to be changed."""
-    try:
-        all_known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        all_known = {}
+    all_known: dict[str, dict[str, str]] = {}
+    with contextlib.suppress(FileNotFoundError, ValueError), open_file(path, "r", below=path.parent) as file:
+        found = json.load(file)
+        all_known = {key: one for key, one in found.items() if _is_saved(one)} if isinstance(found, dict) else {}
     yield all_known.setdefault(key, {})
-    path.write_text(json.dumps(all_known), encoding="utf-8")
+    with open_file(path, "w", below=path.parent) as file:
+        json.dump(all_known, file)
+
+
+def _is_saved(known: Any) -> bool:
+    """Whether it is what `_save` keeps."""
+    return isinstance(known, dict) and all(isinstance(known.get(name), str) for name in ("name", "id"))

@@ -1,13 +1,17 @@
 """A study whose disk becomes full in the middle of a trial, as a script: ``python full_disk.py <folder> <what>``.
 
 The folder is a disk of its own, and small. What lies on it is ``journals``, the ``database`` or ``both``; the other one
-lies here. The study is told to go on when there is room again, and one line of JSON says what happened.
+lies here. The study is told to go on when there is room again, and one line of JSON says what happened. With
+``opening`` studies are opened on a disk that is almost full, with more room each time.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,11 +60,32 @@ def study(what: str) -> th.Study:
     return scripts.study(Path("study") if what == "database" else disk / "study", range(5), **options)
 
 
+def open_with(room: int) -> str:
+    """Open a study with so many bytes free, and again with more; what the first one said."""
+    error, disk = "", Path(sys.argv[1])
+    free = os.statvfs(disk)
+    filler().write_bytes(bytes(free.f_bavail * free.f_frsize - room))
+    try:
+        study("both").trials  # noqa: B018 - opens it
+    except StudyError as raised:
+        error = str(raised)
+    filler().unlink()
+    opened = study("both")
+    opened.tell(opened.ask(), th.Outcome("complete", value=1.0))
+    del opened
+    gc.collect()  # closes the database, whose room would not be free else
+    shutil.rmtree(disk / "study")
+    return error
+
+
 def main() -> None:
     """Tune, make room, and tune again."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.basicConfig(level=logging.WARNING)
     what, error = sys.argv[2], ""
+    if what == "opening":
+        print(json.dumps([open_with(room) for room in range(0, 400_000, 20_480)]), flush=True)
+        return
     try:
         study(what).optimize(train, workers=1, progress=False)
     except (StudyError, JournalError) as raised:

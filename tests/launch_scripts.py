@@ -33,6 +33,13 @@ def steps(count: int = 3, *, pause: float = 0.0) -> None:
         time.sleep(pause)
 
 
+def read() -> float:
+    """Read the hyperparameter, and return ten times of it and the trial's number."""
+    trial = th.current()
+    assert trial is not None
+    return 10.0 * th.value("x", -1) + trial.number
+
+
 def slow() -> None:
     """Twenty seconds of training."""
     steps(200, pause=0.1)

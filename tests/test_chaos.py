@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -188,3 +189,16 @@ def test_a_full_disk(disk: list[str], what: str) -> None:
     assert told["done"] == [0, 1, 2, 3, 4]
     assert told["counts"] == {"complete": 5, "interrupted": 1}
     assert told["ends"] == [1, 1, 1 if what == "database" else 0, 1, 1, 1]
+
+
+def test_a_study_that_is_first_opened_on_a_full_disk(disk: list[str]) -> None:
+    """However much room there is, it says so or is open; with room again it can be opened and used."""
+    command = [*disk, sys.executable, full_disk.__file__, "small", "opening"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    refused = [error for error in said if error]
+    assert len(refused) > 10
+    assert said[-1] == ""
+    for error in refused:
+        assert re.search(r"cannot be used: .*(disk is full|disk I/O error)\.\n  (Make room|Check that)", error), error

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
-
-import tunehook as th
-from tunehook.record import Journal
-from tunehook.study import Study
-from tunehook.trial import Budget, Outcome
-
-pytest.importorskip("typer")
+import typer
+from optuna.storages.journal import JournalFileBackend
 from typer.testing import CliRunner
 
+import tunehook as th
 from tunehook.cli import app
+from tunehook.record import Journal
+from tunehook.status import Watch, lines, status_of
+from tunehook.study import Study
+from tunehook.trial import Budget, Outcome
 
 
 def test_help_names_the_commands() -> None:
@@ -30,6 +37,48 @@ def test_help_names_the_commands() -> None:
         helped = CliRunner().invoke(app, [name, "--help"])
         assert helped.exit_code == 0
         assert example in helped.output
+
+
+def commands(command: Any, name: str = "tunehook") -> Iterator[tuple[str, Any]]:
+    """Every command and group of the command line, by how it is called."""
+    yield name, command
+    for inner, one in getattr(command, "commands", {}).items():
+        yield from commands(one, f"{name} {inner}")
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_each_word_that_was_written(name: str) -> None:
+    """The text of a command and of each of its options, brackets among them, and no first line is cut off."""
+    shown = said(*name.split()[1:], "--help")
+    told = " ".join(shown.split())
+    command = COMMANDS[name]
+    texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+    assert command.help
+    for text in texts:
+        assert " ".join((text or "").split()) in told
+    assert "..." not in shown.replace("[ARGS]...", "")
+
+
+def test_help_names_an_extra() -> None:
+    """The command that needs a further package says which, as pip takes it."""
+    assert "pip install 'tunehook[workspace]'" in " ".join(said("wandb", "workspace", "--help").split())
+
+
+def test_the_version() -> None:
+    """It is that of the package, and asks for no command."""
+    assert said("--version") == f"tunehook {th.__version__}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--version"], ["status", "nothing"]], ids=" ".join)
+def test_the_module_is_the_command_line(arguments: list[str]) -> None:
+    """``python -m tunehook`` does what ``tunehook`` does, with its exit codes."""
+    done = CliRunner().invoke(app, arguments)
+    ran = subprocess.run([sys.executable, "-m", "tunehook", *arguments], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (done.stdout, done.stderr, done.exit_code)
 
 
 def test_a_folder_that_does_not_exist() -> None:
@@ -148,3 +197,113 @@ def test_a_study_that_was_opened_to_look_at_it() -> None:
     assert opened.best.value == 0.5
     with pytest.raises(th.StudyError, match="was opened to look at it; to search, give its space"):
         opened.ask()
+
+
+# ------------------------------------------------------------------ processes that are gone
+
+BEGIN = """
+import os, signal, sys, time
+import tunehook as th
+from tunehook.trial import Budget, Outcome
+study = th.Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
+study._plan_for(int(sys.argv[1]) or None)
+study.note_plan()
+study.tell(study.ask(), Outcome("complete", "trained to its end", 0.5, 3))
+if sys.argv[2] == "killed":
+    study.report(study.ask(), 1, 0.25, Budget())
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def begin(wanted: int, how: str) -> None:
+    """A process that works on a study and ends, in the middle of a trial where it is killed."""
+    subprocess.run([sys.executable, "-c", BEGIN, str(wanted), how], check=how != "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wanted", "how", "code", "said"),
+    [
+        (9, "killed", 1, "; 1 of 9 trials are finished.\n"),
+        (9, "ended", 1, "; 1 of 9 trials are finished.\n"),
+        (0, "ended", 0, "; 1 trials are finished.\n"),
+    ],
+)
+def test_watching_a_study_that_was_left(
+    wanted: int, how: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, and says what befell the trial that ran and how to go on; nothing is told of the trial."""
+
+    def sleep(_: float) -> None:
+        raise AssertionError("it waits on")
+
+    begin(wanted, how)
+    monkeypatch.setattr("tunehook.cli.time", SimpleNamespace(sleep=sleep))
+    done = CliRunner().invoke(app, ["watch", "digits", "--every", "0.1"])
+    assert done.exit_code == code
+    assert f"No process works on study 'digits' any more{said}" in done.output
+    assert "  Start its script again: the study goes on where it was.\n" in done.output
+    is_killed = how == "killed"
+    assert ("trial 1 was left at step 1, acc 0.25 (its process " in done.output) == is_killed
+    found = json.loads(said_anyway("status", "digits", "--json"))
+    assert found["processes"] == "gone"
+    assert [one["number"] for one in found["running"] if one["lost"] is not None] == [1] * is_killed
+    assert Study.open("digits").counts() == ({"complete": 1, "running": 1} if is_killed else {"complete": 1})
+
+
+def said_anyway(*arguments: str) -> str:
+    """What a command prints, whatever it is."""
+    return CliRunner().invoke(app, list(arguments)).output
+
+
+def test_a_study_whose_process_lives_is_not_left() -> None:
+    """Also between two trials, and before the first one, which may take long to begin."""
+    study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
+    study.note_plan()
+    assert study.attendance(()) == "live"
+    study.tell(study.ask(), Outcome("complete", "x", 0.5, 1))
+    assert (study.attendance(()), study.lost()) == ("live", {})
+
+
+def test_processes_of_other_machines() -> None:
+    """None is known to live between two trials: they are gone once nothing has changed for a minute."""
+    study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
+    study.optuna.set_user_attr("tunehook:leader", {"host": "elsewhere", "pid": 1, "time": 0.0})
+    assert study.attendance(()) == "unknown"
+    trial = study.ask()
+    study.optuna._storage.set_trial_user_attr(
+        study.optuna.trials[0]._trial_id, "tunehook:owner", {"host": "elsewhere", "pid": 1, "time": 0.0}
+    )
+    assert study.attendance(()) == "live"  # it runs, as far as is known here
+    now = [0.0]
+    watch = Watch(study, clock=lambda: now[0])
+    seen = []
+    for second in (0, 30, 60, 90, 119, 121):
+        now[0] = float(second)
+        if second == 60:
+            study.tell(trial, Outcome("failed", "x"))
+        seen.append(watch.look().processes)
+    assert seen == ["live", "live", "unknown", "unknown", "unknown", "gone"]
+
+
+def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
+    """A trial there is lost once it has given none for a while, and then nobody works on the study."""
+    backend = JournalFileBackend(str(tmp_path / "log"))
+    study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random",
+                  storage=optuna.storages.JournalStorage(backend))  # fmt: skip
+    trial = study.ask()
+    shutil.rmtree(trial.folder)
+    trial_id, elsewhere = study.optuna.trials[0]._trial_id, {"host": "elsewhere", "pid": 1, "time": 0.0}
+    study.optuna._storage.set_trial_user_attr(trial_id, "tunehook:owner", elsewhere)
+    assert study._kept is not None
+    assert study._kept.pulse is not None
+    study._kept.pulse.remove(trial_id)
+    study._kept.pulse._grace = 0.2
+    assert (study.lost(), study.attendance(())) == ({}, "live")
+    time.sleep(0.3)
+    assert study.lost() == {0: "its process on elsewhere gave no sign of life"}
+    found = status_of(study)
+    assert (found.processes, lines(found)[-1].split(":")[0]) == (
+        "unknown", "trial 0 was left (its process on elsewhere gave no sign of life)",
+    )  # fmt: skip
+    assert [trial.outcome.state for trial in study.trials] == ["running"]

@@ -1,24 +1,38 @@
-"""README.md and docs/*.md stay true: their Python blocks run, the errors they quote are raised, their links lead on.
+"""README.md and docs/*.md stay true: code and commands run, errors that they quote are raised, links lead on.
 
-Run as a script with the name of a document, this file runs the document's blocks in the working directory:
+Run as a script with the name of a document, this file runs the document's Python blocks in the working directory:
 
-- ``python`` blocks run in order, in one namespace, in which ``Net`` and ``Digits`` are those of the digits example;
+- a block marked with the name of a file is a whole script, which brings all that it needs;
+- other ``python`` blocks run in order, in one namespace: that of the document's first script, else one in which ``Net``
+  and ``Digits`` are those of the digits example;
 - a ``python raises`` block raises, and the ``text`` block behind it is the whole error, as Python prints it;
 - a ``yaml`` block with a file name behind the language is written to that file.
+
+A ``python end`` block stands in place of the last lines of README's script. Commands are lines of ``sh`` blocks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+import wandb_server
+from postgres import serving
+from tunehook.cli import app
+from tunehook.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -26,6 +40,17 @@ DOCUMENTS = [
     *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
 ]
 FENCE = re.compile(r"^```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+# What is not run here, by a part of it, and why.
+NOT_RUN = {
+    "pip install": "it needs the package index, and minutes",
+    "make ": "it sets up an environment of its own, and runs this test",
+    "TUNEHOOK_LAUNCHER=ray": "tests/integrations/test_ray.py runs a script so, on a cluster",
+    "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/test_ray.py runs it without",
+    "run_grpc_proxy_server": "it does not return; tests/test_machines.py runs a study through such a proxy",
+}
+# The database of the documents.
+DATABASE = "postgresql://me:password@db/tune"
 
 
 @dataclass(frozen=True)
@@ -62,21 +87,37 @@ def with_following(found: list[Block]) -> list[tuple[Block, Block | None]]:
 
 def run(document: str) -> None:
     """Run the blocks of a document."""
-    names: dict[str, Any] = {"__name__": "docs"}
+    names: dict[str, Any] = {}
     found = blocks(document)
-    if any(block.language == "python" and re.search(r"\bNet\b", block.text) for block in found):
+    if not any(is_script(block) for block in found) and any(re.search(r"\bNet\b", block.text) for block in found):
         example = runpy.run_path(str(ROOT / "examples" / "lightning_digits.py"))
-        names |= {name: example[name] for name in ("Net", "Digits")}
+        names = {name: example[name] for name in ("Net", "Digits")}
     for block, following in with_following(found):
         if block.language == "yaml" and block.mark:
             Path(block.mark).write_text(block.text, encoding="utf-8")
-        elif block.language == "python" and block.mark == "raises":
+        elif is_script(block):
+            alone: dict[str, Any] = {"__name__": "__main__"}
+            execute(document, block, alone)
+            names = names or alone
+        elif block.language != "python" or block.mark == "end" or reason_not_to_run(block.text):
+            continue
+        elif block.mark == "raises":
             quoted = following.text.strip() if following is not None and following.language == "text" else ""
             said = error_of(document, block, names)
             if said != quoted:
                 raise AssertionError(f"{document}, line {block.line}: it quotes\n{quoted}\nbut the code says\n{said}")
-        elif block.language == "python":
+        else:
             execute(document, block, names)
+
+
+def is_script(block: Block) -> bool:
+    """Whether a block is a whole script."""
+    return block.language == "python" and block.mark.endswith(".py")
+
+
+def reason_not_to_run(text: str) -> str:
+    """Why something is not run here, an empty text where it is."""
+    return next((reason for part, reason in NOT_RUN.items() if part in text), "")
 
 
 def execute(document: str, block: Block, names: dict[str, Any]) -> None:
@@ -98,8 +139,8 @@ def cases() -> list[Any]:
     """The documents with Python blocks; those that train are slow."""
     found = []
     for document in DOCUMENTS:
-        code = "".join(block.text for block in blocks(document) if block.language == "python")
-        if code:
+        code = "".join(block.text for block in blocks(document) if block.language == "python" and block.mark != "end")
+        if code and not all(reason_not_to_run(block.text) for block in blocks(document) if block.language == "python"):
             marks = [pytest.mark.slow] if re.search(r"\bNet\b", code) else []
             found.append(pytest.param(document, marks=marks))
     return found
@@ -108,13 +149,186 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize("document", cases())
 def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
     """Every Python block of the document runs as it stands, and every quoted error is the one that is raised."""
-    # Not the service of W&B that a test of this process started, and may have ended.
-    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     ran = subprocess.run(
-        [sys.executable, __file__, document], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        [sys.executable, __file__, document], cwd=tmp_path, env=environment(), capture_output=True, text=True,
         timeout=300, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
+
+
+# ------------------------------------------------------------------ scripts and commands
+
+# A script that trains nothing, for commands that are about processes.
+LIGHT = """
+import tunehook as th
+from tunehook.active import active
+
+
+def train():
+    session = active()
+    session.ready()
+    session.report(1, {"val_acc": session.trial.params["lr"]})
+
+
+study = th.Study("digits", {"lr": th.Float(1e-4, 1e-1, log=True)}, metric="val_acc", mode="max", search="random")
+
+if __name__ == "__main__":
+    study.optimize(train, trials=4, progress=False)
+"""
+
+# What a cluster has of SLURM: an array job of which two tasks run, and the ranks of srun, with SLURM's variables.
+SLURM = """#!{python}
+import os, re, subprocess, sys
+name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+if name == "srun":
+    count = int(re.search(r"--ntasks=([0-9]+)", arguments[0])[1])
+    command, tasks = arguments[1:], [dict(PROCID=n, LOCALID=n, NTASKS=count) for n in range(count)]
+else:
+    assert name == "sbatch", name
+    file = arguments[-1]
+    is_array = any(one.startswith("--array=") for one in arguments) or "#SBATCH --array=" in open(file).read()
+    command = ["bash", "-ec", file] if "--wrap" in arguments else ["bash", "-e", file]
+    tasks = [dict(ARRAY_TASK_ID=n, ARRAY_JOB_ID=7, JOB_ID=7 + n, JOB_NAME="wrap", PROCID=0, LOCALID=0, NODEID=0,
+                  NTASKS=1, JOB_NODELIST="localhost") for n in range(2 if is_array else 1)]
+started = [subprocess.Popen(command, env=os.environ | {{"SLURM_" + key: str(value) for key, value in task.items()}})
+           for task in tasks]
+sys.exit(max(process.wait() for process in started))
+"""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process, without W&B's service of a test of this process, which may have ended."""
+    return {**{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}, **variables}
+
+
+def script(document: str) -> str:
+    """The script that a document speaks of: README's own as a reader pastes it, elsewhere one that is quick."""
+    return next((block.text for block in blocks(document) if is_script(block)), LIGHT)
+
+
+def sh_blocks() -> list[Any]:
+    """The blocks of commands with anything in them to run, other than looking at a study."""
+    return [
+        pytest.param(document, block, id=f"{document}:{block.line}")
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.language == "sh" and any(not line.startswith("tunehook ") for line in lines_to_run(block))
+    ]
+
+
+def lines_to_run(block: Block) -> list[str]:
+    """The commands of a block."""
+    lines = [line for line in block.text.splitlines() if line and not line.startswith("#")]
+    return [line for line in lines if not reason_not_to_run(line)]
+
+
+def commands() -> list[str]:
+    """Each ``tunehook`` command of the documents, in blocks and, with its arguments, in sentences."""
+    found: dict[str, None] = {}
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            if block.language == "sh":
+                found.update(dict.fromkeys(line for line in lines_to_run(block) if line.startswith("tunehook ")))
+        text = FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
+        found.update(dict.fromkeys(re.findall(r"`(tunehook [^`]*digits[^`]*|tunehook sync)`", text)))
+    return list(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("document", "block"),
+    [
+        pytest.param(document, block, id=f"{document}:{block.line}")
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.mark == "end"
+    ],
+)
+def test_another_end_of_the_script_runs(document: str, block: Block, tmp_path: Path) -> None:
+    """The script with these last lines, in a file of its own, trains as many trials as it says, but here three."""
+    text = script(document)
+    text = text[: text.index("if __name__")] + re.sub(r"trials=\d+", "trials=3", block.text)
+    (tmp_path / "train.py").write_text(text, encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "train.py"], env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    assert Study.open("digits").counts()["complete"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("document", "block"), sh_blocks())
+def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) -> None:
+    """The commands start processes that share one study in one database, under SLURM's variables where it says so."""
+    assert DATABASE in block.text
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text(SLURM.format(python=sys.executable), encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
+    (tmp_path / "train.py").write_text(script(document), encoding="utf-8")
+    with serving() as server:
+        text = block.text.replace(DATABASE, f"'{server.get_uri()}'")
+        kept = [line for line in text.splitlines() if line.startswith("#") or not reason_not_to_run(line)]
+        (tmp_path / "job.sh").write_text("\n".join(kept), encoding="utf-8")
+        start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
+        ran = subprocess.run(
+            start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHONPATH=os.pathsep.join(sys.path)),
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        study = Study.open("digits", storage=server.get_uri())
+        assert f"trials={study.counts()['complete']}" in script(document)
+        study._kept._backend._backend.engine.dispose()  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the study of the documents, recorded offline on W&B, and a stand-in for W&B's server."""
+    folder = tmp_path_factory.mktemp("looked-at")
+    with contextlib.chdir(folder):
+        subprocess.run(
+            [sys.executable, "-c", RECORDED], env=environment(), check=True, capture_output=True, timeout=120
+        )
+    with wandb_server.serving() as server, wandb_server.online(server, folder):
+        yield folder
+
+
+RECORDED = LIGHT.replace(
+    'search="random")', 'search="random", recorders=[WandbRecorder("digits", mode="offline", lean=True)])'
+).replace("import tunehook as th\n", "import tunehook as th\nfrom tunehook.integrations.wandb import WandbRecorder\n")
+
+
+@pytest.mark.filterwarnings("ignore")  # of wandb-workspaces: what pydantic will drop
+@pytest.mark.parametrize("command", commands())
+def test_a_command_looks_at_the_study(command: str, looked_at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of the documents does what it is for, where the study of the documents is."""
+    monkeypatch.chdir(looked_at)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    done = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+    assert done.exit_code == 0, done.output
+    assert done.output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_stand_where_they_are_run(document: str) -> None:
+    """A command in a block of another kind, or an indented one, would be run by nobody."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    others = [block.text for block in blocks(document) if block.language == "text"]
+    indented = re.findall(r"^ {4}.+$", FENCE.sub("", text), re.MULTILINE)
+    names = "pip|make|python|tunehook|wandb|ray|srun|sbatch|export"
+    for line in "\n".join([*others, *indented]).splitlines():
+        assert not re.match(rf"\s*([A-Z_]+=\S+ )?({names})\s", line), line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_extras_and_targets_exist(document: str) -> None:
+    """What is not run names only extras and targets that there are."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = {name for names in re.findall(r"'tunehook\[([\w,-]+)\]'", text) for name in names.split(",")}
+    assert asked <= extras.keys()
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)) <= set(targets)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -137,7 +351,9 @@ def test_links_of_a_document_lead_to_files(document: str) -> None:
 def test_marks_of_blocks_are_known(document: str) -> None:
     """No block is left out because of a typing error in its mark, and every quoted error has its text."""
     found = blocks(document)
-    assert {block.mark for block in found if block.language == "python"} <= {"", "raises"}
+    marks = {block.mark for block in found if block.language == "python" and not is_script(block)}
+    assert marks <= {"", "raises", "end"}
+    assert {block.language for block in found} <= {"python", "text", "sh", "yaml"}
     for block, following in with_following(found):
         if block.mark == "raises":
             assert following is not None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -21,9 +24,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the top to the bottom: a module imports those further down only. What stands on one line may not import each
 # other either.
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"report", "status"},
     {"launch"},
+    {"reading"},
     {"source"},
     {"study"},
     {"results"},
@@ -36,12 +41,14 @@ FLOORS = [
     {"pulse", "database"},
     {"sqlite", "checkpoint"},
     {"record"},
+    {"stored"},
     {"snapshot_plan"},
     {"snapshot_take"},
     {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},
     {"snapshot_moments", "snapshot_torch"},
     {"snapshot_look"},
     {"snapshot", "snapshot_schedule"},
+    {"calls"},
     {"arguments"},
     {"inject"},
     {"seeding"},
@@ -50,8 +57,9 @@ FLOORS = [
     {"sweep"},
     {"space"},
     {"distributions"},
+    {"apart", "known"},
     {"trial"},
-    {"foreign", "notice", "paths", "randomness", "storage"},
+    {"foreign", "imports", "notice", "patches", "paths", "randomness", "storage", "table", "terminal"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
@@ -214,3 +222,40 @@ def test_the_package_lists_every_folder() -> None:
 def test_one_version() -> None:
     """The package says the version of pyproject.toml."""
     assert tunehook.__version__ == PROJECT["project"]["version"]
+
+
+def test_the_extra_all_holds_every_other_one() -> None:
+    """But for that of the tests, which holds it."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    (every,) = extras["all"]
+    held = every.removeprefix("tunehook[").removesuffix("]").split(",")
+    assert sorted(held) == sorted(extras.keys() - {"all", "test"})
+
+
+README = ROOT / "README.md"
+# The address of a file, in a link; what begins with # stays on the page.
+LINK = r"\]\((?!https?://|#)([^)\s]+)\)"
+
+
+def test_links_of_an_index_page_are_absolute() -> None:
+    """Where the project has an address, files of the README are below it."""
+    index_page = runpy.run_path(str(ROOT / "setup.py"))["index_page"]
+    page = index_page(README.read_text(), "https://example.org/files/")
+    assert not re.findall(LINK, page)
+    assert page.count("](https://example.org/files/") == len(re.findall(LINK, README.read_text())) > 10
+    assert index_page("a [b](c.md#d) [e](#e) [f](https://g)", None) == "a b (`c.md`) [e](#e) [f](https://g)"
+
+
+@pytest.mark.slow
+def test_the_page_of_the_package_has_no_dead_link(tmp_path: Path) -> None:
+    """What an index shows of the package is the README, without a link to a file that is not there."""
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("src", "integrations"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    page = (tmp_path / done.stdout.split()[-1] / "METADATA").read_text()
+    assert "Description-Content-Type: text/markdown" in page
+    assert page.partition("\n\n")[2].startswith("# tunehook\n")
+    assert not re.findall(LINK, page)

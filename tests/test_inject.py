@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from tunehook.arguments import Arguments, signature_of
 from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, near, resolve, same, show
 
 
@@ -386,3 +388,12 @@ def test_an_array_is_the_same_as_itself() -> None:
     """Where values cannot be compared, identity decides."""
     array = np.array([1, 2])
     assert same(array, array)
+
+
+def test_annotations_that_only_type_checkers_know() -> None:
+    """They stand in nobody's way, nor do they from Python 3.14 on, where they need no quotes."""
+    name = "Unknown" if sys.version_info >= (3, 14) else "'Unknown'"
+    names: dict[str, Any] = {}
+    exec(f"class Net:\n    def __init__(self, net: {name} = None, width: int = 3): ...", names)  # noqa: S102
+    assert list(signature_of(names["Net"].__init__).parameters) == ["self", "net", "width"]
+    assert list(Arguments(names["Net"], object).parameters) == ["net", "width"]

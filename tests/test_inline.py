@@ -23,7 +23,7 @@ from tunehook.record import read_journal
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study
-from tunehook.trial import Outcome
+from tunehook.trial import Outcome, Trial
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([1, 2, 3])}
 
@@ -197,10 +197,10 @@ def with_options(lr: float = 0.1, *rest: object, **more: object) -> None:
 
 
 FUNCTIONS: list[tuple[Any, str]] = [
-    (with_trial, "with_trial(trial, lr=0.1) needs trial"),
-    (lambda *, lr, wd: lr, "<lambda>(*, lr, wd) needs lr, wd"),
-    (Called(), "Called(trial) needs trial"),
-    (functools.partial(with_trial, lr=1.0), "partial(trial, *, lr=1.0) needs trial"),
+    (with_trial, "with_trial(trial: 'object', lr: 'float' = 0.1) -> 'None'"),
+    (lambda *, trial: trial, "<lambda>(*, trial)"),
+    (Called(), "Called(trial: 'object') -> 'None'"),
+    (functools.partial(with_trial, lr=1.0), "partial(trial: 'object', *, lr: 'float' = 1.0) -> 'None'"),
 ]
 
 
@@ -211,8 +211,9 @@ def test_a_training_that_takes_arguments(train: Any, text: str, workers: int | N
     with pytest.raises(TypeError) as caught:
         study().optimize(train, trials=5, workers=workers)
     assert str(caught.value) == (
-        f"train is called without arguments, but {text}.\n"
-        "  Write def train(): ..., with TuneCallback() in it, which puts the trial's values into what train makes."
+        f"train is called without arguments, but {text} needs some (missing a required argument: 'trial').\n"
+        "  Write def train(): ..., with TuneCallback() in its fit; th.current() is the trial, th.value('lr', 0.1) one "
+        "value."
     )
     assert list(Path().iterdir()) == []
 
@@ -561,6 +562,20 @@ def test_a_line_a_trial_where_there_is_no_terminal(capsys: pytest.CaptureFixture
     ]
 
 
+def test_a_returned_value_that_nothing_of_the_space_led_to() -> None:
+    """It is no value of the trial: the training neither read the hyperparameters nor had a fit that takes them."""
+    message = (
+        r"^The training returned a value, but nothing used 'x', 'n' of the space.\n"
+        r"  Read such values: th.value\('x', [0-9.e-]+\); or add TuneCallback\(\) to the callbacks of the fit.$"
+    )
+    opened = study()
+    with pytest.raises(TrialError, match=message):
+        opened.optimize(lambda: 0.5, trials=3, progress=False)
+    assert states(opened) == ["failed"]
+    opened.optimize(lambda: th.value("x", 0.5) * th.value("n", 1), trials=1, progress=False)
+    assert states(opened) == ["failed", "complete"]
+
+
 def test_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     """progress=False shows no lines of trials."""
     study().optimize(Script(), trials=1, progress=False)
@@ -574,16 +589,20 @@ def test_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_rank_above_zero_follows(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs the training until rank 0 says that nothing comes, asks for nothing, and writes nothing."""
     monkeypatch.setenv(rank, "1")
-    answers = [True, True, False]
+    asked = [Trial("digits", number, {"lr": 0.5}, Path("x"), "acc", "max") for number in (1, 2)]
+    answers = [*asked, None]
+    known = []
     calls = []
 
     def train() -> None:
         assert active() is None
         calls.append(1)
+        known.append(th.current())
         set_broadcast(lambda _: answers.pop(0))
 
     study().optimize(train, trials=9)
     assert len(calls) == 3
+    assert known == [None, *asked]
     assert broadcast() is None
     assert list(Path().iterdir()) == []
 
@@ -591,14 +610,14 @@ def test_a_rank_above_zero_follows(rank: str, monkeypatch: pytest.MonkeyPatch) -
 def test_rank_zero_announces_each_trial_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first trial, which starts the other ranks, is not announced; each further one is, and the end."""
     monkeypatch.setenv("RANK", "0")
-    sent: list[object] = []
+    sent: list[Trial | None] = []
 
     def train() -> None:
         fit()
         set_broadcast(sent.append)
 
     study().optimize(train, trials=3, progress=False)
-    assert sent == [True, True, False]
+    assert [trial and trial.number for trial in sent] == [1, 2, None]
 
 
 def test_a_process_that_the_leader_started_follows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,13 @@ def test_each_trial_has_a_process_of_its_own(tmp_path: Path) -> None:
     assert not alive(study.paths.folder)
 
 
+def test_a_training_that_reads_its_values_and_returns_its_own(tmp_path: Path) -> None:
+    """It needs no callback to be one of the study."""
+    study = run(scripts.study(tmp_path / "s"), scripts.read)
+    assert [one.value for one in study.trials] == [10.0 * one.params["x"] + one.number for one in study.trials]
+    assert study.counts() == {"complete": 4}
+
+
 def test_values_and_decisions_are_those_of_one_process(tmp_path: Path) -> None:
     """The same seed gives the same values, side by side or not."""
     one, two = (

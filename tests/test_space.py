@@ -266,6 +266,14 @@ def test_values_of_the_user_come_back(data: st.DataObject) -> None:
         assert type(distribution.decode(raw)) is type(wanted)
 
 
+def test_a_step_of_one_on_a_logarithmic_scale_of_floats() -> None:
+    """It is a step as any other: Optuna has none there, so values between are rounded."""
+    distribution = Float(1.0, 3.0, log=True, step=1.0)
+    made = distribution.distribution()
+    assert made is not None
+    assert [distribution.decode(raw) for raw in (1.0, 1.4, 1.6, 3.4)] == [1.0, 1.0, 2.0, 3.0]
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 0.5]) | st.text("ab", max_size=2),
     lambda inner: st.lists(inner, max_size=2) | st.tuples(inner) | st.dictionaries(st.text("ab", max_size=1), inner),

@@ -347,7 +347,8 @@ def test_tables_that_we_do_not_know_are_left_to_optuna(
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-    assert sqlite3.connect(path).execute("SELECT state FROM trials").fetchall() == [("COMPLETE",)]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT state FROM trials").fetchall() == [("COMPLETE",)]
 
 
 @pytest.mark.parametrize("table", ["trials", "trial_intermediate_values"])

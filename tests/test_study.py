@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -34,7 +35,7 @@ import tunehook as th
 from tunehook.active import active
 from tunehook.holder import is_alive
 from tunehook.optuna_trial import OptunaTrial
-from tunehook.record import JournalError, read_journal
+from tunehook.record import JournalError, host, read_journal
 from tunehook.search import SEARCHES
 from tunehook.storage import StudyError
 from tunehook.study import ATTEMPTS, Study, StudyFinished
@@ -957,6 +958,60 @@ def test_a_forked_process_opens_the_storage_anew() -> None:
         os._exit(0 if opened.ask().number == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert opened.ask().number == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("side_by_side", [1, 4])
+def test_processes_that_are_killed_as_they_open_a_study(side_by_side: int) -> None:
+    """Whenever that is, and however many open it at once, the study can be opened and used, and nothing is left."""
+    study("before").trials  # noqa: B018 - loads what opening needs
+    for turn in range(12 // side_by_side):
+        name = f"killed-{turn}"
+        children = []
+        for _ in range(side_by_side):
+            children.append(os.fork())
+            if children[-1] == 0:
+                opened = study(name)
+                opened.tell(opened.ask(), complete(1.0))
+                os._exit(0)
+        time.sleep(0.01 * turn * side_by_side)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        opened = study(name)
+        opened.tell(opened.ask(), complete(0.5))
+        assert 0.5 in [trial.value for trial in opened.trials]
+        with contextlib.closing(sqlite3.connect(opened.paths.database)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert {path.name for path in opened.paths.folder.glob("study.db*")} <= {
+            "study.db", "study.db-wal", "study.db-shm",
+        }  # fmt: skip
+
+
+def test_files_of_processes_that_were_killed_as_they_made_the_database() -> None:
+    """They are removed where the process is gone on this machine, and no others."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = study().paths.folder
+    folder.mkdir(parents=True)
+    names = {each: f"study.db.{each}-{gone.pid}" for each in (host(), "elsewhere")}
+    kept = {names["elsewhere"], f"study.db.{host()}-{os.getpid()}", "study.db.mine"}
+    for name in {*names.values(), f"{names[host()]}-wal", f"{names[host()]}-shm", *kept}:
+        (folder / name).touch()
+    study().trials  # noqa: B018 - opens it
+    assert {path.name for path in folder.glob("study.db.*")} == kept
+
+
+def test_a_database_without_tables_is_no_study_yet() -> None:
+    """As where the disk was full when it was made: nothing is there to look at, and using it makes the tables."""
+    folder = study().paths.folder
+    folder.mkdir(parents=True)
+    (folder / "study.db").touch()
+    with pytest.raises(StudyError, match=re.escape("There is no study 'digits' in tunehook-studies/digits.")):
+        Study.open("digits")
+    assert study().ask().number == 0
 
 
 # ------------------------------------------------------------------ trials of someone's own Optuna study

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunehook.paths import StudyPaths, journal_of
-from tunehook.trial import Budget, Decision, Outcome, State, Trial
+from tunehook.trial import Budget, Decision, Mode, Outcome, State, Trial, best_of, is_better
 
 TRIAL = Trial("digits", 7, {"lr": 0.1}, Path("somewhere"), "acc", "max")
 
@@ -65,3 +65,44 @@ def test_values_are_frozen_and_pickle(value: Trial | Budget | Decision | Outcome
     assert pickle.loads(pickle.dumps(value)) == value
     with pytest.raises(dataclasses.FrozenInstanceError):
         value.other = 1  # type: ignore[union-attr]
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "best"),
+    [
+        ("max", [], None),
+        ("max", [0.5, 0.7, 0.6], 1),
+        ("min", [0.5, 0.7, 0.6], 0),
+        ("max", [0.5, 0.7, 0.7], 1),
+        ("min", [0.5, 0.5, 0.5], 0),
+        ("min", [0.0, -0.0], 0),
+        ("max", [NAN, 0.1, NAN], 1),
+        ("min", [NAN, None], None),
+        ("max", [None, -INFINITY, -INFINITY], 1),
+        ("max", [0.5, INFINITY], 1),
+    ],
+)
+def test_the_best_of_several(mode: Mode, values: list[float | None], best: int | None) -> None:
+    """The best value, the first of equals; NaN and None are no values."""
+    assert best_of(range(len(values)), mode, value=lambda place: values[place]) == best
+
+
+@pytest.mark.parametrize(
+    ("value", "than", "lower", "higher"),
+    [
+        (1.0, 2.0, True, False),
+        (1.0, 1.0, False, False),
+        (1.0, None, True, True),
+        (1.0, NAN, True, True),
+        (NAN, 1.0, False, False),
+        (NAN, None, False, False),
+        (None, None, False, False),
+        (INFINITY, 1.0, False, True),
+    ],
+)
+def test_which_value_is_better(value: float | None, than: float | None, lower: bool, higher: bool) -> None:
+    """In both modes; an equal one is not better, and any number is better than none."""
+    assert (is_better(value, than, "min"), is_better(value, than, "max")) == (lower, higher)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunehook.inject import InjectionError as InjectionError
+    from tunehook.reading import current as current
+    from tunehook.reading import value as value
     from tunehook.record import Journal as Journal
     from tunehook.record import Recorder as Recorder
     from tunehook.session import TrialSession as TrialSession
@@ -49,6 +51,8 @@ _HOMES = {
     "Decision": "trial",
     "Outcome": "trial",
     "Trial": "trial",
+    "current": "reading",
+    "value": "reading",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from tunehook.apart import apart
 from tunehook.ends import TrialError
+from tunehook.known import knowing
 from tunehook.notice import handling, terminate
 from tunehook.session import TrialSession
+from tunehook.trial import Trial
 
 
 class _Active:
@@ -32,6 +35,15 @@ def active() -> TrialSession | None:
     return _Active.session
 
 
+def left_to_parent(trial: Trial) -> bool:
+    """Leave a trial to the parent, where this process was forked in its training; returns whether that is so."""
+    session = _Active.session
+    if session is None or session.trial.key != trial.key or not session.is_forked:
+        return False
+    session.tell_forked()
+    return True
+
+
 def check_alone() -> None:
     """Check that a training of one rank is not led by another process, whose values it would never get.
 
@@ -45,6 +57,11 @@ def check_alone() -> None:
             "  For a training of several ranks set devices and strategy in the Trainer; for trials side by side unset "
             "these variables, so that each process asks for itself."
         )
+
+
+def is_following() -> bool:
+    """Whether this process runs the trainings that another one, its rank 0, leads."""
+    return _Active.follows
 
 
 @contextlib.contextmanager
@@ -74,6 +91,8 @@ def activate(session: TrialSession) -> Iterator[TrialSession]:
     _Active.session = session
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(knowing(session.trial, may_return=session.may_return))
+            stack.enter_context(apart(session.trial, lambda: session.outcome.exit_code if session.outcome else 1))
             for make in _Active.surroundings:
                 stack.enter_context(make())
             yield session

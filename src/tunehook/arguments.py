@@ -6,9 +6,10 @@ import contextlib
 import copy
 import functools
 import inspect
+import sys
 import typing
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tunehook.inject import same
@@ -42,7 +43,7 @@ class Arguments:
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """The constructor's signature without ``self``."""
-        own = inspect.signature(self.cls.__init__)  # type: ignore[misc]
+        own = signature_of(self.cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
     @functools.cached_property
@@ -98,6 +99,15 @@ def type_of_default(default: object) -> object:
     return type(default)
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function of the user's, also where its annotations name what only type checkers know."""
+    if sys.version_info >= (3, 14):  # which evaluates annotations when they are asked for
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
+
+
 def _parameters(cls: type, base: type) -> dict[str, inspect.Parameter]:
     """Named parameters of the constructor, and of those of its base classes that it hands ``**kwargs`` on to."""
     found: dict[str, inspect.Parameter] = {}
@@ -119,7 +129,7 @@ def _resolved(cls: type) -> dict[str, inspect.Parameter]:
         hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     except Exception:  # noqa: BLE001 - it evaluates strings of the user's, which may raise anything
         hints = {}
-    own = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    own = signature_of(cls.__init__).parameters  # type: ignore[misc]
     return {
         name: item.replace(annotation=hints[name]) if name in hints and item.kind in NAMED else item
         for name, item in own.items()

@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tunehook.paths import checkpoints_of, journal_of
+from tunehook.paths import StudyPaths, check_place, checkpoints_of, files_in, open_file, remove
 from tunehook.record import events_of, plain, read_journal
+from tunehook.stored import is_whole
 from tunehook.trial import Trial
 
 # Share of the training time that checkpoints may take.
@@ -95,6 +97,10 @@ class Progress:
     reports: int
     params: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not all(map(is_whole, (self.trial, self.attempt, self.step, self.reports))):
+            raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {self}")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -115,7 +121,8 @@ class Checkpoints:
     """The checkpoints of one trial and its later attempts, of which the newest is kept.
 
     Each is a folder of files that the adapter writes. It is renamed into its place when all of it is on disk, and the
-    one before is removed then: at no moment is there none, or half of one.
+    one before is removed then: at no moment is there none, or half of one. A checkpoint may hold any object of the
+    training, so reading it runs code: one that is or holds a link, or is another user's, is not gone on from.
 
     Args:
         trial: The trial.
@@ -123,6 +130,7 @@ class Checkpoints:
 
     def __init__(self, trial: Trial) -> None:
         self.folder = checkpoints_of(trial.folder, trial.key)
+        self._study = trial.folder.parent
         self._trial = trial
         self._pace = Pace()
 
@@ -153,25 +161,27 @@ class Checkpoints:
         new = self.folder / f".new-{trial.attempt:03d}"
         for half in self.folder.glob(".new-*"):  # of an attempt that was killed while it wrote
             if half.name <= new.name:
-                shutil.rmtree(half, ignore_errors=True)
+                remove(half, below=self._study)
         try:
+            check_place(new, below=self._study)
             _make(new)
             write(new)
             progress = Progress(trial.number, trial.attempt, step, reports, plain(trial.params))
-            (new / _PROGRESS).write_text(json.dumps(asdict(progress)))
-            for file in (*new.iterdir(), new):
-                _sync(file)
+            with open_file(new / _PROGRESS, "w", below=self._study) as file:
+                json.dump(asdict(progress), file)
+            for written in (*new.iterdir(), new):
+                _sync(written)
             there = self._there()
             serial = int(there[-1].name.partition("-")[2]) + 1 if there else 0
             place = self.folder / f"{trial.attempt:03d}-{serial:09d}"
             new.rename(place)
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            remove(new, below=self._study)
             raise
         _sync(self.folder)
         for older in there:
             if older.name < place.name:  # not one of a later attempt, where this process was taken for lost
-                shutil.rmtree(older, ignore_errors=True)
+                remove(older, below=self._study)
 
     def find(self) -> Found | None:
         """The newest checkpoint of the earlier attempts, ``None`` where there is none.
@@ -183,12 +193,14 @@ class Checkpoints:
         if not there or self._trial.attempt == 0:
             return None
         try:
-            progress = Progress(**json.loads((there[-1] / _PROGRESS).read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            self._check_ours(there[-1])
+            with open_file(there[-1] / _PROGRESS, "r", below=self._study) as file:
+                progress = Progress(**json.load(file))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"its checkpoint cannot be read: {error!r}") from error
         if progress.params != plain(self._trial.params):
             raise CheckpointError("its checkpoint was made with other values")
-        journal = journal_of(self._trial.folder.parent / f"trial-{progress.trial:04d}")
+        journal = StudyPaths(self._study).journal(progress.trial)
         events = events_of(self._trial.key, read_journal(journal))
         reports = itertools.islice((event for event in events if event["event"] == "report"), progress.reports)
         found = Found(there[-1], progress, tuple(reports))
@@ -198,13 +210,27 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Remove them all."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder, below=self._study)
         with contextlib.suppress(OSError):  # those of other trials are in there
-            self.folder.parent.rmdir()
+            check_place(self.folder.parent, below=self._study).rmdir()
 
     def _there(self) -> list[Path]:
         """The whole ones, the newest last."""
-        return sorted(path for path in self.folder.glob("[0-9]*-[0-9]*"))
+        return sorted(path for path in self.folder.glob("[0-9]*-[0-9]*") if re.fullmatch(r"\d{3,}-\d{9}", path.name))
+
+    def _check_ours(self, folder: Path) -> None:
+        """Check that a checkpoint is whole where its name says, and made by this user: it is unpickled.
+
+        Raises:
+            OSError: It is not.
+        """
+        check_place(folder, below=self._study)
+        # As whom files are made here: a server may have other numbers for users.
+        with tempfile.TemporaryFile(dir=folder.parent) as mine:
+            me = os.fstat(mine.fileno()).st_uid
+        for path in (folder, *files_in(folder)):
+            if (owner := path.lstat().st_uid) != me:
+                raise PermissionError(f"{path} belongs to another user ({owner}), whose code it could run")
 
 
 def _make(folder: Path) -> None:

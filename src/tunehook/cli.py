@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import tunehook
 from tunehook.paths import ROOT
 from tunehook.record import read_journal
 
 if TYPE_CHECKING:
     from tunehook.study import Study
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_SYNCED = {"wandb"}  # the recorders that have a module `<name>_sync`
+
+# Without markup: it takes what stands in brackets, such as an extra of a package, for a style, and drops it.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"tunehook {tunehook.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def tunehook() -> None:
+def command_line(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Tune the hyperparameters of training scripts, and look after what was tried."""
 
 
@@ -33,10 +46,10 @@ def sync(
     folder: Annotated[Path, typer.Argument(help="A study's folder, or one with studies below.")] = ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
 ) -> None:
-    """Upload what W&B did not get, from the journals of the trials, into the runs that they have.
+    """Upload what W&B did not get, from the journals of the trials.
 
-    It serves trials that were recorded offline, whose upload was cut off, or whose process was killed. What W&B has
-    already is not uploaded again.
+    It goes into the runs that the trials have: those that were recorded offline, whose upload was cut off, or whose
+    process was killed. What W&B has already is not uploaded again.
 
     Example: tunehook sync tunehook-studies/digits
     """
@@ -53,7 +66,7 @@ def sync(
             raise typer.Exit(1) from error
 
 
-wandb_commands = typer.Typer(no_args_is_help=True, help="What tunehook does on W&B.")
+wandb_commands = typer.Typer(no_args_is_help=True, help="What tunehook does on W&B.", rich_markup_mode=None)
 app.add_typer(wandb_commands, name="wandb")
 
 
@@ -64,10 +77,10 @@ def workspace(
     entity: Annotated[str | None, typer.Option(help="The user or team. Default: as the trials, or your own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Save the study's dashboard on W&B: the search, the learning curves by outcome, and the snapshots.
+    """Save the study's dashboard on W&B.
 
-    Called again it brings the dashboard up to date, with new names and ranges. It needs a W&B server and
-    pip install 'tunehook[workspace]'.
+    It shows the search, the learning curves by outcome, and the snapshots. Called again it brings the dashboard up to
+    date, with new names and ranges. It needs a W&B server and pip install 'tunehook[workspace]'.
 
     Example: tunehook wandb workspace digits
     """
@@ -98,7 +111,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lo
 
 @app.command()
 def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
-    """Show how far a study is: its trials by state, the best one, those that run, the time left.
+    """Show how far a study is.
+
+    Its trials by state, the best one, those that run, the time left.
 
     Example: tunehook status digits
     """
@@ -111,7 +126,9 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
 
 @app.command()
 def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
-    """Show the best complete trial: its value, its hyperparameters, and where its record lies.
+    """Show the best complete trial.
+
+    Its value, its hyperparameters, and where its record lies.
 
     Example: tunehook best digits --json
     """
@@ -135,16 +152,17 @@ def watch(
     study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
-    """Show how far a study is, again and again, until it is done or Ctrl-C.
+    """Show how far a study is until it is done or left, or until Ctrl-C.
 
-    Where there is no terminal, it prints lines whenever something has changed.
+    Where there is no terminal, it prints lines whenever something has changed. A study that is left before it has the
+    trials that it was to have gives exit code 1.
 
     Example: tunehook watch digits --every 10
     """
     from rich.console import Console
     from rich.live import Live
 
-    from tunehook.status import lines, status_of, table
+    from tunehook.status import Watch, ending, lines, table
 
     console, before = Console(), ""
     with _told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
@@ -152,15 +170,20 @@ def watch(
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
+        watch = Watch(opened)
         while True:
-            found = status_of(opened)
+            found = watch.look()
             if live is not None:
-                live.update(table(found), refresh=True)
+                live.update(table(found, width=console.width, height=console.height), refresh=True)
             elif (text := _json(found) if as_json else "\n".join(lines(found))) != before:
                 before = text
                 typer.echo(text)
             if found.is_done:
                 return
+            if found.processes == "gone":
+                stack.close()
+                typer.echo(ending(found), err=True)
+                raise typer.Exit(0 if found.wanted is None else 1)
             time.sleep(every)
 
 
@@ -196,10 +219,9 @@ def _json(found: Any) -> str:
 
 
 def _recorders(folder: Path) -> set[str]:
-    """The recorders that keep trials below a folder, by the names of their modules."""
+    """The recorders that keep trials below a folder, of those whose records can be completed."""
     events = (event for path in folder.rglob("journal.jsonl") for event in read_journal(path))
-    names = (str(event.get("recorder")) for event in events if event["event"] == "recorder")
-    return {name for name in names if re.fullmatch("[a-z]+", name)}
+    return {event["recorder"] for event in events if event["event"] == "recorder"} & _SYNCED
 
 
 def _line(synced: Any, *, as_json: bool) -> str:
@@ -207,7 +229,3 @@ def _line(synced: Any, *, as_json: bool) -> str:
         return json.dumps(dataclasses.asdict(synced))
     told = {"uploaded": f"{synced.rows} rows uploaded", "complete": "complete"}.get(synced.state, synced.reason)
     return f"{synced.trial}: {told}" + (f" ({synced.address})" if synced.address else "")
-
-
-if __name__ == "__main__":
-    main()

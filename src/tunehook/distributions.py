@@ -602,7 +602,8 @@ def _nearest(raw: float, low: float, step: float, count: int | None) -> int:
 
 def _is_rounded(d: Float | Int) -> bool:
     """Whether any number is sampled, and rounded to a step: Optuna has no steps in logarithms, and lists all values."""
-    return (d.log and d.step not in (None, 1)) or (d.count or 0) > _LISTED
+    whole = 1 if isinstance(d, Int) else None  # the step that Optuna's own distribution has
+    return (d.log and d.step != whole) or (d.count or 0) > _LISTED
 
 
 def _edges(low: float, high: float, step: float, *, log: bool) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tunehook.inject import InjectionError
 from tunehook.record import JournalError
 from tunehook.storage import StorageAway, StudyError
-from tunehook.trial import Outcome, State
+from tunehook.trial import Mode, Outcome, State, best_of
 
 Objective = Literal["best", "last"] | int
 
@@ -124,9 +124,7 @@ def is_misuse(outcome: Outcome) -> bool:
     return outcome.state == "failed" and outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in MISUSE))
 
 
-def objective_value(
-    series: Sequence[tuple[int, float]], mode: Literal["min", "max"], objective: Objective
-) -> tuple[float, int] | None:
+def objective_value(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective) -> tuple[float, int] | None:
     """The value that counts, and its step.
 
     Args:
@@ -141,11 +139,41 @@ def objective_value(
     if not finite:
         return None
     if objective == "best":
-        pick = min if mode == "min" else max
-        step, value = pick(finite, key=lambda row: row[1])
-        return value, step
+        first = best_of(finite, mode, value=lambda row: row[1]) or finite[0]
+        return first[1], first[0]
     last = finite[-(1 if objective == "last" else int(objective)) :]
     return math.fsum(value for _, value in last) / len(last), last[-1][0]
+
+
+def returned_value(result: object, metric: str) -> float | None:
+    """The value of a trial, where its training function returned one.
+
+    Args:
+        result: What was returned: a number, an array or tensor of one element, or a mapping with the metric.
+        metric: Name of the tuned metric.
+
+    Returns:
+        The value, NaN and infinities included; ``None`` where the result holds none.
+    """
+    if isinstance(result, Mapping):
+        result = result.get(metric)
+    if isinstance(result, bool) or result is None:
+        return None
+    if isinstance(result, int | float) or getattr(result, "shape", None) == ():
+        try:
+            return float(result)  # type: ignore[arg-type] # arrays and tensors without axes are numbers too
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return None
+
+
+def holds_numbers(result: object) -> bool:
+    """Whether a result looks like measurements: a container of numbers, or of mappings to them."""
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, list | tuple):
+        return any(returned_value(one, "") is not None or holds_numbers(one) for one in result)
+    return False
 
 
 def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:

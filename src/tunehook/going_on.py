@@ -12,6 +12,7 @@ from typing import Any
 
 from tunehook.checkpoint import CheckpointError, Checkpoints, Found
 from tunehook.record import Journal, JournalError, Recorder, read_earlier
+from tunehook.stored import is_snapshot
 from tunehook.trial import Decision, Trial
 
 log = logging.getLogger("tunehook")
@@ -158,7 +159,7 @@ def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, Place]:
         made = max(made, sum(event["event"] == "report" for event in events))
         place = BEGINNING
         for event in events:
-            if event["event"] == "snapshot":
+            if event["event"] == "snapshot" and is_snapshot(event["snapshot"]):
                 place = next_place(place, event["snapshot"]["step"])
         seen = max(seen, place)
     return made, seen

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.record import host
-from tunehook.storage import OWNER, TOKEN
+from tunehook.storage import TOKEN
+from tunehook.stored import stored_owner
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -38,7 +39,7 @@ def holder_of(
         if any(is_alive(event["pid"], since=event["time"]) for event in (here[0], here[-1])):
             return "live", ""
         return "lost", f"its process {here[-1]['pid']} was killed"
-    owner = frozen.user_attrs.get(OWNER)
+    owner = stored_owner(frozen)
     if owner is not None and owner["host"] == host() and not processes:  # before its journal began
         if is_alive(owner["pid"], since=owner["time"]):
             return "live", ""

@@ -134,7 +134,7 @@ class Injection:
                         "  Remove one of them from the space."
                     )
                 owner[slot.path] = name
-                _check_type(name, value, slot)
+                check_type(name, value, slot)
                 self._targets.append((name, value, slot))
 
     @property
@@ -211,7 +211,12 @@ def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
     )
 
 
-def _check_type(name: str, value: Any, slot: Slot) -> None:
+def check_type(name: str, value: Any, slot: Slot) -> None:
+    """Check that a slot takes a value.
+
+    Raises:
+        InjectionError: Its type is another one.
+    """
     allowed = _plain_types(slot.type)
     if allowed is None or any(_fits(value, kind) for kind in allowed):
         return

@@ -52,6 +52,7 @@ class Notice:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_given = False
+        self._pid = 0
         self._clock = clock
         self._began: float | None = None
         self._took: float | None = None
@@ -63,7 +64,7 @@ class Notice:
         if threading.current_thread() is threading.main_thread() and self._before is None:
             before = signal.getsignal(signal.SIGTERM)
             if callable(before):  # else it ends the process, or nobody wants it
-                self._before = before
+                self._before, self._pid = before, os.getpid()
                 signal.signal(signal.SIGTERM, self._take)
 
     def begin_epoch(self) -> None:
@@ -92,7 +93,8 @@ class Notice:
             self._before = None
 
     def _take(self, number: int, frame: Any) -> None:
-        if self.is_given or not self.ends_soon:
+        # A process that the training has forked has nothing to keep.
+        if self.is_given or not self.ends_soon or os.getpid() != self._pid:
             self._before(number, frame)
         else:
             self.is_given = True

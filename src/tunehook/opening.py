@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
-from tunehook.paths import ROOT, StudyPaths
+from tunehook.holder import is_alive
+from tunehook.paths import ROOT, StudyPaths, check_place
 from tunehook.patient import PATIENCE, PatientStorage
+from tunehook.record import host
 from tunehook.space import Space
 from tunehook.storage import StudyError, from_environment, hidden, patiently, quiet, storage_errors
+from tunehook.stored import is_description
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -73,10 +77,10 @@ def find_study(
     Raises:
         StudyError: There is no such study, or its storage cannot be used.
     """
-    url = storage or from_environment()
-    file = None if url is not None else StudyPaths(Path(folder) if folder else ROOT / (name or "")).database
+    url, paths = storage or from_environment(), StudyPaths(Path(folder) if folder else ROOT / (name or ""))
+    file = None if url is not None else paths.database
     place: object = url or file
-    if file is not None and not file.is_file():
+    if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
     with quiet(optuna), storage_errors(str(name), place):
@@ -97,10 +101,23 @@ def find_study(
         said = f"There is no study '{name}' in {where}." if name else f"Say which study of {where}."
         raise StudyError(said + _listed(there, where))
     study = optuna.load_study(study_name=name, storage=kept)
-    known = study.user_attrs.get(_DESCRIPTION)
+    known = _description(study)
     if known is None:
         raise StudyError(f"The study '{name}' in {where} was made by Optuna itself, so its space is not known.")
     return study, kept, known
+
+
+def _has_study(name: str, paths: StudyPaths) -> bool:
+    from tunehook.sqlite import has_tables
+
+    with storage_errors(name, paths.database):
+        _check_links(paths)
+        return has_tables(paths.database)
+
+
+def _check_links(paths: StudyPaths) -> None:
+    for file in paths.databases:
+        check_place(file, below=paths.folder)
 
 
 def _make_folder(folder: Path) -> None:
@@ -118,6 +135,8 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
     if given is None:
         from tunehook.sqlite import sqlite
 
+        _check_links(paths)
+        _clear(paths.database)
         return optuna.storages.get_storage(sqlite(paths.database))
     if isinstance(given, str):
         from tunehook.database import connect
@@ -126,9 +145,18 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
     return optuna.storages.get_storage(given)
 
 
+def _clear(database: Path) -> None:
+    """Remove the files in which processes of this machine that are gone began to make the database."""
+    name = re.compile(re.escape(f"{database.name}.{host()}-") + r"(\d{1,9})(-\w+)?")
+    for file in database.parent.iterdir():
+        found = name.fullmatch(file.name)
+        if found is not None and not is_alive(int(found[1]), since=file.lstat().st_mtime):
+            file.unlink(missing_ok=True)
+
+
 def _compare(study: optuna.Study, mine: dict[str, Any], space: Space) -> None:
     """Refuse a study of another kind under the same name."""
-    theirs = study.user_attrs.get(_DESCRIPTION)
+    theirs = _description(study)
     if theirs is None:
         study.set_user_attr(_DESCRIPTION, mine)
         return
@@ -144,6 +172,21 @@ def _compare(study: optuna.Study, mine: dict[str, Any], space: Space) -> None:
             + "".join(f"  {line}\n" for line in lines)
             + "  Give the new one another name, or open the old one as it was."
         )
+
+
+def _description(study: optuna.Study) -> dict[str, Any] | None:
+    """What is written of a study in its storage, ``None`` where it was made by Optuna itself.
+
+    Raises:
+        StudyError: It is nothing that this package writes.
+    """
+    known = study.user_attrs.get(_DESCRIPTION)
+    if known is None or is_description(known):
+        return known
+    raise StudyError(
+        f"The storage describes the study '{study.study_name}' as tunehook does not: {known!r:.200}.\n"
+        "  Give the new one another name; with optuna.load_study(...) its trials can be looked at."
+    )
 
 
 def _listed(names: Sequence[str], where: str) -> str:

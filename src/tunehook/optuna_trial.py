@@ -9,12 +9,11 @@ from tunehook.paths import ROOT, StudyPaths
 from tunehook.record import Journal
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
+from tunehook.stored import OUTCOME
 from tunehook.trial import Budget, Decision, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
-
-OUTCOME = "tunehook:outcome"  # the user attribute that keeps a trial's outcome
 
 
 class OptunaTrial:
@@ -48,7 +47,7 @@ class OptunaTrial:
 
     def ask(self) -> Trial:
         """The trial with the parameters that were suggested up to now."""
-        name = re.sub(r"[^\w.-]", "_", self._optuna.study.study_name)
+        name = re.sub(r"[^\w.-]|^[.-]+$", "_", self._optuna.study.study_name)
         trial = Trial(
             study=name,
             number=self._optuna.number,

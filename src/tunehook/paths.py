@@ -1,12 +1,32 @@
-"""The one owner of every file name below a study's folder."""
+"""The one owner of every file name below a study's folder, and the one way to such a file: never through a link.
+
+A study's folder may be reached through links, as where ``/data`` is one. Below it none is followed: whoever can write
+there could let us read, write, remove or upload what lies elsewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 # The hyphen is on purpose: a folder called `tunehook` in the working directory would shadow an editable install.
 ROOT = Path("tunehook-studies")
+
+# What systems say of a link that is not to be followed: Linux and macOS, FreeBSD, NetBSD.
+_IS_LINK = {errno.ELOOP, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)}
+
+
+_is_junction = getattr(os.path, "isjunction", lambda _: False)  # a link of Windows; Python 3.11 does not know it
+
+
+class LinkError(OSError):
+    """A file or folder is a link, lies behind one, or is elsewhere: it is not used."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,11 @@ class StudyPaths:
         return self.folder / "study.db"
 
     @property
+    def databases(self) -> list[Path]:
+        """That file, and those that SQLite keeps beside it."""
+        return [self.folder / f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")]
+
+    @property
     def shown(self) -> Path:
         """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
         return self.folder / "shown.json"
@@ -39,8 +64,8 @@ class StudyPaths:
         return self.folder / f"trial-{number:04d}"
 
     def output(self, number: int) -> Path:
-        """What a trial printed in a process of its own."""
-        return self.trial(number) / "output.txt"
+        """What a trial printed and did not show on the terminal, in a process of its own all."""
+        return output_of(self.trial(number))
 
     def checkpoint(self, number: int) -> Path:
         """The folder of the copy of a trial's model, while it is the best."""
@@ -56,6 +81,121 @@ def journal_of(trial_folder: Path) -> Path:
     return trial_folder / "journal.jsonl"
 
 
+def output_of(trial_folder: Path) -> Path:
+    """The output in a trial's folder."""
+    return trial_folder / "output.txt"
+
+
 def checkpoints_of(trial_folder: Path, key: str) -> Path:
     """The folder of what a trial and its later attempts go on from, by their key."""
     return trial_folder.parent / "checkpoints" / key
+
+
+def runs_of(trial_folder: Path) -> Path:
+    """Which trial each run of the trainings' own loggers belongs to, for all processes of the study."""
+    return trial_folder.parent / "runs.jsonl"
+
+
+def check_place(path: Path, *, below: Path) -> Path:
+    """Check that a path is where its name says, with no link on its way.
+
+    Args:
+        path: A file or folder, which need not exist.
+        below: The folder that it lies in, such as the study's, however that one is reached.
+
+    Returns:
+        The path.
+
+    Raises:
+        LinkError: It is a link, lies behind one, or is elsewhere.
+    """
+    if not path.is_relative_to(below) or ".." in path.relative_to(below).parts:
+        raise LinkError(f"{path} is not in {below}")
+    here = below
+    for part in path.relative_to(below).parts:
+        here /= part
+        if here.is_symlink() or _is_junction(here):
+            raise LinkError(f"{here} is a link, and links below {below} are not followed")
+    return path
+
+
+def open_file(path: Path, mode: str, *, below: Path) -> IO[Any]:
+    """Open a file, as `open` does with UTF-8, but not through a link, nor what is no file, such as a pipe.
+
+    Raises:
+        LinkError: It is a link, lies behind one, or is no file.
+        OSError: It cannot be opened.
+    """
+    check_place(path, below=below)
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=_open)
+
+
+def make_folder(path: Path, *, below: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        LinkError: It is a link, lies behind one, or is elsewhere.
+        OSError: It cannot be made.
+    """
+    check_place(path, below=below).mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: Path, *, below: Path) -> None:
+    """Remove a folder with all that is in it, as far as that is possible; what is or lies behind a link stays."""
+    with contextlib.suppress(LinkError):
+        if check_place(path, below=below) != below:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def files_in(path: Path) -> list[Path]:
+    """The files of a folder and of those in it, or the path itself where it is a file.
+
+    Raises:
+        LinkError: A link is among them, or something that is neither file nor folder.
+        OSError: It is gone, or cannot be read.
+    """
+    files, todo = [], [path]
+    while todo:
+        here = todo.pop()
+        mode = here.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            todo += sorted(here.iterdir(), reverse=True)
+        elif stat.S_ISREG(mode):
+            files.append(here)
+        else:
+            raise LinkError(f"{here} is {'a link' if stat.S_ISLNK(mode) else 'no file'}, which is not followed")
+    return files
+
+
+def copy(path: Path, place: Path) -> None:
+    """Copy a file, or a folder with all that is in it.
+
+    Args:
+        path: What is copied; no link is followed.
+        place: What the copy is called; there is nothing yet.
+
+    Raises:
+        LinkError: A link is among it.
+        OSError: It cannot be copied.
+    """
+    files_in(path)
+    if path.is_dir():
+        shutil.copytree(path, place, symlinks=True)
+    else:
+        shutil.copy2(path, place, follow_symlinks=False)
+    files_in(place)  # what has become a link meanwhile was copied as one
+
+
+def _open(path: str, flags: int) -> int:
+    """Without waiting for what is no file, such as a pipe that nobody writes to."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        file = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in _IS_LINK:
+            raise LinkError(f"{path} is a link, which is not followed") from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise LinkError(f"{path} is no file")
+    return file

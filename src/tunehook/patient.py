@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 import random
-import re
 import threading
 import time
 import uuid
@@ -24,12 +23,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tunehook.database import is_away, is_failure
 from tunehook.pulse import Pulse
 from tunehook.record import host
-from tunehook.storage import OWNER, TOKEN, StorageAway, StudyError, as_study_error, cause_of, hidden
+from tunehook.storage import OWNER, TOKEN, StorageAway, StudyError, as_study_error, cause_of, hidden, way_out
 
 log = logging.getLogger("tunehook")
 
-# What databases say where their disk is full.
-_FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
 PATIENCE = 120.0  # seconds that one call waits for a server that is away
 
 _T = TypeVar("_T")
@@ -236,14 +233,8 @@ class PatientStorage(BaseStorage):
         """The error to raise, ``None`` where the call is made again."""
         said = hidden(cause_of(error), url=self._place)
         if not is_away(error):
-            way_out = (
-                "Make room, and start the script again: the study goes on where it was, and what was measured is in "
-                "the journals."
-                if _FULL.search(said)
-                else "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
-            )
             return as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' cannot be "
-                                  f"used: {said}.\n  {way_out}", url=self._place)  # fmt: skip
+                                  f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience
         waited = 0.0 if began is None else time.monotonic() - began

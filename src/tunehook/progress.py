@@ -1,73 +1,77 @@
-"""The live table of a search: one line a trial, the best one, the pace."""
+"""How a search goes: one line a trial that ends, or a live table, and at the end where the study stands."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from tunehook.record import Recorder
-from tunehook.trial import Mode, Outcome, Trial
+from tunehook.storage import StudyError
+from tunehook.table import Row, clock, make_table, short, shortened, told_values
+from tunehook.terminal import written_above
+from tunehook.trial import FinishedTrial, Outcome, Standing, Trial
 
-_ROWS = 12  # the newest trials; a table that is taller than the terminal does not stay in place
+if TYPE_CHECKING:
+    from tunehook.results import Results
+
+_ROWS = 12  # trials in the table at most; one that is taller than the terminal does not stay in place
+_AROUND = 9  # lines around them: the title, names in up to three lines, rules, and two lines below
+_INDENT = " " * 4
 _REFRESH = 0.2  # seconds; no thread, so that training pays only where it reports
-_STYLES = {
-    "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
-    "interrupted": "yellow",
-}  # fmt: skip
+_LOOK = 1.0  # seconds between two looks at what other processes have done
 
 
 class Progress(Recorder):
     """Shows trials as they run; a recorder beside the others.
 
-    On a terminal it is a table that stays in place; elsewhere each trial that ends is one line.
+    Each trial that ends is one line. Where the trials run in processes of their own and this one has a terminal, it is
+    a table that stays in place instead. At the end stands where the study is, and its best trial. Counts and the best
+    trial are those of the study, with what other processes have done.
 
     Args:
-        title: Heading, the study's name.
-        names: Names of the hyperparameters, in order.
-        metric: Name of the tuned metric.
-        mode: ``"min"`` or ``"max"``.
+        study: The study.
         total: Number of trials to come to, ``None`` where it is not known.
-        done: How many of them were finished before.
-        best: Best value before.
+        is_live: Whether the trials run elsewhere, so that nothing but their table is written on the terminal.
         console: Where to write. Defaults to standard error, so that a script's own output stays clean.
     """
 
     def __init__(
-        self,
-        title: str,
-        names: Sequence[str],
-        *,
-        metric: str,
-        mode: Mode,
-        total: int | None,
-        done: int = 0,
-        best: float | None = None,
-        console: Console | None = None,
+        self, study: Results, *, total: int | None, is_live: bool = False, console: Console | None = None
     ) -> None:
-        self._title, self._names, self._metric, self._mode, self._total = title, list(names), metric, mode, total
-        self._console = console or Console(stderr=True)
-        self._done, self._before, self._best = done, done, best
-        self._best_number: int | None = None
+        self._study, self._total = study, total
+        # By its file: one that looks standard error up would find what is written above the table.
+        self._console = console or Console(file=sys.stderr)
+        self._standing = study.standing()
+        self._before = self._standing.finished
         self._rows: dict[int, dict[str, Any]] = {}
-        self._began = self._drawn = time.monotonic()
+        self._began = self._drawn = self._looked = time.monotonic()
         self._number = -1
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        is_fit = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) \
+            if is_live and is_fit else None  # fmt: skip
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._look()
         if self._live is not None:
-            self._draw(force=True)
-            self._live.stop()
+            if self._shown():
+                self._draw(is_last=True)
+            self._stack.close()
+        for line in summary(self._study, self._standing, self._total):
+            self._say(line)
 
     def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
         """Show a trial that begins, the one that `report` and `close` are about."""
@@ -76,8 +80,8 @@ class Progress(Recorder):
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the newest value of the tuned metric."""
-        if self._metric in metrics:
-            self.measure(self._number, step, metrics[self._metric])
+        if self._study.metric in metrics:
+            self.measure(self._number, step, metrics[self._study.metric])
 
     def close(self, outcome: Outcome) -> None:
         """Show how the trial ended."""
@@ -99,83 +103,133 @@ class Progress(Recorder):
         row = self._rows[number]
         row.update(state=outcome.state, value=outcome.value, step=outcome.step, reason=outcome.reason)
         row["took"] = time.monotonic() - row["began"]
-        self._done += outcome.state not in ("interrupted", "failed")
-        if outcome.state == "complete" and self._is_better(outcome.value):
-            self._best, self._best_number = outcome.value, number
+        self._look()
         self._draw(force=True)
         if self._live is None:
-            self._console.print(Text(self._line(number, row)), soft_wrap=True)
+            self._say(self._line(number, row))
         past = [one for one, other in self._rows.items() if other["state"] != "running"]
         for old in past[:-_ROWS]:
             del self._rows[old]
 
     def refresh(self) -> None:
         """Draw again, so that the seconds go on where no trial reports."""
+        if self._live is not None and time.monotonic() - self._looked > _LOOK:
+            self._look()
         self._draw()
 
     def where(self) -> str | None:
         """A table on a screen lies nowhere."""
         return None
 
-    def _is_better(self, value: float | None) -> bool:
-        if value is None or self._best is None:
-            return value is not None
-        return value < self._best if self._mode == "min" else value > self._best
+    def _look(self) -> None:
+        """See what the study has now; where its storage is away, what it had."""
+        self._looked = time.monotonic()
+        with contextlib.suppress(StudyError):
+            self._standing = self._study.standing()
 
     def _line(self, number: int, row: Mapping[str, Any]) -> str:
-        values = " ".join(f"{name}={short(row['params'][name])}" for name in self._names)
         total = f"/{self._total}" if self._total else ""
+        called = shortened(list(row["params"])) if self._console.is_terminal else {}
+        values = told_values({called.get(name, name): value for name, value in row["params"].items()})
         return (
-            f"[{self._done}{total}] trial {number}: {row['state']}, {self._metric} {short(row['value'])} "
-            f"({values}; {row['took']:.1f} s); best {short(self._best)}"
+            f"[{self._standing.finished}{total}] trial {number}: {row['state']}, {self._study.metric} "
+            f"{short(row['value'])} ({values}; {row['took']:.1f} s); best {short(self._value)}"
         ) + ("" if row["state"] in ("complete", "pruned") else f"; {row['reason']}")
 
-    def _draw(self, *, force: bool = False) -> None:
-        if self._live is None or not (force or time.monotonic() - self._drawn > _REFRESH):
+    def _say(self, line: str) -> None:
+        """Write a line; on a terminal that is narrower it goes on below, and no word is broken."""
+        if self._console.is_terminal:
+            width = max(self._console.width, 2 * len(_INDENT))
+            line = textwrap.fill(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+        self._console.print(Text(line), soft_wrap=True)
+
+    @property
+    def _value(self) -> float | None:
+        return None if self._standing.best is None else self._standing.best.value
+
+    def _draw(self, *, force: bool = False, is_last: bool = False) -> None:
+        is_due = force or is_last or time.monotonic() - self._drawn > _REFRESH
+        if self._live is None or not is_due:
             return
+        if not self._live.is_started:
+            self._stack.callback(self._live.stop)  # last, after what was begun above it is written
+            self._stack.enter_context(written_above(self._write))
+            self._live.start()
         self._drawn = time.monotonic()
-        self._live.update(Group(self._table(), self._pace()), refresh=True)
+        names = self._study.space.names
+        title, width = f"study {self._study.name}", self._console.width
+        table = make_table(title, self._shown(), names, self._study.metric, width=width)
+        self._live.update(table if is_last else Group(table, Text(self._pace())), refresh=True)
 
-    def _table(self) -> Table:
-        # Text throughout: rich would read [...] in names, values and reasons as markup.
-        table = Table(title=Text(f"study {self._title}"), title_justify="left", expand=False)
-        table.add_column("trial", justify="right")
-        table.add_column("state")
-        for name in self._names:
-            table.add_column(Text(name), justify="right", overflow="ellipsis", max_width=20)
-        for name in (self._metric, "step", "seconds"):
-            table.add_column(Text(name), justify="right")
-        for number, row in list(self._rows.items())[-_ROWS:]:
-            took = row["took"] if row["took"] is not None else time.monotonic() - row["began"]
-            mark = " *" if number == self._best_number else ""
-            table.add_row(
-                f"{number}{mark}", Text(row["state"], style=_STYLES[row["state"]]),
-                *(Text(short(row["params"][name])) for name in self._names),
-                short(row["value"]), short(row["step"]), f"{took:.1f}",
-            )  # fmt: skip
-        return table
+    def _write(self, lines: str) -> None:
+        """Write lines above the table, as they are: the terminal breaks those that are too long for it."""
+        decode = AnsiDecoder().decode_line
+        texts = [decode(line.rstrip("\r")) for line in lines.split("\n")]
+        # In a group, since the console would put texts together anew, to be wrapped.
+        self._console.print(Group(Text("\n", no_wrap=True, overflow="ignore").join(texts)), crop=False)
 
-    def _pace(self) -> Text:
-        new = self._done - self._before
+    def _shown(self) -> list[Row]:
+        """The best trial, those that run and the newest of the others, as many as there is room for."""
+        rows, best = {number: self._row(number) for number in self._rows}, self._standing.best
+        if best is not None:
+            rows.setdefault(best.number, _row_of(best))
+        first = [] if best is None else [best.number]
+        first += [number for number, row in reversed(rows.items()) if row.state == "running"]
+        order = list(dict.fromkeys([*first, *reversed(self._rows)]))
+        room = max(2, min(_ROWS, self._console.height - _AROUND))
+        return [rows[number] for number in sorted(order[:room])]
+
+    def _row(self, number: int) -> Row:
+        row, best = self._rows[number], self._standing.best
+        took = row["took"] if row["took"] is not None else time.monotonic() - row["began"]
+        is_best = best is not None and best.number == number
+        return Row(number, row["state"], row["params"], row["value"], row["step"], f"{took:.1f}", is_best)
+
+    def _pace(self) -> str:
+        finished = self._standing.finished
+        new = finished - self._before
         each = (time.monotonic() - self._began) / new if new else None
-        parts = [f"{self._done}" + (f" of {self._total}" if self._total else "") + " trials"]
-        parts.append(f"best {self._metric} {short(self._best)}" + ("" if self._best_number is None else " (*)"))
+        parts = [f"{finished}" + (f" of {self._total}" if self._total else "") + " trials"]
+        parts.append(f"best {self._study.metric} {short(self._value)}" + ("" if self._value is None else " (*)"))
         if each is not None:
             parts.append(f"{each:.1f} s a trial")
             if self._total:
-                parts.append(f"{clock((self._total - self._done) * each)} left")
-        return Text(", ".join(parts))
+                parts.append(f"{clock((self._total - finished) * each)} left")
+        return ", ".join(parts)
 
 
-def short(value: Any) -> str:
-    """A value as people want to read it in a table: four significant digits, lists and dicts as they are."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _row_of(best: FinishedTrial) -> Row:
+    """The row of a trial that another process, or an earlier one, has trained."""
+    return Row(best.number, "complete", best.params, best.value, best.outcome.step, "-", is_best=True)
 
 
-def clock(seconds: float) -> str:
-    """A duration as ``h:mm:ss`` or ``m:ss``."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def summary(study: Results, standing: Standing, total: int | None) -> list[str]:
+    """Where a study stands, in lines: how many trials there are, the best one, and where its record is."""
+    lines = [count_line(study.name, standing.counts, standing.finished, total)]
+    best = standing.best
+    if best is not None:
+        lines.append(f"best {study.metric} {short(best.value)}, trial {best.number}: {told_values(best.params)}")
+        with contextlib.suppress(StudyError):
+            lines += [f"record: {_nearby(place)}" for place in study.records(best.number)]
+    return lines
+
+
+def _nearby(place: str) -> str:
+    """A path as seen from the working directory, if it is below."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(Path(place).relative_to(Path.cwd()))
+    return place
+
+
+def count_line(study: str, counts: Mapping[Any, int], finished: int, total: int | None) -> str:
+    """How many trials a study has, in a line.
+
+    Args:
+        study: Its name.
+        counts: Number of trials by state.
+        finished: How many count.
+        total: How many there shall be, ``None`` where it is not known.
+    """
+    of = f" of {total}" if total is not None else ""
+    counted = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
+    return f"study {study}: {finished}{of} trials finished ({counted})"

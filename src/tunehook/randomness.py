@@ -20,7 +20,7 @@ def random_state() -> dict[str, Any]:
     """The state of every generator that is in use; a framework that is not loaded is not loaded for this."""
     state: dict[str, Any] = {"python": random.getstate()}
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    if torch is not None:
+    if torch is not None and hasattr(torch, "get_rng_state"):  # not while torch is being imported
         state["torch"] = torch.get_rng_state()
         if torch.cuda.is_initialized():
             state["cuda"] = torch.cuda.get_rng_state_all()

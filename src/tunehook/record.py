@@ -12,9 +12,10 @@ import reprlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
-from tunehook.paths import journal_of
+from tunehook.paths import LinkError, files_in, journal_of, make_folder, open_file
+from tunehook.stored import is_event
 from tunehook.trial import Decision, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -90,7 +91,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = journal_of(folder)
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
 
     def begin(self, trial: Trial) -> None:
         """Write that this process begins the trial, and close the file: the session opens it again."""
@@ -141,9 +142,14 @@ class Journal:
                     is_urgent=False)  # fmt: skip
 
     def checkpoint(self, path: Path) -> None:
-        """Write where the training has kept its model, with what tells whether the file is changed later."""
+        """Write where the training has kept its model, with what tells whether the file is changed later.
+
+        Raises:
+            LinkError: It is or holds a link; links on the way to it are followed now, and not later.
+        """
+        path = path.parent.resolve() / path.name
         size, changed = stamp(path)
-        self._write("checkpoint", path=str(path.absolute()), size=size, changed=changed, is_urgent=False)
+        self._write("checkpoint", path=str(path), size=size, changed=changed, is_urgent=False)
 
     def problem(self, text: str) -> None:
         """Write that something beside the training went wrong, such as a recorder."""
@@ -178,9 +184,12 @@ class Journal:
                 os.fsync(self._file.fileno())
         except OSError as error:
             self.close()  # the next event ends the torn line first
+            way_out = (
+                "Remove what is there" if isinstance(error, LinkError) else "Make room or make the folder writable"
+            )
             raise JournalError(
                 f"The journal {self.path} cannot be written: {error.strerror or error}.\n"
-                "  Make room or make the folder writable, or give the study another folder: Study(..., folder=...)."
+                f"  {way_out}, or give the study another folder: Study(..., folder=...)."
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -191,16 +200,18 @@ def stamp(path: Path) -> tuple[int, int]:
     """The size of a file or folder in bytes, and when it was changed last, in nanoseconds.
 
     Raises:
+        LinkError: A link is among it.
         OSError: It is gone.
     """
-    files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if not file.is_dir()]
+    files = [file.lstat() for file in files_in(path)]
     return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
 
 
-def _append(path: Path) -> BinaryIO:
+def _append(path: Path) -> IO[bytes]:
     """Open a journal for appending; a torn last line is closed first, so that it spoils no other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab+")
+    study = path.parent.parent
+    make_folder(path.parent, below=study)
+    file = open_file(path, "ab+", below=study)
     if file.seek(0, os.SEEK_END) > 0:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
@@ -243,28 +254,31 @@ def read_earlier(trial: Trial) -> list[list[dict[str, Any]]]:
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order.
 
-    A line that is no JSON (the last one, where the process or the machine died while it was written) is left out and
-    told in one warning. A journal that does not exist has no events.
+    A line that is no event (the last one, where the process or the machine died while it was written) is left out and
+    told in one warning, and so is a journal that is a link. A journal that does not exist has no events.
 
     Args:
         path: The file.
         tail: Read so many bytes at its end only, from the first whole line on. Defaults to None, all of it.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path, "rb", below=path.parent.parent) as file:
             skipped = 0 if tail is None else max(0, file.seek(0, os.SEEK_END) - tail)
             file.seek(skipped)
             lines = file.read().split(b"\n")[1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
+        return
+    except LinkError as error:
+        log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
-        if isinstance(event, dict) and "event" in event:
+        if is_event(event):
             yield event
         else:
             log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.optuna_trial import OUTCOME
-from tunehook.paths import StudyPaths
+from tunehook.paths import StudyPaths, files_in
 from tunehook.record import read_trial, stamp
 from tunehook.space import Space
 from tunehook.storage import StudyError
-from tunehook.trial import FinishedTrial, Mode, Outcome, State, Trial, key_of
+from tunehook.stored import stored_attempt, stored_key, stored_outcome
+from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, Trial, best_of, key_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.trial import FrozenTrial
 
-# User attributes of a trial that is asked again: which attempt it is, and the key that all attempts share.
-ATTEMPT = "tunehook:attempt"
-KEY = "tunehook:key"
+# Seconds by which two machines may take the same moment for another: some storages keep no time zone.
+_SKEW = 26 * 3600.0
 
 
 class Results(ABC):
@@ -53,16 +53,28 @@ class Results(ABC):
 
     @property
     def best(self) -> FinishedTrial:
-        """The complete trial with the best value.
+        """The complete trial with the best value, of equal values the one that began first.
 
         Raises:
             StudyError: No trial is complete.
         """
-        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
-        if not complete:
-            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no trials"
+        standing = self.standing()
+        if standing.best is None:
+            counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
-        return (min if self.mode == "min" else max)(complete, key=lambda trial: trial.value or 0.0)
+        return standing.best
+
+    def standing(self) -> Standing:
+        """The number of trials by state, and the best one; of equal values the trial that began first.
+
+        Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
+        is read from a trial but its state and value.
+        """
+        begun = self._begun()
+        states = [_state_of(frozen) for frozen in begun]
+        complete = (frozen for frozen, state in zip(begun, states, strict=True) if state == "complete")
+        best = best_of(complete, self.mode, value=_value_of)
+        return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -100,27 +112,33 @@ class Results(ABC):
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
         events = read_trial(self._as_trial(self._frozen()[number]))
-        return next((dict(event["effective"]) for event in events if event["event"] == "config"), {})
+        return next((dict(event.get("effective") or {}) for event in events if event["event"] == "config"), {})
 
     def checkpoint(self, number: int) -> Path | None:
         """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
 
+        The place is the training's to choose, and may be anywhere; so it holds nothing but what was written since the
+        trial began, and no links.
+
         Raises:
-            OSError: It is gone, or was changed, such as by a later trial.
+            OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
         """
         trial = self._as_trial(self._frozen()[number])
         events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
         if not events:
             return None
-        path, *then = (events[-1][name] for name in ("path", "size", "changed"))
-        if [*stamp(Path(path))] != then:
+        kept, path = events[-1], Path(events[-1]["path"])
+        if stamp(path) != (kept["size"], kept["changed"]):
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        return Path(path)
+        first = self._frozen()[min(number, int(trial.key.partition("-")[0]))].datetime_start
+        if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
+            raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
+        return path
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
         trial = self._as_trial(self._frozen()[number])
-        places = [place for event in read_trial(trial) for place in event.get("records", ())]
+        places = [place for event in read_trial(trial) for place in event.get("records") or ()]
         return [str(self.paths.journal(number)), *places]
 
     @property
@@ -134,8 +152,7 @@ class Results(ABC):
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
-        states = [trial.outcome.state for trial in self.trials]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
+        return self.standing().counts
 
     def dataframe(self) -> pd.DataFrame:
         """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
@@ -178,23 +195,32 @@ class Results(ABC):
             folder=self.paths.trial(asked.number),
             metric=self.metric,
             mode=self.mode,
-            attempt=asked.user_attrs.get(ATTEMPT, 0),
+            attempt=stored_attempt(asked) or 0,
             key=self._key_of(asked),
         )
 
     def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
-        return asked.user_attrs.get(KEY) or key_of(self.name, asked.number, asked.datetime_start)
+        return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        kept = frozen.user_attrs.get(OUTCOME)
-        if kept is not None:
-            outcome = Outcome(**kept)
-        elif frozen.state.name == "RUNNING":
-            outcome = Outcome("running")
-        else:  # told by Optuna itself, past this class
-            states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
-            outcome = Outcome(states.get(frozen.state.name, "failed"), value=frozen.value)
+        outcome = stored_outcome(frozen) or Outcome(_state_of(frozen), value=_value_of(frozen))
         return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+
+
+def _state_of(frozen: FrozenTrial) -> State:
+    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.state
+    states: dict[str, State] = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned"}
+    return states.get(frozen.state.name, "failed")
+
+
+def _value_of(frozen: FrozenTrial) -> float | None:
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.value
+    return frozen.value if frozen.state.is_finished() else None
 
 
 def is_waiting(frozen: FrozenTrial) -> bool:

@@ -8,15 +8,28 @@ import dataclasses
 import logging
 import math
 import os
+import reprlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunehook.apart import claim_runs
 from tunehook.checkpoint import Checkpoints
-from tunehook.ends import Objective, TrialError, describe, injecting, objective_value, told_apart
+from tunehook.ends import (
+    Objective,
+    TrialError,
+    describe,
+    holds_numbers,
+    injecting,
+    objective_value,
+    returned_value,
+    told_apart,
+)
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
-from tunehook.inject import Find, Injection, Slot, near
+from tunehook.inject import Find, Injection, InjectionError, Slot, near
+from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
+from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
@@ -40,6 +53,9 @@ class TrialSession(GoingOn):
 
     A callback calls `begin` with the slots of the user's objects, `ready` when everything is built, `report` and `log`
     as metrics come, and `end`. Values go in, decisions come out; nothing here knows a framework.
+
+    A session belongs to one process. Where the training forks another one, the copy in there puts values in, too, but
+    records nothing and ends nothing, which it says once; `take_over` is for frameworks that fork their ranks.
 
     Args:
         trial: The trial.
@@ -68,6 +84,11 @@ class TrialSession(GoingOn):
         self.step = 0
         self.fits = 0  # that began to train
         self.pid = os.getpid()
+        self.is_adopted = False  # begun by another process, and trained in one of its own
+        self.ends_with_fit = False  # in a process that a framework has started for one fit
+        self._forked: dict[str, Any] = {}  # what a copy in a forked process records with, if it takes the trial over
+        self._was_told = False
+        _sessions.add(self)
         self._judge = judge
         self._recorders = list(recorders) if judge is not None else []
         self._open: list[Recorder] = []
@@ -80,6 +101,10 @@ class TrialSession(GoingOn):
         self._place = BEGINNING
         self._known: dict[int, tuple[int, Place]] = {}
         self._injection: Injection | None = None
+        self._returned: float | None = None
+        self._unused: list[str] = []  # what a training without a fit did not read
+        self._logged: list[str] = []
+        self.may_return = may_return_value()
         self._series: list[tuple[int, float]] = []
         self._driven = False
         self._is_ready = False
@@ -99,8 +124,27 @@ class TrialSession(GoingOn):
         """The objective up to now, ``None`` before the first finite value."""
         return self._objective_now()[0]
 
+    def check_measured(self, logged: Iterable[str]) -> None:
+        """Check that the tuned metric was reported by now, unless the training function may return it.
+
+        Args:
+            logged: The names of the metrics that exist.
+
+        Raises:
+            TrialError: It was not.
+        """
+        self._logged = sorted(logged)
+        if self.is_unmeasured and not self.may_return:
+            raise self.missing(self._logged)
+
     def begin(
-        self, slots: Sequence[Slot], *, model: object = None, notes: Sequence[str] = (), find: Find | None = None
+        self,
+        slots: Sequence[Slot],
+        *,
+        model: object = None,
+        notes: Sequence[str] = (),
+        find: Find | None = None,
+        left_out: Collection[str] = (),
     ) -> Injection:
         """Put the trial's values into the user's objects. Several fits of one trial begin several times.
 
@@ -109,37 +153,57 @@ class TrialSession(GoingOn):
             model: The model that is trained, where the adapter knows it.
             notes: Lines for error messages on slots that cannot be listed one by one.
             find: Finds such a slot by its path.
+            left_out: Names that this fit has no use for, a later one of the trial.
 
         Raises:
-            InjectionError: A value cannot be injected exactly.
+            InjectionError: A value cannot be injected exactly, or the script read it before the trial was known.
             TrialError: Another trial trained the model already.
         """
         self._driven = True
+        self.tell_forked()
         if model is not None:
             self._check_untrained(model)
         if self._taker is not None:
             self._taker.restart()
+        values = {name: value for name, value in self._unread().items() if name not in left_out}
         with injecting([*self.trial.params]):
-            self._injection = Injection(self.trial.params, slots, notes=notes, find=find)
+            self._injection = Injection(values, slots, notes=notes, find=find)
             if model is not None:  # not where a name is wrong, which changes nothing
                 _trained[model] = self._me
             self._injection.apply()
         return self._injection
+
+    def _unread(self) -> dict[str, Any]:
+        """The values that the script has not read itself: those are put in nowhere else."""
+        early = names_read_too_early(self.trial)
+        if early:
+            raise InjectionError(
+                f"th.value({early[0]!r}, ...) was read before this trial was known, so it returned its default.\n"
+                "  Call study.optimize(train, ...), which knows the trial before it calls train."
+            )
+        values = unread_values(self.trial)
+        note_injected(self.trial, set(values))
+        return values
 
     def ready(self, *, loggers: Sequence[object] = ()) -> None:
         """Open the recorders, now that the effective configuration is known; a second call does nothing.
 
         Args:
             loggers: The loggers that the user gave to the framework.
+
+        Raises:
+            TrialError: A logger writes to a run that is not this trial's.
         """
         if self._is_ready or self._journal is None:
             return
         self._is_ready = True
         held = self._injection.effective() if self._injection is not None else {}
+        held |= {name: self.trial.params[name] for name in names_read(self.trial)}
         effective = {path: outline(value) for path, value in held.items()}
         for recorder in self._recorders:
             recorder.open(self.trial, effective, loggers=loggers)
             self._open.append(recorder)
+        claim_runs(self.trial, loggers)
         if self.trial.attempt:
             self._ask_what_they_have(0)
         places = [place for recorder in self._open if (place := recorder.where()) is not None]
@@ -158,6 +222,7 @@ class TrialSession(GoingOn):
         Raises:
             TrialError: The tuned metric is not among the metrics, or the step does not grow.
         """
+        self.tell_forked()
         if self.trial.metric not in metrics:
             raise self.missing(metrics)
         if step <= self.step:
@@ -171,13 +236,17 @@ class TrialSession(GoingOn):
             self.decision = self._decide(step, value)
             if not self.decision.stop:
                 self.decision = self._asked_to_stop()
-            if self.decision.stop and self._journal is not None:
-                self._journal.decision(step, self.decision)
+            if self.decision.stop:
+                note_stop()
+                if self._journal is not None:
+                    self._journal.decision(step, self.decision)
         return self.decision
 
     def follow(self, step: int, decision: Decision) -> None:
         """Take over what rank 0 reported and was answered."""
         self.step, self.decision = step, decision
+        if decision.stop:
+            note_stop()
 
     def watch(self, recorder: Recorder) -> None:
         """Add a recorder that shows the trial from now on, before `ready`."""
@@ -186,6 +255,7 @@ class TrialSession(GoingOn):
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics beside the tuned one, at the step of the last report."""
+        self.tell_forked()
         if metrics:
             self._record(self.step, {name: float(value) for name, value in metrics.items()})
 
@@ -244,10 +314,14 @@ class TrialSession(GoingOn):
         Args:
             path: A file or folder.
         """
-        if self._journal is not None and path and Path(path).exists():
+        if self._journal is None or not path or not Path(path).exists():
+            return
+        try:
             self._journal.checkpoint(Path(path))
+        except LinkError as error:
+            self._tell(f"nobody finds the model of {self.trial.name}: {error}")
 
-    def missing(self, metrics: Mapping[str, Any]) -> TrialError:
+    def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
         close = near(self.trial.metric, metrics)
         hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
@@ -257,12 +331,31 @@ class TrialSession(GoingOn):
             f"  Log '{self.trial.metric}' in every epoch, or name one of these as Study(..., metric=...)."
         )
 
+    def take_result(self, result: object) -> None:
+        """Take what the training function returned: a number, or the tuned metric in a dict, is the trial's value.
+
+        Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
+        """
+        self._returned = returned_value(result, self.trial.metric)
+        self._unused = [] if self._driven else list(unread_values(self.trial))
+        if self._returned is None and holds_numbers(result):
+            log.warning(
+                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
+                self.trial.name, reprlib.repr(result), self.trial.metric,
+            )  # fmt: skip
+
+    def note_late(self, error: Exception) -> None:
+        """Note what the training function raised after the trial was stopped, which has an outcome by then."""
+        if self._journal is not None:
+            self._journal.problem(f"after the stop the training raised {error!r}")
+
     def end(self, exception: BaseException | None = None) -> Outcome:
         """Close the record and tell the judge; the first call counts, later ones return its outcome.
 
         Args:
             exception: What ended the training, ``None`` where it returned.
         """
+        self.tell_forked()
         self.refresh()
         if self.outcome is None:
             self._finish(self._conclude(self.exception or self.told_apart(exception)))
@@ -297,6 +390,7 @@ class TrialSession(GoingOn):
                 to None: the machine sees the trial's own folder.
         """
         self.pid, self._judge = os.getpid(), judge
+        self.is_adopted, self.ends_with_fit = True, False
         if folder is not None:
             self.trial = dataclasses.replace(self.trial, folder=folder)
             self._journal = Journal(folder)
@@ -306,6 +400,12 @@ class TrialSession(GoingOn):
             self._journal.process()
         if folder is not None:
             self.drop_checkpoints("this machine does not see the study's folder")
+
+    def take_over(self) -> None:
+        """Train in this process, which a framework has forked for one fit from the one that the trial belongs to."""
+        if self._forked and self.pid == os.getppid():
+            vars(self).update(self._forked, pid=os.getpid(), ends_with_fit=True, _injection=None)
+            self._forked = {}
 
     def settle(self) -> None:
         """Wait, after the end, until the recorders that go on writing beside the training have written all."""
@@ -393,9 +493,23 @@ class TrialSession(GoingOn):
             return describe(exception, value=value, step=step)
         if self.decision.stop:
             return Outcome(self.decision.state, self.decision.reason, value, step)
+        if self._returned is not None and self._unused:
+            return Outcome("failed", self._why_unused())
+        if self._returned is not None:
+            value, step = self._returned, self.step or None
+            if not math.isfinite(value):
+                return Outcome("infeasible", f"train returned {value}")
         if value is None:
             return Outcome("failed", self._why_nothing())
         return Outcome("complete", "trained to its end", value, step)
+
+    def _why_unused(self) -> str:
+        name = self._unused[0]
+        return (
+            f"The training returned a value, but nothing used {', '.join(map(repr, self._unused))} of the space.\n"
+            f"  Read such values: th.value({name!r}, {self.trial.params[name]!r}); "
+            "or add TuneCallback() to the callbacks of the fit."
+        )
 
     def _why_nothing(self) -> str:
         if not self._driven:
@@ -403,6 +517,8 @@ class TrialSession(GoingOn):
                 "The training returned without a TuneCallback, so no value was used and nothing was measured.\n"
                 "  Add TuneCallback() to the callbacks of the Trainer or of model.fit inside the training function."
             )
+        if self._logged:
+            return f"{self.missing(self._logged)}\n  Or return its value from the training function."
         return (
             f"The training returned, but the metric '{self.trial.metric}' was never reported.\n"
             "  Train at least one epoch, and log the metric in it."
@@ -453,10 +569,50 @@ class TrialSession(GoingOn):
                 outcome = Outcome(event["state"], event["reason"], event["value"], event["step"], event["traceback"])
         return outcome
 
+    def _part(self) -> None:
+        """Record nothing in a process that was just forked: the trial is its parent's."""
+        if self._journal is not None:
+            names = ("_judge", "_recorders", "_taker", "checkpoints")
+            self._forked = {**{name: getattr(self, name) for name in names}, "_journal": Journal(self.trial.folder)}
+        self._judge = self._journal = self._taker = self.checkpoints = None
+        self._recorders, self._open = [], []
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process was forked in the training, so that the trial is its parent's."""
+        return self.pid != os.getpid()
+
+    def tell_forked(self) -> None:
+        """Say once that nothing is recorded here, where that is so."""
+        if self.is_forked and not self._was_told:
+            self._was_told = True
+            log.warning(
+                "Process %d was forked in the training of %s of study %s: nothing that it measures is recorded. To "
+                "record it, train in the process that it was forked from, or spawn it.",
+                os.getpid(), self.trial.name, self.trial.study,
+            )  # fmt: skip
+
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes: what is open stays here."""
-        return {**self.__dict__, "_open": [], "_injection": None}
+        return {**self.__dict__, "_open": [], "_injection": None, "_forked": {}}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A spawned process trains one fit."""
+        here = os.getpid()
+        self.__dict__.update(state, pid=here, ends_with_fit=state["ends_with_fit"] or state["pid"] != here)
+        _sessions.add(self)
+
+
+_sessions: weakref.WeakSet[TrialSession] = weakref.WeakSet()
+
+
+def _part_all() -> None:
+    for session in list(_sessions):
+        session._part()  # noqa: SLF001 - its own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_part_all)
 
 # Which trial trained a model: its study, key and number.
 _trained: weakref.WeakKeyDictionary[object, tuple[str, str, int]] = weakref.WeakKeyDictionary()

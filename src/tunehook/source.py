@@ -76,7 +76,7 @@ class Source:
     @property
     def has_trial(self) -> bool:
         """Whether a fit that begins now is one of a trial."""
-        return self.asks or active() is not None or _given_trial() is not None
+        return self.asks or active() is not None or given_trial() is not None
 
     def claim(self, session: TrialSession | None) -> TrialSession | None:
         """The session to work on: the open one, the active one, that of a newly asked trial, or of a search outside.
@@ -90,7 +90,7 @@ class Source:
                 return session
         if self._asked is not None:
             return self._asked.session(self._asked.ask())
-        given = None if active() is not None else _given_trial()
+        given = None if active() is not None else given_trial()
         return active() if given is None else TrialSession(given)
 
     def end(self, session: TrialSession) -> None:
@@ -99,10 +99,20 @@ class Source:
         Raises:
             optuna.TrialPruned: An Optuna trial was stopped.
         """
-        if self.asks or session.pid != os.getpid():
+        if self.asks or session.ends_with_fit:
             session.end()
         if isinstance(self._asked, OptunaTrial):
             self._asked.raise_if_pruned(session)
+
+    def take_over(self, session: TrialSession | None) -> None:
+        """Train in this process, which the framework has forked for its fit.
+
+        Args:
+            session: The session of the last fit.
+        """
+        for one in (session, active()):
+            if one is not None and not one.is_over:
+                one.take_over()
 
     def fail(self, session: TrialSession, exception: BaseException) -> None:
         """Tell what ended the training; ``study.optimize`` tells what it gets to see itself."""
@@ -114,7 +124,7 @@ class Source:
             session.exception = exception  # Lightning 2.1 swallows it
 
 
-def _given_trial() -> Trial | None:
+def given_trial() -> Trial | None:
     """The trial of a search outside of this package that this process works on, such as a run of a W&B agent."""
     for variable, module in _ENGINES.items():
         if os.environ.get(variable):
@@ -125,4 +135,4 @@ def _given_trial() -> Trial | None:
 
 def _is_past(session: TrialSession) -> bool:
     """Whether the search outside has gone on to its next trial; it tells nobody of the end of one."""
-    return not session.trial.metric and _given_trial() != session.trial
+    return not session.trial.metric and given_trial() != session.trial

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -31,8 +30,6 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from tunehook.record import host
-
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
 
@@ -46,27 +43,64 @@ def sqlite(path: Path) -> RDBStorage:
         path: The file; it is made where it does not exist.
     """
     place = path.absolute()  # relative to the folder that the script stands in now, not later
-    if not place.exists():
-        # The tables are made in a file of our own, since two processes that make them in one disturb each other.
-        mine = place.with_name(f"{place.name}.{host()}-{os.getpid()}")
-        made = _opened(mine)
-        made.remove_session()
-        made.engine.dispose()
-        with contextlib.suppress(OSError):  # another process was faster, or there are no links on this disk
-            os.link(mine, place)
-        mine.unlink(missing_ok=True)
+    _make_tables(place)
     return _opened(place)
 
 
 def sqlite_there(path: Path) -> RDBStorage:
-    """The same storage on a file that exists; nothing is made.
+    """The same storage on a file that exists; nothing is made."""
+    return _opened(path.absolute(), skip_table_creation=True)
+
+
+def has_tables(path: Path) -> bool:
+    """Whether there is a database with tables: a file has none where the disk was full as it was made."""
+    if not path.is_file():
+        return False
+    with _raw(path) as db:
+        return _has_tables(db)
+
+
+def _make_tables(place: Path) -> None:
+    """Make the tables where there are none, all or none of them: in one transaction, by one process at a time."""
+    with _raw(place) as db:
+        if _has_tables(db):
+            return
+        statements = _statements()
+        db.execute("BEGIN IMMEDIATE")
+        if not _has_tables(db):  # no other process was faster
+            for statement in statements:
+                db.execute(statement)
+        db.commit()
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+
+
+def _statements() -> list[str]:
+    """What makes Optuna's tables, with the rows that say their version."""
+    made = RDBStorage("sqlite:///:memory:")
+    pooled = made.engine.raw_connection()
+    db: Any = pooled.driver_connection
+    statements: list[str] = [*db.iterdump()][1:-1]  # without its transaction
+    pooled.close()
+    made.remove_session()
+    made.engine.dispose()
+    return statements
+
+
+@contextlib.contextmanager
+def _raw(place: Path) -> Iterator[sqlite3.Connection]:
+    """A connection without a pool; what is not committed in the end is rolled back.
 
     Raises:
-        FileNotFoundError: It does not exist.
+        StorageInternalError: The file cannot be read or written.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return _opened(path.absolute(), skip_table_creation=True)
+    try:
+        with contextlib.closing(_connect(place)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
 
 
 def _opened(place: Path, **more: Any) -> RDBStorage:

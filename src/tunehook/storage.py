@@ -20,6 +20,9 @@ TOKEN = "tunehook:token"  # noqa: S105 - no secret
 OWNER = "tunehook:owner"
 VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
 
+# What databases say where their disk is full.
+_FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
+
 
 class StudyError(RuntimeError):
     """A study that cannot be opened, or cannot go on."""
@@ -87,6 +90,16 @@ def cause_of(error: BaseException) -> str:
     return next((line for line in text.splitlines() if line.strip()), text).strip().rstrip(".")
 
 
+def way_out(said: str) -> str:
+    """What to do about what a storage says."""
+    if _FULL.search(said):
+        return (
+            "Make room, and start the script again: the study goes on where it was, and what was measured is in the "
+            "journals."
+        )
+    return "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
+
+
 def as_study_error(error: BaseException, kind: type[StudyError], text: str, *, url: object = None) -> StudyError:
     """A `StudyError` in place of what a storage raised; its cause is left out where it names a password."""
     told = kind(hidden(text, url=url))
@@ -114,9 +127,9 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
         place = getattr(storage, "url", storage)
-        told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: "
-                              f"{cause_of(error)}.\n  Check that the place exists and can be written, or give another "
-                              "one: Study(..., storage=...).", url=place)  # fmt: skip
+        said = cause_of(error)
+        told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
+                              f"  {way_out(said)}", url=place)  # fmt: skip
     else:
         return
     # Outside of the except clause, so that what was raised is not even its context.

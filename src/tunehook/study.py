@@ -9,24 +9,39 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from tunehook.active import check_not_importing
+from tunehook.active import check_not_importing, left_to_parent
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, is_misuse, objective_value
 from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
-from tunehook.holder import holder_of
-from tunehook.optuna_trial import OUTCOME
+from tunehook.holder import holder_of, is_alive
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
 from tunehook.record import Journal, JournalError, Recorder, host, read_trial
-from tunehook.results import ATTEMPT, KEY, Results, is_waiting
+from tunehook.results import Results, is_waiting
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
 from tunehook.storage import OWNER, StudyError, from_environment, hidden
+from tunehook.stored import (
+    AGAIN,
+    ATTEMPT,
+    KEY,
+    LEADER,
+    OUTCOME,
+    PLAN,
+    stored_again,
+    stored_attempt,
+    stored_claim,
+    stored_key,
+    stored_leader,
+    stored_owner,
+    stored_plan,
+)
+from tunehook.terminal import make_visible
 from tunehook.trial import Budget, Decision, Mode, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -44,10 +59,6 @@ log = logging.getLogger("tunehook")
 
 # How often the values of an interrupted trial are asked again before they are given up.
 ATTEMPTS = 3
-
-_PLAN = "tunehook:plan"  # what `optimize` was asked for last
-
-_AGAIN = "tunehook:again"  # of an interrupted trial: what is asked again, known before its end is
 
 # Ends that this process could not tell, as the storage failed, by the trial's folder: told when it is used again.
 _untold: dict[Path, tuple[Trial, Outcome]] = {}
@@ -312,6 +323,8 @@ class Study(Results):
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
+        if left_to_parent(trial):
+            return Decision()
         try:
             running = self._run(trial.number)
             running.report(value, step)
@@ -343,6 +356,8 @@ class Study(Results):
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
+        if left_to_parent(trial):
+            return
         try:
             self._tell(trial, outcome)
         except UpdateFinishedTrialError:  # another process told it at the same moment
@@ -364,7 +379,7 @@ class Study(Results):
         """Keep what will be asked again before the end is told: a process may be killed between the two."""
         if attempt < self._attempts:
             again = {"values": dict(raw), ATTEMPT: attempt, KEY: key}
-            self.optuna._storage.set_trial_user_attr(trial_id, _AGAIN, again)  # noqa: SLF001 - no public way
+            self.optuna._storage.set_trial_user_attr(trial_id, AGAIN, again)  # noqa: SLF001 - no public way
 
     def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         named = {ATTEMPT: attempt, KEY: key}
@@ -373,9 +388,9 @@ class Study(Results):
 
     def _ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:
         """Ask again what a process was to ask that was killed as it told the end of a trial."""
-        there = {(frozen.user_attrs.get(KEY), frozen.user_attrs.get(ATTEMPT)) for frozen in trials}
+        there = {(stored_key(frozen), stored_attempt(frozen)) for frozen in trials}
         for frozen in trials:
-            again = frozen.user_attrs.get(_AGAIN)
+            again = stored_again(frozen)
             if again and frozen.state.name == "FAIL" and (again[KEY], again[ATTEMPT]) not in there:
                 named = {ATTEMPT: again[ATTEMPT], KEY: again[KEY]}
                 self.optuna.enqueue_trial(again["values"], user_attrs=named)
@@ -384,7 +399,7 @@ class Study(Results):
         """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""
         from optuna.trial import TrialState
 
-        named = {ATTEMPT: asked.user_attrs.get(ATTEMPT), KEY: asked.user_attrs.get(KEY)}
+        named = {ATTEMPT: stored_attempt(asked), KEY: stored_key(asked)}
         if None in named.values():
             return False
         first = next(frozen.number for frozen in self._frozen() if named.items() <= frozen.user_attrs.items())
@@ -427,7 +442,7 @@ class Study(Results):
         if self._storage is None:  # a file, whose machine is the one
             return True
         key, now = f"tunehook:claim:{work}", time.time()
-        holder, until = self.optuna.user_attrs.get(key, ("", 0.0))
+        holder, until = stored_claim(self.optuna.user_attrs, key)
         if holder not in ("", host()) and until > now:
             return False
         self.optuna.set_user_attr(key, (host(), now + seconds))
@@ -485,7 +500,8 @@ class Study(Results):
                 trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
-            progress: Show a live table, or a line a trial where there is no terminal. Defaults to True.
+            progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
+                show a live table in place of the lines. Defaults to True.
             workers: How many trials run side by side, each in a process of its own; what it prints goes to
                 ``output.txt`` in the trial's folder. A script has to start the study under
                 ``if __name__ == "__main__":``, since its top level runs again for them. Each process has its share of
@@ -547,15 +563,17 @@ class Study(Results):
         return self._stopper is not None
 
     def note_plan(self) -> None:
-        """Keep in the storage how many trials are wanted, for those who look at the study."""
+        """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
+        leader = {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}
+        self.optuna.set_user_attr(LEADER, leader)
         plan = {"trials": self._plan, "grid": self.is_grid}
-        if self.optuna.user_attrs.get(_PLAN) != plan:
-            self.optuna.set_user_attr(_PLAN, plan)
+        if self.optuna.user_attrs.get(PLAN) != plan:
+            self.optuna.set_user_attr(PLAN, plan)
 
     @property
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `optimize` was asked last; ``None`` where it was not said."""
-        plan = self.optuna.user_attrs.get(_PLAN, {})
+        plan = stored_plan(self.optuna.user_attrs)
         return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
 
     def _plan_for(self, trials: int | None) -> None:
@@ -665,6 +683,32 @@ class Study(Results):
                 outcome = self._recover(frozen, reason)
                 log.info("Trial %d: %s (%s)", frozen.number, outcome.state, outcome.reason)
 
+    def lost(self) -> dict[int, str]:
+        """Numbers of the running trials whose process is known to be gone, and what happened to it; changes nothing."""
+        running = [frozen for frozen in self._frozen() if frozen.state.name == "RUNNING"]
+        if self._kept is not None and self._kept.pulse is not None:
+            self._kept.pulse.look(running)
+        held = {frozen.number: self._held(frozen) for frozen in running}
+        return {number: reason for number, (holder, reason) in held.items() if holder == "lost"}
+
+    def attendance(self, lost: Container[int]) -> Literal["live", "gone", "unknown"]:
+        """Whether a process works on the study: one that runs a trial, or one that has asked for trials and lives.
+
+        Unknown where no trial runs and the processes were on other machines: they may ask for more.
+
+        Args:
+            lost: Numbers of the running trials whose process is gone.
+        """
+        trials = self._frozen()
+        if any(frozen.state.name == "RUNNING" and frozen.number not in lost for frozen in trials):
+            return "live"
+        owners = [stored_leader(self.optuna.user_attrs), *map(stored_owner, trials)]
+        known = [owner for owner in owners if owner is not None]
+        here = {owner["pid"]: owner["time"] for owner in known if owner["host"] == host()}
+        if any(is_alive(pid, since=since) for pid, since in here.items()):
+            return "live"
+        return "gone" if known and all(owner["host"] == host() for owner in known) else "unknown"
+
     def waits_for(self) -> list[int]:
         """Numbers of the trials that other processes are running, as far as is known, lost ones until they are told."""
         return [frozen.number for frozen in self._frozen() if self._is_elsewhere(frozen, "live", "lost")]
@@ -685,7 +729,7 @@ class Study(Results):
             return
         mine = None if asked is None else asked.number
         highest = mine
-        if asked is not None and (asked.user_attrs.get(OWNER) or {}).get("taken"):
+        if asked is not None and (stored_owner(asked) or {}).get("taken"):
             highest = None
         from optuna.trial import TrialState
 
@@ -720,7 +764,7 @@ class Study(Results):
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
         if frozen.state.is_finished():
             return False
-        owner = frozen.user_attrs.get(OWNER) or {}
+        owner = stored_owner(frozen) or {}
         is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
         return frozen.state.name == "RUNNING" and not is_mine and self._held(frozen)[0] in (holders or ("live",))
 
@@ -766,7 +810,7 @@ class Study(Results):
         if is_told and values is not None:
             if self.space.searched.keys() <= values.keys():
                 self._keep_end(frozen, self._as_trial(frozen, self.space.decode(values)), outcome)
-            self._ask_again(values, frozen.user_attrs.get(ATTEMPT, 0) + 1, self._key_of(frozen))
+            self._ask_again(values, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
         return outcome
 
     def _end_nameless(self, frozen: FrozenTrial, outcome: Outcome, *, again: Mapping[str, Any] | None = None) -> bool:
@@ -778,7 +822,7 @@ class Study(Results):
         try:
             storage.set_trial_user_attr(trial_id, OUTCOME, dataclasses.asdict(outcome))
             if again is not None:
-                self._note_again(trial_id, again, frozen.user_attrs.get(ATTEMPT, 0) + 1, self._key_of(frozen))
+                self._note_again(trial_id, again, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return False
@@ -786,7 +830,7 @@ class Study(Results):
 
     def _keep_end(self, frozen: FrozenTrial, trial: Trial, outcome: Outcome) -> None:
         """Begin and end the journal of a trial whose process was killed before it could, so that none is missing."""
-        owner = frozen.user_attrs.get(OWNER) or {}
+        owner = stored_owner(frozen) or {}
         if owner.get("host") == host() and not frozen.intermediate_values:
             journal = Journal(trial.folder)
             with contextlib.suppress(JournalError):  # the storage has it
@@ -836,12 +880,3 @@ class Study(Results):
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def make_visible() -> None:
-    """Show tunehook's own lines to people who configured no logging."""
-    if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("tunehook: %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)

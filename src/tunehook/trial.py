@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from tunehook.foreign import TRIAL, unknown_attribute
 
@@ -15,6 +17,9 @@ State = Literal["running", "complete", "pruned", "infeasible", "failed", "interr
 Mode = Literal["min", "max"]
 
 GO_ON = "go on"
+FINISHED: tuple[State, ...] = ("complete", "pruned", "infeasible")
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Trial:
 def key_of(study: str, number: int, asked: datetime | None) -> str:
     """The key of a first attempt; the time tells apart studies of one name."""
     return f"{number:04d}-{hashlib.sha256(f'{study}/{number}/{asked}'.encode()).hexdigest()[:8]}"
+
+
+def is_key(text: object) -> bool:
+    """Whether a text is one that `key_of` makes."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9]{4,18}-[0-9a-f]{8}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -134,3 +144,45 @@ class FinishedTrial:
     params: Mapping[str, Any]
     value: float | None
     outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a study stands.
+
+    Attributes:
+        counts: Number of trials by state.
+        best: The complete trial with the best value, ``None`` before the first.
+    """
+
+    counts: dict[State, int]
+    best: FinishedTrial | None
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        return sum(self.counts.get(state, 0) for state in FINISHED)
+
+
+def is_better(value: float | None, than: float | None, mode: Mode) -> bool:
+    """Whether a value is better than another one: an equal one is not, NaN and ``None`` never are."""
+    if value is None or math.isnan(value):
+        return False
+    if than is None or math.isnan(than):
+        return True
+    return value < than if mode == "min" else value > than
+
+
+def best_of(found: Iterable[_T], mode: Mode, *, value: Callable[[_T], float | None]) -> _T | None:
+    """The one with the best value, the first of equals; ``None`` where none has a value.
+
+    Args:
+        found: What there is, in order.
+        mode: ``"min"`` or ``"max"``.
+        value: Gives the value of one; ``None`` and NaN are no values.
+    """
+    best: _T | None = None
+    for one in found:
+        if is_better(value(one), None if best is None else value(best), mode):
+            best = one
+    return best

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tunehook as th
 from adapters import Project
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
@@ -54,6 +55,17 @@ def test_the_values_of_the_sweep_equal_typed_in_ones(project: Project, agent: Ag
     assert project.width(tuned) == 6
     assert project.weights(tuned) == project.weights(typed)
     assert count.epochs == 2
+
+
+def test_the_script_reads_a_value_of_the_sweep(project: Project, agent: Agent) -> None:
+    """The trial is known before its fit, and what the script reads is not looked for in its objects."""
+    agent({"units": 6})
+    tuned = project.model(width=th.value("units", 2))
+    project.fit(tuned, project.callback())
+    assert project.width(tuned) == 6
+    trial = th.current()
+    assert trial is not None
+    assert trial.params == {"units": 6}
 
 
 def test_nothing_is_pruned_and_nothing_recorded(project: Project, agent: Agent) -> None:

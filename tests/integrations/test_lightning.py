@@ -221,18 +221,28 @@ def test_several_fits_in_one_trial_go_on_with_their_steps(one: Any) -> None:
 
 
 def test_a_fit_after_a_stop_ends_at_once(one: Any) -> None:
-    """Once a trial is stopped, a later fit of the same trial does not train."""
+    """Once a trial is stopped, a later fit of the same trial does not begin, and no callback hears of it."""
     steps: list[int] = []
+
+    class Listener(one.Callback):  # type: ignore[misc]
+        def setup(self, *_: Any, **__: Any) -> None:
+            heard.append("setup")
+
+        def on_exception(self, *_: Any) -> None:
+            heard.append("exception")
+
+    heard: list[str] = []
 
     def train() -> None:
         for _ in range(2):
-            host = trainer(one, TuneCallback())
+            host = trainer(one, TuneCallback(), Listener())
             host.fit(make_net(one)(), loader(), loader())
             steps.append(host.global_step)
 
     study = make_study(stopper=optuna.pruners.ThresholdPruner(upper=0.0))
     study.optimize(train, trials=1, progress=False)
-    assert steps == [5, 0]
+    assert steps == [5]
+    assert heard == ["setup"]
     assert study.trials[0].outcome.state == "pruned"
 
 
@@ -735,12 +745,12 @@ def optimize_with(pl: Any, study: Study, *callbacks: Any, size: int = 8, **setti
     study.optimize(train, trials=5, progress=False)
 
 
-def test_a_framework_that_refuses_an_injected_value(pl: Any) -> None:
+def test_a_framework_that_refuses_an_injected_value(one: Any) -> None:
     """Its own error that names the value ends the study in the first trial, whose values are asked again."""
-    schedule = pl.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
+    schedule = one.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
     study = make_study({"accumulate_grad_batches": th.Choice([2, 4])})
     with pytest.raises(InjectionError) as caught:
-        optimize_with(pl, study, schedule)
+        optimize_with(one, study, schedule)
     value = study.trials[0].params["accumulate_grad_batches"]
     assert str(caught.value).startswith(f"trainer.accumulate_grad_batches = {value} cannot be used: ")
     assert str(caught.value).endswith(
@@ -753,7 +763,7 @@ def test_a_framework_that_refuses_an_injected_value(pl: Any) -> None:
     assert study.ask().params == {"accumulate_grad_batches": value}
 
 
-def test_a_training_that_is_not_set_up_well(pl: Any) -> None:
+def test_a_training_that_is_not_set_up_well(one: Any) -> None:
     """What the framework calls a misconfiguration ends the study at once, also where no value of ours is named."""
     study = make_study()
     message = (
@@ -762,7 +772,7 @@ def test_a_training_that_is_not_set_up_well(pl: Any) -> None:
         "  It would in every trial: mend the script and start it again."
     )
     with pytest.raises(TrialError, match=f"^{re.escape(message)}$"):
-        optimize_with(pl, study, pl.callbacks.LearningRateMonitor())
+        optimize_with(one, study, one.callbacks.LearningRateMonitor())
     assert study.counts() == {"failed": 1}
 
 

@@ -70,6 +70,14 @@ def train(*callbacks, batch_size=8, **values):
         print(json.dumps([trainer.global_step, trainer.current_epoch, dict(net.hparams)]), file=file)
 
 
+def read_and_train():
+    for _ in range(options.get("fits", 1)):
+        train(TuneCallback(), hidden=2 * th.value("hidden", 4), batch_size=th.value("batch_size", 8))
+    with open(f"ended-{th.current().number}-{torch.distributed.get_rank()}", "w"):
+        pass
+    return 0.5
+
+
 if __name__ == "__main__":
     if options["mode"] == "plain":
         train(**options["values"])
@@ -85,7 +93,9 @@ if __name__ == "__main__":
         if options["mode"] == "callback":
             train(TuneCallback(study))
         else:
-            study.optimize(lambda: train(TuneCallback()), trials=options["trials"], progress=False)
+            reads = options["mode"] == "reading"
+            study.optimize(read_and_train if reads else lambda: train(TuneCallback()), trials=options["trials"],
+                           progress=False)
     if torch.distributed.is_initialized():  # torch may abort a process that ends without it
         torch.distributed.destroy_process_group()
 """
@@ -236,9 +246,10 @@ def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
     assert trial.outcome.state == "complete"
 
 
-def test_spawned_ranks_tune_several_trials(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_spawned_ranks_tune_several_trials(tmp_path: Path, strategy: str) -> None:
     """The loop stays in the parent and takes each trial's end from its journal."""
-    run(tmp_path, mode="optimize", strategy="ddp_spawn", trials=2, values={"lr": [0.001, 0.05]})
+    run(tmp_path, mode="optimize", strategy=strategy, trials=2, values={"lr": [0.001, 0.05]})
     trials = study_in(tmp_path, ["lr"]).trials
     assert [trial.outcome.state for trial in trials] == ["complete", "complete"]
     assert len({trial.value for trial in trials}) == 2
@@ -251,3 +262,26 @@ def test_spawned_ranks_refuse_another_shape(tmp_path: Path) -> None:
     (trial,) = study_in(tmp_path, ["hidden"]).trials
     assert trial.outcome.state == "failed"
     assert trial.outcome.reason.startswith("InjectionError: model.hidden")
+
+
+def test_the_script_reads_the_same_values_on_all_ranks(tmp_path: Path) -> None:
+    """Of the first trial, in which the other ranks are started, and of later ones; what rank 0 returns counts."""
+    run(tmp_path / "x", mode="reading", values={"hidden": 5, "batch_size": 4, "lr": [0.01, 0.1]}, trials=2)
+    study = th.Study.open("ranks", folder=tmp_path / "x" / "tunehook-studies" / "ranks")
+    rates = [trial.params["lr"] for trial in study.trials]
+    run(tmp_path / "plain", mode="plain", values={"hidden": 10, "batch_size": 4, "lr": rates[-1]})
+    for rank in (0, 1):
+        assert [hparams for *_, hparams in seen(tmp_path / "x", rank)] == [
+            {"hidden": 10, "lr": lr, "dropout": 0.3} for lr in rates
+        ]
+        assert_equal(weights(tmp_path / "x", rank), weights(tmp_path / "plain", rank))
+    assert [trial.value for trial in study.trials] == [0.5, 0.5]
+
+
+def test_all_ranks_leave_a_stopped_trial_at_its_next_fit(tmp_path: Path) -> None:
+    """None of them waits for the others in a fit that does not begin, and the next trial follows."""
+    run(tmp_path / "x", mode="reading", values={"lr": [0.01, 0.1]}, trials=2, fits=2, prune=True)
+    study = th.Study.open("ranks", folder=tmp_path / "x" / "tunehook-studies" / "ranks")
+    assert [trial.outcome.state for trial in study.trials] == ["pruned", "pruned"]
+    assert [len(seen(tmp_path / "x", rank)) for rank in (0, 1)] == [2, 2]
+    assert list((tmp_path / "x").glob("ended-*")) == []

@@ -15,6 +15,7 @@ from torch import nn
 
 import tunehook as th
 from lightning_projects import assert_same, classes, loader, refused, trained, trainer
+from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
@@ -134,8 +135,8 @@ def with_loss(pl: Any) -> Any:
     """A module that is given its loss, and an argument that it does not use."""
 
     class Lossy(classes(pl)["Net"]):  # type: ignore[misc]
-        def __init__(self, loss: Any, momentum: float = 0.0) -> None:
-            super().__init__()
+        def __init__(self, loss: Any, momentum: float = 0.0, hidden: int = 5) -> None:
+            super().__init__(hidden)
             self.save_hyperparameters(ignore=["loss"])
             self.loss = loss
 
@@ -156,16 +157,19 @@ def test_a_loss_that_keeps_its_last_value(one: Any) -> None:
         )
 
 
-def test_what_cannot_be_copied_is_not_checked(one: Any) -> None:
-    """Where nobody can know whether an argument is used, the training goes on."""
+def test_what_cannot_be_copied_stays_out_of_the_way(one: Any) -> None:
+    """A loss that nobody can copy once it was used ends no training, and hides no argument that nobody reads."""
     lossy = with_loss(one)
 
     def train() -> None:
         trainer(one, TuneCallback()).fit(lossy(Locked()), loader(), loader())
 
-    study = th.Study("locked", {"momentum": 0.5}, metric="val", mode="min", search="random")
+    study = th.Study("locked", {"hidden": 7}, metric="val", mode="min", search="random")
     study.optimize(train, trials=1, progress=False)
     assert study.best.outcome.state == "complete"
+    study = th.Study("unused", {"momentum": 0.5}, metric="val", mode="min", search="random")
+    with pytest.raises(InjectionError, match=r"^Nothing uses model\.momentum: "):
+        study.optimize(train, trials=1, progress=False)
 
 
 def test_what_cannot_be_copied_before_fit_is_an_injection_error(one: Any) -> None:

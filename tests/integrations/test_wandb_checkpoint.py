@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 import logging
 import os
 import re
@@ -178,3 +180,115 @@ def test_nothing_is_noted_unless_it_is_asked_for(tmp_path: Path) -> None:
     """Without the option a trial's journal has no line more."""
     study = make_study(best_checkpoint=False)
     assert not study.session(study.ask()).wants_checkpoint
+
+
+PLACES = ["the file", "a folder", "a file in a folder", "the copy", "the folder of the copy", "the folder of the trial"]
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_a_link_leads_to_is_not_uploaded(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """Wherever somebody puts it once the training has kept its model, nobody's file goes to W&B or is removed."""
+    private = tmp_path_factory.mktemp("private")
+    (private / "secret.ckpt").write_text("s3cret")
+    study, model = make_study(study_run=True), tmp_path / "model"
+    session = study.session(study.ask())
+    session._driven = True
+    session.report(1, {"score": 1.0})
+    (model if where != "the file" else tmp_path).mkdir(exist_ok=True)
+    (model / "part.ckpt" if model.is_dir() else model).write_text("1 mine")
+    session.note_checkpoint(model)
+    session._journal.close()  # type: ignore[union-attr]
+    mine = (model / "part.ckpt" if model.is_dir() else model).stat()
+    os.utime(private / "secret.ckpt", ns=(mine.st_mtime_ns, mine.st_mtime_ns))
+    link, target = {
+        "the file": (model, private / "secret.ckpt"),
+        "a folder": (model, private),
+        "a file in a folder": (model / "part.ckpt", private / "secret.ckpt"),
+        "the copy": (study.paths.checkpoint(0) / "model", private),
+        "the folder of the copy": (study.paths.checkpoint(0), private),
+        "the folder of the trial": (study.paths.trial(0), private),
+    }[where]
+    if link.exists():
+        link.rename(tmp_path / "moved")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    if where == "the folder of the trial":  # which says what somebody wants to have
+        lines = (tmp_path / "moved/journal.jsonl").read_text()
+        told = {"event": "checkpoint", "path": str(private), "size": mine.st_size, "changed": mine.st_mtime_ns}
+        (private / "journal.jsonl").write_text(lines + json.dumps(told) + "\n")
+    with caplog.at_level(logging.WARNING, "tunehook"), contextlib.suppress(OSError):
+        session.end()
+    study.show(is_last=True)
+    for run in study_runs(tmp_path):
+        assert b"s3cret" not in b"".join(run.artifact_files.get("my.study", {}).values())
+    assert not [
+        file
+        for file in tmp_path.rglob("*")
+        if file.is_file() and b"s3cret" in file.read_bytes() and not _is_linked(file)
+    ]
+    assert (private / "secret.ckpt").read_text() == "s3cret"
+    assert "W&B gets no checkpoint of the best trial, 0 (" in caplog.text or where == "the folder of the trial"
+
+
+def _is_linked(file: Path) -> bool:
+    return any(path.is_symlink() for path in (file, *file.parents))
+
+
+@pytest.mark.parametrize("name", ["shown.json", "trial-0000/checkpoint.{pid}"])
+def test_files_of_ours_that_are_links(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """They are neither written to nor removed, which is told, and the training goes on."""
+    private = tmp_path_factory.mktemp("private")
+    (private / "part").write_text("{}")
+    study = make_study(best_checkpoint=not name.endswith("json"))
+    link = study.paths.folder / name.format(pid=os.getpid())
+    link.parent.mkdir(parents=True)
+    link.symlink_to(private / "part" if name.endswith("json") else private)
+    tune(study, 1, tmp_path / "model.ckpt")
+    assert study.best.value == 0.0
+    assert [(file.name, file.read_text()) for file in private.iterdir()] == [("part", "{}")]
+    assert f"{link} is a link, and links below {study.paths.folder} are not followed" in caplog.text
+
+
+def finish(study: th.Study, number: int, score: float, path: Path) -> None:
+    """Train a trial that was asked for; its checkpoint is a text of its own."""
+    session = study.session(study._as_trial(study._frozen()[number]))
+    session._driven = True
+    session.ready()
+    session.report(1, {"score": score})
+    file = path.with_name(f"model-{number}.ckpt")
+    file.write_text(f"model {number}")
+    session.note_checkpoint(file)
+    session.end()
+
+
+def test_of_equal_trials_the_first_is_the_best(tmp_path: Path) -> None:
+    """In whatever order they end: the study, its run and the artifact name the same trial, and hold its model."""
+    study = make_study()
+    for _ in range(3):
+        study.ask()
+    for number, score in ((2, 0.5), (1, 0.5), (0, 0.25)):
+        finish(study, number, score, tmp_path / "model")
+    study.show(is_last=True)
+    (run,) = study_runs(tmp_path)
+    assert study.best.number == run.summary["best/trial"] == run.config["tunehook"]["best"]["trial"] == 1
+    assert own_artifact(run) == {"model-1.ckpt": b"model 1"}
+    assert "trial-0001" in run.aliases["my.study"]
+
+
+@pytest.mark.parametrize("writes", [True, False], ids=["kept", "without"])
+def test_another_process_has_found_a_better_trial(tmp_path: Path, writes: bool) -> None:
+    """A model that was the best when this process kept it is not logged as the best after that of a better one."""
+    mine, theirs = make_study(), make_study(best_checkpoint=writes)
+    for _ in range(2):
+        mine.ask()
+    finish(mine, 1, 0.5, tmp_path / "model")
+    finish(theirs, 0, 0.5, tmp_path / "model")
+    theirs.show(is_last=True)
+    mine.show(is_last=True)
+    for run in study_runs(tmp_path):
+        assert run.summary["best/trial"] == 0
+        assert run.artifact_files.get("my.study", {"model-0.ckpt": b"model 0"}) == {"model-0.ckpt": b"model 0"}

@@ -243,7 +243,7 @@ def test_the_command_line(tmp_path: Path, server: WandbServer) -> None:
     server.fail("refused")
     train(server, tmp_path, steps=4)
     server.recover()
-    command = ["-m", "tunehook.cli", "sync", "studies"]
+    command = ["-m", "tunehook", "sync", "studies"]
     first, second = (run(command, server, tmp_path) for _ in range(2))
     address = f"{server.url}/{ENTITY}/digits/runs/digits-0000-abc"
     assert (first.stdout, first.stderr) == (f"digits/trial-0000: 4 rows uploaded ({address})\n", "")

@@ -149,3 +149,30 @@ def test_a_process_whose_parent_was_killed_goes_on_with_its_run(
     else:
         assert (told.state, told.reason) == ("left", f"it is running, in process {os.getpid()}")
         assert not server.runs
+
+
+def test_links_and_folders_of_other_runs(tmp_path: Path, server: WandbServer) -> None:
+    """A run whose files would be written behind a link is left; folders are marked that are its own, and no others."""
+    trials = [make_trial(tmp_path, number) for number in (0, 1)]
+    names = {each: f"run-{each}.wandb" for each in (run_id(trials[0]), "theirs")}
+    for each, name in names.items():
+        folder = tmp_path / f"wandb/offline-run-20250101_000000-{each}"
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    (tmp_path / "private").mkdir()
+    places = [str(folder) for folder in (tmp_path / "wandb").iterdir()]
+    for trial in trials:
+        write_journal(trial, {"v": 0.5})
+        journal = Journal(trial.folder)
+        journal.config({}, records=places)
+        journal.close()
+    (trials[1].folder / "wandb").symlink_to(tmp_path / "private")
+    first, second = sync(tmp_path)
+    assert (first.state, second.state) == ("uploaded", "left")
+    assert second.reason == (
+        f"it cannot be uploaded: {trials[1].folder / 'wandb'} is a link, and links below {tmp_path / 'study'} are not "
+        "followed"
+    )
+    assert [*(tmp_path / "private").iterdir()] == []
+    marked = sorted(file.name for file in (tmp_path / "wandb").rglob("*.synced"))
+    assert marked == [f"{names[run_id(trials[0])]}.synced"]

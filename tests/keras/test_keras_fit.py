@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import importlib
+import io
 import math
 import os
 import re
@@ -207,7 +208,7 @@ def test_several_fits_of_a_trial() -> None:
 
 @torch_only
 def test_a_later_fit_of_a_trial_that_was_stopped() -> None:
-    """It trains nothing, and returns in good order."""
+    """It does not begin: the training function is left there."""
     given = study(VALUES, stopper=After(1))
     lengths: list[int] = []
 
@@ -218,7 +219,7 @@ def test_a_later_fit_of_a_trial_that_was_stopped() -> None:
         lengths.extend(len(model.fit(**with_callback(call, callback)).epoch) for _ in range(2))
 
     given.optimize(train, trials=1, progress=False)
-    assert lengths == [1, 0]
+    assert lengths == [1]
     assert only(given).outcome.state == "pruned"
 
 
@@ -652,3 +653,30 @@ def test_a_copy_of_a_callback() -> None:
     assert state(model) == state(
         plain(lambda: project("functional", optimizer=lambda: keras.optimizers.Adam(0.05), fit={"epochs": 1}))
     )
+
+
+class Terminal(io.StringIO):
+    """A text that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal], ids=["file", "terminal"])
+def test_a_progress_bar_in_a_file_has_no_codes(stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a trial Keras writes its bar plain where no terminal is, and as it always does on one and afterwards."""
+    written, printer = stream(), keras.utils.Progbar
+    monkeypatch.setattr(sys, "stdout", written)
+
+    def train() -> None:
+        begin()
+        model, call = script(verbose=1)
+        model.fit(**with_callback(call, TuneCallback()))
+
+    study(VALUES).optimize(train, trials=1, progress=False)
+    text = written.getvalue()
+    assert "━━━━" in text
+    assert "- loss: " in text
+    assert all((code in text) == (stream is Terminal) for code in ("\x1b[1m", "\b"))
+    printer(1, width=3).update(1)
+    assert "\x1b[32m━━━\x1b[0m" in written.getvalue()

@@ -26,6 +26,7 @@ from tunehook.launch.channel import Address
 from tunehook.launch.function import Function
 from tunehook.launch.inline import announce, leading, train_one
 from tunehook.notice import Terminated
+from tunehook.paths import make_folder, open_file
 from tunehook.record import JournalError
 from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial
@@ -140,7 +141,7 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
             error = raised
             with contextlib.suppress(JournalError):
                 session.end(raised)
-        announce(False)
+        announce(None)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -313,12 +314,14 @@ def _signal(pids: list[int], number: int) -> None:
 
 def _print_to(path: Path) -> None:
     """Send what the training prints to its file, that of C libraries too."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for number in (1, 2):
-            os.dup2(file, number)
-        os.close(file)
+    study = path.parent.parent
+    try:
+        make_folder(path.parent, below=study)
+        with open_file(path, "ab", below=study) as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+    except OSError as error:
+        print(f"What the trial prints is not kept: {error}.", file=sys.stderr)  # noqa: T201 - to where it goes then
     with contextlib.suppress(OSError):
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)

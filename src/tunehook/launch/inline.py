@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dis
+import functools
 import gc
 import inspect
+import itertools
 import logging
 import os
 import random
@@ -12,14 +15,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
+from tunehook.apart import apart, begin_again
+from tunehook.calls import Plan, call_traced
 from tunehook.ends import MISUSE, TrialError, is_misuse
+from tunehook.known import ending_early, handed_trial, knowing, unread_values
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
+from tunehook.trial import Trial
 
 if TYPE_CHECKING:
     from tunehook.launch.lead import Launcher, Leader
@@ -50,7 +57,7 @@ def optimize(
         train: The training, with a callback that uses the active trial.
         trials: How many finished trials the study shall have, ``None`` for no limit.
         timeout: Seconds after which no further trial begins, ``None`` for no limit.
-        progress: Whether to show a live table.
+        progress: Whether to show how the trials go.
         workers: How many trials run side by side, each in a process of its own; ``None`` for one after the other, here.
         gpus_per_trial: GPUs for each of these processes.
         report_timeout: Seconds without a report after which such a process is killed, ``None`` for no limit.
@@ -78,7 +85,7 @@ def optimize(
                     report_timeout=report_timeout,
                 ))  # fmt: skip
             study.note_plan()  # opens the storage, while the node's processes import what they need
-            table = stack.enter_context(_table(study, trials)) if progress else None
+            table = stack.enter_context(_table(study, trials, is_live=node is not None)) if progress else None
             if node is None:
                 _lead(study, train, trials=trials, end=end, table=table)
             else:
@@ -128,6 +135,9 @@ def check_arguments(
 
 def _check_function(train: object) -> None:
     """Check that the training can be called as it will be: without arguments."""
+    way_out = (
+        "def train(): ..., with TuneCallback() in its fit; th.current() is the trial, th.value('lr', 0.1) one value"
+    )
     if not callable(train):
         hint = "\n  Pass the function itself: study.optimize(train, ...), not train()." if train is None else ""
         raise TypeError(f"train is a function of no arguments; got {train!r}.{hint}")
@@ -135,23 +145,20 @@ def _check_function(train: object) -> None:
         signature = inspect.signature(train)
     except (TypeError, ValueError):  # some that are written in C have none
         return
-    bare = [item.replace(annotation=item.empty) for item in signature.parameters.values()]
-    open_ones = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [item.name for item in bare if item.default is item.empty and item.kind not in open_ones]
-    if needed:
+    try:
+        signature.bind()
+    except TypeError as error:
         name = getattr(train, "__name__", type(train).__name__)
-        shown = signature.replace(parameters=bare, return_annotation=signature.empty)
         raise TypeError(
-            f"train is called without arguments, but {name}{shown} needs {', '.join(needed)}.\n"
-            "  Write def train(): ..., with TuneCallback() in it, which puts the trial's values into what train makes."
-        )
+            f"train is called without arguments, but {name}{signature} needs some ({error}).\n  Write {way_out}."
+        ) from None
 
 
 def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end: float, table: Progress | None) -> None:
     failures: list[BaseException] = []  # in a row
     ran = 0
     while (session := _next(study, trials, end)) is not None:
-        announce(True)
+        announce(session.trial)
         error = train_one(session, train, table)
         ran += 1
         state = session.end().state
@@ -161,9 +168,22 @@ def _lead(study: Study, train: Callable[[], object], *, trials: int | None, end:
             failures.append(error)
         _raise_if_over(study, session, error, failures)
         _free_gpu()
-    announce(False)
+    announce(None)
     if failures and len(failures) == ran:  # fewer than max_failures, but nothing was found
         raise _stopped(study, failures)
+
+
+def may_return(function: object) -> bool:
+    """Whether a function may return something other than ``None``, as far as its code says."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is None:  # an object that can be called, or a function in C
+        return True
+    code_of = list(dis.get_instructions(code))
+    returned = [one for one, following in itertools.pairwise(code_of) if following.opname == "RETURN_VALUE"]
+    returned += [one for one in code_of if one.opname == "RETURN_CONST"]
+    return any(one.opname not in ("LOAD_CONST", "RETURN_CONST") or one.argval is not None for one in returned)
 
 
 def _free_gpu() -> None:
@@ -203,17 +223,76 @@ def train_one(
     session: TrialSession, train: Callable[[], object], table: Progress | None = None
 ) -> BaseException | None:
     """Run one training and end its session, whatever happens; returns what it raised."""
-    error: BaseException | None = None
+    session.may_return = may_return(train)
     if table is not None:
         session.watch(table)
     with activate(session):
-        try:
-            train()
-        except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
-            error = session.told_apart(raised)
-        finally:
-            session.end(error)
+        called = functools.partial(_with_values, train, session.trial)
+        error = session.told_apart(_call(lambda: session.take_result(called()), session.note_late))
+        session.end(error)
     return error
+
+
+def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> BaseException | None:
+    """Call the training; returns what it raised. A process that it has forked ends where it would come back here.
+
+    Args:
+        train: The training.
+        tell: Hears of an error after a stop of the trial, which is not raised.
+    """
+    pid, error = os.getpid(), None
+    try:
+        with ending_early(tell):
+            train()
+    except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
+        error = raised
+    if os.getpid() != pid:
+        _end_fork(error)
+    return error
+
+
+def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
+    """What a training function returns that is called with the values of a trial where it makes its objects.
+
+    A rank that was started from outside hears of its trial in the fit only; so there the values are put in then.
+    """
+    if trial is None or _State.has_ranks_from_outside:
+        return train()
+    names, values = frozenset(trial.params), functools.partial(unread_values, trial)
+    result, plan = call_traced(train, values, plan=_State.plans.get(names), begin_again=begin_again)
+    if plan is not None:
+        _State.plans[names] = plan
+    return result
+
+
+class _State:
+    """What this process knows beyond one trial; the one instance is the class itself."""
+
+    # What goes into which call in the study that is led, by the names of its space.
+    plans: dict[frozenset[str], Plan] = {}  # noqa: RUF012 - see above
+    has_ranks_from_outside = False
+
+
+def _is_one_of_several() -> bool:
+    """Whether a launcher such as torchrun or srun has started this process as one rank of several."""
+    has_rank = any(name in os.environ for name in _RANKS)
+    return has_rank and any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a forked process as multiprocessing does: what is registered for the end of a process is its parent's."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if code and code is not error.code:
+            print(error.code, file=sys.stderr)  # noqa: T201 - as Python does
+    elif error is not None:
+        code = 1
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def _raise_if_over(
@@ -256,19 +335,22 @@ def _free(error: BaseException) -> None:
 
 def _follow(train: Callable[[], object]) -> None:
     """Run the trainings that rank 0 begins; the callbacks get their values from it."""
-    goes_on = True
+    trial, goes_on = handed_trial(), True
     with following():
         while goes_on:
-            train()
+            with apart(None, lambda: 0), knowing(trial, may_return=may_return(train)):
+                if (error := _call(functools.partial(_with_values, train, trial), lambda _: None)) is not None:
+                    raise error
             channel = broadcast()
-            goes_on = channel is not None and bool(channel(None))
+            trial = None if channel is None else channel(None)
+            goes_on = trial is not None
 
 
-def announce(goes_on: bool) -> None:
-    """Tell the ranks that follow whether another trial comes; the first one, which starts them, they begin unasked."""
+def announce(trial: Trial | None) -> None:
+    """Tell the ranks that follow which trial comes, if any; the first one, which starts them, they begin unasked."""
     channel = broadcast()
     if channel is not None:
-        channel(goes_on)
+        channel(trial)
 
 
 def _is_follower(name: str) -> bool:
@@ -285,6 +367,8 @@ def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
     if leads:
         os.environ[_LEADER] = f"{os.getpid()}:{name}"
     set_broadcast(None)
+    _State.plans.clear()  # another call may train otherwise
+    _State.has_ranks_from_outside = _is_one_of_several() and (leads or handed_trial() is None)
     try:
         yield leads
     finally:
@@ -294,15 +378,6 @@ def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
             os.environ[_LEADER] = before
 
 
-def _table(study: Study, trials: int | None) -> Progress:
-    past = study.trials
-    complete = [trial.value for trial in past if trial.outcome.state == "complete" and trial.value is not None]
-    return Progress(
-        study.name,
-        study.space.names,
-        metric=study.metric,
-        mode=study.mode,
-        total=study.space.grid_size() if trials is None and study.is_grid else trials,
-        done=study.finished,
-        best=(min if study.mode == "min" else max)(complete, default=None),
-    )
+def _table(study: Study, trials: int | None, *, is_live: bool) -> Progress:
+    total = study.space.grid_size() if trials is None and study.is_grid else trials
+    return Progress(study, total=total, is_live=is_live)

@@ -1,0 +1,351 @@
+"""Constructor calls of a training function: where each is typed in, and which values of the trial go into it.
+
+Inside a study the trial is known before the training function is called. So a value goes in where a person would type
+it: into the call that makes the object. What the script derives from the object follows by itself.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dis
+import hashlib
+import logging
+import os
+import sys
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from tunehook.arguments import Arguments
+from tunehook.inject import Find, InjectionError, Slot, check_type, resolve
+from tunehook.randomness import random_state, restore_random
+
+log = logging.getLogger("tunehook")
+
+Plan = Mapping[tuple[str, int | None], Mapping[str, str]]
+"""What goes into which call: by its place, and its number where one place makes several that differ, the names of the
+space by argument."""
+
+_TRIES = 5  # an old plan, an exception under a guess, a plan, and what that plan has changed
+_LIBRARIES = ("site-packages", "dist-packages")
+
+
+class Again(BaseException):
+    """Leaves the training function, which is called once more, with the values where they belong."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One outermost constructor call.
+
+    Attributes:
+        arguments: What was typed in.
+        place: Names where: the positions of all frames from the training function down. Rounds of a loop are one place.
+        number: How-manieth of its place since the last fit.
+        line: File and line for people.
+        is_typed_in: Whether it stands in the user's code, not in a framework's.
+        edits: The names of the space whose values went in, by argument.
+    """
+
+    arguments: Arguments
+    place: str
+    number: int
+    line: str
+    is_typed_in: bool
+    edits: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For people, such as ``Net at train.py:14``."""
+        return f"{self.arguments.cls.__name__} at {self.line}"
+
+
+Guess = Callable[[Call, "Trace"], Mapping[str, str]]
+
+Places = Mapping[str, tuple[Call, str]]
+"""By the path of a slot, the call and the argument into which its value was typed."""
+
+
+class Trace:
+    """What one call of a training function makes.
+
+    Args:
+        values: The trial's values by the names of the space, without those that the script reads.
+        plan: What goes into which call; ``None`` where that is not known yet and may be guessed.
+
+    Attributes:
+        calls: The calls in their order.
+        plan: That of the objects of the first fit, once they are known.
+        is_confirmed: Whether the values are known to be where they belong.
+        fits: How many fits have begun.
+    """
+
+    def __init__(self, values: Callable[[], Mapping[str, Any]], plan: Plan | None) -> None:
+        self._values = values
+        self.pid = os.getpid()
+        self.plan = plan
+        self.guesses = plan is None
+        self.is_confirmed = False
+        self.fits = 0  # that have begun
+        self.calls: list[Call] = []
+        self._by_id: dict[int, tuple[weakref.ref[Any], Call]] = {}
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values that are to be put into objects."""
+        return self._values()
+
+    def of(self, made: object) -> Call | None:
+        """The call that made an object, ``None`` where it was not seen."""
+        held, call = self._by_id.get(id(made), (None, None))
+        return call if held is not None and held() is made else None
+
+    def take(self, made: Any, arguments: Arguments, guess: Guess) -> None:
+        """Note a call that begins, and put into its arguments what belongs there.
+
+        Args:
+            made: The object that is being made.
+            arguments: What was typed in; `Call.edits` says what is to be replaced.
+            guess: Says what may belong there, before anything is known.
+        """
+        place, line, is_typed_in = _position(type(made))
+        number = self._numbers[place] = self._numbers.get(place, -1) + 1
+        call = Call(arguments, place, number, line, is_typed_in)
+        self.calls.append(call)
+        self._by_id[id(made)] = weakref.ref(made), call
+        if self.plan is not None:
+            call.edits = {path: name for path, name in self._planned(call).items() if name in self.values}
+        elif self.guesses and is_typed_in:
+            call.edits = dict(guess(call, self))
+
+    def _planned(self, call: Call) -> dict[str, str]:
+        plan = self.plan or {}
+        return {**plan.get((call.place, None), {}), **plan.get((call.place, call.number), {})}
+
+    def edited(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call with the trial's values in them."""
+        present = call.arguments.values()
+        new = {path: _like(self.values[name], present.get(path)) for path, name in call.edits.items()}
+        return call.arguments.arguments(new)
+
+    def begin_fit(self) -> None:
+        """Count the calls of each place from the beginning again, as the next round of a loop does."""
+        self.fits += 1
+        self._numbers.clear()
+
+    def names_left_out(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> set[str]:
+        """The names that a later fit does not put in: it has no such objects, or its script gave them other values.
+
+        Args:
+            slots: The slots of the fit.
+            places: As for `confirm`.
+            find: As for `confirm`.
+        """
+        if self.fits < 2:
+            return set()
+        found = {name: _meant(name, slots, find) for name in self.values}
+        return {name for name in found if not any(self._takes(name, slot, places) for slot in found[name])}
+
+    def _takes(self, name: str, slot: Slot, places: Places) -> bool:
+        call, path = places.get(slot.path, (None, ""))
+        return call is None or call.edits.get(path) == name
+
+    def confirm(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> None:
+        """See that the values went where the names of the space lead, before the first fit begins.
+
+        Args:
+            slots: The slots of this fit.
+            places: Those whose values were typed into a call, by path: the call, and its argument.
+            find: Finds slots that are not listed.
+
+        Raises:
+            Again: They did not, or went elsewhere besides; the plan says now where they belong.
+            InjectionError: A value has the wrong type, or the objects of the fit depend on the values.
+        """
+        wanted: dict[Call, dict[str, str]] = {}
+        for name, value in self.values.items():
+            for slot in _meant(name, slots, find):
+                if slot.path in places:
+                    check_type(name, value, slot)
+                    call, path = places[slot.path]
+                    wanted.setdefault(call, {})[path] = name
+        tried, self.plan = self.plan, _plan(wanted, {call for call, _ in places.values()})
+        if all(call.edits == self._planned(call) for call in self.calls):
+            self.is_confirmed, self.guesses = True, False
+        elif tried is not None and dict(tried) == self.plan:
+            raise InjectionError(
+                "The objects of the first fit are other ones with the trial's values than without them: "
+                f"{', '.join(call.name for call in wanted)}.\n"
+                "  Read such values in the script: th.value('name', default)."
+            )
+        else:
+            raise Again
+
+
+_trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
+
+
+def trace_in_progress() -> Trace | None:
+    """What traces the training function that is called now, ``None`` where nothing does, as in a forked process."""
+    trace = _trace.get()
+    return trace if trace is not None and trace.pid == os.getpid() else None
+
+
+def call_traced(
+    train: Callable[[], object],
+    values: Callable[[], Mapping[str, Any]],
+    *,
+    plan: Plan | None,
+    begin_again: Callable[[], object] = lambda: None,
+) -> tuple[object, Plan | None]:
+    """Call a training function with the trial's values where its objects are made.
+
+    It is called again where it turns out, when its first fit begins, that they belong elsewhere. Random states are as
+    they were then.
+
+    Args:
+        train: The training function.
+        values: Gives the values to put in.
+        plan: Where they belong, as far as that is known.
+        begin_again: Called before it is called again.
+
+    Returns:
+        What it returned, and where the values belong.
+
+    Raises:
+        InjectionError: A constructor refuses a value, or the values cannot be put in so.
+    """
+    began, known = random_state(), plan
+    for _ in range(_TRIES):
+        trace = Trace(values, plan)
+        token = _trace.set(trace)
+        try:
+            return _called(train), trace.plan if trace.is_confirmed else plan
+        except Again:
+            # One of an earlier trial that does not fit is one of a script that has taken another way since.
+            plan, known = (trace.plan if known is None else None), None
+        except Exception as error:
+            if trace.is_confirmed or not any(call.edits for call in trace.calls):
+                raise
+            if plan is not None:
+                _tell_refusal(error, trace)
+                raise
+            plan, known = {}, None  # a guess may have broken an object that is none of the fit's
+        finally:
+            _trace.reset(token)
+        restore_random(began)
+        begin_again()
+        log.info("train is called once more: its first fit has shown where the trial's values belong.")
+    raise InjectionError(
+        "The names of the space mean other objects each time that train is called.\n"
+        "  Read such values in the script: th.value('name', default)."
+    )
+
+
+def _called(train: Callable[[], object]) -> object:
+    """Call it; the positions of calls are counted from here."""
+    return train()
+
+
+def _tell_refusal(error: Exception, trace: Trace) -> None:
+    """Say what had been put in when a training raised before its first fit.
+
+    Raises:
+        InjectionError: A constructor has refused a value.
+    """
+    edited = [call for call in trace.calls if call.edits]
+    given = {
+        call: ", ".join(f"{path} = {trace.values[name]!r}" for path, name in call.edits.items()) for call in edited
+    }
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        call = trace.of(frame.f_locals.get("made"))
+        if call in given:
+            raise InjectionError(
+                f"{call.name} cannot be constructed with {given[call]}: {type(error).__name__}: {error}\n"
+                "  Leave such values out of the space."
+            ) from error
+    error.add_note("The trial had put in: " + "; ".join(f"{values} ({call.name})" for call, values in given.items()))
+
+
+def _meant(name: str, slots: Sequence[Slot], find: Find | None) -> list[Slot]:
+    try:
+        return resolve(name, slots, find=find)
+    except InjectionError:  # told when the fit begins, with all slots that it has then
+        return []
+
+
+def _plan(wanted: Mapping[Call, Mapping[str, str]], of_fit: set[Call]) -> Plan:
+    """Calls by their places; by number too where a place made several objects of the fit, and not all are meant."""
+    plan: dict[tuple[str, int | None], dict[str, str]] = {}
+    for call, paths in wanted.items():
+        alike = [other for other in of_fit if other.place == call.place]
+        is_whole = all(wanted.get(other) == paths for other in alike)
+        plan[call.place, None if is_whole else call.number] = dict(paths)
+    return plan
+
+
+def _like(value: Any, typed_in: Any) -> Any:
+    return tuple(value) if isinstance(typed_in, tuple) and isinstance(value, list) else value
+
+
+# ------------------------------------------------------------------ positions
+
+
+def _position(cls: type) -> tuple[str, str, bool]:
+    """Where a call stands: its place, its file and line, and whether these are the user's own code."""
+    parts = [f"{cls.__module__}.{cls.__qualname__}"]
+    line, is_typed_in = "", True
+    for number, frame in enumerate(_frames()):
+        code = frame.f_code
+        parts.append(f"{Path(code.co_filename).name}:{code.co_qualname}:{frame.f_lasti}")
+        is_users = not any(name in code.co_filename for name in _LIBRARIES)
+        if number == 0:
+            is_typed_in = is_users or frame.f_globals.get("__name__", "").startswith(("jsonargparse", "hydra"))
+        if not line and is_users:
+            line = f"{Path(code.co_filename).name}:{frame.f_lineno}"
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in
+
+
+def _frames() -> Iterator[FrameType]:
+    """The frames from the call up to the training function, without ours."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way up the stack that costs little
+    while frame is not None and frame.f_code is not _called.__code__:
+        if not str(frame.f_globals.get("__name__", "")).startswith("tunehook."):
+            yield frame
+        frame = frame.f_back
+
+
+# ------------------------------------------------------------------ is an argument read at all
+
+
+def is_read(cls: type, base: type, name: str) -> bool:
+    """Whether a constructor from a class down to the framework's loads an argument, as far as its code says."""
+    for each in cls.__mro__:
+        if each is base:
+            return False
+        code = getattr(getattr(vars(each).get("__init__"), "__wrapped__", vars(each).get("__init__")), "__code__", None)
+        if code is None:
+            continue
+        if name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+            return _loads(code, name)
+        if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
+            return True
+    return False
+
+
+def _loads(code: CodeType, name: str) -> bool:
+    for each in dis.get_instructions(code):
+        if isinstance(each.argval, CodeType) and _loads(each.argval, name):
+            return True
+        if each.opname == "LOAD_GLOBAL" and each.argval in ("locals", "vars", "eval", "exec"):
+            return True
+        if "LOAD_FAST" in each.opname or "DEREF" in each.opname:
+            loaded = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
+            if name in loaded:
+                return True
+    return False

@@ -1,0 +1,137 @@
+"""What this process knows of its trial outside of any fit: which one it is, and what the script has read of it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tunehook.trial import Trial
+
+# Hands the trial to the ranks that a framework starts during its fit; they inherit the variable.
+_VARIABLE = "TUNEHOOK_TRIAL"
+
+
+class Stopped(BaseException):
+    """Leaves the training function of a trial that was stopped, where it would begin another fit.
+
+    It passes by ``except Exception``, so that only `tunehook` hears of it.
+    """
+
+
+class _Known:
+    """The one instance is the class itself."""
+
+    trial: Trial | None = None
+    is_stopped: bool = False
+    may_return: bool = False
+    read: dict[str, Trial | None] = {}  # noqa: RUF012 - see above
+    injected: tuple[Trial, set[str]] | None = None
+
+
+@contextlib.contextmanager
+def knowing(trial: Trial | None, *, may_return: bool = False) -> Iterator[None]:
+    """Know which trial the training function works on that is called inside.
+
+    Args:
+        trial: The trial; ``None`` on a rank that hears of it in its fit only.
+        may_return: Whether that function may return the trial's value.
+    """
+    _Known.trial, _Known.is_stopped, _Known.may_return = trial, False, may_return
+    _Known.read.clear()
+    if trial is not None:
+        os.environ[_VARIABLE] = base64.b64encode(pickle.dumps(trial)).decode()
+    try:
+        yield
+    finally:
+        _Known.trial, _Known.injected, _Known.may_return = None, None, False
+        os.environ.pop(_VARIABLE, None)
+
+
+def handed_trial() -> Trial | None:
+    """The trial that the process knew which started this one, ``None`` where it knew none."""
+    text = os.environ.get(_VARIABLE)
+    return None if text is None else pickle.loads(base64.b64decode(text))  # noqa: S301 - from the process that started us
+
+
+def may_return_value() -> bool:
+    """Whether the training function may return the trial's value, so that no fit has to measure it."""
+    return _Known.may_return
+
+
+def known_trial() -> Trial | None:
+    """The trial that the training function works on, ``None`` where none is known."""
+    return _Known.trial
+
+
+@contextlib.contextmanager
+def ending_early(tell: Callable[[Exception], object]) -> Iterator[None]:
+    """Call the training function inside, which may end otherwise than it would where its trial was stopped.
+
+    What a script raises then comes of what the stop has cut short, such as an empty history.
+
+    Args:
+        tell: Hears of such an error.
+    """
+    try:
+        yield
+    except Stopped:
+        pass
+    except Exception as error:
+        if not _Known.is_stopped:
+            raise
+        tell(error)
+
+
+def note_stop() -> None:
+    """Note that the trial was stopped, so that no further fit of it begins."""
+    _Known.is_stopped = True
+
+
+def leave_if_stopped() -> None:
+    """Leave the training function where its trial was stopped: called where a fit begins.
+
+    Raises:
+        Stopped: It was.
+    """
+    if _Known.trial is not None and _Known.is_stopped:
+        raise Stopped
+
+
+def note_read(name: str, trial: Trial | None) -> None:
+    """Note that the script has read a value.
+
+    Args:
+        name: Its name.
+        trial: The trial that gave it, ``None`` where the script got its default.
+    """
+    _Known.read[name] = trial
+
+
+def names_read(trial: Trial) -> set[str]:
+    """The names whose values the script has read from a trial."""
+    return {name for name, giver in _Known.read.items() if giver == trial}
+
+
+def unread_values(trial: Trial) -> dict[str, Any]:
+    """The values of a trial that the script has not read, by name: those are put into objects."""
+    read = names_read(trial)
+    return {name: value for name, value in trial.params.items() if name not in read}
+
+
+def names_read_too_early(trial: Trial) -> list[str]:
+    """The names of a trial for which the script got its defaults, since the trial was not known yet."""
+    return [name for name in trial.params if name in _Known.read and _Known.read[name] is None]
+
+
+def note_injected(trial: Trial, names: set[str]) -> None:
+    """Note which values of a trial were put into objects."""
+    _Known.injected = trial, names
+
+
+def was_injected(trial: Trial, name: str) -> bool:
+    """Whether a value of a trial was put into an object."""
+    return _Known.injected is not None and _Known.injected[0] == trial and name in _Known.injected[1]

@@ -1,0 +1,307 @@
+"""Inside a study a value goes into the call that makes its object, so that all a script derives from it follows."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import tunehook as th
+from lightning_projects import NAMESPACES, dataset, seed
+from tunehook.inject import InjectionError
+from tunehook.integrations.lightning import TuneCallback
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: small data, few workers
+
+
+class Project:
+    """A small project in one of Lightning's namespaces: what its scripts put together."""
+
+    def __init__(self, pl: Any) -> None:
+        self.pl = pl
+
+        class Net(pl.LightningModule):  # type: ignore[misc]
+            def __init__(
+                self, hidden: int = 4, lr: float = 0.1, dropout: float = 0.0, steps: int = 0, body: Any = None
+            ) -> None:
+                super().__init__()
+                self.lr, self.steps = lr, steps
+                self.net = body or nn.Sequential(
+                    nn.Linear(4, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 1)
+                )
+
+            def training_step(self, batch: Any, _index: int) -> Any:
+                return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+            def validation_step(self, batch: Any, index: int) -> None:
+                self.log("val_loss", self.training_step(batch, index))
+
+            def configure_optimizers(self) -> Any:
+                made = torch.optim.SGD(self.parameters(), lr=self.lr)
+                if not self.steps:
+                    return made
+                cycle = torch.optim.lr_scheduler.OneCycleLR(made, self.lr, total_steps=self.steps)
+                return {"optimizer": made, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+        class Data(pl.LightningDataModule):  # type: ignore[misc]
+            def __init__(self, batch_size: int = 8) -> None:
+                super().__init__()
+                self.batch_size = batch_size
+
+            def train_dataloader(self) -> Any:
+                return DataLoader(dataset(), self.batch_size, shuffle=True)
+
+            def val_dataloader(self) -> Any:
+                return DataLoader(dataset(), 40)
+
+        self.net, self.data = Net, Data
+
+    def trainer(self, callbacks: Any, **settings: Any) -> Any:
+        """A quiet trainer."""
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        given = {"max_epochs": 2, "accelerator": "cpu", "logger": False, **quiet, **settings}
+        return self.pl.Trainer(**given, callbacks=[*callbacks])
+
+
+Script = Callable[..., Any]
+_projects: dict[str, Project] = {}
+
+
+@pytest.fixture(params=NAMESPACES)
+def project(request: pytest.FixtureRequest) -> Project:
+    """The project in one namespace."""
+    return _projects.setdefault(request.param, Project(importlib.import_module(request.param)))
+
+
+def derived(project: Project, *callbacks: Any, hidden: int = 4, batch_size: int = 8, max_epochs: int = 2) -> Any:
+    """The number of steps comes from the datamodule and the Trainer."""
+    trainer, data = project.trainer(callbacks, max_epochs=max_epochs), project.data(batch_size)
+    model = project.net(hidden, steps=len(data.train_dataloader()) * trainer.max_epochs)
+    trainer.fit(model, data)
+    return model
+
+
+def changed(project: Project, *callbacks: Any, hidden: int = 4, lr: float = 0.1) -> Any:
+    """Between construction and fit the model is initialized by hand, frozen in part, run, and given an attribute."""
+    model: Any = project.net(hidden, lr)
+    nn.init.zeros_(model.net[0].weight)
+    model.net[0].bias.requires_grad_(False)
+    model.note = "mine"
+    model.net(torch.rand(2, 4))
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def held(project: Project, *callbacks: Any, hidden: int = 4, dropout: float = 0.0) -> Any:
+    """A callback that stands before ours holds a part of the model, and changes it at the end."""
+
+    class Holder(project.pl.Callback):  # type: ignore[name-defined,misc]
+        def __init__(self, part: Any) -> None:
+            self.part = part
+
+        def on_train_end(self, *_: Any) -> None:
+            self.part[0].weight.data.mul_(2)
+
+    model = project.net(hidden, dropout=dropout)
+    project.trainer([Holder(model.net), *callbacks]).fit(model, project.data())
+    return model
+
+
+def taught(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+    """A second model of the same class keeps its own width."""
+    teacher = project.net()
+    model = project.net(hidden)
+    model.teacher = [teacher]
+    project.trainer(callbacks).fit(model, project.data())
+    assert teacher.net[0].out_features == 4
+    return model
+
+
+def phases(project: Project, *callbacks: Any, lr: float = 0.1, max_epochs: int = 2) -> Any:
+    """The second fit has a smaller rate, and a Trainer with a length of its own."""
+    model = project.net(lr=lr)
+    project.trainer(callbacks, max_epochs=max_epochs).fit(model, project.data())
+    model.lr = model.lr / 10
+    project.trainer(callbacks, max_epochs=1).fit(model, project.data())
+    return model
+
+
+def folds(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+    """Each round of a loop makes its own model."""
+    for _ in range(2):
+        model = project.net(hidden)
+        project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def models_first(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+    """All models are made before the first is trained."""
+    models = [project.net(hidden) for _ in range(2)]
+    for model in models:
+        project.trainer(callbacks).fit(model, project.data())
+    return models[1]
+
+
+def decided_by_the_trainer(project: Project, *callbacks: Any, precision: Any = None, limit: Any = None) -> Any:
+    """What a Trainer decides when it is made."""
+    model = project.net()
+    project.trainer(callbacks, precision=precision, limit_train_batches=limit).fit(model, project.data())
+    return model
+
+
+def dependent(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+    """Which object is trained depends on the value."""
+    small: Any = project.net(3)
+    large: Any = project.net(hidden)
+    model = large if large.net[0].out_features > 4 else small
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def undecided(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+    """Whichever model gets the value, the other one is trained."""
+    first: Any = project.net(hidden)
+    second: Any = project.net(3)
+    model = second if first.net[0].out_features == 6 else first
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def reading(project: Project, *callbacks: Any, hidden: int = 4, lr: float = 0.1) -> Any:
+    """The width is read by the script, doubled, and given to a constructor that has an argument of its name."""
+    model = project.net(2 * th.value("hidden", hidden), lr)
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+CASES = [
+    (derived, {"hidden": 6, "batch_size": 10, "max_epochs": 3}, {}),
+    (changed, {"hidden": 6, "lr": 0.05}, {}),
+    (held, {"hidden": 6, "dropout": 0.4}, {}),
+    (taught, {"hidden": 6}, {}),
+    (phases, {"lr": 0.05, "max_epochs": 3}, {}),
+    (folds, {"hidden": 6}, {}),
+    (models_first, {"hidden": 6}, {}),
+    (decided_by_the_trainer, {"precision": "bf16-mixed", "limit": 3}, {"trainer.limit_train_batches": "limit"}),
+    (dependent, {"hidden": 6}, {}),
+    (reading, {"hidden": 6, "lr": 0.05}, {}),
+]
+
+
+@pytest.mark.parametrize(("script", "values", "names"), CASES)
+def test_a_script_equals_itself_with_the_values_typed_in(
+    project: Project, script: Script, values: dict[str, Any], names: dict[str, str]
+) -> None:
+    """All weights, in the first trial and in the second, bit for bit; the script's own values give others."""
+    space = {name: value for name, value in values.items() if name not in names.values()}
+    space.update({path: values[name] for path, name in names.items()})
+    weights = []
+
+    def train() -> None:
+        seed()
+        weights.append(script(project, TuneCallback()).state_dict())
+
+    study = th.Study("calls", space, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=2, progress=False)
+    seed()
+    typed_in = script(project, **values).state_dict()
+    seed()
+    own = script(project).state_dict()
+    for tuned in weights:
+        assert tuned.keys() == typed_in.keys()
+        assert all(torch.equal(tuned[name], weight) for name, weight in typed_in.items())
+    assert not all(typed_in[name].shape == own[name].shape and torch.equal(typed_in[name], own[name]) for name in own)
+
+
+def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(project: Project) -> None:
+    """With the teacher, whose constructor takes the name too, in the first trial; never with the others."""
+    for script, calls in ((changed, 2), (taught, 3)):
+        made: list[str] = []
+
+        def train(script: Script = script, made: list[str] = made) -> None:
+            made.append(script.__name__)
+            script(project, TuneCallback())
+
+        name = f"{script.__name__}-{project.pl.__name__}"
+        study = th.Study(name, {"hidden": 6}, metric="val_loss", mode="min", search="random")
+        study.optimize(train, trials=2, progress=False)
+        assert len(made) == calls
+
+
+def test_objects_that_depend_on_the_values(project: Project) -> None:
+    """A fit whose objects are others with the values is told, with the way out."""
+    study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random")
+    message = (
+        r"^The names of the space mean other objects each time that train is called.\n"
+        r"  Read such values in the script: th.value\('name', default\).$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(lambda: undecided(project, TuneCallback()), trials=1, progress=False)
+
+
+def test_a_constructor_that_refuses_a_value(project: Project) -> None:
+    """The message names the call, the value and the constructor's own error; the search ends."""
+    study = th.Study("calls", {"hidden": -1}, metric="val_loss", mode="min", search="random")
+    message = (
+        r"^Net at test_lightning_calls.py:\d+ cannot be constructed with hidden = -1: RuntimeError: .*\n"
+        r"  Leave such values out of the space.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(lambda: changed(project, TuneCallback()), trials=1, progress=False)
+
+
+def test_an_argument_that_no_line_reads(project: Project) -> None:
+    """It is told after the first batch."""
+
+    class Deaf(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, unused: int = 1, **rest: Any) -> None:
+            super().__init__(**rest)
+
+    def train() -> None:
+        project.trainer([TuneCallback()]).fit(Deaf(), project.data())
+
+    study = th.Study("calls", {"unused": 2}, metric="val_loss", mode="min", search="random")
+    message = (
+        r"^Nothing uses model.unused: no line of the constructor of Deaf reads it, and it was not read from hparams in "
+        r"the first batch.\n  Use the argument in Deaf, or take it out of the space.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
+
+
+def test_one_user_of_a_shared_value_is_enough(project: Project) -> None:
+    """A batch size that the model only stores, and the datamodule uses."""
+
+    class Storing(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, batch_size: int = 8, **rest: Any) -> None:
+            super().__init__(**rest)
+            self.save_hyperparameters()
+
+    sizes = []
+
+    def train() -> None:
+        data = project.data()
+        project.trainer([TuneCallback()]).fit(Storing(), data)
+        sizes.append(data.batch_size)
+
+    study = th.Study("calls", {"batch_size": 10}, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=1, progress=False)
+    assert sizes == [10]
+
+
+def test_an_error_of_the_script_under_a_guess_is_its_own(project: Project) -> None:
+    """A script that fails with any values fails with its own error, and the trial as failed."""
+    study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random", max_failures=1)
+
+    def train() -> None:
+        project.net()
+        raise KeyError("mine")
+
+    with pytest.raises(th.StudyError, match="KeyError"):
+        study.optimize(train, trials=1, progress=False)
+    assert study.trials[0].outcome.state == "failed"
