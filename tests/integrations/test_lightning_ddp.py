@@ -256,12 +256,19 @@ def test_spawned_ranks_tune_several_trials(tmp_path: Path, strategy: str) -> Non
 
 
 def test_spawned_ranks_refuse_another_shape(tmp_path: Path) -> None:
-    """The parent would load the weights into its old model, so a new shape ends at once with the reason."""
-    said = run(tmp_path, mode="optimize", strategy="ddp_spawn", trials=5, values={"hidden": 16}, fails=True)
+    """The parent would load the weights into its old model, where the trial is known in fit only."""
+    said = run(tmp_path, mode="callback", strategy="ddp_spawn", values={"hidden": 16}, fails=True)
     assert "the strategy trains in other processes and loads the weights back into the model of this one" in said
     (trial,) = study_in(tmp_path, ["hidden"]).trials
     assert trial.outcome.state == "failed"
-    assert trial.outcome.reason.startswith("InjectionError: model.hidden")
+    assert "InjectionError: model.hidden" in trial.outcome.reason
+
+
+def test_spawned_ranks_train_another_shape(tmp_path: Path) -> None:
+    """In study.optimize the model of the parent is made with it, as if it had been typed in."""
+    run(tmp_path / "tuned", mode="optimize", strategy="ddp_spawn", trials=1, values={"hidden": 16})
+    run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values={"hidden": 16})
+    assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
 
 
 def test_the_script_reads_the_same_values_on_all_ranks(tmp_path: Path) -> None:
