@@ -411,7 +411,7 @@ def test_counted_names_of_a_later_model() -> None:
             model.fit(X, Y, epochs=1, verbose=0, callbacks=[TuneCallback()])
 
     text = (
-        "    (Keras counts the names of layers on from model to model: give layers a name=, or call "
+        "    (Keras counts the names of layers from model to model: give layers a name=, or call "
         "keras.utils.clear_session() before each model of a trial)\n"
     )
     with pytest.raises(InjectionError, match=re.escape(text)):
