@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.active import active
-from tunehook.paths import output_of
+from tunehook.paths import open_file, output_of
 from tunehook.terminal import standard_handlers
 
 _PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric")
@@ -109,8 +109,7 @@ class _Once:
     def _keep(self, text: str) -> bool:
         """Write what is not shown into the trial's output; answers whether that could be done."""
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(self._output, flags, 0o644), "a", encoding="utf-8") as file:
+            with open_file(self._output, "a", below=self._output.parent.parent) as file:
                 file.write(text.rstrip("\n") + "\n")
         except OSError:
             return False
