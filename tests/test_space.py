@@ -322,6 +322,9 @@ def test_what_optuna_is_given() -> None:
     assert made["lr"] == FloatDistribution(1e-5, 1e-1, log=True)
     assert made["dropout"] == FloatDistribution(0.1, 0.5, step=0.1)
     assert made["layers"] == IntDistribution(1, 8)
+    assert Int(1, 1000).distribution() == IntDistribution(1, 1000)
+    assert Int(1, 1001).distribution() == FloatDistribution(0.5, 1001.5)
+    assert Float(0, 1, step=2**-10).distribution() == FloatDistribution(-(2**-11), 1 + 2**-11)
     assert made["act"] == CategoricalDistribution(["relu", "gelu", None])
     assert made["odd"] == CategoricalDistribution(
         ["1", "True", "1.0", "[1, 2]", "(1, 2)", "{'a': [1]}", "'True'"]

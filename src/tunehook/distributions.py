@@ -26,7 +26,7 @@ _TAIL = _STANDARD.cdf(-5.0)  # two draws in 3.5 million lie further out
 _EXACT = 2**53  # Optuna keeps every number as a double
 # Between these, what samplers compute from a range or a scale is neither infinite nor rounded to 0.
 _LEAST, _MOST = 1e-300, 1e300
-_LISTED = 10_000  # so many values Optuna's Gaussian process is let list for each proposal
+_LISTED = 1_000  # values of a hyperparameter; Optuna's Gaussian process goes through all of them for a proposal
 _LONGEST_LABEL = 60  # characters
 
 
