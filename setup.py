@@ -1,6 +1,6 @@
 """The long description of the package: the README, as an index page can show it.
 
-Everything else stands in pyproject.toml.
+Everything else is in pyproject.toml.
 """
 
 import re

@@ -47,7 +47,7 @@ class Call:
         place: Names where: the positions of all frames from the training function down. Rounds of a loop are one place.
         number: How-manieth of its place since the last fit.
         line: File and line for people.
-        is_typed_in: Whether it stands in the user's code, not in a framework's.
+        is_typed_in: Whether it is in the user's code, not in a framework's.
         edits: The names of the space whose values went in, by argument.
     """
 

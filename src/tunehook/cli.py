@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SYNCED = {"wandb"}  # the recorders that have a module `<name>_sync`
 
-# Without markup: it takes what stands in brackets, such as an extra of a package, for a style, and drops it.
+# Without markup: it takes what is in brackets, such as an extra of a package, for a style, and drops it.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 

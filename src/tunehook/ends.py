@@ -62,7 +62,7 @@ def injecting(names: Sequence[str]) -> Iterator[None]:
 
 
 def told_apart(error: BaseException, injected: Mapping[str, Any]) -> BaseException:
-    """An error of a training that has measured nothing, told as ours where only a change of the script can mend it.
+    """An error of a training that has measured nothing, turned into ours where only a change of the script can mend it.
 
     That is what a framework raises by itself, with no code of the user's between its ``fit`` and the error, where it
     names an injected value, or says that it is not set up well.

@@ -101,7 +101,7 @@ def check_place(path: Path, *, below: Path) -> Path:
 
     Args:
         path: A file or folder, which need not exist.
-        below: The folder that it lies in, such as the study's, however that one is reached.
+        below: The folder that it is in, such as the study's, however that one is reached.
 
     Returns:
         The path.

@@ -244,7 +244,7 @@ def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> B
     try:
         with ending_early(tell):
             train()
-    except BaseException as raised:  # noqa: BLE001 - told as what it is, and raised again where it ends the study
+    except BaseException as raised:  # noqa: BLE001 - recorded as what it is, and raised again where it ends the study
         error = raised
     if os.getpid() != pid:
         _end_fork(error)
