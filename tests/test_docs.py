@@ -264,7 +264,9 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
     for name in ("srun", "sbatch"):
         (tmp_path / name).write_text(SLURM.format(python=sys.executable), encoding="utf-8")
         (tmp_path / name).chmod(0o755)
-    (tmp_path / "python").symlink_to(sys.executable)
+    # A link to it would leave the packages of its virtual environment behind.
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
     (tmp_path / "train.py").write_text(script(document), encoding="utf-8")
     with serving() as server:
         text = block.text.replace(DATABASE, f"'{server.get_uri()}'")
@@ -272,7 +274,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         (tmp_path / "job.sh").write_text("\n".join(kept), encoding="utf-8")
         start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
         ran = subprocess.run(
-            start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHONPATH=os.pathsep.join(sys.path)),
+            start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
