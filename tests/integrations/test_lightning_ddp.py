@@ -119,9 +119,10 @@ def run(
         env={**os.environ, "OMP_NUM_THREADS": "1", **given},
     )
     said = done.stdout + done.stderr
-    aborted = done.returncode and "terminate called without an active exception" in said
+    aborted = "terminate called without an active exception" in said
     if aborted and is_new and not is_second:
         # Seen on a loaded machine: a thread of torch outlives a rank that has ended its work, and aborts it at exit.
+        # Where the rank is a spawned one, its trial fails and the script goes on.
         shutil.rmtree(folder)
         return run(folder, fails=fails, is_second=True, given=given, **options)
     assert (done.returncode != 0) == fails, said
@@ -266,7 +267,9 @@ def test_spawned_ranks_refuse_another_shape(tmp_path: Path) -> None:
 
 def test_spawned_ranks_train_another_shape(tmp_path: Path) -> None:
     """In study.optimize the model of the parent is made with it, as if it had been typed in."""
-    run(tmp_path / "tuned", mode="optimize", strategy="ddp_spawn", trials=1, values={"hidden": 16})
+    said = run(tmp_path / "tuned", mode="optimize", strategy="ddp_spawn", trials=1, values={"hidden": 16})
+    (trial,) = study_in(tmp_path / "tuned", ["hidden"]).trials
+    assert trial.outcome.state == "complete", f"{trial.outcome}\n{said}"
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values={"hidden": 16})
     assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
 
