@@ -17,6 +17,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
+from tunehook.calls import Again
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
@@ -64,7 +65,13 @@ else:
 from tunehook.integrations.lightning_calls import fit_objects  # noqa: E402 - needs Lightning
 from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
 from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
-from tunehook.integrations.lightning_slots import LightningSlots, confirm, install_recorders  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_slots import (  # noqa: E402 - needs torch
+    LightningSlots,
+    confirm,
+    hear_all,
+    hear_loaders,
+    install_recorders,
+)
 
 
 class TuneCallback(Callback):
@@ -202,7 +209,7 @@ class TuneCallback(Callback):
         """Tell what ended the training."""
         if self._fit is not None:
             self._fit.finish(exception)
-        if self._session is not None:
+        if self._session is not None and not isinstance(exception, Again):
             self._source.fail(self._session, exception)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, session: TrialSession) -> None:
@@ -289,7 +296,7 @@ class _Fit:
         """Check what was made, and open the recorders."""
         with injecting([*self.session.trial.params]):
             self.slots.close()
-            self.slots.check_made()
+            self.slots.check_made({} if self._injection is None else self._injection.names)
             self._read_back("while the model was set up")
         self.session.ready(loggers=self._trainer.loggers)
 
@@ -437,18 +444,22 @@ def _fit_of_a_trial(fit: Any) -> Any:
     signature = inspect.signature(fit)
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(one, TuneCallback) for one in self.callbacks):
-            leave_if_stopped()
-            confirm(self, *fit_objects(signature, (self, *args), kwargs))
-        return fit(self, *args, **kwargs)
+        if not any(isinstance(one, TuneCallback) for one in self.callbacks):
+            return fit(self, *args, **kwargs)
+        leave_if_stopped()
+        confirm(self, *fit_objects(signature, (self, *args), kwargs))
+        try:
+            return fit(self, *args, **kwargs)
+        finally:
+            hear_loaders()
 
     return begin
 
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
-    """Record what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
-    install_recorders()
+    """Hear of what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
+    hear_all()
     yield
 
 

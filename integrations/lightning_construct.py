@@ -185,8 +185,8 @@ def lightning_base(cls: type) -> type:
     Raises:
         InjectionError: There is none.
     """
-    base = base_of(cls)
-    if base is None:
+    base, kind = base_of(cls)
+    if base is None or kind not in ("model", "data", "trainer"):
         raise InjectionError(f"{cls.__name__} is not a class of Lightning.")
     return base
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.integrations.lightning_calls import loaders_in
 
 
 class LoaderSize:
@@ -31,6 +31,11 @@ class LoaderSize:
         """Whether the fit has such loaders at all."""
         return self._source.instance is not None and bool(self._source.is_defined())
 
+    @property
+    def passed(self) -> Any:
+        """What was passed to fit, ``None`` where a hook makes the loaders."""
+        return None if self._source.is_module() else self._source.instance
+
     def slot(self) -> Slot:
         """The slot, below a constructor argument of the same name."""
         return Slot(self._path, get=self.get, set=self.set, rank=1, type=int)
@@ -41,7 +46,7 @@ class LoaderSize:
             return self._value
         if self._source.is_module():
             return UNKNOWN
-        sizes = {loader.batch_size for loader in _loaders(self._source.instance)}
+        sizes = {loader.batch_size for loader in loaders_in(self._source.instance)}
         return sizes.pop() if len(sizes) == 1 else UNKNOWN
 
     def set(self, value: Any) -> None:
@@ -55,7 +60,9 @@ class LoaderSize:
                 f"{self._path} is {value!r}, but a batch size is an integer from 1.\n"
                 "  Use a distribution that gives one."
             )
-        if self._source.is_module():
+        if not self._source.is_module() and same(self.get(), value):
+            pass  # it went into the call that made them
+        elif self._source.is_module():
             make = self._source.dataloader
             object.__setattr__(self._source, "dataloader", functools.partial(self._resized, make))
         else:
@@ -75,7 +82,7 @@ class LoaderSize:
         combined = getattr(self._loop, "_combined_loader", None)
         if self._value is UNKNOWN or combined is None:
             return
-        for loader in _loaders(combined):
+        for loader in loaders_in(combined):
             present = getattr(loader.batch_sampler, "batch_size", loader.batch_size)
             if not same(self._value, present):
                 raise InjectionError(
@@ -107,7 +114,7 @@ class LoaderSize:
         return made
 
     def _resize(self, source: Any, value: int) -> None:
-        loaders = list(_loaders(source))
+        loaders = list(loaders_in(source))
         if not loaders:
             raise InjectionError(
                 f"{self._path} = {value} cannot be injected: {type(source).__name__} is no torch DataLoader.\n"
@@ -146,14 +153,3 @@ def _set_saved(made: Any, value: int) -> None:
     kwargs = getattr(made, "__pl_saved_kwargs", None)
     if kwargs is not None and "batch_size" in getattr(made, "__pl_saved_default_kwargs", {}):
         object.__setattr__(made, "__pl_saved_kwargs", {**kwargs, "batch_size": value})
-
-
-def _loaders(source: Any) -> Iterator[Any]:
-    """The torch DataLoaders in a loader, a CombinedLoader, or nested lists, tuples and dicts of them."""
-    if isinstance(source, DataLoader):
-        yield source
-    elif hasattr(source, "flattened"):
-        yield from _loaders(list(source.flattened))
-    elif isinstance(source, dict | list | tuple):
-        for item in source.values() if isinstance(source, dict) else source:
-            yield from _loaders(item)

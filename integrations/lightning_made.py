@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from tunehook.arguments import signature_of
+from tunehook.calls import Again, trace_in_progress
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
-from tunehook.integrations.lightning_window import ROOTS, Made, Window, deviating
+from tunehook.integrations.lightning_window import ROOTS, Made, Window, close_window, deviating, open_window
+
+_HOOK = "configure_optimizers"
 
 
 class MadeObjects:
@@ -23,8 +29,28 @@ class MadeObjects:
         self._module = module
         self.optimizers = Window("optimizer")
         self.schedulers = Window("scheduler")
+        self._hook: Any = None  # of the object, where it has one of its own
+        self._is_open = False
         self._settings: list[list[dict[str, Any]]] = []
         self._scheduler_settings: list[tuple[Any, str, Any]] = []
+
+    def open(self) -> None:
+        """Begin to edit the constructor calls inside the module's ``configure_optimizers``, and nowhere else."""
+        own = vars(self._module)
+        self._hook = own.get(_HOOK)
+        # A partial object, which Lightning looks through when it asks whether the module defines the hook.
+        own[_HOOK] = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
+        self._is_open = True
+
+    def close(self) -> None:
+        """Stop it. May be called at any time and more than once."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        own = vars(self._module)
+        own.pop(_HOOK, None)
+        if self._hook is not None:
+            own[_HOOK] = self._hook
 
     def find(self, path: str) -> Slot | None:
         """The slot of a setting by number, such as ``optimizer.1.lr``."""
@@ -39,11 +65,13 @@ class MadeObjects:
         optimizers = [getattr(each, "_optimizer", each) for each in self._trainer.optimizers]
         # Lightning makes a _MockOptimizer where configure_optimizers returns nothing.
         optimizers = [each for each in optimizers if type(each).__name__ != "_MockOptimizer"]
+        self._find_handed(self.optimizers, optimizers)
         counting = [each for each in self.optimizers.made if any(each.made is one for one in optimizers)]
         self.optimizers.check(counting, holder="configure_optimizers")
         for each in counting:
             self._check_overwritten(each)
         schedulers = self._used_schedulers()
+        self._find_handed(self.schedulers, schedulers)
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
         self._settings = [_settings(optimizer) for optimizer in optimizers]
@@ -53,6 +81,35 @@ class MadeObjects:
             for key, value in each.values.items()
             if same(value, vars(each.made).get(key, UNKNOWN))
         ]
+
+    def _find_handed(self, window: Window, objects: Sequence[Any]) -> None:
+        """Count those that the script made elsewhere and handed over as made, where the values went into their calls.
+
+        Raises:
+            Again: They did not go there yet.
+        """
+        trace, is_to_begin_again = trace_in_progress(), False
+        for one in objects:
+            call = None if trace is None else trace.of(one)
+            if trace is None or call is None or any(each.made is one for each in window.made):
+                continue
+            staged = window.staged_for(call.arguments.parameters)
+            each = Made(one, [*call.arguments.parameters], {key: value for key, (_, value) in staged.items()})
+            if window.role == "optimizer":
+                each.groups = len(one.param_groups)
+                each.defaults = {key: one.defaults[key] for key in each.values if key in one.defaults}
+            window.made.append(each)
+            for key, (path, value) in staged.items():
+                if not same(call.given.get(key), value):
+                    trace.put_late(path, call, key)
+                    is_to_begin_again = True
+        if is_to_begin_again:
+            raise Again
+
+    def has_scheduler_with(self, key: str) -> bool:
+        """Whether a scheduler of the fit takes an argument of a name."""
+        kinds: list[Any] = [type(one) for one in self._used_schedulers()]
+        return any(key in signature_of(cls.__init__).parameters for cls in kinds)
 
     def _used_schedulers(self) -> list[Any]:
         found = [config.scheduler for config in self._trainer.lr_scheduler_configs]
@@ -96,6 +153,16 @@ class MadeObjects:
         for scheduler, key, value in self._scheduler_settings:
             if not same(value, vars(scheduler).get(key)):
                 raise _restored(f"{key} of {type(scheduler).__name__}", value, vars(scheduler).get(key))
+
+
+def _inside(windows: Sequence[Window], hook: Callable[[], Any]) -> Any:
+    for window in windows:
+        open_window(window)
+    try:
+        return hook()
+    finally:
+        for window in windows:
+            close_window(window)
 
 
 def _restored(what: str, value: Any, present: Any) -> InjectionError:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
+from torch.utils.data import DataLoader
 
-from tunehook.integrations.lightning_calls import NAMESPACES, put_in
+from tunehook.calls import trace_in_progress
+from tunehook.integrations.lightning_calls import NAMESPACES, base_of, hear_sites, put_in
 from tunehook.patches import hear_calls, hear_own_calls
 from tunehook.randomness import (
     State,
@@ -25,7 +27,8 @@ from tunehook.randomness import (
 
 __all__ = [
     "State", "kept_random", "random_state", "restore_random", "same_part", "same_random",  # passed on
-    "Call", "KEY", "NAMESPACES", "fresh_random", "install_recorders", "is_seeded", "new_call", "recorded",
+    "Call", "KEY", "NAMESPACES", "fresh_random", "hear_all", "hear_loaders",
+    "install_recorders", "is_seeded", "new_call", "recorded",
 ]  # fmt: skip
 
 KEY = "_tunehook_call"
@@ -76,6 +79,18 @@ def install_recorders() -> None:
             hear_own_calls(loaded.Trainer, _record)
 
 
+def hear_all() -> None:
+    """Hear of all constructor calls that take values of a trial; called where one begins."""
+    install_recorders()
+    hear_sites(_record)
+
+
+def hear_loaders() -> None:
+    """Hear again of loaders that are made: Lightning leaves the constructors of their classes as functions in a fit."""
+    if trace_in_progress() is not None:
+        hear_calls(DataLoader, _record)
+
+
 def recorded(made: object) -> Mapping[str, Any] | None:
     """The recorded call of an object, ``None`` where there is none or it was lost in pickling."""
     return vars(made).get(KEY) or None
@@ -106,6 +121,8 @@ def new_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], **known: Any) -> 
 
 def _record(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args, kwargs = put_in(made, args, kwargs)
+    if base_of(type(made))[1] not in ("model", "data", "trainer"):
+        return args, kwargs
     # A class with a __new__ of its own may hand on other arguments than it was called with.
     if cast("Any", type(made)).__new__ is object.__new__:
         vars(made)[KEY] = new_call(args, kwargs)

@@ -39,9 +39,8 @@ class TrainerSettings:
             self._slot("gradient_clip_val", self._check_clip, float | None),
             self._slot("gradient_clip_algorithm", self._check_algorithm, str),
         ]
-        if trace is not None and call is not None:  # all arguments of the Trainer, for they are put in where it is made
-            _, given = trace.edited(call)
-            own = {**call.arguments.values(), **given}
+        if call is not None:  # all arguments of the Trainer, for they are put in where it is made
+            own = call.in_force()
             taken = {slot.path for slot in made}
             return made + [
                 Slot(f"trainer.{name}", get=functools.partial(own.get, name), set=_nothing, rank=1, listed=False)

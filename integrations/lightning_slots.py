@@ -6,19 +6,18 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.calls import Call, Trace, is_read, trace_in_progress
+from tunehook.calls import Trace, is_read, trace_in_progress
 from tunehook.inject import InjectionError, Slot, show
 from tunehook.integrations import lightning_compare as compare
-from tunehook.integrations.lightning_calls import kind_of
+from tunehook.integrations.lightning_calls import Sites
 from tunehook.integrations.lightning_construct import Construction
 from tunehook.integrations.lightning_loaders import LoaderSize
 from tunehook.integrations.lightning_made import MadeObjects
 from tunehook.integrations.lightning_rebuild import Rebuilder
-from tunehook.integrations.lightning_record import install_recorders, kept_random
+from tunehook.integrations.lightning_record import hear_all, hear_loaders, install_recorders, kept_random
 from tunehook.integrations.lightning_settings import TrainerSettings
-from tunehook.integrations.lightning_window import close_window, open_window
 
-__all__ = ["LightningSlots", "confirm", "install_recorders"]
+__all__ = ["LightningSlots", "confirm", "hear_all", "hear_loaders", "install_recorders"]
 
 
 class LightningSlots:
@@ -54,6 +53,9 @@ class LightningSlots:
             LoaderSize(trainer.fit_loop.epoch_loop.val_loop, "data.val_batch_size"),
         ]
         self._reads: list[Reads] = []
+        trace, data = trace_in_progress(), next((part.made for part in self._parts if part.kind == "data"), None)
+        passed = [size.passed for size in self._loaders]
+        self._sites = None if trace is None else Sites(trace, trainer, module, data, passed)
         self.slots = self._all_slots()
         self.notes = [f"{part.kind}.<argument>: not possible, {part.why_not}" for part in self._parts if part.why_not]
         self.notes += [self._made.optimizers.note(), self._made.schedulers.note()]
@@ -67,7 +69,8 @@ class LightningSlots:
         found = [self._argument(part, name) for part in parts for name in (*part.values(), *part.missing)]
         taken = {slot.path for slot in found}
         found += [size.slot() for size in self._loaders if size.exists and size.slot().path not in taken]
-        return found + self._settings.slots() + self._made.optimizers.slots() + self._made.schedulers.slots()
+        found += self._settings.slots() + (self._sites.slots if self._sites is not None else [])
+        return found + self._made.optimizers.slots() + self._made.schedulers.slots()
 
     def _argument(self, part: Construction, name: str) -> Slot:
         both = all(name in each.values() for each in self._parts) and len(self._parts) > 1
@@ -76,6 +79,7 @@ class LightningSlots:
             get=functools.partial(self._rebuilder.get, part, name),
             set=functools.partial(self._rebuilder.set, part, name),
             commit=self._commit,
+            alias=f"{part.name}.{name}",
             joint=f"argument:{name}" if both else "",  # Lightning's logger refuses different values of one name
             type=part.type_of(name),
         )
@@ -89,10 +93,9 @@ class LightningSlots:
     def left_out(self) -> set[str]:
         """The names of the space that a later fit of a trial leaves to its script."""
         trace = trace_in_progress()
-        if trace is None:
+        if trace is None or self._sites is None:
             return set()
-        places = _places(trace, self.slots, *(part.made for part in self._parts), self._trainer)
-        return trace.names_left_out(self.slots, places, find=self.find)
+        return trace.names_left_out(self.slots, self._sites.places, find=self.find)
 
     def find(self, path: str) -> Slot | None:
         """A slot that is not listed: an optimizer's or scheduler's by number, such as ``optimizer.1.lr``."""
@@ -100,13 +103,11 @@ class LightningSlots:
 
     def open(self) -> None:
         """Begin to edit the constructor calls of optimizers and schedulers."""
-        open_window(self._made.optimizers)
-        open_window(self._made.schedulers)
+        self._made.open()
 
     def close(self) -> None:
         """Stop it. May be called at any time and more than once."""
-        close_window(self._made.optimizers)
-        close_window(self._made.schedulers)
+        self._made.close()
 
     def finish(self) -> None:
         """Undo everything that was for this fit only. May be called at any time and more than once."""
@@ -116,15 +117,25 @@ class LightningSlots:
         for reads in self._reads:
             reads.stop()
 
-    def check_made(self) -> None:
+    def check_made(self, injected: Mapping[str, str]) -> None:
         """Check in ``on_fit_start`` that the values for optimizers and schedulers were taken up.
 
+        Args:
+            injected: The names of the space by the paths that they mean.
+
         Raises:
-            InjectionError: They were not, or something overwrote them, or a setting of the trainer has no effect.
+            InjectionError: They were not, or something overwrote them, or a setting of the trainer has no effect; or a
+                short name that a callback took fits a scheduler as well.
         """
         self.close()
         self._settings.check_automatic(self._module)
         self._made.check_made()
+        for path, name in injected.items():
+            if path.startswith("callback.") and "." not in name and self._made.has_scheduler_with(name):
+                raise InjectionError(
+                    f"The hyperparameter '{name}' could go to {path} and scheduler.{name}.\n"
+                    f"  Write the full path in the space, for example '{path}'."
+                )
 
     def check_restored(self, injected: Iterable[Any]) -> None:
         """Check in ``on_train_start`` that no checkpoint restored an old setting over an injected one.
@@ -189,13 +200,14 @@ class LightningSlots:
             )
 
 
-def confirm(trainer: Any, module: Any, data: Any) -> None:
+def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
     """See, where a fit is called, that the trial's values went into the calls that made its objects.
 
     Args:
         trainer: The Trainer.
         module: The LightningModule that it will fit.
         data: Its datamodule, ``None`` where there is none.
+        loaders: The train and the validation loaders that it is given.
 
     Raises:
         Again: They did not.
@@ -205,38 +217,26 @@ def confirm(trainer: Any, module: Any, data: Any) -> None:
     if trace is None or module is None:
         return
     if not trace.is_confirmed:
-        _confirm(trace, trainer, module, data)
+        _confirm(trace, trainer, module, data, loaders)
     trace.begin_fit()
 
 
-def _confirm(trace: Trace, trainer: Any, module: Any, data: Any) -> None:
+def _confirm(trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> None:
     parts = [Construction(module, "model")]
     if data is not None:
         parts.append(Construction(data, "data"))
     made = MadeObjects(trainer, module)
+    sites = Sites(trace, trainer, module, data, loaders)
     slots = [
-        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name),
+        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name), alias=f"{part.name}.{name}",
              joint=f"argument:{name}" if all(name in each.values() for each in parts) and len(parts) > 1 else "")
         for part in parts for name in (*part.values(), *part.missing)
     ]  # fmt: skip
     taken = {slot.path for slot in slots}
     slots += [Slot(path, get=_nothing, set=_nothing, rank=1) for path in ("data.batch_size", "data.val_batch_size")
               if path not in taken]  # fmt: skip
-    slots += TrainerSettings(trainer).slots() + made.optimizers.slots() + made.schedulers.slots()
-    trace.confirm(slots, _places(trace, slots, module, data, trainer), find=made.find)
-
-
-def _places(trace: Trace, slots: Sequence[Slot], *made: object) -> dict[str, tuple[Call, str]]:
-    """The slots whose values were typed into the calls that made the model, the datamodule and the Trainer."""
-    seen = [call for one in made if (call := trace.of(one)) is not None]
-    calls = {kind_of(call): call for call in seen}
-    found = {}
-    for slot in slots:
-        kind, _, name = slot.path.partition(".")
-        call = next((one for its, one in calls.items() if its == kind), None)
-        if call is not None and name in call.arguments.values():
-            found[slot.path] = call, name
-    return found
+    slots += TrainerSettings(trainer).slots() + sites.slots + made.optimizers.slots() + made.schedulers.slots()
+    trace.confirm(slots, sites.places, find=made.find, used=sites.used)
 
 
 def _nothing(*_: Any) -> None:

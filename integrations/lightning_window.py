@@ -6,24 +6,20 @@ import functools
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch.optim import Optimizer, lr_scheduler
+from torch.optim import Optimizer
 
 from tunehook.arguments import signature_of
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.integrations.lightning_calls import SCHEDULERS
 from tunehook.patches import follow_subclasses, subclasses
 
 Role = Literal["optimizer", "scheduler"]
 
-ROOTS: dict[Role, tuple[type, ...]] = {
-    "optimizer": (Optimizer,),
-    "scheduler": tuple(
-        {getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler, lr_scheduler.ReduceLROnPlateau}  # noqa: SLF001
-    ),
-}
+ROOTS: dict[Role, tuple[type, ...]] = {"optimizer": (Optimizer,), "scheduler": SCHEDULERS}
 _HIDDEN = {
     "optimizer": {"self", "params", "defaults"},
     "scheduler": {"self", "optimizer", "last_epoch", "verbose"},
@@ -97,7 +93,7 @@ class Window:
             f"{self.role}.{key}",
             get=functools.partial(self.present, key),
             set=functools.partial(self.staged.__setitem__, key),
-            rank=1 if self.role == "optimizer" else 2,
+            rank=1 if self.role == "optimizer" else 3,
             listed=False,
         )
 
@@ -120,13 +116,22 @@ class Window:
 
     def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The arguments of a constructor call with the staged values in them."""
-        number = len(self.made)
-        for name, value in self.staged.items():
-            key = _own(name, number)
-            if key not in each.keys or name not in (key, f"{number}.{key}"):
-                continue
+        for key, (_, value) in self.staged_for(each.keys).items():
             args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
         return args, kwargs
+
+    def staged_for(self, keys: Collection[str]) -> dict[str, tuple[str, Any]]:
+        """The path and the value that the next object takes, by key.
+
+        Args:
+            keys: What its constructor takes.
+        """
+        number, found = len(self.made), {}
+        for name, value in self.staged.items():
+            key = _own(name, number)
+            if key in keys and name in (key, f"{number}.{key}"):
+                found[key] = f"{self.role}.{name}", value
+        return found
 
     def check(self, counting: list[Made], *, holder: str) -> None:
         """Check that every staged value was taken up by exactly one object.

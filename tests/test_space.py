@@ -163,7 +163,7 @@ ERRORS: list[tuple[Any, str]] = [
     (lambda: Space([]), "A space is a dict of distributions by name, got []."),  # type: ignore[arg-type]
     (
         lambda: Space({"a b": 1}),
-        "A hyperparameter's name has letters, digits, '_', '.' and '-' and at least one of them, got 'a b'.",
+        "A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; got 'a b'.",
     ),
     (
         lambda: Space({"lr": FloatDistribution(0, 1)}),

@@ -153,7 +153,7 @@ ERRORS: list[tuple[str, str]] = [
     ),
     (
         "parameters: {a b: {value: 1}}",
-        "A hyperparameter's name has letters, digits, '_', '.' and '-' and at least one of them, got 'a b'.",
+        "A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; got 'a b'.",
     ),
     ("parameters: {a: {parameters: {b: {value: 1}}}, a.b: {value: 2}}", "parameter 'a.b' stands twice."),
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import sys
+import types
 import typing
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +22,16 @@ NAMED = (
     inspect.Parameter.KEYWORD_ONLY,
 )
 
+_PLAIN = (int, float, str, list, tuple, types.NoneType)  # what an entry is, to be one of the space's
+_ACTS = ("__len__", "__iter__", "__call__", "__getitem__", "__array__")  # an object with one of these is more than that
+_DEEPEST = 6
+
 
 class Arguments:
     """What a constructor was called with.
 
-    Entries of an argument that is a configuration (a dict or namespace) are arguments too, such as ``config.lr``.
+    Entries of an argument that is a configuration are arguments too, such as ``config.lr``: of a dict, a namespace, a
+    dataclass, an object of attrs or pydantic, or any other that holds plain values only.
 
     Args:
         cls: The class that was constructed.
@@ -136,30 +143,83 @@ def _resolved(cls: type) -> dict[str, inspect.Parameter]:
     }
 
 
-def _entries(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Paths and values of the plain entries of a dict or namespace, however deep."""
-    for key, item in items_of(vars(value) if isinstance(value, Namespace) else value):
+def _entries(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Paths and values of the plain entries of a configuration, however deep."""
+    for key, item in items_of(value) if depth < _DEEPEST else ():
         if not isinstance(key, str) or not key.isidentifier():
             continue
-        if isinstance(item, int | float | str | list | tuple | None):
+        if isinstance(item, _PLAIN):
             yield f"{path}.{key}", item
-        yield from _entries(f"{path}.{key}", item)
+        yield from _entries(f"{path}.{key}", item, depth + 1)
 
 
 def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The entries of a mapping that can be read; others are missing, as ``???`` of OmegaConf, or cannot be computed."""
-    keys: list[Any] = []
-    with contextlib.suppress(Exception):
-        keys = [*value] if isinstance(value, Mapping) else []
-    for key in keys:
-        with contextlib.suppress(Exception):  # code of the mapping
-            yield key, value[key]
+    """The entries of a configuration: a mapping, a namespace, or an object that only holds values.
+
+    Those that cannot be read are left out: they are missing, as ``???`` of OmegaConf, or cannot be computed.
+    """
+    if isinstance(value, Mapping):
+        keys: list[Any] = []
+        with contextlib.suppress(Exception):
+            keys = [*value]
+        for key in keys:
+            with contextlib.suppress(Exception):  # code of the mapping
+                yield key, value[key]
+    elif holds_values(value):
+        for key in _fields(value):
+            with contextlib.suppress(Exception):  # a property of the user's
+                yield key, getattr(value, key)
+
+
+def holds_values(value: Any) -> bool:
+    """Whether an object is a configuration: one of a kind made for it, or one that has plain attributes only."""
+    if isinstance(value, (type, *_PLAIN)):
+        return False
+    if isinstance(value, Namespace | types.SimpleNamespace) or _is_declared(value):
+        return True
+    acts = any(name in vars(cls) for cls in type(value).__mro__ for name in _ACTS)
+    own: dict[str, Any] = getattr(value, "__dict__", {})
+    return bool(own) and not acts and all(_is_setting(item) for item in own.values())
+
+
+def _is_declared(value: Any) -> bool:
+    """Whether a class declares its fields: a dataclass, one of attrs, one of pydantic."""
+    return any(hasattr(type(value), name) for name in ("__dataclass_fields__", "__attrs_attrs__", "model_fields"))
+
+
+def _is_setting(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list | tuple | dict):
+        items: Any = value.values() if isinstance(value, dict) else value
+        return depth < _DEEPEST and all(_is_setting(item, depth + 1) for item in items)
+    return isinstance(value, _PLAIN) or (depth < _DEEPEST and holds_values(value))
+
+
+def _fields(value: Any) -> list[str]:
+    cls: Any = type(value)
+    if dataclasses.is_dataclass(cls):
+        return [each.name for each in dataclasses.fields(cls) if each.init]
+    if hasattr(cls, "__attrs_attrs__"):
+        return [each.name for each in cls.__attrs_attrs__ if each.init]
+    if hasattr(cls, "model_fields"):
+        return [*cls.model_fields]
+    return [name for name in vars(value) if not name.startswith("_")]
 
 
 def _with_entry(value: Any, entry: str, new: Any) -> Any:
-    """A copy of a dict or namespace with one entry replaced."""
-    made = copy.copy(value) if isinstance(value, dict | Namespace) else copy.deepcopy(value)
+    """A copy of a configuration with one entry replaced; what it computes of its fields follows."""
     key, _, inner = entry.partition(".")
-    items = vars(made) if isinstance(made, Namespace) else made
-    items[key] = _with_entry(items[key], inner, new) if inner else new
+    if isinstance(value, Mapping):
+        made: Any = copy.copy(value) if isinstance(value, dict) else copy.deepcopy(value)
+        made[key] = _with_entry(made[key], inner, new) if inner else new
+        return made
+    item = _with_entry(getattr(value, key), inner, new) if inner else new
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{key: item})
+    if hasattr(type(value), "__attrs_attrs__"):
+        given = {each.name: each.alias for each in type(value).__attrs_attrs__ if each.init}
+        return type(value)(**{alias: item if name == key else getattr(value, name) for name, alias in given.items()})
+    if hasattr(type(value), "model_copy"):
+        return value.model_copy(update={key: item})
+    made = copy.copy(value)
+    setattr(made, key, item)
     return made

@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -26,9 +26,30 @@ from tunehook.randomness import random_state, restore_random
 
 log = logging.getLogger("tunehook")
 
-Plan = Mapping[tuple[str, int | None], Mapping[str, str]]
-"""What goes into which call: by its place, and its number where one place makes several that differ, the names of the
-space by argument."""
+Calls = Mapping[tuple[str, int | None], Mapping[str, str]]
+"""By the place of a call, and its number where one place makes several that differ, the names of the space by argument.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes into which call.
+
+    Attributes:
+        calls: What makes the objects of the first fit.
+        late: What makes objects that a fit uses without being given them, such as an optimizer that a module holds.
+    """
+
+    calls: Calls = field(default_factory=dict)
+    late: Calls = field(default_factory=dict)
+
+    def of(self, call: Call) -> dict[str, str]:
+        """The names of the space that go into a call, by argument."""
+        keys = ((call.place, None), (call.place, call.number))
+        return {
+            path: name for part in (self.calls, self.late) for key in keys for path, name in part.get(key, {}).items()
+        }
+
 
 _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that plan has changed
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -49,6 +70,7 @@ class Call:
         line: File and line for people.
         is_typed_in: Whether it is in the user's code, not in a framework's.
         edits: The names of the space whose values went in, by argument.
+        given: These values, by argument.
     """
 
     arguments: Arguments
@@ -57,17 +79,22 @@ class Call:
     line: str
     is_typed_in: bool
     edits: dict[str, str] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """For people, such as ``Net at train.py:14``."""
         return f"{self.arguments.cls.__name__} at {self.line}"
 
+    def in_force(self) -> dict[str, Any]:
+        """What the object was made with, by argument: what was typed in, and the trial's values."""
+        return {**self.arguments.values(), **self.given}
+
 
 Guess = Callable[[Call, "Trace"], Mapping[str, str]]
 
-Places = Mapping[str, tuple[Call, str]]
-"""By the path of a slot, the call and the argument into which its value was typed."""
+Places = Mapping[str, Sequence[tuple[Call, str]]]
+"""By the path of a slot, the calls and their arguments into which its value was typed."""
 
 
 class Trace:
@@ -94,6 +121,7 @@ class Trace:
         self.calls: list[Call] = []
         self._by_id: dict[int, tuple[weakref.ref[Any], Call]] = {}
         self._numbers: dict[str, int] = {}
+        self._names: dict[str, str] = {}  # of the space, by the slots that they mean
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -105,13 +133,16 @@ class Trace:
         held, call = self._by_id.get(id(made), (None, None))
         return call if held is not None and held() is made else None
 
-    def take(self, made: Any, arguments: Arguments, guess: Guess) -> None:
+    def take(self, made: Any, arguments: Arguments, guess: Guess) -> Call:
         """Note a call that begins, and put into its arguments what belongs there.
 
         Args:
             made: The object that is being made.
-            arguments: What was typed in; `Call.edits` says what is to be replaced.
+            arguments: What was typed in.
             guess: Says what may belong there, before anything is known.
+
+        Returns:
+            The call; its `Call.given` is what is to be replaced.
         """
         place, line, is_typed_in = _position(type(made))
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
@@ -119,19 +150,25 @@ class Trace:
         self.calls.append(call)
         self._by_id[id(made)] = weakref.ref(made), call
         if self.plan is not None:
-            call.edits = {path: name for path, name in self._planned(call).items() if name in self.values}
+            call.edits = {path: name for path, name in self.plan.of(call).items() if name in self.values}
         elif self.guesses and is_typed_in:
             call.edits = dict(guess(call, self))
+        present = arguments.values() if call.edits else {}
+        call.given = {path: _like(self.values[name], present.get(path)) for path, name in call.edits.items()}
+        return call
 
-    def _planned(self, call: Call) -> dict[str, str]:
-        plan = self.plan or {}
-        return {**plan.get((call.place, None), {}), **plan.get((call.place, call.number), {})}
+    def put_late(self, path: str, call: Call, argument: str) -> None:
+        """Put the value of a slot into a call that is known to make an object of the fit only now, in the fit.
 
-    def edited(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a call with the trial's values in them."""
-        present = call.arguments.values()
-        new = {path: _like(self.values[name], present.get(path)) for path, name in call.edits.items()}
-        return call.arguments.arguments(new)
+        Args:
+            path: The slot.
+            call: The call.
+            argument: Its argument.
+        """
+        if self.plan is not None and path in self._names:
+            key = (call.place, call.number)
+            late = {**self.plan.late, key: {**self.plan.late.get(key, {}), argument: self._names[path]}}
+            self.plan = Plan(self.plan.calls, late)
 
     def begin_fit(self) -> None:
         """Count the calls of each place from the beginning again, as the next round of a loop does."""
@@ -152,16 +189,19 @@ class Trace:
         return {name for name in found if not any(self._takes(name, slot, places) for slot in found[name])}
 
     def _takes(self, name: str, slot: Slot, places: Places) -> bool:
-        call, path = places.get(slot.path, (None, ""))
-        return call is None or call.edits.get(path) == name
+        sites = places.get(slot.path, ())
+        return not sites or any(call.edits.get(path) == name for call, path in sites)
 
-    def confirm(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> None:
+    def confirm(
+        self, slots: Sequence[Slot], places: Places, *, find: Find | None, used: Collection[Call] | None = None
+    ) -> None:
         """See that the values went where the names of the space lead, before the first fit begins.
 
         Args:
             slots: The slots of this fit.
             places: Those whose values were typed into a call, by path: the call, and its argument.
             find: Finds slots that are not listed.
+            used: The calls that made what the fit uses, ``None`` for all of the places.
 
         Raises:
             Again: They did not, or went elsewhere besides; the plan says now where they belong.
@@ -170,14 +210,18 @@ class Trace:
         wanted: dict[Call, dict[str, str]] = {}
         for name, value in self.values.items():
             for slot in _meant(name, slots, find):
-                if slot.path in places:
+                self._names[slot.path] = name
+                for call, path in places.get(slot.path, ()):
                     check_type(name, value, slot)
-                    call, path = places[slot.path]
                     wanted.setdefault(call, {})[path] = name
-        tried, self.plan = self.plan, _plan(wanted, {call for call, _ in places.values()})
-        if all(call.edits == self._planned(call) for call in self.calls):
+        all_of_fit = {call for sites in places.values() for call, _ in sites}
+        tried = self.plan
+        self.plan = Plan(
+            _plan(wanted, all_of_fit if used is None else used), Plan().late if tried is None else tried.late
+        )
+        if all(call.edits == self.plan.of(call) for call in self.calls):
             self.is_confirmed, self.guesses = True, False
-        elif tried is not None and dict(tried) == self.plan:
+        elif tried == self.plan:
             raise InjectionError(
                 "The objects of the first fit are other ones with the trial's values than without them: "
                 f"{', '.join(call.name for call in wanted)}.\n"
@@ -228,14 +272,14 @@ def call_traced(
             return _called(train), trace.plan if trace.is_confirmed else plan
         except Again:
             # One of an earlier trial that does not fit is one of a script that has taken another way since.
-            plan, known = (trace.plan if known is None else None), None
+            plan, known = (trace.plan if known is None or trace.is_confirmed else None), None
         except Exception as error:
             if trace.is_confirmed or not any(call.edits for call in trace.calls):
                 raise
             if plan is not None:
                 _tell_refusal(error, trace)
                 raise
-            plan, known = {}, None  # a guess may have broken an object that is none of the fit's
+            plan, known = Plan(), None  # a guess may have broken an object that is none of the fit's
         finally:
             _trace.reset(token)
         restore_random(began)
@@ -259,9 +303,7 @@ def _tell_refusal(error: Exception, trace: Trace) -> None:
         InjectionError: A constructor has refused a value.
     """
     edited = [call for call in trace.calls if call.edits]
-    given = {
-        call: ", ".join(f"{path} = {trace.values[name]!r}" for path, name in call.edits.items()) for call in edited
-    }
+    given = {call: ", ".join(f"{path} = {value!r}" for path, value in call.given.items()) for call in edited}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         call = trace.of(frame.f_locals.get("made"))
         if call in given:
@@ -279,9 +321,9 @@ def _meant(name: str, slots: Sequence[Slot], find: Find | None) -> list[Slot]:
         return []
 
 
-def _plan(wanted: Mapping[Call, Mapping[str, str]], of_fit: set[Call]) -> Plan:
+def _plan(wanted: Mapping[Call, Mapping[str, str]], of_fit: Collection[Call]) -> Calls:
     """Calls by their places; by number too where a place made several objects of the fit, and not all are meant."""
-    plan: dict[tuple[str, int | None], dict[str, str]] = {}
+    plan: dict[tuple[str, int | None], Mapping[str, str]] = {}
     for call, paths in wanted.items():
         alike = [other for other in of_fit if other.place == call.place]
         is_whole = all(wanted.get(other) == paths for other in alike)

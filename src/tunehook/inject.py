@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -42,6 +43,8 @@ class Slot:
         joint: Slots that have the same non-empty ``joint`` are set together, whichever of them is named.
         type: The type that the slot takes, an annotation or the class of its default; ``None`` takes anything.
         listed: Whether messages and the effective configuration show the slot.
+        alias: Another full name, by the class of the object, such as ``MLP.width``.
+        place: Where the object is made, for messages, such as ``MLP at train.py:14``.
     """
 
     path: str
@@ -52,6 +55,8 @@ class Slot:
     joint: str = ""
     type: object = None
     listed: bool = True
+    alias: str = ""
+    place: str = ""
 
     @property
     def short(self) -> str:
@@ -66,8 +71,9 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     """Find the slots that a name of the space means.
 
     Args:
-        name: A full path, or a short name that only one slot has: what stands behind the first dot of its path, else
-            any part behind a later dot, such as ``units`` for ``layer.dense.units``.
+        name: A full path, or one by class, such as ``MLP.width``; or a short name that only one slot has: what stands
+            behind the first dot of its path, else any part behind a later dot, such as ``units`` for
+            ``layer.dense.units``. A pattern, such as ``layer.*.rate``, means all slots whose path or class fits.
         slots: All slots that exist.
         notes: Lines of the error message on slots that cannot be listed one by one.
         find: Finds such a slot by its path.
@@ -78,9 +84,16 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     Raises:
         InjectionError: No slot has the name, or several have it.
     """
+    if "*" in name:
+        fitting = [slot for slot in slots if fnmatchcase(slot.path, name) or fnmatchcase(slot.alias, name)]
+        if not fitting:
+            raise InjectionError(_unknown(name, slots, notes))
+        return fitting
     found = [slot for slot in slots if slot.path == name]
-    found = found or _of_best_rank([slot for slot in slots if slot.short == name])
+    found = found or _of_best_rank([slot for slot in slots if name and slot.alias == name])
+    # An entry of an argument, as model.conf.lr, comes before what is made later, as optimizer.lr.
     found = found or _of_best_rank([slot for slot in slots if slot.path.endswith(f".{name}")])
+    found = [slot for slot in found if slot.short == name] or found
     if not found and find is not None and (slot := find(name)) is not None:
         return [slot]
     if not found:
@@ -89,11 +102,15 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     if len(found) > 1 and (len(joints) > 1 or "" in joints):
         paths = [slot.path for slot in found]
         raise InjectionError(
-            f"The hyperparameter '{name}' could go to {_and(paths)}.\n"
+            f"The hyperparameter '{name}' could go to {_and([_with_place(slot) for slot in found])}.\n"
             f"  Write the full path in the space, for example '{paths[0]}'."
         )
     joint = found[0].joint
     return [slot for slot in slots if slot is found[0] or (joint and slot.joint == joint)]
+
+
+def _with_place(slot: Slot) -> str:
+    return f"{slot.path} ({slot.place})" if slot.place else slot.path
 
 
 def _of_best_rank(found: list[Slot]) -> list[Slot]:
@@ -141,6 +158,11 @@ class Injection:
     def paths(self) -> dict[str, Any]:
         """The injected values by slot path."""
         return {slot.path: value for _, value, slot in self._targets}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the space by the slot paths that they mean."""
+        return {slot.path: name for name, _, slot in self._targets}
 
     def apply(self) -> None:
         """Set every value, then do the work that the setters noted, then read back."""

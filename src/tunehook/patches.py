@@ -6,7 +6,9 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -18,9 +20,18 @@ Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
 with which the object is made."""
 
 # By their ids, the objects whose constructors are running.
-_under_construction: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar(
-    "under_construction", default=frozenset()
+_under_construction: contextvars.ContextVar[Mapping[int, type]] = contextvars.ContextVar(
+    "under_construction", default=MappingProxyType({})
 )
+
+
+# Classes whose subclasses to come are heard as well.
+_followed: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+def is_under_construction(root: type, *, but: object) -> bool:
+    """Whether another object of a class is being made, by a constructor that is heard."""
+    return any(issubclass(cls, root) for number, cls in _under_construction.get().items() if number != id(but))
 
 
 def stands_for(original: Callable[..., Any]) -> Callable[[Function], Function]:
@@ -90,7 +101,7 @@ class _Heard:
         return functools.partial(self._make, made)
 
     def _make(self, made: Any, /, *args: Any, **kwargs: Any) -> None:
-        token = _under_construction.set(_under_construction.get() | {id(made)})
+        token = _under_construction.set({**_under_construction.get(), id(made): type(made)})
         try:
             args, kwargs = self._hear(made, args, kwargs)
             self.__wrapped__(made, *args, **kwargs)
@@ -98,7 +109,7 @@ class _Heard:
             _under_construction.reset(token)
 
 
-def hear_calls(root: type, hear: Hear) -> None:
+def hear_calls(root: type, hear: Hear, *, of: Callable[[type], bool] | None = None) -> None:
     """Hear of each constructor call of a class and of its subclasses, those to come included.
 
     Of the constructors that call each other for one object it is the outermost one. Called again it takes those in
@@ -107,11 +118,18 @@ def hear_calls(root: type, hear: Hear) -> None:
     Args:
         root: The class.
         hear: Called before the constructor runs. Of several for one class the first counts.
+        of: Which of these classes are heard, ``None`` for all.
     """
-    if type(vars(root).get("__init__")) is not _Heard:  # the first time
-        follow_subclasses(root, lambda cls: _replace(cls, hear))
+
+    def replace(cls: type) -> None:
+        if of is None or of(cls):
+            _replace(cls, hear)
+
+    if root not in _followed:  # the first time
+        _followed.add(root)
+        follow_subclasses(root, replace)
     for cls in subclasses(root):
-        _replace(cls, hear)
+        replace(cls)
 
 
 def hear_own_calls(cls: type, hear: Hear) -> None:

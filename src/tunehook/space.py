@@ -34,7 +34,8 @@ class Space(Mapping[str, Distribution]):
 
     Args:
         hyperparameters: Distributions by name, and what stays fixed: None, a bool, int, float or str as it is, a list,
-            tuple or dict as ``Fixed([...])``. A name has letters, digits, ``_``, ``.`` and ``-``.
+            tuple or dict as ``Fixed([...])``. A name has letters, digits, ``_``, ``.``, ``-`` and, as
+            a pattern, ``*``.
 
     Raises:
         SpaceError: The space is empty, a name has other characters, or a value is neither plain nor a distribution.
@@ -231,7 +232,7 @@ def _ambiguous(name: str, given: Any) -> str:
 
 
 def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]+", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.*\-]+", name):
         raise SpaceError(
-            f"A hyperparameter's name has letters, digits, '_', '.' and '-' and at least one of them, got {name!r}."
+            f"A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; got {name!r}."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -179,7 +180,146 @@ def reading(project: Project, *callbacks: Any, hidden: int = 4, lr: float = 0.1)
     return model
 
 
+class Body(nn.Sequential):
+    """A network that is an argument of the module."""
+
+    def __init__(self, width: int = 4, rate: float = 0.0) -> None:
+        super().__init__(nn.Linear(4, width), nn.Dropout(rate), nn.Linear(width, 1))
+
+
+def given_a_network(project: Project, *callbacks: Any, width: int = 4, rate: float = 0.0) -> Any:
+    """The network is made by itself, run once, and given to the module."""
+    body = Body(width, rate=rate)
+    body(torch.rand(2, 4))
+    model = project.net(body=body)
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def given_loaders(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
+    """The number of steps comes from a loader that is passed to fit."""
+    loader = DataLoader(dataset(), batch_size=batch_size, shuffle=True)
+    model = project.net(steps=len(loader) * 2)
+    project.trainer(callbacks).fit(model, loader, DataLoader(dataset(), 40))
+    return model
+
+
+def folds_of_loaders(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
+    """Each fold has loaders of its own."""
+    for _ in range(2):
+        model = project.net()
+        project.trainer(callbacks).fit(
+            model, DataLoader(dataset(), batch_size, shuffle=True), DataLoader(dataset(), 40)
+        )
+    return model
+
+
+def given_callbacks(project: Project, *callbacks: Any, patience: int = 3, threshold: float | None = None) -> Any:
+    """A callback of Lightning's ends the training early."""
+    stopping = importlib.import_module(f"{project.pl.__name__}.callbacks").EarlyStopping
+    model = project.net()
+    ours = stopping("val_loss", patience=patience, min_delta=100.0, stopping_threshold=threshold)
+    project.trainer([ours, *callbacks], max_epochs=6).fit(model, project.data())
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a model, one of which is computed."""
+
+    hidden: int = 4
+    lr: float = 0.1
+    decay: float = dataclasses.field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decay", self.lr / 10)
+
+
+def configured(project: Project, *callbacks: Any, hidden: int = 4, lr: float = 0.1) -> Any:
+    """The module takes its settings in an object, beside an optimizer that has a rate too."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, config: Config) -> None:
+            super().__init__(config.hidden, config.lr)
+            self.config = config
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=self.config.lr, weight_decay=self.config.decay)
+
+    config = Config(hidden, lr)
+    model = Net(config)
+    project.trainer(callbacks).fit(model, project.data())
+    assert config == Config(hidden, lr)  # the script's own is not changed
+    return model
+
+
+def distilled(project: Project, *callbacks: Any, width: int = 4, hidden: int = 4) -> Any:
+    """What is trained begins with what another network gives, to which no argument leads."""
+    teacher = Body(width)
+    model: Any = project.net(hidden)
+    model.net[0].bias.data.fill_(teacher(torch.ones(1, 4)).item())
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def given_an_optimizer(project: Project, *callbacks: Any, lr: float = 0.1, momentum: float = 0.0) -> Any:
+    """The optimizer is made by the script, with a scheduler, and handed over."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def configure_optimizers(self) -> Any:
+            return {"optimizer": self.made, "lr_scheduler": self.scheduler}
+
+    model = Net()
+    model.made = torch.optim.SGD(model.parameters(), lr, momentum=momentum)
+    model.scheduler = torch.optim.lr_scheduler.StepLR(model.made, 1, gamma=model.made.defaults["lr"] * 5)
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def optimized_in_setup(project: Project, *callbacks: Any, lr: float = 0.1) -> Any:
+    """The module makes its optimizer when it is set up; a callback and a teacher have optimizers of their own."""
+    rates = []
+
+    class Ema(project.pl.Callback):  # type: ignore[name-defined,misc]
+        def on_fit_start(self, _trainer: Any, module: Any) -> None:
+            self.own = torch.optim.SGD(module.parameters(), lr=0.5)
+            rates.append(self.own.param_groups[0]["lr"])
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def setup(self, stage: str) -> None:
+            teacher = project.net(lr=0.3)
+            project.trainer([], max_epochs=1).fit(teacher, project.data())
+            rates.append(teacher.lr)
+            self.made = torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def configure_optimizers(self) -> Any:
+            return self.made
+
+    class Typed(Net):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.made = torch.optim.SGD(self.parameters(), lr=lr)
+
+    model = (Net if callbacks else Typed)(lr=0.7)
+    project.trainer([Ema(), *callbacks]).fit(model, project.data())
+    assert set(rates) == {0.3, 0.5}
+    return model
+
+
 CASES = [
+    (given_a_network, {"width": 6, "rate": 0.4}, {}),
+    (given_a_network, {"width": 6, "rate": 0.4}, {"Body.width": "width", "model.body.rate": "rate"}),
+    (given_loaders, {"batch_size": 10}, {}),
+    (folds_of_loaders, {"batch_size": 10}, {}),
+    (given_callbacks, {"patience": 1}, {}),
+    (given_callbacks, {"threshold": 99.0}, {"EarlyStopping.stopping_threshold": "threshold"}),
+    (configured, {"hidden": 6, "lr": 0.05}, {}),
+    (configured, {"hidden": 6, "lr": 0.05}, {"model.config.hidden": "hidden", "config.lr": "lr"}),
+    (distilled, {"width": 6, "hidden": 5}, {}),
+    (distilled, {"width": 6, "hidden": 5}, {"Body.width": "width", "Net.hidden": "hidden"}),
+    (given_an_optimizer, {"lr": 0.05, "momentum": 0.5}, {"optimizer.lr": "lr", "optimizer.momentum": "momentum"}),
+    (optimized_in_setup, {"lr": 0.05}, {"optimizer.lr": "lr"}),
+    (changed, {"hidden": 6, "lr": 0.05}, {"*.hidden": "hidden", "Net.l*": "lr"}),
     (derived, {"hidden": 6, "batch_size": 10, "max_epochs": 3}, {}),
     (changed, {"hidden": 6, "lr": 0.05}, {}),
     (held, {"hidden": 6, "dropout": 0.4}, {}),
@@ -231,6 +371,28 @@ def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(project:
         study = th.Study(name, {"hidden": 6}, metric="val_loss", mode="min", search="random")
         study.optimize(train, trials=2, progress=False)
         assert len(made) == calls
+
+
+def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None:
+    """Both exist, and have other values: the name is told to be ambiguous."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def configure_optimizers(self) -> Any:
+            made = super().configure_optimizers()
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(made, patience=5)
+            return {"optimizer": made, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+    def train() -> None:
+        stopping = importlib.import_module(f"{project.pl.__name__}.callbacks").EarlyStopping
+        project.trainer([TuneCallback(), stopping("val_loss")]).fit(Net(), project.data())
+
+    study = th.Study("calls", {"patience": 2}, metric="val_loss", mode="min", search="random")
+    message = (
+        r"^The hyperparameter 'patience' could go to callback.EarlyStopping.patience and scheduler.patience.\n"
+        r"  Write the full path in the space, for example 'callback.EarlyStopping.patience'.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
 
 
 def test_objects_that_depend_on_the_values(project: Project) -> None:

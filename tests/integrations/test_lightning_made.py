@@ -185,7 +185,7 @@ def test_schedulers_within_a_scheduler(one: Any) -> None:
 
 def test_windows_leave_classes_as_they_were() -> None:
     """Whatever the order in which windows close, and for classes that are defined meanwhile."""
-    sgd = torch.optim.SGD.__init__
+    sgd, follows = torch.optim.SGD.__init__, vars(torch.optim.Optimizer).get("__init_subclass__")
     one, two = Window("optimizer"), Window("optimizer")
     open_window(one)
     open_window(two)
@@ -205,7 +205,7 @@ def test_windows_leave_classes_as_they_were() -> None:
     close_window(two)
     assert torch.optim.SGD.__init__ is sgd
     assert Mine([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.05
-    assert "__init_subclass__" not in vars(torch.optim.Optimizer)
+    assert vars(torch.optim.Optimizer).get("__init_subclass__") is follows
 
 
 @pytest.mark.parametrize("name", ["lr", "optimizer.lr"])
