@@ -153,12 +153,14 @@ class Sites:
             ``Teacher.width``.
         places: For all slots, the calls and the arguments.
         used: The calls that made what the fit uses.
+        notes: What each of them takes that is in no list of slots, a line each.
     """
 
     def __init__(self, trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequence[Any] = ()) -> None:
         self._trace = trace
         self._seen: set[Call] = set()
         self.slots: list[Slot] = []
+        self.notes: list[str] = []
         self.places: dict[str, list[tuple[Call, str]]] = {}
         for made, kind in ((module, "model"), (data, "data"), (trainer, "trainer")):
             if (call := trace.of(made)) is not None:
@@ -209,10 +211,11 @@ class Sites:
 
     def _add(self, path: str, call: Call, *, rank: int) -> None:
         self._seen.add(call)
-        kind = kind_of(call)
-        for name in call.arguments.values():
-            if name.partition(".")[0] in _HIDDEN.get(kind, ()):
-                continue
+        hidden = _HIDDEN.get(kind_of(call), ())
+        names = [name for name in call.arguments.values() if name.partition(".")[0] not in hidden]
+        if rank > 1 and names:
+            self.notes.append(f"{path}.<argument> ({call.name}): {', '.join(names[:12])}")
+        for name in names:
             full = f"{path}.{name}"
             if full not in self.places:
                 self.slots.append(Slot(

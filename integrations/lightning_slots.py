@@ -58,6 +58,7 @@ class LightningSlots:
         self._sites = None if trace is None else Sites(trace, trainer, module, data, passed)
         self.slots = self._all_slots()
         self.notes = [f"{part.kind}.<argument>: not possible, {part.why_not}" for part in self._parts if part.why_not]
+        self.notes += self._sites.notes if self._sites is not None else []
         self.notes += [self._made.optimizers.note(), self._made.schedulers.note()]
 
     @property
@@ -80,9 +81,16 @@ class LightningSlots:
             set=functools.partial(self._rebuilder.set, part, name),
             commit=self._commit,
             alias=f"{part.name}.{name}",
+            place=self._place(part.made),
             joint=f"argument:{name}" if both else "",  # Lightning's logger refuses different values of one name
             type=part.type_of(name),
         )
+
+    @staticmethod
+    def _place(made: object) -> str:
+        trace = trace_in_progress()
+        call = None if trace is None else trace.of(made)
+        return "" if call is None else call.name
 
     def _commit(self) -> None:
         self._rebuilder.commit()

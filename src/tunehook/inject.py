@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tunehook.known import known_trial
+
 
 class InjectionError(ValueError):
     """A value that cannot be put where it was meant to go, so that training with it would be a lie."""
@@ -221,16 +223,48 @@ def near(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
-    names = [text for slot in slots for text in (slot.short, slot.path)]
-    close = near(name, [text for text in names if "." not in text or "." in name])
+    close = _meant_perhaps(name, slots)
     hint = f" Did you mean {' or '.join(repr(text) for text in close)}?" if close else ""
-    listed = [f"{slot.path} = {show(slot.get())}" for slot in slots if slot.listed]
-    rows = [f"    {row}" for row in [*listed, *notes]] or ["    (none)"]
+    listed = [slot for slot in slots if slot.listed]
+    first = {slot.place: slot for slot in reversed(listed) if slot.place}
+    rows = [
+        f"{slot.path} = {show(slot.get())}" + (f"  ({slot.place})" if first.get(slot.place) is slot else "")
+        for slot in listed
+    ]
+    lines = [f"    {row}" for row in [*rows, *notes]] or ["    (none)"]
+    trial, own = known_trial(), name.rpartition(".")[2]
+    way_out = "make it an argument of the constructor that should use it"
+    if trial is not None and own.isidentifier():
+        way_out = f"read it where the script needs it: {own} = th.value({name!r}, {show(trial.params.get(name))})"
     return (
         f"There is nothing called '{name}' to inject.{hint}\n"
-        "  What can be injected here:\n" + "\n".join(rows) + "\n"
-        f"  Rename '{name}' in the space, or make it an argument of the constructor that should use it."
+        "  What can be injected here:\n" + "\n".join(lines) + "\n"
+        f"  Rename '{name}' in the space, or {way_out}."
     )
+
+
+# What people call one thing.
+_SYNONYMS = (
+    {"lr", "learning_rate"},
+    {"wd", "weight_decay"},
+    {"bs", "batch_size", "train_batch_size"},
+    {"epochs", "max_epochs", "n_epochs", "num_epochs"},
+    {"units", "hidden", "width", "hidden_size", "hidden_dim"},
+    {"dropout", "dropout_rate", "rate"},
+)
+
+
+def _meant_perhaps(name: str, slots: Sequence[Slot]) -> list[str]:
+    """The names of what this script has that may have been meant, best first, at most three."""
+    own = name.rpartition(".")[2]
+    alike = next((group for group in _SYNONYMS if own in group), {own})
+    same_thing = [slot for slot in slots if slot.path.rpartition(".")[2] in alike and slot.path != name]
+    best = _of_best_rank(same_thing)
+    if best:
+        paths = [slot.path if "." in name or not slot.listed else slot.short for slot in best]
+        return near(name, paths) or paths[:3]
+    texts = [text for slot in slots if slot.listed or slot.place for text in (slot.short, slot.path)]
+    return near(name, [text for text in texts if "." not in text or "." in name])
 
 
 def check_type(name: str, value: Any, slot: Slot) -> None:

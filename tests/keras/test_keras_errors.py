@@ -56,12 +56,13 @@ TWO = ["layer.hidden.units = 3", "layer.hidden.activation = 'linear'", "layer.ou
 TWO += ["layer.out.activation = 'linear'"]
 
 
-def nothing(name: str, rows: Sequence[str], hint: str = "") -> str:
+def nothing(name: str, rows: Sequence[str], hint: str = "", *, value: Any = 5) -> str:
     """The message on a name that means nothing."""
+    own = name.rpartition(".")[2]
     listed = "".join(f"    {row}\n" for row in rows)
     return (
         f"There is nothing called '{name}' to inject.{hint}\n  What can be injected here:\n{listed}"
-        f"  Rename '{name}' in the space, or make it an argument of the constructor that should use it."
+        f"  Rename '{name}' in the space, or read it where the script needs it: {own} = th.value({name!r}, {value!r})."
     )
 
 
@@ -124,7 +125,7 @@ def unknown_name() -> Any:
     nothing(
         "layer.hiden.units",
         [*ADAM, *TWO, *FIT, *MORE],
-        " Did you mean 'layer.hidden.units' or 'hidden.units' or 'layer.out.units'?",
+        " Did you mean 'layer.hidden.units' or 'layer.out.units'?",
     ),
     {"layer.hiden.units": 5},
 )
@@ -136,7 +137,7 @@ def unknown_layer() -> Any:
     nothing(
         "layer.hidden.unitz",
         [*ADAM, *TWO, *FIT, *MORE],
-        " Did you mean 'layer.hidden.units' or 'layer.hidden.use_bias' or 'hidden.units'?",
+        " Did you mean 'layer.hidden.units' or 'hidden.units' or 'layer.hidden.activation'?",
     ),
     {"layer.hidden.unitz": 5},
 )
@@ -562,6 +563,7 @@ def configuration_that_misses_a_required_argument() -> Any:
             "optimizer.learning_rate: not possible, ExponentialDecay gives it, whose settings are above",
             *MORE,
         ],
+        value=0.5,
     ),
     {"learning_rate": 0.5},
     anywhere=True,
@@ -582,6 +584,7 @@ def rate_over_a_schedule() -> Any:
             "optimizer.<setting>: not possible, the model has no optimizer; compile it before fit",
             *MORE,
         ],
+        value=0.5,
     ),
     {"learning_rate": 0.5},
 )
