@@ -193,7 +193,7 @@ class Sites:
         counts: dict[str, Iterator[int]] = {}
         for one in trainer.callbacks:
             call = self._trace.of(one)
-            if call is None or getattr(type(one), "leads_fit", False):
+            if call is None or _is_ours(call):
                 continue
             name = type(one).__name__
             number = next(counts.setdefault(name, itertools.count()))
@@ -203,7 +203,7 @@ class Sites:
         """Add, by their classes, the calls of what the fit does not use, as far as anybody can see."""
         others: dict[str, list[Call]] = {}
         for call in self._trace.calls:
-            if call not in self._seen and call.is_typed_in and not getattr(call.arguments.cls, "leads_fit", False):
+            if call not in self._seen and call.is_typed_in and not _is_ours(call):
                 others.setdefault(call.arguments.cls.__name__, []).append(call)
         for name, calls in others.items():
             for call in calls:
@@ -235,6 +235,10 @@ def loaders_in(source: Any) -> Iterator[Any]:
     elif isinstance(source, dict | list | tuple):
         for item in cast("Iterable[Any]", source.values() if isinstance(source, dict) else source):
             yield from loaders_in(item)
+
+
+def _is_ours(call: Call) -> bool:
+    return call.arguments.cls.__module__.startswith("tunehook.")
 
 
 def _in_force(call: Call, name: str) -> Any:

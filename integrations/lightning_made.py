@@ -14,6 +14,7 @@ from tunehook.inject import UNKNOWN, InjectionError, Slot, same
 from tunehook.integrations.lightning_window import ROOTS, Made, Window, close_window, deviating, open_window
 
 _HOOK = "configure_optimizers"
+_OF_A_COMMAND_LINE = {"optimizer": "optimizer", "lr_scheduler": "scheduler"}
 
 
 class MadeObjects:
@@ -53,7 +54,13 @@ class MadeObjects:
             own[_HOOK] = self._hook
 
     def find(self, path: str) -> Slot | None:
-        """The slot of a setting by number, such as ``optimizer.1.lr``."""
+        """The slot of a setting by number, such as ``optimizer.1.lr``, or by the name that a command line has for it.
+
+        There an optimizer is an argument of the model, which makes it of its parameters: ``model.optimizer.lr``.
+        """
+        role, _, key = path.removeprefix("model.").partition(".")
+        if path.startswith("model.") and role in _OF_A_COMMAND_LINE:
+            path = f"{_OF_A_COMMAND_LINE[role]}.{key}"
         return self.optimizers.find(path) or self.schedulers.find(path)
 
     def check_made(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunehook.calls import Trace, is_read, trace_in_progress
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError, Slot, show
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_calls import Sites
@@ -220,13 +222,36 @@ def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
     Raises:
         Again: They did not.
         InjectionError: A value has the wrong type.
+        TrialError: A callback has been in the fit of another trial.
     """
     trace = trace_in_progress()
     if trace is None or module is None:
         return
+    if trace.fits == 0:
+        _check_state(trace, trainer.callbacks)
     if not trace.is_confirmed:
         _confirm(trace, trainer, module, data, loaders)
     trace.begin_fit()
+
+
+_first_states: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of callbacks made outside of trials
+
+
+def _check_state(trace: Trace, callbacks: Iterable[Any]) -> None:
+    """Check that no callback carries what it has seen from one trial to the next.
+
+    Raises:
+        TrialError: One was made outside of the training function, and is not as it was then.
+    """
+    for one in callbacks:
+        if trace.of(one) is None:
+            state = repr(one.state_dict())
+            if _first_states.setdefault(one, state) != state:
+                name = type(one).__name__
+                raise TrialError(
+                    f"{name} has been in the fit of another trial, and goes on from there: {state}.\n"
+                    f"  Make it in the training function: train is called for each trial, and so is {name}(...)."
+                )
 
 
 def _confirm(trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> None:

@@ -82,10 +82,10 @@ class Window:
         return [self._slot(key) for key in constructor_keys(self.role)]
 
     def find(self, path: str) -> Slot | None:
-        """The slot of a key by number, such as ``optimizer.1.lr``."""
+        """The slot of a key, also by number, such as ``optimizer.1.lr``."""
         role, _, key = path.partition(".")
-        number, _, name = key.partition(".")
-        is_one = role == self.role and number.isdecimal() and name in constructor_keys(self.role)
+        number, _, name = key.rpartition(".")
+        is_one = role == self.role and (not number or number.isdecimal()) and name in constructor_keys(self.role)
         return self._slot(key) if is_one else None
 
     def _slot(self, key: str) -> Slot:

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunehook.integrations.ray_task import GIVEN_UP, Ended, Lines, Message, Order, StudyActor, train_trial
 from tunehook.launch.function import pickled
+from tunehook.launch.globals import kept_state
 from tunehook.launch.lead import RECORDERS, Leader, Running
 from tunehook.launch.verdict import KILL, not_importable
 from tunehook.paths import journal_of
@@ -174,6 +175,7 @@ class RayLeader(Leader[_Task]):
         self._train = pickled(
             train, f"The training function {train!r}", "Open files, datasets and models inside the function."
         )
+        self._state = kept_state()
         self._room, self._looked = 1, float("-inf")
         self._actor: Any = None
         self._exchange: Any = None
@@ -230,7 +232,7 @@ class RayLeader(Leader[_Task]):
         one = _Task(secrets.token_hex(8), session)
         trial = session.trial
         work = pickled(session.handed_over(), *RECORDERS)
-        order = Order(one.token, trial, work, str(Path.cwd()), list(sys.argv), list(sys.path))
+        order = Order(one.token, trial, work, str(Path.cwd()), list(sys.argv), list(sys.path), self._state)
         one.ref = self._task.options(name=f"{trial.study}/{trial.name}").remote(self._actor, order, self._function)
         self._running[one.token] = one
 

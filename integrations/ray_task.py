@@ -19,6 +19,7 @@ from typing import Any
 import ray
 
 from tunehook.active import importing
+from tunehook.launch.globals import put_state
 from tunehook.launch.inline import announce, leading, train_one
 from tunehook.notice import Terminated, handling, terminate
 from tunehook.paths import journal_of
@@ -71,6 +72,7 @@ class Order:
         folder: The working directory of the process that asks.
         arguments: Its ``sys.argv``.
         path: Its ``sys.path``.
+        state: What its libraries keep for a whole process.
     """
 
     token: str
@@ -79,6 +81,7 @@ class Order:
     folder: str
     arguments: list[str]
     path: list[str] = dataclasses.field(repr=False)
+    state: bytes = dataclasses.field(default=b"", repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +241,7 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
         try:
             with importing():
                 _enter(order)
+                put_state(order.state)
                 session: TrialSession = pickle.loads(order.session)  # noqa: S301 - from the process that asks
                 train = pickle.loads(function)  # noqa: S301 - as above
         except Terminated:

@@ -86,10 +86,11 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     Raises:
         InjectionError: No slot has the name, or several have it.
     """
+    asked, name = name, name.replace(".init_args.", ".")  # as the YAML of a command line has it
     if "*" in name:
         fitting = [slot for slot in slots if fnmatchcase(slot.path, name) or fnmatchcase(slot.alias, name)]
         if not fitting:
-            raise InjectionError(_unknown(name, slots, notes))
+            raise InjectionError(_unknown(asked, slots, notes))
         return fitting
     found = [slot for slot in slots if slot.path == name]
     found = found or _of_best_rank([slot for slot in slots if name and slot.alias == name])
@@ -99,7 +100,7 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     if not found and find is not None and (slot := find(name)) is not None:
         return [slot]
     if not found:
-        raise InjectionError(_unknown(name, slots, notes))
+        raise InjectionError(_unknown(asked, slots, notes))
     joints = {slot.joint for slot in found}
     if len(found) > 1 and (len(joints) > 1 or "" in joints):
         paths = [slot.path for slot in found]

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
@@ -393,6 +394,29 @@ def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None
     )
     with pytest.raises(InjectionError, match=message):
         study.optimize(train, trials=1, progress=False)
+
+
+@pytest.mark.parametrize("is_outside", [False, True])
+def test_a_callback_that_carries_its_state_to_the_next_trial(project: Project, is_outside: bool) -> None:
+    """Made once, outside of train, it would stop the second trial by what the first one has reached."""
+    stopping = importlib.import_module(f"{project.pl.__name__}.callbacks").EarlyStopping
+    outside = stopping("val_loss")
+
+    def train() -> None:
+        ours = outside if is_outside else stopping("val_loss")
+        project.trainer([TuneCallback(), ours]).fit(project.net(), project.data())
+
+    study = th.Study("calls", {"hidden": th.Int(4, 9)}, metric="val_loss", mode="min", search="random")
+    if not is_outside:
+        study.optimize(train, trials=2, progress=False)
+        return
+    message = (
+        r"^EarlyStopping has been in the fit of another trial, and goes on from there: {'wait_count': .*}.\n"
+        r"  Make it in the training function: train is called for each trial, and so is EarlyStopping\(...\).$"
+    )
+    with pytest.raises(TrialError, match=message):
+        study.optimize(train, trials=2, progress=False)
+    assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
 
 
 def test_objects_that_depend_on_the_values(project: Project) -> None:

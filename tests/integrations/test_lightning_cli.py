@@ -101,3 +101,75 @@ def test_the_callback_is_one_of_each_namespace() -> None:
         assert issubclass(TuneCallback, host)
         assert isinstance(TuneCallback(), host)
     assert list(inspect.signature(TuneCallback).parameters) == ["source", "metric", "inject", "snapshots"]
+
+
+class Body(nn.Sequential):
+    """A network that a command line makes by itself and gives to the module."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__(nn.Linear(4, width), nn.Linear(width, 1))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("namespace", NAMESPACES)
+@pytest.mark.parametrize(
+    ("name", "value", "typed_in"),
+    [
+        ("model.body.init_args.width", 6, ["--model.body.init_args.width=6"]),
+        ("model.body.width", 6, ["--model.body.init_args.width=6"]),
+        ("model.init_args.dropout", 0.4, ["--model.init_args.dropout=0.4"]),
+        ("model.optimizer.lr", 0.05, ["--model.init_args.optimizer.init_args.lr=0.05"]),
+        ("optimizer.lr", 0.05, ["--model.init_args.optimizer.init_args.lr=0.05"]),
+    ],
+)
+def test_names_as_the_yaml_has_them(namespace: str, name: str, value: Any, typed_in: list[str]) -> None:
+    """Classes of the module, of its network and of its optimizer are chosen by the command line."""
+    pl: Any = importlib.import_module(namespace)
+    cli: Any = importlib.import_module(f"{namespace}.cli")
+
+    class Shaped(pl.LightningModule):  # type: ignore[misc]
+        def __init__(self, body: Body, optimizer: Any = torch.optim.SGD, dropout: float = 0.0) -> None:
+            super().__init__()
+            self.net, self.optimizer = nn.Sequential(body, nn.Dropout(dropout)), optimizer
+
+        def training_step(self, batch: Any, _index: int) -> Any:
+            return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("val_loss", self.training_step(batch, index))
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(dataset(), 8)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(dataset(), 40)
+
+        def configure_optimizers(self) -> Any:
+            return self.optimizer(self.parameters())
+
+    Shaped.__init__.__annotations__ |= {"body": Body, "optimizer": cli.OptimizerCallable, "dropout": float}
+    Shaped.__qualname__ = "Shaped"
+    globals()["Shaped"] = Shaped  # the command line looks it up by its name
+    own = ["--model=" + f"{__name__}.Shaped", "--model.init_args.body=" + f"{__name__}.Body"]
+    own += ["--model.init_args.optimizer=torch.optim.SGD", "--model.init_args.optimizer.init_args.lr=0.1"]
+
+    def run(*arguments: str) -> dict[str, Any]:
+        quiet = [f"--trainer.{setting}=false" for setting in QUIET]
+        ran = cli.LightningCLI(
+            pl.LightningModule, args=["fit", *quiet, "--trainer.max_epochs=1", *own, *arguments],
+            seed_everything_default=3, save_config_callback=None, subclass_mode_model=True,
+        )  # fmt: skip
+        weights: dict[str, Any] = ran.model.state_dict()
+        return weights
+
+    tuned = []
+
+    def train() -> None:
+        tuned.append(run(f"--trainer.callbacks={CALLBACK}"))
+
+    th.Study("cli", {name: value}, metric="val_loss", mode="min").optimize(train, trials=1, progress=False)
+    plain, wanted = run(), run(*typed_in)
+    assert all(torch.equal(tuned[0][key], weight) for key, weight in wanted.items())
+    assert not all(
+        plain[key].shape == weight.shape and torch.equal(plain[key], weight) for key, weight in wanted.items()
+    )

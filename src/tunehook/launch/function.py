@@ -12,6 +12,7 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+from tunehook.launch.globals import kept_state, put_state
 from tunehook.storage import StudyError
 
 # What takes seconds to import, or starts a thread of its own by it (pyarrow), which is safe to fork. It is imported
@@ -33,6 +34,7 @@ class Function:
         value: The function itself, pickled by cloudpickle, where it is not found by a name.
         place: What multiprocessing tells a spawned process: path, arguments, working directory, script.
         frameworks: Slow modules that this process has loaded already.
+        state: What libraries keep for a whole process.
     """
 
     module: str = ""
@@ -40,6 +42,7 @@ class Function:
     value: bytes = b""
     place: dict[str, Any] = field(default_factory=dict, repr=False)
     frameworks: tuple[str, ...] = ()
+    state: bytes = field(default=b"", repr=False)
 
     @classmethod
     def of(cls, train: Callable[[], object]) -> Function:
@@ -51,19 +54,19 @@ class Function:
         place = dict(spawn.get_preparation_data("tunehook-trial"))
         place.pop("authkey", None)
         place.pop("start_method", None)
-        frameworks = tuple(name for name in FRAMEWORKS if name in sys.modules)
+        frameworks, state = tuple(name for name in FRAMEWORKS if name in sys.modules), kept_state()
         module, name = getattr(train, "__module__", None) or "", getattr(train, "__qualname__", "")
         if _is_found(train, module, name) and (module != "__main__" or _has_script(place)):
             if module != "__main__":
                 place = {key: value for key, value in place.items() if not key.startswith("init_main")}
-            return cls(module=module, name=name, place=place, frameworks=frameworks)
+            return cls(module=module, name=name, place=place, frameworks=frameworks, state=state)
         place = {key: value for key, value in place.items() if not key.startswith("init_main")}
         value = pickled(
             train,
             f"The training function {train!r}",
             "Open files, datasets and models inside the function, or put it into a module at the top level.",
         )
-        return cls(value=value, place=place, frameworks=frameworks)
+        return cls(value=value, place=place, frameworks=frameworks, state=state)
 
     def enter(self) -> None:
         """Take over path, arguments and working directory, and import what is slow; nothing of the user's yet."""
@@ -73,6 +76,7 @@ class Function:
 
     def load(self) -> Callable[[], object]:
         """The function, with its module imported or its script run again, under another name than ``__main__``."""
+        put_state(self.state)
         if self.value:
             return pickle.loads(self.value)  # type: ignore[no-any-return] # noqa: S301 - made above
         if self.module == "__main__":
