@@ -227,10 +227,9 @@ def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
     trace = trace_in_progress()
     if trace is None or module is None:
         return
-    if trace.fits == 0:
-        _check_state(trace, trainer.callbacks)
     if not trace.is_confirmed:
         _confirm(trace, trainer, module, data, loaders)
+        _check_state(trace, trainer.callbacks)
     trace.begin_fit()
 
 

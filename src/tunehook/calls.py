@@ -340,7 +340,8 @@ def _like(value: Any, typed_in: Any) -> Any:
 
 def _position(cls: type) -> tuple[str, str, bool]:
     """Where a call stands: its place, its file and line, and whether these are the user's own code."""
-    parts = [f"{cls.__module__}.{cls.__qualname__}"]
+    module = cls.__module__.replace("__mp_main__", "__main__")  # as the script is called in a trial process
+    parts = [f"{module}.{cls.__qualname__}"]
     line, is_typed_in = "", True
     for number, frame in enumerate(_frames()):
         code = frame.f_code

@@ -91,6 +91,11 @@ def checkpoints_of(trial_folder: Path, key: str) -> Path:
     return trial_folder.parent / "checkpoints" / key
 
 
+def plans_of(trial_folder: Path) -> Path:
+    """Which constructor calls of the training function take which values, for all processes of the study."""
+    return trial_folder.parent / "plans.json"
+
+
 def runs_of(trial_folder: Path) -> Path:
     """Which trial each run of the trainings' own loggers belongs to, for all processes of the study."""
     return trial_folder.parent / "runs.jsonl"

@@ -17,6 +17,7 @@ from lightning_projects import NAMESPACES, dataset, seed
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.paths import plans_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: small data, few workers
 
@@ -372,6 +373,31 @@ def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(project:
         study = th.Study(name, {"hidden": 6}, metric="val_loss", mode="min", search="random")
         study.optimize(train, trials=2, progress=False)
         assert len(made) == calls
+        study.optimize(train, trials=3, progress=False)  # as another process does: by what the study's folder says
+        assert len(made) == calls + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"hidden": 3}', '{"hidden": {"calls": [["x"]], "late": []}}', '{"hidden": {"calls": [], "late": []}}'],
+)
+def test_what_a_study_keeps_of_its_script_is_only_a_hint(project: Project, text: str) -> None:
+    """A file that is damaged, or of an older script, costs a call of train."""
+    study = th.Study("calls", {"hidden": th.Int(5, 9)}, metric="val_loss", mode="min", search="random")
+    widths, folders = [], []
+
+    def train() -> None:
+        trial = th.current()
+        assert trial is not None
+        folders.append(trial.folder)
+        widths.append(taught(project, TuneCallback()).net[0].out_features)
+
+    study.optimize(train, trials=1, progress=False)
+    plans = plans_of(folders[0])
+    assert '"hidden"' in plans.read_text()
+    plans.write_text(text)
+    study.optimize(train, trials=2, progress=False)
+    assert widths == [trial.params["hidden"] for trial in study.trials]
 
 
 def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None:

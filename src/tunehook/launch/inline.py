@@ -22,6 +22,7 @@ from tunehook.apart import apart, begin_again
 from tunehook.calls import Plan, call_traced
 from tunehook.ends import MISUSE, TrialError, is_misuse
 from tunehook.known import ending_early, handed_trial, knowing, unread_values
+from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
@@ -259,9 +260,12 @@ def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
     if trial is None or _State.has_ranks_from_outside:
         return train()
     names, values = frozenset(trial.params), functools.partial(unread_values, trial)
-    result, plan = call_traced(train, values, plan=_State.plans.get(names), begin_again=begin_again)
-    if plan is not None:
+    known = _State.plans.get(names) or kept_plan(trial.folder, names)
+    result, plan = call_traced(train, values, plan=known, begin_again=begin_again)
+    if plan is not None and plan != _State.plans.get(names):
         _State.plans[names] = plan
+        if broadcast() is None:
+            keep_plan(trial.folder, names, plan)
     return result
 
 
