@@ -46,6 +46,11 @@ class Compiled:
         return found
 
     @property
+    def optimizer(self) -> Any:
+        """The optimizer, without what scales the loss around it; ``None`` where there is none."""
+        return self._optimizer
+
+    @property
     def steps(self) -> int:
         """How many steps the optimizer has made."""
         return 0 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))

@@ -120,9 +120,11 @@ def names() -> dict[str, int]:
 def restore_names(counts: Mapping[str, int]) -> None:
     """Let Keras count names from there on."""
     counter = global_state.get_global_attribute(_NAMES)
-    if counter is not None:
-        counter.clear()
-        counter.update(counts)
+    if counter is None:  # nothing was counted since the session was cleared
+        counter = collections.defaultdict(int)
+        global_state.set_global_attribute(_NAMES, counter)
+    counter.clear()
+    counter.update(counts)
 
 
 @contextlib.contextmanager

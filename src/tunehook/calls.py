@@ -188,6 +188,17 @@ class Trace:
 
 
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
+_kept: list[Callable[[], Callable[[], None]]] = []
+
+
+def keep(take: Callable[[], Callable[[], None]]) -> None:
+    """Put something back before a training function is called once more, such as what a framework counts.
+
+    Args:
+        take: Called before the first call; gives what puts it back as it is then.
+    """
+    if take not in _kept:
+        _kept.append(take)
 
 
 def trace_in_progress() -> Trace | None:
@@ -221,6 +232,7 @@ def call_traced(
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
     began, known = random_state(), plan
+    put_back = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan)
         token = _trace.set(trace)
@@ -239,6 +251,8 @@ def call_traced(
         finally:
             _trace.reset(token)
         restore_random(began)
+        for one in put_back:
+            one()
         begin_again()
         log.info("train is called once more: its first fit has shown where the trial's values belong.")
     raise InjectionError(

@@ -6,6 +6,7 @@ import contextvars
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -16,6 +17,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
 """What hears of a call: the object that is being made, its positional and its keyword arguments. It gives the arguments
 with which the object is made."""
+
+_followed: weakref.WeakSet[type] = weakref.WeakSet()  # whose subclasses are heard as they are made
 
 # By their ids, the objects whose constructors are running.
 _under_construction: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar(
@@ -108,7 +111,8 @@ def hear_calls(root: type, hear: Hear) -> None:
         root: The class.
         hear: Called before the constructor runs. Of several for one class the first counts.
     """
-    if type(vars(root).get("__init__")) is not _Heard:  # the first time
+    if root not in _followed:
+        _followed.add(root)
         follow_subclasses(root, lambda cls: _replace(cls, hear))
     for cls in subclasses(root):
         _replace(cls, hear)
