@@ -34,7 +34,7 @@ from tunehook.calls import Again, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_calls import flat, watch
+from tunehook.integrations.keras_calls import compile_with_values, flat, watch
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.known import leave_if_stopped
@@ -426,6 +426,7 @@ def install() -> None:
     watch()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)
+    put_once(next(cls for cls in keras.Model.__mro__ if "compile" in vars(cls)), "compile", compile_with_values)
     surround(_same_names)
     surround(_watched)
     surround(_plain_bars)

@@ -166,11 +166,10 @@ def _note(made: Any, arguments: KerasArguments, call: Call, args: tuple[Any, ...
     """Correct what was noted of a call as it was typed: by Keras, for ``get_config()``, and by us."""
     if record.KEY in vars(made):
         vars(made)[record.KEY] = {**vars(made)[record.KEY], "args": args, "kwargs": kwargs}
-    noted = getattr(vars(made).get("_auto_config"), "config", None)
-    if isinstance(noted, dict):
-        bound = arguments.signature.bind(*args, **kwargs).arguments
-        given = {**bound, **(bound.get(arguments.rest, {}) if arguments.rest else {})}
-        noted.update({name: given[name] for path in call.edits if (name := path.partition(".")[0]) in noted})
+    bound = arguments.signature.bind(*args, **kwargs).arguments
+    given = {**bound, **(bound.get(arguments.rest, {}) if arguments.rest else {})}
+    names = {path.partition(".")[0] for path in call.edits}
+    record.note_settings(made, {name: given[name] for name in names})
 
 
 def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
@@ -246,16 +245,33 @@ class Typed:
         """Where a setting of an optimizer was typed in."""
         return self._place(optimizer, path)
 
-    def layer(self, path: str) -> Place | None:
+    def layer(self, path: str, value: Any) -> Place | None:
         """Where a setting of a layer was typed in.
 
         Args:
             path: Names of layers and the setting, such as ``hidden.units``.
+            value: What it is now.
         """
         start = max((name for name in self._layers if path.startswith(f"{name}.")), key=len, default=None)
         if start is None:
             return None
-        return self._place(self._layers[start], path.removeprefix(f"{start}."))
+        setting, layer = path.removeprefix(f"{start}."), self._layers[start]
+        copied = self._of_original(layer)
+        place = None if copied is None else self._in_call(copied, setting)
+        if place is not None and config.alike(self.present(place), value):
+            return place
+        return self._place(layer, setting)
+
+    def _of_original(self, layer: Any) -> Call | None:
+        """The call of the layer of which Keras has made a copy, as ``clone_model`` does: its value comes from there."""
+        call, name = self._trace.of(layer), layer.name
+        if call is None or call.is_typed_in or call.edits:
+            return None
+        for other in reversed(self._trace.calls):
+            own = other.arguments
+            if other.is_typed_in and own.cls is call.arguments.cls and getattr(own, "name", "") == name:
+                return other
+        return None
 
     def more(self) -> Iterator[tuple[str, Place, int]]:
         """Paths of settings that are known from calls, where they were typed in, and their ranks."""
@@ -263,7 +279,7 @@ class Typed:
             yield f"model.{name}", *self._ranked(self._model, name, 0)
         for path, optimizer in other_optimizers(self._model):
             for name in self._own(optimizer):
-                yield f"{path}.{name}", *self._ranked(optimizer, name, 2)
+                yield f"{path}.{name}", *self._ranked(optimizer, name, 1 if path.startswith("optimizer.") else 2)
         for path, layer in self._layers.items():
             rank = 2 if "." in path and not isinstance(layer, keras.Model) else 1
             for name in self._own(layer):
@@ -271,6 +287,9 @@ class Typed:
         for path, callback in self._callbacks.items():
             for name in self._own(callback):
                 yield f"callback.{path}.{name}", *self._ranked(callback, name, 2)
+        compiled = self._trace.of(_compiled.get(self._model))
+        if compiled is not None:
+            yield from ((f"compile.{name}", (compiled, name), 2) for name in compiled.arguments.values())
 
     def _own(self, owner: Any) -> list[str]:
         """The plain arguments of the call that made an object."""
@@ -287,7 +306,10 @@ class Typed:
 
     def _place(self, owner: Any, path: str) -> Place | None:
         call = self._trace.of(owner)
-        if call is None or not isinstance(call.arguments, KerasArguments):
+        return None if call is None else self._in_call(call, path)
+
+    def _in_call(self, call: Call, path: str) -> Place | None:
+        if not isinstance(call.arguments, KerasArguments):
             return None
         name, _, entry = path.partition(".")
         own = call.arguments.values()
@@ -336,12 +358,22 @@ def _numbered(callbacks: list[Any]) -> dict[str, Any]:
 def other_optimizers(model: Any) -> Iterator[tuple[str, Any]]:
     """The optimizers that are not the compiled one: attributes of the model, and those that a MultiOptimizer holds."""
     compiled = getattr(model, "optimizer", None)
-    for index, one in enumerate(getattr(compiled, "_inner_optimizers", ())):
+    for index, one in enumerate(inner_optimizers(compiled)):
         yield f"optimizer.{index}", one
     with contextlib.suppress(TypeError):
         for name, one in vars(model).items():
             if isinstance(one, keras.optimizers.Optimizer) and one is not compiled and not name.startswith("_"):
                 yield f"model.{name}", one
+
+
+def inner_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers among which a ``MultiOptimizer`` chooses, as far as it says."""
+    if not hasattr(optimizer, "_inner_optimizers"):
+        return []
+    chosen = getattr(optimizer, "_optimizer_map", None)
+    cells = [cell.cell_contents for cell in getattr(chosen, "__closure__", None) or ()]
+    held = [*optimizer._inner_optimizers, *cells]  # noqa: SLF001 - before it is built its own list may be empty
+    return list({id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}.values())
 
 
 def flat(callbacks: Any) -> list[Any]:
@@ -358,18 +390,61 @@ class MethodArguments(Arguments):
 
     Args:
         cls: The class of the model.
-        bound: The arguments of the call.
+        bound: The arguments of the call, the model first.
+        names: Those that count, ``None`` for all.
     """
 
-    def __init__(self, cls: type, bound: inspect.BoundArguments) -> None:
-        self.cls, self.base, self.bound = cls, object, bound
-        self.parameters = dict(bound.signature.parameters)
-        vars(self)["signature"] = bound.signature
+    def __init__(self, cls: type, bound: inspect.BoundArguments, names: tuple[str, ...] | None = None) -> None:
+        self.cls, self.base = cls, object
+        own = list(bound.signature.parameters.values())[1:]
+        own = [each for each in own if names is None or each.name in names]
+        self.parameters = {each.name: each for each in own}
+        vars(self)["signature"] = bound.signature.replace(parameters=own)
+        given = {name: value for name, value in bound.arguments.items() if name in self.parameters}
+        self.bound = inspect.BoundArguments(self.signature, given)
 
-    def values(self) -> dict[str, Any]:
-        """The arguments by name, defaults included."""
-        defaults = {name: each.default for name, each in self.parameters.items() if each.default is not each.empty}
-        return {**defaults, **self.bound.arguments}
+
+class _Compile:
+    """Stands for a call of ``compile``."""
 
 
-__all__ = ["KerasArguments", "MethodArguments", "Place", "Typed", "flat", "is_plain", "other_optimizers", "watch"]
+_compiled: weakref.WeakKeyDictionary[Any, _Compile] = weakref.WeakKeyDictionary()  # the last one by model
+
+
+def compile_with_values(original: Any) -> Any:
+    """A ``keras.Model.compile`` that takes the values of the trial which belong into it.
+
+    Args:
+        original: Keras's own.
+    """
+    signature = inspect.signature(original)
+
+    def compile_model(self: Any, *args: Any, **kwargs: Any) -> Any:
+        trace = trace_in_progress()
+        if trace is None:
+            return original(self, *args, **kwargs)
+        try:
+            arguments = MethodArguments(type(self), signature.bind(self, *args, **kwargs))
+        except TypeError:  # it will say what is wrong
+            return original(self, *args, **kwargs)
+        _compiled[self] = one = _Compile()
+        trace.take(one, arguments, _guess_compile)
+        call = trace.of(one)
+        if call is not None and call.edits:
+            args, kwargs = trace.edited(call)
+        return original(self, *args, **kwargs)
+
+    return compile_model
+
+
+def _guess_compile(call: Call, trace: Trace) -> Mapping[str, str]:
+    """What may belong into a call of ``compile``: its names in full, and those of what people search."""
+    own = call.arguments.values()
+    found = {name.removeprefix("compile."): name for name in trace.values}
+    return {path: name for path, name in found.items() if path in own and (path != name or path in _SEARCHED)}
+
+
+_SEARCHED = ("optimizer", "loss")
+
+__all__ = ["KerasArguments", "MethodArguments", "Place", "Typed", "compile_with_values", "flat", "inner_optimizers",
+           "is_plain", "other_optimizers", "watch"]  # fmt: skip

@@ -35,6 +35,12 @@ class Compiled:
         except Exception as error:  # noqa: BLE001 - get_config may be the user's code
             self._config = {}
             self.why_not = f"its get_config() raises {first_line(error)}"
+        if hasattr(made, "_inner_optimizers"):
+            self._config = {}
+            self.why_not = (
+                f"{type(made).__name__} holds several; their settings, such as optimizer.0.learning_rate, can be tuned "
+                "where study.optimize calls the function that makes them"
+            )
         if made is None:
             self.why_not = "the model has no optimizer; compile it before fit"
 

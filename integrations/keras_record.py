@@ -75,6 +75,13 @@ def initializer(variable: Any) -> Any:
     return vars(variable).get(_INITIALIZER)
 
 
+def note_settings(made: Any, settings: Mapping[str, Any]) -> None:
+    """Correct what Keras has noted of a constructor call, for ``get_config()``, before the values came into it."""
+    noted = getattr(vars(made).get("_auto_config"), "config", None)
+    if isinstance(noted, dict):
+        noted.update({name: value for name, value in settings.items() if name in noted})
+
+
 def is_plain(cls: type) -> bool:
     """Whether a class of models is Keras's own (Functional, Sequential), without a constructor of the user's."""
     return cls.__module__.startswith(_OWN)

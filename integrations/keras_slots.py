@@ -22,6 +22,8 @@ from tunehook.integrations.keras_compiled import Compiled
 from tunehook.integrations.keras_graph import Graph
 from tunehook.integrations.keras_model import UserModel
 
+_OF_FIT = ("batch_size", "epochs")
+
 
 class KerasSlots:
     """The slots of one fit.
@@ -62,8 +64,8 @@ class KerasSlots:
         self.slots = self._joined([*self.slots, *self._known_from_calls(), *self._fit.slots()])
         self.notes = self._notes()
         if trace is not None:
-            trace.take(self._fit, MethodArguments(type(model), call), lambda *_: {})
-            self.places |= {f"fit.{name}": (self._fit_call, name) for name in ("epochs", "batch_size")}
+            trace.take(self._fit, MethodArguments(type(model), call, _OF_FIT), lambda *_: {})
+            self.places |= {f"fit.{name}": (self._fit_call, name) for name in _OF_FIT}
 
     @property
     def _fit_call(self) -> Call:
@@ -142,7 +144,7 @@ class KerasSlots:
         if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
             self.model.jax_state_sync()
         if self.steps == 0:
-            others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model)]
+            others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model) if self._typed is not None]
             raise InjectionError(
                 f"Nothing uses {', '.join(taken)}: the optimizer that {type(self.model).__name__} was compiled with "
                 f"({type(self.model.optimizer).__name__}) has made no step in the first epoch.\n"
@@ -211,9 +213,9 @@ class KerasSlots:
                 self.places[path] = place
                 value = typed.present(place)
                 kind = place[0].arguments.type_of(place[1]) if path.startswith("model.") else _number(value)
-                found.append(
-                    self._slot(path, functools.partial(typed.present, place), kind, rank=rank, listed=rank < 2)
-                )
+                is_listed = rank < 2 and (rank == 0 or config.is_shown(path, value))
+                get = functools.partial(typed.present, place)
+                found.append(self._slot(path, get, kind, rank=rank, listed=is_listed))
         return found
 
     def _joined(self, slots: list[Slot]) -> list[Slot]:
@@ -237,7 +239,7 @@ class KerasSlots:
             return self._typed.argument(rest)
         if owner == "optimizer":
             return self._typed.optimizer(self._compiled.optimizer, rest)
-        return self._typed.layer(rest)
+        return self._typed.layer(rest, self._where[path][2])
 
     def _slot(self, path: str, get: Callable[[], Any], kind: object, *, rank: int = 0, listed: bool = True) -> Slot:
         place = self.places.get(path) or self._place(path)
@@ -257,8 +259,10 @@ class KerasSlots:
         found = []
         if self._user is not None and self._user.why_not:
             found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
-        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.closed.items()]
-        if self._compiled.why_not:
+        made = {path.rpartition(".")[0] for path in self.places}
+        closed = {name: why for name, why in self._layers.closed.items() if f"layer.{name}" not in made}
+        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in closed.items()]
+        if self._compiled.why_not and "optimizer.0" not in made:
             found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
         if self._compiled.schedule:
             found.append(
@@ -266,6 +270,8 @@ class KerasSlots:
             )
         if self._user is None:
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
+        if self._typed is not None:
+            found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
     # ------------------------------------------------------------------ values

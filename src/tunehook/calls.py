@@ -134,9 +134,15 @@ class Trace:
         return call.arguments.arguments(new)
 
     def begin_fit(self) -> None:
-        """Count the calls of each place from the beginning again, as the next round of a loop does."""
+        """Count the calls of each place from the beginning again, as the next round of a loop does.
+
+        The arguments of objects that are gone are let go.
+        """
         self.fits += 1
         self._numbers.clear()
+        self._by_id = {key: (held, call) for key, (held, call) in self._by_id.items() if held() is not None}
+        alive = {id(call) for _, call in self._by_id.values()}
+        self.calls = [call for call in self.calls if id(call) in alive]
 
     def names_left_out(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> set[str]:
         """The names that a later fit does not put in: it has no such objects, or its script gave them other values.
