@@ -270,7 +270,7 @@ class KerasSlots:
             )
         if self._user is None:
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
-        if self._typed is not None:
+        if self._typed is not None and self._typed.knows_model:
             found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
