@@ -30,9 +30,11 @@ except ImportError as error:
     ) from error
 
 from tunehook.active import check_alone, sigterm_raised, surround
+from tunehook.calls import Again, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
+from tunehook.integrations.keras_calls import compile_with_values, flat, watch
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.known import leave_if_stopped
@@ -119,10 +121,14 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         try:
             with sigterm_raised():
                 with injecting([*session.trial.params]):
-                    self._fit = _Fit(session, KerasSlots(model, call), model, call)
+                    slots = KerasSlots(model, call, None if self._source.asks else trace_in_progress())
+                    slots.confirm()
+                    self._fit = _Fit(session, slots, model, call)
                 self._fit.begin(self)
                 result = fit(*call.args, **call.kwargs)
                 self._fit.complete(result)
+        except Again:
+            raise
         except BaseException as error:
             if self._fit is not None:
                 self._fit.refuse(error)
@@ -192,9 +198,11 @@ class _Fit:
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
         notes = [*self.slots.notes, *([_COUNTED] if self.session.fits else [])]
-        self._injection = self.session.begin(self.slots.slots, model=self._model, notes=notes, find=self.slots.find)
+        self._injection = self.session.begin(
+            self.slots.slots, model=self._model, notes=notes, find=self.slots.find, left_out=self.slots.left_out()
+        )
         given = self._call.arguments["callbacks"]
-        self._callbacks = [other for other in _flat(given) if other is not callback]
+        self._callbacks = [other for other in flat(given) if other is not callback]
         self._batches = _Batches(self) if self.session.counts_steps else None
         ours = [callback] if self._batches is None else [callback, self._batches]
         if isinstance(given, keras.callbacks.CallbackList):
@@ -244,6 +252,7 @@ class _Fit:
         self._epochs += 1
         if self._epochs == 1:
             self.slots.settle()
+            self.slots.check_stepped()
         metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
         self._names.update(dict.fromkeys(metrics))
         is_measured = self.session.trial.metric in metrics
@@ -383,21 +392,12 @@ def _checkpoint(callbacks: Iterable[Any], *, since: float) -> Path | None:
     return max((one for one in found if one[0] >= (since - 0.02) * 1e9), default=(0, None))[1]
 
 
-def _flat(callbacks: Any) -> list[Any]:
-    """The callbacks of a fit, however they were given."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    if isinstance(callbacks, list | tuple):
-        return [one for each in callbacks for one in _flat(each)]
-    return [] if callbacks is None else [callbacks]
-
-
 def _is_ours(callback: Any) -> bool:
     return getattr(callback, "leads_fit", False) is True  # a class from before a reload of this module too
 
 
 def _check_alone(call: inspect.BoundArguments) -> None:
-    if sum(_is_ours(other) for other in _flat(call.arguments["callbacks"])) > 1:
+    if sum(_is_ours(other) for other in flat(call.arguments["callbacks"])) > 1:
         raise TrialError("fit has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
 
 
@@ -423,9 +423,12 @@ def install() -> None:
     begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
     record.install_recorder()
+    watch()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)
+    put_once(next(cls for cls in keras.Model.__mro__ if "compile" in vars(cls)), "compile", compile_with_values)
     surround(_same_names)
+    surround(_watched)
     surround(_plain_bars)
 
 
@@ -434,7 +437,7 @@ def _tuned_fit(fit: Any) -> Any:
 
     def lead(*args: Any, **kwargs: Any) -> Any:
         given = kwargs.get("callbacks", args[6] if len(args) > 6 else None)
-        ours = next((one for one in _flat(given) if _is_ours(one)), None)
+        ours = next((one for one in flat(given) if _is_ours(one)), None)
         if ours is None:
             return fit(*args, **kwargs)
         call = signature.bind(*args, **kwargs)
@@ -464,6 +467,13 @@ def _plain_bars() -> Iterator[None]:
         yield
     finally:
         printer.print_msg = original
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """Hear of what the trial constructs, also of classes that were given a constructor since, as dataclasses are."""
+    watch()
+    yield
 
 
 _first_names: dict[str, int] | None = None

@@ -35,6 +35,12 @@ class Compiled:
         except Exception as error:  # noqa: BLE001 - get_config may be the user's code
             self._config = {}
             self.why_not = f"its get_config() raises {first_line(error)}"
+        if hasattr(made, "_inner_optimizers"):
+            self._config = {}
+            self.why_not = (
+                f"{type(made).__name__} holds several; their settings, such as optimizer.0.learning_rate, can be tuned "
+                "where study.optimize calls the function that makes them"
+            )
         if made is None:
             self.why_not = "the model has no optimizer; compile it before fit"
 
@@ -44,6 +50,11 @@ class Compiled:
         if self.schedule:
             del found["learning_rate"]  # a number would replace the schedule
         return found
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, without what scales the loss around it; ``None`` where there is none."""
+        return self._optimizer
 
     @property
     def steps(self) -> int:

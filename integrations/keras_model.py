@@ -247,11 +247,14 @@ class Rebuilt:
         configs = {name: config.read(layer) for name, layer in _named_layers(control) if name in self._changes}
         count = iter(order)
 
-        def lead(_layer: Any, init: Any, args: Any, kwargs: Any) -> Any:
+        def lead(layer: Any, init: Any, args: Any, kwargs: Any) -> Any:
             name = next(count)
             if name not in self._changes:
                 return args, kwargs
-            return _with_settings(init, args, kwargs, configs[name], self._changes[name])
+            args, kwargs = _with_settings(init, args, kwargs, configs[name], self._changes[name])
+            given = signature_of(init).bind(None, *args, **kwargs).arguments
+            record.note_settings(layer, {path: given[path] for path in self._changes[name] if path in given})
+            return args, kwargs
 
         with _led(kinds, lead):
             yield

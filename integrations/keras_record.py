@@ -75,6 +75,13 @@ def initializer(variable: Any) -> Any:
     return vars(variable).get(_INITIALIZER)
 
 
+def note_settings(made: Any, settings: Mapping[str, Any]) -> None:
+    """Correct what Keras has noted of a constructor call, for ``get_config()``, before the values came into it."""
+    noted = getattr(vars(made).get("_auto_config"), "config", None)
+    if isinstance(noted, dict):
+        noted.update({name: value for name, value in settings.items() if name in noted})
+
+
 def is_plain(cls: type) -> bool:
     """Whether a class of models is Keras's own (Functional, Sequential), without a constructor of the user's."""
     return cls.__module__.startswith(_OWN)
@@ -120,9 +127,11 @@ def names() -> dict[str, int]:
 def restore_names(counts: Mapping[str, int]) -> None:
     """Let Keras count names from there on."""
     counter = global_state.get_global_attribute(_NAMES)
-    if counter is not None:
-        counter.clear()
-        counter.update(counts)
+    if counter is None:  # nothing was counted since the session was cleared
+        counter = collections.defaultdict(int)
+        global_state.set_global_attribute(_NAMES, counter)
+    counter.clear()
+    counter.update(counts)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import dis
 import functools
 import inspect
@@ -12,27 +13,33 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.inject import InjectionError, Slot
+from tunehook.calls import Call, Trace, is_read
+from tunehook.inject import InjectionError, Slot, resolve
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
+from tunehook.integrations.keras_calls import KerasArguments, MethodArguments, Place, Typed, flat, other_optimizers
 from tunehook.integrations.keras_compiled import Compiled
 from tunehook.integrations.keras_graph import Graph
 from tunehook.integrations.keras_model import UserModel
+
+_OF_FIT = ("batch_size", "epochs")
 
 
 class KerasSlots:
     """The slots of one fit.
 
-    The callback makes one when ``fit`` is called and applies its values; `check_schedules` in the first
-    ``on_epoch_begin``; `finish` whenever the fit ends.
+    The callback makes one when ``fit`` is called, lets it `confirm`, and applies its values; `check_schedules` in the
+    first ``on_epoch_begin``, `check_stepped` at the end of that epoch; `finish` whenever the fit ends.
 
     Args:
         model: The model.
         call: The arguments of ``fit``, which are changed in place.
+        trace: What the training function has made; ``None`` where its trial is known in the fit only.
 
     Attributes:
         slots: All slots.
         notes: Lines for error messages on slots that cannot be listed one by one.
+        places: Where the values of slots were typed in, by path; those of all others are put in by the fit.
 
     Example:
         >>> slots = KerasSlots(model, inspect.signature(model.fit).bind(x, y, epochs=3))
@@ -40,8 +47,11 @@ class KerasSlots:
         >>> injection.apply()
     """
 
-    def __init__(self, model: Any, call: inspect.BoundArguments) -> None:
+    def __init__(self, model: Any, call: inspect.BoundArguments, trace: Trace | None = None) -> None:
         self.model = model
+        self.places: dict[str, Place] = {}
+        self._trace = trace
+        self._typed = None if trace is None else Typed(trace, model, flat(call.arguments.get("callbacks")))
         self._fit = FitCall(call)
         self._compiled = Compiled(model)
         self._user = None if record.is_plain(type(model)) else UserModel(model)
@@ -50,8 +60,48 @@ class KerasSlots:
         self._undo: list[Callable[[], None]] = []
         self._made: dict[str, Any] = {}  # what Keras made of injected values, as it shows them
         self._where = {f"layer.{path}": row for path, row in self._layers.settings().items()}
-        self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings(), *self._fit.slots()]
+        self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings()]
+        self.slots = self._joined([*self.slots, *self._known_from_calls(), *self._fit.slots()])
         self.notes = self._notes()
+        if trace is not None:
+            trace.take(self._fit, MethodArguments(type(model), call, _OF_FIT), lambda *_: {})
+            self.places |= {f"fit.{name}": (self._fit_call, name) for name in _OF_FIT}
+
+    @property
+    def _fit_call(self) -> Call:
+        assert self._trace is not None, "asked for where there is one"  # noqa: S101
+        call = self._trace.of(self._fit)
+        assert call is not None, "it was taken"  # noqa: S101
+        return call
+
+    def confirm(self) -> None:
+        """See that the trial's values went into the calls that made the objects of the first fit.
+
+        Raises:
+            Again: They did not.
+            InjectionError: A value has the wrong type.
+        """
+        if self._trace is None:
+            return
+        if not self._trace.is_confirmed:
+            for name in self._trace.values:
+                for slot in self._meant(name):
+                    if slot.path.startswith("fit."):  # whose values are put in now, into this call
+                        self._fit_call.edits[slot.path.removeprefix("fit.")] = name
+            self._trace.confirm(self.slots, self._sites(), find=self.find)
+        self._trace.begin_fit()
+
+    def _meant(self, name: str) -> list[Slot]:
+        with contextlib.suppress(InjectionError):  # told when the values are put in
+            return resolve(name, self.slots, find=self.find)
+        return []
+
+    def left_out(self) -> set[str]:
+        """The names of the space that a later fit of a trial leaves to its script."""
+        return set() if self._trace is None else self._trace.names_left_out(self.slots, self._sites(), find=self.find)
+
+    def _sites(self) -> dict[str, list[Place]]:
+        return {path: [place] for path, place in self.places.items()}
 
     def find(self, path: str) -> Slot | None:
         """The learning rate by the name that other frameworks give it."""
@@ -84,6 +134,26 @@ class KerasSlots:
                     "  Let it take the present rate too, schedule(epoch, lr), and return a multiple of it; or take the "
                     "name out of the space."
                 )
+
+    def check_stepped(self) -> None:
+        """Check at the end of the first epoch that the optimizer which takes a value is the one that trains.
+
+        Raises:
+            InjectionError: It has made no step.
+        """
+        taken = [path for path in self._staged if path.startswith("optimizer.")]
+        if not taken or getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+            return
+        if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
+            self.model.jax_state_sync()
+        if self.steps == 0:
+            others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model) if self._typed is not None]
+            raise InjectionError(
+                f"Nothing uses {', '.join(taken)}: the optimizer that {type(self.model).__name__} was compiled with "
+                f"({type(self.model.optimizer).__name__}) has made no step in the first epoch.\n"
+                + (f"  Tune the one that trains, such as {others[0]}, " if others else "  Let it train, ")
+                + "or take the name out of the space."
+            )
 
     def undo(self) -> None:
         """Take all values back out of a model that made no step with them. May be called more than once."""
@@ -135,7 +205,49 @@ class KerasSlots:
             for path, (_, _, value) in self._where.items()
         ]
 
+    def _known_from_calls(self) -> list[Slot]:
+        """Those that nobody but a call knows of, such as settings of layers in layers."""
+        typed, taken = self._typed, {slot.path for slot in self.slots}
+        if typed is None:
+            return []
+        found = []
+        for path, place, rank in typed.more():
+            if path not in taken:
+                self.places[path] = place
+                value = typed.present(place)
+                kind = place[0].arguments.type_of(place[1]) if path.startswith("model.") else _number(value)
+                is_listed = rank < 2 and (rank == 0 or config.is_shown(path, value))
+                get = functools.partial(typed.present, place)
+                found.append(self._slot(path, get, kind, rank=rank, listed=is_listed))
+        return found
+
+    def _joined(self, slots: list[Slot]) -> list[Slot]:
+        """The slots; those are set together that lead to one argument, such as a regularizer's of two layers."""
+        counts: dict[Place, int] = {}
+        for place in self.places.values():
+            counts[place] = counts.get(place, 0) + 1
+        shared = {path: place for path, place in self.places.items() if counts[place] > 1}
+        return [
+            dataclasses.replace(slot, joint=f"{id(shared[slot.path][0])}.{shared[slot.path][1]}")
+            if slot.path in shared
+            else slot
+            for slot in slots
+        ]
+
+    def _place(self, path: str) -> Place | None:
+        owner, _, rest = path.partition(".")
+        if self._typed is None:
+            return None
+        if owner == "model":
+            return self._typed.argument(rest)
+        if owner == "optimizer":
+            return self._typed.optimizer(self._compiled.optimizer, rest)
+        return self._typed.layer(rest, self._where[path][2])
+
     def _slot(self, path: str, get: Callable[[], Any], kind: object, *, rank: int = 0, listed: bool = True) -> Slot:
+        place = self.places.get(path) or self._place(path)
+        if place is not None:
+            self.places[path] = place
         return Slot(
             path,
             get=functools.partial(self._present, path, get),
@@ -150,8 +262,10 @@ class KerasSlots:
         found = []
         if self._user is not None and self._user.why_not:
             found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
-        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in self._layers.closed.items()]
-        if self._compiled.why_not:
+        made = {path.rpartition(".")[0] for path in self.places}
+        closed = {name: why for name, why in self._layers.closed.items() if f"layer.{name}" not in made}
+        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in closed.items()]
+        if self._compiled.why_not and "optimizer.0" not in made:
             found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
         if self._compiled.schedule:
             found.append(
@@ -159,6 +273,8 @@ class KerasSlots:
             )
         if self._user is None:
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
+        if self._typed is not None and self._typed.knows_model:
+            found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
     # ------------------------------------------------------------------ values
@@ -173,14 +289,19 @@ class KerasSlots:
 
     def _setting(self, path: str) -> Any:
         """A setting of a layer; those that nobody changes are read once."""
-        if path in self._staged:
+        if path in self._staged and path not in self.places:
             self._where |= {f"layer.{name}": row for name, row in self._layers.settings().items()}
         return self._where[path][2]
 
     def _commit(self) -> None:
         """Put all staged values into effect; nothing is done where all are the present ones."""
         slots = {slot.path: slot for slot in self.slots}
-        changed = {path: value for path, value in self._staged.items() if not config.alike(value, slots[path].get())}
+        self._check_read()
+        changed = {
+            path: value
+            for path, value in self._staged.items()
+            if path not in self.places and not config.alike(value, slots[path].get())
+        }
         self._made = {path: slots[path].get() for path in self._staged if path not in changed}
         arguments = {path.removeprefix("model."): value for path, value in changed.items() if path.startswith("model.")}
         optimizer = {
@@ -193,6 +314,12 @@ class KerasSlots:
                 layers.setdefault(name, {})[setting] = value
         if not changed:
             return
+        if (arguments or layers) and self._user is not None and self._typed is not None and self._typed.knows_model:
+            raise InjectionError(
+                f"{', '.join(changed)} cannot be injected: {self._user.name} was made by the training function, and "
+                "what it was given for that was made elsewhere.\n"
+                "  Make it inside the training function, or take the name out of the space."
+            )
         before = {path: slots[path].get() for path in changed}
         self._compiled.check_fresh(", ".join(changed))
         is_rebuilt = bool(arguments or layers)
@@ -209,6 +336,21 @@ class KerasSlots:
                 self._made[path] = present  # in the form that Keras gives it
         # What was compiled for a predict or evaluate before fit holds the old layers.
         self.model.train_function = self.model.test_function = self.model.predict_function = None
+
+    def _check_read(self) -> None:
+        """Check that the constructor of a model reads the arguments into which values were typed."""
+        for path in self._staged:
+            if not path.startswith("model.") or path not in self.places:
+                continue
+            call, name = self.places[path]
+            own = call.arguments
+            name = name.partition(".")[0]
+            is_own = isinstance(own, KerasArguments) and own.kind == "model" and name in own.parameters
+            if is_own and not is_read(own.cls, own.base, name):
+                raise InjectionError(
+                    f"Nothing uses {path}: no line of the constructor of {own.cls.__name__} reads it.\n"
+                    f"  Use the argument in {own.cls.__name__}, or take it out of the space."
+                )
 
     def _restore(self, kind: object, *_rest: object) -> None:
         if kind is not None and isinstance(self._layers, Graph):

@@ -66,7 +66,8 @@ def hear_sites(hear: Hear) -> None:
 
 
 def _is_the_users(cls: type) -> bool:
-    return not f"{cls.__module__}.".startswith(_NOT_THE_USERS)
+    is_of_keras = any(base.__module__.startswith("keras.") for base in cls.__mro__)  # its layers are torch's on torch
+    return not is_of_keras and not f"{cls.__module__}.".startswith(_NOT_THE_USERS)
 
 
 def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

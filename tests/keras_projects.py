@@ -68,7 +68,7 @@ def tuned(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
         model.fit(**with_callback(call, TuneCallback()))
 
     study(values).optimize(train, trials=1, progress=False)
-    return made[0]
+    return made[-1]  # train may have been called twice
 
 
 def with_callback(call: Mapping[str, Any], callback: Any) -> dict[str, Any]:

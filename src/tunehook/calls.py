@@ -171,9 +171,15 @@ class Trace:
             self.plan = Plan(self.plan.calls, late)
 
     def begin_fit(self) -> None:
-        """Count the calls of each place from the beginning again, as the next round of a loop does."""
+        """Count the calls of each place from the beginning again, as the next round of a loop does.
+
+        The arguments of objects that are gone are let go.
+        """
         self.fits += 1
         self._numbers.clear()
+        self._by_id = {key: (held, call) for key, (held, call) in self._by_id.items() if held() is not None}
+        alive = {id(call) for _, call in self._by_id.values()}
+        self.calls = [call for call in self.calls if id(call) in alive]
 
     def names_left_out(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> set[str]:
         """The names that a later fit does not put in: it has no such objects, or its script gave them other values.
@@ -232,6 +238,17 @@ class Trace:
 
 
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
+_kept: list[Callable[[], Callable[[], None]]] = []
+
+
+def keep(take: Callable[[], Callable[[], None]]) -> None:
+    """Put something back before a training function is called once more, such as what a framework counts.
+
+    Args:
+        take: Called before the first call; gives what puts it back as it is then.
+    """
+    if take not in _kept:
+        _kept.append(take)
 
 
 def trace_in_progress() -> Trace | None:
@@ -265,6 +282,7 @@ def call_traced(
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
     began, known = random_state(), plan
+    put_back = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan)
         token = _trace.set(trace)
@@ -283,6 +301,8 @@ def call_traced(
         finally:
             _trace.reset(token)
         restore_random(began)
+        for one in put_back:
+            one()
         begin_again()
         log.info("train is called once more: its first fit has shown where the trial's values belong.")
     raise InjectionError(

@@ -19,14 +19,12 @@ Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
 """What hears of a call: the object that is being made, its positional and its keyword arguments. It gives the arguments
 with which the object is made."""
 
+_followed: weakref.WeakSet[type] = weakref.WeakSet()  # whose subclasses are heard as they are made
+
 # By their ids, the objects whose constructors are running.
 _under_construction: contextvars.ContextVar[Mapping[int, type]] = contextvars.ContextVar(
     "under_construction", default=MappingProxyType({})
 )
-
-
-# Classes whose subclasses to come are heard as well.
-_followed: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 def is_under_construction(root: type, *, but: object) -> bool:

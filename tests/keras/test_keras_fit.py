@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -401,14 +402,18 @@ def test_a_wrong_name_leaves_the_model_to_the_next_trial() -> None:
 
 @torch_only
 def test_counted_names_of_a_later_model() -> None:
-    """Where a name fits the first model of a trial only, the error says why."""
+    """Where a name fits the first model of a thread only, whose values are put in by its fits, the error says why."""
     begin()
 
-    def train() -> None:
+    def folds() -> None:
         for _ in range(2):
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
             model.compile("adam", "mse")
             model.fit(X, Y, epochs=1, verbose=0, callbacks=[TuneCallback()])
+
+    def train() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(folds).result()
 
     text = (
         "    (Keras counts the names of layers from model to model: give layers a name=, or call "
@@ -522,7 +527,7 @@ def test_fit_without_the_callback() -> None:
         model.fit(**with_callback(call, TuneCallback()))
 
     study(VALUES).optimize(train, trials=1, progress=False)
-    assert_same(made[0], plain(lambda: script(epochs=2)))
+    assert_same(made[-1], plain(lambda: script(epochs=2)))
 
 
 def test_the_wrapper_is_put_on_once() -> None:
@@ -582,9 +587,9 @@ def test_no_weights_of_before_are_held(kind: str, name: str) -> None:
         begin()
         model, call = project(kind)
         kernels.append(weakref.ref(model.blocks[0] if kind == "subclassed" else model.get_layer("first").kernel))
-        model.fit(**call, callbacks=[TuneCallback(), Look()])
+        model.fit(**call, callbacks=[TuneCallback(study({name: 7})), Look()])
 
-    study({name: 7}).optimize(train, trials=1, progress=False)
+    train()
     assert gone == [False, True]
 
 
