@@ -59,7 +59,7 @@ FLOORS = [
     {"distributions"},
     {"apart", "known"},
     {"trial"},
-    {"foreign", "imports", "notice", "patches", "paths", "randomness", "storage", "table", "terminal"},
+    {"foreign", "imports", "notice", "patches", "paths", "randomness", "storage", "table", "terminal", "variables"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]

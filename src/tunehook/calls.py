@@ -23,6 +23,7 @@ from typing import Any
 from tunehook.arguments import Arguments
 from tunehook.inject import Find, InjectionError, Slot, check_type, resolve
 from tunehook.randomness import random_state, restore_random
+from tunehook.variables import Typed, other_uses
 
 log = logging.getLogger("tunehook")
 
@@ -71,6 +72,7 @@ class Call:
         is_typed_in: Whether it is in the user's code, not in a framework's.
         edits: The names of the space whose values went in, by argument.
         given: These values, by argument.
+        typed_by: The function that makes the call, and where in it.
     """
 
     arguments: Arguments
@@ -80,11 +82,19 @@ class Call:
     is_typed_in: bool
     edits: dict[str, str] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
+    typed_by: tuple[CodeType, int] | None = None
 
     @property
     def name(self) -> str:
         """For people, such as ``Net at train.py:14``."""
         return f"{self.arguments.cls.__name__} at {self.line}"
+
+    def typed(self, path: str) -> Typed | None:
+        """One of its arguments as the script has it, ``None`` where it is an entry of one, or of a framework's."""
+        names = [*self.arguments.signature.parameters]
+        if self.typed_by is None or not self.is_typed_in or "." in path:
+            return None
+        return Typed(*self.typed_by, path, names.index(path) if path in names else -1)
 
     def in_force(self) -> dict[str, Any]:
         """What the object was made with, by argument: what was typed in, and the trial's values."""
@@ -144,9 +154,9 @@ class Trace:
         Returns:
             The call; its `Call.given` is what is to be replaced.
         """
-        place, line, is_typed_in = _position(type(made))
+        place, line, is_typed_in, typed_by = _position(type(made))
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
-        call = Call(arguments, place, number, line, is_typed_in)
+        call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by)
         self.calls.append(call)
         self._by_id[id(made)] = weakref.ref(made), call
         if self.plan is not None:
@@ -227,6 +237,7 @@ class Trace:
         )
         if all(call.edits == self.plan.of(call) for call in self.calls):
             self.is_confirmed, self.guesses = True, False
+            self._tell_variables()
         elif tried == self.plan:
             raise InjectionError(
                 "The objects of the first fit are other ones with the trial's values than without them: "
@@ -236,6 +247,24 @@ class Trace:
         else:
             raise Again
 
+    def _tell_variables(self) -> None:
+        """Say, once a process, which values pass by a variable that the script uses for something else too."""
+        for name in self.values:
+            taking = [(call, path) for call in self.calls for path, other in call.edits.items() if other == name]
+            typed = [one for call, path in taking if (one := call.typed(path)) is not None]
+            found = other_uses(typed) if typed and typed[0] not in _told else None
+            _told.update(typed)
+            if found is not None:
+                call, path = taking[0]
+                lines = " and ".join(map(str, found[1]))
+                log.warning(
+                    "%s of %s takes the trial's value, but stands in the script as %s, which line %s uses too, with "
+                    "its own value. To reach both: %s = th.value(%r, ...).",
+                    path, call.name, found[0], lines, found[0], name,
+                )  # fmt: skip
+
+
+_told: set[Typed] = set()
 
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
 _kept: list[Callable[[], Callable[[], None]]] = []
@@ -358,20 +387,21 @@ def _like(value: Any, typed_in: Any) -> Any:
 # ------------------------------------------------------------------ positions
 
 
-def _position(cls: type) -> tuple[str, str, bool]:
-    """Where a call stands: its place, its file and line, and whether these are the user's own code."""
+def _position(cls: type) -> tuple[str, str, bool, tuple[CodeType, int] | None]:
+    """Where a call stands: its place, its file and line, whether these are the user's own code, and where in it."""
     module = cls.__module__.replace("__mp_main__", "__main__")  # as the script is called in a trial process
     parts = [f"{module}.{cls.__qualname__}"]
-    line, is_typed_in = "", True
+    line, is_typed_in, typed_by = "", True, None
     for number, frame in enumerate(_frames()):
         code = frame.f_code
         parts.append(f"{Path(code.co_filename).name}:{code.co_qualname}:{frame.f_lasti}")
         is_users = not any(name in code.co_filename for name in _LIBRARIES)
         if number == 0:
+            typed_by = code, frame.f_lasti
             is_typed_in = is_users or frame.f_globals.get("__name__", "").startswith(("jsonargparse", "hydra"))
         if not line and is_users:
             line = f"{Path(code.co_filename).name}:{frame.f_lineno}"
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in, typed_by
 
 
 def _frames() -> Iterator[FrameType]:

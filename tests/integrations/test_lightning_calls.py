@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
+from tunehook import calls
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
 from tunehook.integrations.lightning import TuneCallback
@@ -443,6 +445,30 @@ def test_a_callback_that_carries_its_state_to_the_next_trial(project: Project, i
     with pytest.raises(TrialError, match=message):
         study.optimize(train, trials=2, progress=False)
     assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
+
+
+def test_a_variable_that_is_used_elsewhere_too(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the script computes of it keeps the script's own value: that is said, once, with the way out."""
+    monkeypatch.setattr(calls, "_told", set())  # by the test of the other namespace
+
+    def train() -> None:
+        epochs = 3
+        model = project.net(steps=5 * epochs)
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False, "accelerator": "cpu"}
+        project.pl.Trainer(max_epochs=epochs, callbacks=[TuneCallback()], **quiet).fit(model, project.data())
+
+    space = {"max_epochs": th.Choice([1, 2])}
+    study = th.Study("calls", space, metric="val_loss", mode="min", search="grid")
+    with caplog.at_level("WARNING", logger="tunehook"):
+        study.optimize(train, progress=False)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert re.fullmatch(
+        r"max_epochs of Trainer at test_lightning_calls.py:\d+ takes the trial's value, but stands in the script as "
+        r"epochs, which line \d+ uses too, with its own value. To reach both: epochs = th.value\('max_epochs', ...\).",
+        said,
+    )
 
 
 def test_objects_that_depend_on_the_values(project: Project) -> None:

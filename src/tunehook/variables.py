@@ -1,0 +1,103 @@
+"""Variables of a script that a value of the trial passes by: typed into one call, and used elsewhere as they are."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import linecache
+from collections.abc import Collection, Iterable, Iterator
+from types import CodeType
+from typing import NamedTuple
+
+Place = tuple[int | None, int | None, int | None, int | None]
+"""First and last line, first and last column of an expression."""
+
+
+class Typed(NamedTuple):
+    """An argument as the script has it.
+
+    Attributes:
+        code: The function that makes the call.
+        call: Where in it the instruction is.
+        name: The parameter.
+        position: Its place among the positional arguments, -1 where it can be given by name only.
+    """
+
+    code: CodeType
+    call: int
+    name: str
+    position: int
+
+
+def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
+    """What one of some arguments is in the script, and the lines that use it besides.
+
+    Args:
+        given: All arguments that took one value.
+
+    Returns:
+        A variable, such as ``epochs``, or an entry of one, such as ``args.epochs``, and the lines; ``None`` where no
+        argument is one that anything else uses.
+    """
+    found = [(each, node) for each in given if (node := _argument(each)) is not None]
+    taken = {(each.code.co_filename, _place(node)) for each, node in found}
+    for each, node in found:
+        file = each.code.co_filename
+        uses: Iterable[Place] = ()
+        if isinstance(node, ast.Name):
+            uses = _loads(each.code, node.id)
+        elif isinstance(node, ast.Attribute | ast.Subscript):
+            uses = _alike(file, ast.unparse(node))
+        lines = {place[0] for place in uses if (file, place) not in taken and place[0] is not None}
+        if lines:
+            return ast.unparse(node), sorted(lines)
+    return None
+
+
+def _alike(file: str, text: str) -> Iterator[Place]:
+    """Where a file reads the same entry of a variable of the same name."""
+    entries = (node for node in ast.walk(_tree(file)) if isinstance(node, ast.Attribute | ast.Subscript))
+    yield from (_place(node) for node in entries if isinstance(node.ctx, ast.Load) and ast.unparse(node) == text)
+
+
+def _loads(code: CodeType, name: str) -> Iterator[Place]:
+    """Where a function loads a variable, functions inside it included."""
+    for each in dis.get_instructions(code):
+        if isinstance(each.argval, CodeType):
+            yield from _loads(each.argval, name)
+        elif each.opname.startswith("LOAD_") and "CLOSURE" not in each.opname and each.positions is not None:
+            names = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
+            if name in names:
+                place = each.positions
+                yield place.lineno, place.end_lineno, place.col_offset, place.end_col_offset
+
+
+def _argument(typed: Typed) -> ast.expr | None:
+    """The expression that was typed in for an argument."""
+    places = list(typed.code.co_positions())
+    call = _calls(typed.code.co_filename).get(places[typed.call // 2])
+    if call is None:
+        return None
+    named = next((word.value for word in call.keywords if word.arg == typed.name), None)
+    has_stars = any(isinstance(each, ast.Starred) for each in call.args)
+    if named is None and not has_stars and 0 <= typed.position < len(call.args):
+        return call.args[typed.position]
+    return named
+
+
+@functools.lru_cache(maxsize=16)
+def _tree(file: str) -> ast.AST:
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+@functools.lru_cache(maxsize=16)
+def _calls(file: str) -> dict[Place, ast.Call]:
+    return {_place(node): node for node in ast.walk(_tree(file)) if isinstance(node, ast.Call)}
+
+
+def _place(node: ast.expr) -> Place:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset

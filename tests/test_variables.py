@@ -1,0 +1,64 @@
+"""Which variables of a script a value passes by."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunehook.variables import Typed, other_uses
+
+CASES = {
+    "taker(epochs)\ntaker(2)": None,
+    "taker(size=epochs)": None,
+    "taker(3)\nprint(epochs)": None,
+    "taker(epochs)\nprint(epochs * 2)": ("epochs", [4]),
+    "print(epochs)\ntaker(epochs)": ("epochs", [3]),
+    "taker(size=epochs)\n[epochs for _ in (1, 2)]": ("epochs", [4]),
+    "taker(epochs); print(f'{epochs}')": ("epochs", [3]),
+    "taker(args.epochs)\nprint(args.epochs)": ("args.epochs", [4]),
+    "taker(args.epochs)\nprint(args.other)": None,
+    "taker(table['epochs'])\nprint(table['epochs'], table['x'])": ("table['epochs']", [4]),
+    "taker(*[epochs])\nprint(epochs)": None,
+    "taker(epochs + 1)\nprint(epochs)": None,
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_uses_besides_the_argument(text: str, tmp_path: Path) -> None:
+    """Those of the same variable in the same function, or of the same entry in the file, by line."""
+    file = tmp_path / "script.py"
+    lines = "\n".join(f"    {line}" for line in text.splitlines())
+    file.write_text(f"def train(taker, epochs, args, table):\n    print\n{lines}\n")
+    given: list[Typed] = []
+
+    def taker(*_: Any, **__: Any) -> None:
+        caller = sys._getframe(1)
+        given.append(Typed(caller.f_code, caller.f_lasti, "size", 0))
+
+    class Args:
+        epochs = other = 1
+
+    names: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
+    names["train"](taker, 3, Args(), {"epochs": 3, "x": 1})
+    assert other_uses(given[:1]) == CASES[text]
+
+
+def test_two_takers_of_one_variable(tmp_path: Path) -> None:
+    """Both take the value, so neither is told of the other."""
+    file = tmp_path / "script.py"
+    file.write_text("def train(taker, size):\n    taker(size)\n    taker(size=size)\n")
+    given: list[Typed] = []
+
+    def taker(*_: Any, **__: Any) -> None:
+        caller = sys._getframe(1)
+        given.append(Typed(caller.f_code, caller.f_lasti, "size", 0))
+
+    names: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
+    names["train"](taker, 3)
+    assert other_uses(given) is None
+    assert other_uses(given[:1]) == ("size", [3])
