@@ -364,7 +364,7 @@ def test_a_script_equals_itself_with_the_values_typed_in(
 
 def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(project: Project) -> None:
     """With the teacher, whose constructor takes the name too, in the first trial; never with the others."""
-    for script, calls in ((changed, 2), (taught, 3)):
+    for script, expected in ((changed, 2), (taught, 3)):
         made: list[str] = []
 
         def train(script: Script = script, made: list[str] = made) -> None:
@@ -374,9 +374,9 @@ def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(project:
         name = f"{script.__name__}-{project.pl.__name__}"
         study = th.Study(name, {"hidden": 6}, metric="val_loss", mode="min", search="random")
         study.optimize(train, trials=2, progress=False)
-        assert len(made) == calls
+        assert len(made) == expected
         study.optimize(train, trials=3, progress=False)  # as another process does: by what the study's folder says
-        assert len(made) == calls + 1
+        assert len(made) == expected + 1
 
 
 @pytest.mark.parametrize(
