@@ -158,7 +158,7 @@ def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
 
     Those that cannot be read are left out: they are missing, as ``???`` of OmegaConf, or cannot be computed.
     """
-    if isinstance(value, Mapping):
+    if _is_table(value):
         keys: list[Any] = []
         with contextlib.suppress(Exception):
             keys = [*value]
@@ -171,7 +171,22 @@ def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
                 yield key, getattr(value, key)
 
 
-def holds_values(value: Any) -> bool:
+def _is_table(value: Any) -> bool:
+    """Whether it is a mapping, also one that does not say so, as those of ``ml_collections``."""
+    return isinstance(value, Mapping) or all(
+        hasattr(type(value), name) for name in ("keys", "__getitem__", "__setitem__")
+    )
+
+
+def _writable(made: Any) -> contextlib.AbstractContextManager[Any]:
+    """While a copy is changed, it may be: a configuration of OmegaConf can be read-only."""
+    if type(made).__module__.startswith("omegaconf."):
+        context: contextlib.AbstractContextManager[Any] = sys.modules["omegaconf"].read_write(made)
+        return context
+    return contextlib.nullcontext()
+
+
+def holds_values(value: Any, depth: int = 0) -> bool:
     """Whether an object is a configuration: one of a kind made for it, or one that has plain attributes only."""
     if isinstance(value, (type, *_PLAIN)):
         return False
@@ -179,7 +194,7 @@ def holds_values(value: Any) -> bool:
         return True
     acts = any(name in vars(cls) for cls in type(value).__mro__ for name in _ACTS)
     own: dict[str, Any] = getattr(value, "__dict__", {})
-    return bool(own) and not acts and all(_is_setting(item) for item in own.values())
+    return bool(own) and not acts and all(_is_setting(item, depth) for item in own.values())
 
 
 def _is_declared(value: Any) -> bool:
@@ -191,7 +206,7 @@ def _is_setting(value: Any, depth: int = 0) -> bool:
     if isinstance(value, list | tuple | dict):
         items: Any = value.values() if isinstance(value, dict) else value
         return depth < _DEEPEST and all(_is_setting(item, depth + 1) for item in items)
-    return isinstance(value, _PLAIN) or (depth < _DEEPEST and holds_values(value))
+    return isinstance(value, _PLAIN) or (depth < _DEEPEST and holds_values(value, depth + 1))
 
 
 def _fields(value: Any) -> list[str]:
@@ -208,9 +223,10 @@ def _fields(value: Any) -> list[str]:
 def _with_entry(value: Any, entry: str, new: Any) -> Any:
     """A copy of a configuration with one entry replaced; what it computes of its fields follows."""
     key, _, inner = entry.partition(".")
-    if isinstance(value, Mapping):
+    if _is_table(value):
         made: Any = copy.copy(value) if isinstance(value, dict) else copy.deepcopy(value)
-        made[key] = _with_entry(made[key], inner, new) if inner else new
+        with _writable(made):
+            made[key] = _with_entry(made[key], inner, new) if inner else new
         return made
     item = _with_entry(getattr(value, key), inner, new) if inner else new
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
