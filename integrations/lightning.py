@@ -296,7 +296,7 @@ class _Fit:
         """Check what was made, and open the recorders."""
         with injecting([*self.session.trial.params]):
             self.slots.close()
-            self.slots.check_made({} if self._injection is None else self._injection.names)
+            self.slots.check_made(self._injection)
             self._read_back("while the model was set up")
         self.session.ready(loggers=self._trainer.loggers)
 

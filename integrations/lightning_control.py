@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Set
 from types import MethodType
 from typing import Any
@@ -139,6 +140,12 @@ class Applied:
             )
         if reshaped and (before.loaded or restored):
             why = restored or "weights were loaded or trained before fit"
+            if not restored and threading.current_thread() is not threading.main_thread():
+                raise InjectionError(
+                    f"{self._names()} changes the shape of {_first(reshaped)}, and in a thread it cannot be told "
+                    "whether weights were loaded before fit: all threads share their random numbers.\n"
+                    "  Train one trial after the other (n_jobs=1), or in processes: study.optimize(train, workers=2)."
+                )
             raise InjectionError(
                 f"{self._names()} changes the shape of {_first(reshaped)}, but {why}.\n"
                 "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -112,6 +113,31 @@ class MadeObjects:
                     is_to_begin_again = True
         if is_to_begin_again:
             raise Again
+
+    def check_in_vain(self, values: Mapping[str, Any]) -> None:
+        """Check that no scheduler overwrites a learning rate that comes from an argument of the module's.
+
+        It is in vain where the scheduler has a number of its own, written in ``configure_optimizers``.
+
+        Args:
+            values: The injected arguments of the module, by path.
+
+        Raises:
+            InjectionError: One does.
+        """
+        code = getattr(inspect.unwrap(getattr(type(self._module), _HOOK)), "__code__", None)
+        written = {each for each in getattr(code, "co_consts", ()) if isinstance(each, float)}
+        for path, value in values.items():
+            taking = [each for each in self.optimizers.made if same(value, each.made.defaults.get("lr"))]
+            for each in taking if isinstance(value, float) else ():
+                rates = [group.get("max_lr", group.get("initial_lr")) for group in each.made.param_groups]
+                own = [one for one in self.schedulers.made if getattr(one.made, "optimizer", None) is each.made]
+                if len(taking) == 1 and own and all(rate in written and not same(rate, value) for rate in rates):
+                    name = type(own[0].made).__name__
+                    raise InjectionError(
+                        f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which stands in "
+                        f"configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
+                    )
 
     def has_scheduler_with(self, key: str) -> bool:
         """Whether a scheduler of the fit takes an argument of a name."""

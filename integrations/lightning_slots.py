@@ -9,7 +9,7 @@ from typing import Any
 
 from tunehook.calls import Trace, is_read, trace_in_progress
 from tunehook.ends import TrialError
-from tunehook.inject import InjectionError, Slot, show
+from tunehook.inject import Injection, InjectionError, Slot, show
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_calls import Sites
 from tunehook.integrations.lightning_construct import Construction
@@ -127,11 +127,11 @@ class LightningSlots:
         for reads in self._reads:
             reads.stop()
 
-    def check_made(self, injected: Mapping[str, str]) -> None:
+    def check_made(self, injection: Injection | None) -> None:
         """Check in ``on_fit_start`` that the values for optimizers and schedulers were taken up.
 
         Args:
-            injected: The names of the space by the paths that they mean.
+            injection: The values that were put in.
 
         Raises:
             InjectionError: They were not, or something overwrote them, or a setting of the trainer has no effect; or a
@@ -140,7 +140,10 @@ class LightningSlots:
         self.close()
         self._settings.check_automatic(self._module)
         self._made.check_made()
-        for path, name in injected.items():
+        if injection is None:
+            return
+        self._made.check_in_vain({path: v for path, v in injection.paths.items() if path.startswith("model.")})
+        for path, name in injection.names.items():
             if path.startswith("callback.") and "." not in name and self._made.has_scheduler_with(name):
                 raise InjectionError(
                     f"The hyperparameter '{name}' could go to {path} and scheduler.{name}.\n"

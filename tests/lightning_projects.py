@@ -44,7 +44,7 @@ def tuner(pl: Any, values: dict[str, Any]) -> Any:
             self.slots.open()
 
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-            self.slots.check_made({})
+            self.slots.check_made(None)
             self.injection.read_back("before training")
             assert self.injection.missing() == [] or "batch_size" in str(self.injection.missing())
 

@@ -424,6 +424,33 @@ def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None
         study.optimize(train, trials=1, progress=False)
 
 
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_rate_that_a_scheduler_overwrites(project: Project, is_used: bool) -> None:
+    """With a number of its own the search would be in vain; with one that comes of the argument it is not."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def configure_optimizers(self) -> Any:
+            made = torch.optim.SGD(self.parameters(), lr=self.lr)
+            highest = self.lr * 3 if is_used else 0.7
+            cycle = torch.optim.lr_scheduler.OneCycleLR(made, highest, total_steps=10)
+            return {"optimizer": made, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    study = th.Study("calls", {"lr": 0.05}, metric="val_loss", mode="min", search="random")
+
+    def train() -> None:
+        project.trainer([TuneCallback()]).fit(Net(), project.data())
+
+    if is_used:
+        study.optimize(train, trials=1, progress=False)
+        return
+    message = (
+        r"^model.lr = 0.05 has no effect: OneCycleLR overwrites it with 0.7, which stands in configure_optimizers.\n"
+        r"  Give OneCycleLR the argument too, or take model.lr out of the space.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
+
+
 @pytest.mark.parametrize("is_outside", [False, True])
 def test_a_callback_that_carries_its_state_to_the_next_trial(project: Project, is_outside: bool) -> None:
     """Made once, outside of train, it would stop the second trial by what the first one has reached."""

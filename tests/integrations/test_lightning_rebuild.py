@@ -7,6 +7,7 @@ import gc
 import importlib
 import random
 import re
+import threading
 import types
 import weakref
 from argparse import Namespace
@@ -178,6 +179,21 @@ def test_no_second_model_is_held(one: Any) -> None:
 
     trained(one, lambda: (Net(), loader()), {"hidden": 7})
     assert counts == [1, 1]
+
+
+def test_other_threads_that_draw_random_numbers(one: Any) -> None:
+    """As with Optuna's n_jobs: what cannot be told is said, with the ways out, and no weights are wrong."""
+    model = classes(one)["Net"]()
+    model.net[0].weight.data += 1  # as if a thread had drawn between the constructor's draws
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(refused(one, (model, loader()), {"hidden": 7})))
+    thread.start()
+    thread.join()
+    assert said == [
+        "model.hidden changes the shape of net.0.bias and 2 more, and in a thread it cannot be told whether weights were "
+        "loaded before fit: all threads share their random numbers.\n"
+        "  Train one trial after the other (n_jobs=1), or in processes: study.optimize(train, workers=2)."
+    ]
 
 
 def test_loaded_weights_and_a_changed_shape(one: Any) -> None:
