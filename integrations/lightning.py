@@ -17,11 +17,11 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.calls import Again
+from tunehook.calls import Again, Told
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
-from tunehook.known import leave_if_stopped
+from tunehook.known import finds_ranks, leave_if_stopped
 from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
@@ -124,6 +124,8 @@ class TuneCallback(Callback):
         if trainer.is_global_zero and getattr(trainer.strategy.launcher, "_start_method", "") == "fork":
             self._source.take_over(self._session)
         self._session = self._agree_on_trial(trainer)
+        if self._session is not None and trainer.world_size > 1 and finds_ranks():
+            raise Told(self._session.trial)
         self._skip_batch_hooks(but={"on_train_batch_end"} if self._session is not None else set())
         if self._session is not None:
             session = self._session

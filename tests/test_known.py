@@ -51,7 +51,7 @@ def test_errors_pass_where_nothing_was_stopped() -> None:
 
 
 def test_a_rank_that_does_not_know_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rank that torchrun started hears of the trial in its fit only: reading before is an error."""
+    """A rank of one process that hears of its trial in no fit: what it reads is not known."""
     monkeypatch.setenv("RANK", "1")
     study = th.Study("digits", {"width": 4}, metric="acc", mode="max", search="random")
     message = (

@@ -23,6 +23,7 @@ from typing import Any
 from tunehook.arguments import Arguments
 from tunehook.inject import Find, InjectionError, Slot, check_type, resolve
 from tunehook.randomness import random_state, restore_random
+from tunehook.trial import Trial
 from tunehook.variables import Typed, other_uses
 
 log = logging.getLogger("tunehook")
@@ -58,6 +59,18 @@ _LIBRARIES = ("site-packages", "dist-packages")
 
 class Again(BaseException):
     """Leaves the training function, which is called once more, with the values where they belong."""
+
+
+class Told(Again):
+    """Leaves the training function on all ranks of a training, which know their trial only now.
+
+    Args:
+        trial: The trial.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self.trial = trial
 
 
 @dataclass(eq=False)

@@ -27,6 +27,7 @@ class _Known:
 
     trial: Trial | None = None
     is_stopped: bool = False
+    is_for_ranks: bool = False
     may_return: bool = False
     read: dict[str, Trial | None] = {}  # noqa: RUF012 - see above
     injected: tuple[Trial, set[str]] | None = None
@@ -43,12 +44,37 @@ def knowing(trial: Trial | None, *, may_return: bool = False) -> Iterator[None]:
     _Known.trial, _Known.is_stopped, _Known.may_return = trial, False, may_return
     _Known.read.clear()
     if trial is not None:
-        os.environ[_VARIABLE] = base64.b64encode(pickle.dumps(trial)).decode()
+        learn(trial)
     try:
         yield
     finally:
         _Known.trial, _Known.injected, _Known.may_return = None, None, False
         os.environ.pop(_VARIABLE, None)
+
+
+@contextlib.contextmanager
+def finding_ranks() -> Iterator[None]:
+    """Call the training function inside up to its first fit, in which its ranks find each other and hear of the trial.
+
+    They were started from outside, as by torchrun, and are called once more then.
+    """
+    _Known.is_for_ranks = True
+    try:
+        yield
+    finally:
+        _Known.is_for_ranks = False
+
+
+def finds_ranks() -> bool:
+    """Whether the training function is called only for that."""
+    return _Known.is_for_ranks
+
+
+def learn(trial: Trial) -> None:
+    """Know the trial from now on, as if it had been known before the training function was called."""
+    _Known.trial = trial
+    _Known.read.clear()
+    os.environ[_VARIABLE] = base64.b64encode(pickle.dumps(trial)).decode()
 
 
 def handed_trial() -> Trial | None:

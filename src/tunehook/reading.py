@@ -7,7 +7,7 @@ from typing import TypeVar
 from tunehook.active import is_following
 from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
-from tunehook.known import known_trial, note_read, was_injected
+from tunehook.known import finds_ranks, known_trial, note_read, was_injected
 from tunehook.source import given_trial
 from tunehook.trial import Trial
 
@@ -49,7 +49,7 @@ def value(name: str, default: Value) -> Value:
         2
     """
     trial = current()
-    if trial is None and is_following():
+    if trial is None and is_following() and not finds_ranks():
         raise TrialError(
             f"th.value({name!r}, ...) is read before this rank knows the trial, which rank 0 tells when fit begins.\n"
             "  Let the Trainer start the ranks (devices=..., without torchrun or srun), or make "

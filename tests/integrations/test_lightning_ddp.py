@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -103,15 +103,15 @@ if __name__ == "__main__":
 
 def run(
     folder: Path, *, fails: bool = False, is_second: bool = False, given: Mapping[str, str] = MappingProxyType({}),
-    **options: Any,
+    launcher: Sequence[str] = (), **options: Any,
 ) -> str:  # fmt: skip
-    """Run the script in a folder of its own; returns what it printed."""
+    """Run the script in a folder of its own, where a launcher starts its ranks by it; returns what it printed."""
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     script = folder / "train.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), json.dumps({"namespace": "lightning.pytorch", **options})],
+        [sys.executable, *launcher, str(script), json.dumps({"namespace": "lightning.pytorch", **options})],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -124,7 +124,7 @@ def run(
         # Seen on a loaded machine: a thread of torch outlives a rank that has ended its work, and aborts it at exit.
         # Where the rank is a spawned one, its trial fails and the script goes on.
         shutil.rmtree(folder)
-        return run(folder, fails=fails, is_second=True, given=given, **options)
+        return run(folder, fails=fails, is_second=True, given=given, launcher=launcher, **options)
     assert (done.returncode != 0) == fails, said
     return said
 
@@ -286,6 +286,31 @@ def test_the_script_reads_the_same_values_on_all_ranks(tmp_path: Path) -> None:
         ]
         assert_equal(weights(tmp_path / "x", rank), weights(tmp_path / "plain", rank))
     assert [trial.value for trial in study.trials] == [0.5, 0.5]
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d",
+            "--rdzv-endpoint", "localhost:0")  # fmt: skip
+
+
+def test_ranks_of_torchrun_train_another_shape(tmp_path: Path) -> None:
+    """They are told of the first trial in a fit that is left before it begins, and of later ones before train."""
+    run(tmp_path / "tuned", mode="optimize", launcher=TORCHRUN, trials=2, values={"hidden": 16, "lr": [0.01, 0.1]})
+    study = th.Study.open("ranks", folder=tmp_path / "tuned" / "tunehook-studies" / "ranks")
+    rates = [trial.params["lr"] for trial in study.trials]
+    assert len(set(rates)) == 2
+    run(tmp_path / "plain", mode="plain", values={"hidden": 16, "lr": rates[-1]})
+    for rank in (0, 1):
+        assert_equal(weights(tmp_path / "tuned", rank), weights(tmp_path / "plain", rank))
+        assert [hparams["lr"] for *_, hparams in seen(tmp_path / "tuned", rank)] == rates
+
+
+def test_ranks_of_torchrun_read_the_same_values(tmp_path: Path) -> None:
+    """All of them, in the script, before the first fit."""
+    run(tmp_path / "x", mode="reading", launcher=TORCHRUN, values={"hidden": 5, "batch_size": 4}, trials=2)
+    run(tmp_path / "plain", mode="plain", values={"hidden": 10, "batch_size": 4})
+    for rank in (0, 1):
+        assert [hparams["hidden"] for *_, hparams in seen(tmp_path / "x", rank)] == [10, 10]
+        assert_equal(weights(tmp_path / "x", rank), weights(tmp_path / "plain", rank))
 
 
 def test_all_ranks_leave_a_stopped_trial_at_its_next_fit(tmp_path: Path) -> None:

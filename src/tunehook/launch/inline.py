@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.apart import apart, begin_again
-from tunehook.calls import Plan, call_traced
+from tunehook.calls import Plan, Told, call_traced
 from tunehook.ends import MISUSE, TrialError, is_misuse
-from tunehook.known import ending_early, handed_trial, knowing, unread_values
+from tunehook.known import ending_early, finding_ranks, handed_trial, knowing, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.progress import Progress
+from tunehook.randomness import random_state, restore_random
 from tunehook.session import TrialSession
 from tunehook.storage import StudyError
 from tunehook.study import Study, StudyFinished, StudyFull
@@ -253,11 +254,18 @@ def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> B
 
 
 def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
-    """What a training function returns that is called with the values of a trial where it makes its objects.
-
-    A rank that was started from outside hears of its trial in the fit only; so there the values are put in then.
-    """
-    if trial is None or _State.has_ranks_from_outside:
+    """What a training function returns that is called with the values of a trial where it makes its objects."""
+    if _State.has_ranks_from_outside:
+        began = random_state()
+        try:
+            with finding_ranks():
+                return train()
+        except Told as told:  # from now on rank 0 tells before it calls
+            trial, _State.has_ranks_from_outside = told.trial, False
+        learn(trial)
+        restore_random(began)
+        begin_again()
+    if trial is None:
         return train()
     names, values = frozenset(trial.params), functools.partial(unread_values, trial)
     known = _State.plans.get(names) or kept_plan(trial.folder, names)
