@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 from keras.src.utils.naming import to_snake_case
 
-from tunehook.arguments import Arguments
+from tunehook.arguments import NAMED, Arguments
 from tunehook.calls import Call, Trace, keep, trace_in_progress
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
@@ -81,8 +81,16 @@ class KerasArguments(Arguments):
         self.name = ""
 
     def takes(self, name: str) -> bool:
-        """Whether the constructor has an argument of this name."""
-        return name in self.parameters or (self.rest is not None and bool(self.parameters))
+        """Whether the constructor takes an argument of this name, and it is none of those in ``*args``."""
+        own = self.signature.parameters
+        if name in own:
+            return own[name].kind in NAMED
+        if self.rest is None or name in self.bound.arguments.get(self.rest, ()):
+            return self.rest is not None
+        has_more = any(
+            each.kind is each.VAR_POSITIONAL and self.bound.arguments.get(each.name) for each in own.values()
+        )
+        return not has_more and bool(self.parameters)
 
     def arguments(self, new: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the call with some of them replaced."""
@@ -181,7 +189,7 @@ def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name in trace.values:
         for path in _readings(name, arguments):
-            if path in own and (is_plain(own[path]) or kind == "model"):
+            if path in own and arguments.takes(path.partition(".")[0]) and (is_plain(own[path]) or kind == "model"):
                 found[path] = name
     if kind in ("optimizer", "schedule") and any(
         other.edits and other.place != call.place and getattr(other.arguments, "kind", "") == kind
@@ -231,6 +239,7 @@ class Typed:
         self._trace, self._model = trace, model
         self._layers = dict(_named_layers(model))
         self._callbacks = _numbered(callbacks)
+        self._values: dict[Call, dict[str, Any]] = {}  # what each call was given, read once
 
     @property
     def knows_model(self) -> bool:
@@ -296,12 +305,13 @@ class Typed:
         call = self._trace.of(owner)
         if call is None:
             return []
-        given = call.arguments.values().items()
-        return [name for name, value in given if is_plain(value) and name not in _IDENTITY]
+        given = self._given(call).items()
+        plain = [name for name, value in given if is_plain(value) and name not in _IDENTITY]
+        return [name for name in plain if self._place(owner, name) is not None]
 
     def _ranked(self, owner: Any, name: str, rank: int) -> tuple[Place, int]:
         place = self._place(owner, name)
-        assert place is not None, "it is an argument of the call"  # noqa: S101
+        assert place is not None, "it is one of _own"  # noqa: S101
         return place, rank
 
     def _place(self, owner: Any, path: str) -> Place | None:
@@ -312,11 +322,11 @@ class Typed:
         if not isinstance(call.arguments, KerasArguments):
             return None
         name, _, entry = path.partition(".")
-        own = call.arguments.values()
+        own = self._given(call)
         held = own.get(name)
         if entry and (inner := self._place(held, entry)) is not None:
             return inner
-        if not (name in own or call.arguments.takes(name)) or (entry and path not in own and not _is_object(held)):
+        if not call.arguments.takes(name) or (entry and path not in own and not _is_object(held)):
             return None
         return call, path
 
@@ -325,7 +335,12 @@ class Typed:
         call, path = place
         if path in call.edits:
             return self._trace.values.get(call.edits[path])
-        return call.arguments.values().get(path)
+        return self._given(call).get(path)
+
+    def _given(self, call: Call) -> dict[str, Any]:
+        if call not in self._values:
+            self._values[call] = call.arguments.values()
+        return self._values[call]
 
 
 _IDENTITY = frozenset({"name", "dtype", "trainable", "autocast", "batch_shape", "batch_input_shape"})

@@ -139,7 +139,10 @@ class KerasSlots:
             InjectionError: It has made no step.
         """
         taken = [path for path in self._staged if path.startswith("optimizer.")]
-        if not taken or getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+        is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
+            self.model.optimizer, keras.optimizers.LossScaleOptimizer
+        )  # whose first step may come later
+        if not taken or is_late:
             return
         if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
             self.model.jax_state_sync()
@@ -257,7 +260,8 @@ class KerasSlots:
 
     def _notes(self) -> list[str]:
         found = []
-        if self._user is not None and self._user.why_not:
+        is_typed = self._typed is not None and self._typed.knows_model
+        if self._user is not None and self._user.why_not and not is_typed:
             found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
         made = {path.rpartition(".")[0] for path in self.places}
         closed = {name: why for name, why in self._layers.closed.items() if f"layer.{name}" not in made}
@@ -270,7 +274,7 @@ class KerasSlots:
             )
         if self._user is None:
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
-        if self._typed is not None and self._typed.knows_model:
+        if is_typed:
             found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 

@@ -223,6 +223,19 @@ def sequential_subclass(callbacks: Any, units: int = 4, rate: float = 0.1) -> An
     return model
 
 
+class Wide(layers.Dense):  # type: ignore[misc] # Keras has no types
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+@exact({"units": 6, "use_bias": False}, *ONCE, units="hidden.units", use_bias="hidden.use_bias")
+def passed_on(callbacks: Any, units: int = 4, use_bias: bool = True) -> Any:
+    """A layer that passes its arguments on without their names, so that it is rebuilt."""
+    model = graph(Wide(units, use_bias=use_bias, name="hidden"))
+    fit(model, callbacks)
+    return model
+
+
 # ---------------------------------------------------------------------- objects that are arguments
 
 
