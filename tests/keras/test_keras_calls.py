@@ -464,8 +464,8 @@ def test_a_second_call_begins_as_the_first_did() -> None:
     def script(callbacks: Any, rate: float = 0.1) -> Any:
         noise = [random.random(), float(np.random.rand()), float(keras.random.uniform(()))]
         model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dropout(rate), layers.Dense(1)])
-        fit(model, callbacks)
         keras.config.set_dtype_policy("float64")
+        fit(model, callbacks)
         return model, noise
 
     def train() -> None:
