@@ -307,12 +307,21 @@ def several_optimizers(callbacks: Any, low: float = 0.1) -> Any:
 
 @exact({"units": 6, "lr": 0.05}, units="block_1.units")
 def one_of_a_loop(callbacks: Any, units: int = 3, lr: float = 0.01) -> Any:
-    """One layer of those that one line makes, by its name."""
-    widths = [3, units, 3]
-    if known_trial() is not None:
-        widths = [3, 3, 3]
-    model = graph(*(layers.Dense(width, name=f"block_{index}") for index, width in enumerate(widths)))
-    fit(model, callbacks, optimizer=keras.optimizers.Adam(lr))
+    """One layer of those that one line makes, by its name, in each of two models."""
+    made = []
+    for _ in range(2):
+        made.append(graph(*(layers.Dense(units if one == 1 else 3, name=f"block_{one}") for one in range(3))))
+        fit(made[-1], callbacks, epochs=1, optimizer=keras.optimizers.Adam(lr))
+    return made
+
+
+@exact({"lr": 0.05}, *ONCE)
+def set_before_fit(callbacks: Any, lr: float = 0.01) -> Any:
+    """What the script makes of a value before fit stays."""
+    model = graph()
+    compile_model(model, keras.optimizers.Adam(lr))
+    model.optimizer.learning_rate = float(model.optimizer.learning_rate) / 2
+    fit(model, callbacks)
     return model
 
 
