@@ -17,10 +17,11 @@ from tunehook.calls import Call, Trace, is_read
 from tunehook.inject import InjectionError, Slot, resolve
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_calls import KerasArguments, MethodArguments, Place, Typed, flat, other_optimizers
+from tunehook.integrations.keras_arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras_compiled import Compiled
 from tunehook.integrations.keras_graph import Graph
 from tunehook.integrations.keras_model import UserModel
+from tunehook.integrations.keras_places import Place, Typed, flat, other_optimizers
 
 _OF_FIT = ("batch_size", "epochs")
 
