@@ -34,8 +34,9 @@ from tunehook.calls import Again, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_calls import compile_with_values, flat, watch
+from tunehook.integrations.keras_calls import compile_with_values, watch
 from tunehook.integrations.keras_checkpoint import FitCheckpoints
+from tunehook.integrations.keras_places import flat
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.known import leave_if_stopped
 from tunehook.patches import put_once

@@ -17,10 +17,11 @@ from tunehook.calls import Call, Trace, is_read
 from tunehook.inject import InjectionError, Slot, resolve
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_calls import KerasArguments, MethodArguments, Place, Typed, flat, other_optimizers
+from tunehook.integrations.keras_arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras_compiled import Compiled
 from tunehook.integrations.keras_graph import Graph
 from tunehook.integrations.keras_model import UserModel
+from tunehook.integrations.keras_places import Place, Typed, flat, other_optimizers
 
 _OF_FIT = ("batch_size", "epochs")
 
@@ -142,7 +143,10 @@ class KerasSlots:
             InjectionError: It has made no step.
         """
         taken = [path for path in self._staged if path.startswith("optimizer.")]
-        if not taken or getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+        is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
+            self.model.optimizer, keras.optimizers.LossScaleOptimizer
+        )  # whose first step may come later
+        if not taken or is_late:
             return
         if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
             self.model.jax_state_sync()
@@ -260,7 +264,8 @@ class KerasSlots:
 
     def _notes(self) -> list[str]:
         found = []
-        if self._user is not None and self._user.why_not:
+        is_typed = self._typed is not None and self._typed.knows_model
+        if self._user is not None and self._user.why_not and not is_typed:
             found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
         made = {path.rpartition(".")[0] for path in self.places}
         closed = {name: why for name, why in self._layers.closed.items() if f"layer.{name}" not in made}
@@ -273,7 +278,7 @@ class KerasSlots:
             )
         if self._user is None:
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
-        if self._typed is not None and self._typed.knows_model:
+        if is_typed:
             found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 

@@ -58,7 +58,7 @@ def study(values: Mapping[str, Any], *, metric: str = "loss", **options: Any) ->
 
 
 def tuned(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
-    """The model that the same script trains with the values injected."""
+    """The model that the same script trains with the values in its calls, since the trial is known before it."""
     made: list[Any] = []
 
     def train() -> None:
@@ -69,6 +69,14 @@ def tuned(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
 
     study(values).optimize(train, trials=1, progress=False)
     return made[-1]  # train may have been called twice
+
+
+def rebuilt(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
+    """The model that it trains with the values put in by ``fit``, which asks for the trial."""
+    begin()
+    model, call = script(**typed)
+    model.fit(**with_callback(call, TuneCallback(study(values))))
+    return model
 
 
 def with_callback(call: Mapping[str, Any], callback: Any) -> dict[str, Any]:

@@ -223,6 +223,19 @@ def sequential_subclass(callbacks: Any, units: int = 4, rate: float = 0.1) -> An
     return model
 
 
+class Wide(layers.Dense):  # type: ignore[misc] # Keras has no types
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+@exact({"units": 6, "use_bias": False}, *ONCE, units="hidden.units", use_bias="hidden.use_bias")
+def passed_on(callbacks: Any, units: int = 4, use_bias: bool = True) -> Any:
+    """A layer that passes its arguments on without their names, so that it is rebuilt."""
+    model = graph(Wide(units, use_bias=use_bias, name="hidden"))
+    fit(model, callbacks)
+    return model
+
+
 # ---------------------------------------------------------------------- objects that are arguments
 
 
@@ -294,12 +307,21 @@ def several_optimizers(callbacks: Any, low: float = 0.1) -> Any:
 
 @exact({"units": 6, "lr": 0.05}, units="block_1.units")
 def one_of_a_loop(callbacks: Any, units: int = 3, lr: float = 0.01) -> Any:
-    """One layer of those that one line makes, by its name."""
-    widths = [3, units, 3]
-    if known_trial() is not None:
-        widths = [3, 3, 3]
-    model = graph(*(layers.Dense(width, name=f"block_{index}") for index, width in enumerate(widths)))
-    fit(model, callbacks, optimizer=keras.optimizers.Adam(lr))
+    """One layer of those that one line makes, by its name, in each of two models."""
+    made = []
+    for _ in range(2):
+        made.append(graph(*(layers.Dense(units if one == 1 else 3, name=f"block_{one}") for one in range(3))))
+        fit(made[-1], callbacks, epochs=1, optimizer=keras.optimizers.Adam(lr))
+    return made
+
+
+@exact({"lr": 0.05}, *ONCE)
+def set_before_fit(callbacks: Any, lr: float = 0.01) -> Any:
+    """What the script makes of a value before fit stays."""
+    model = graph()
+    compile_model(model, keras.optimizers.Adam(lr))
+    model.optimizer.learning_rate = float(model.optimizer.learning_rate) / 2
+    fit(model, callbacks)
     return model
 
 
@@ -451,8 +473,8 @@ def test_a_second_call_begins_as_the_first_did() -> None:
     def script(callbacks: Any, rate: float = 0.1) -> Any:
         noise = [random.random(), float(np.random.rand()), float(keras.random.uniform(()))]
         model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dropout(rate), layers.Dense(1)])
-        fit(model, callbacks)
         keras.config.set_dtype_policy("float64")
+        fit(model, callbacks)
         return model, noise
 
     def train() -> None:
