@@ -17,7 +17,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.calls import Again, Told
+from tunehook.calls import Again, Told, keep
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
@@ -460,12 +460,23 @@ def _fit_of_a_trial(fit: Any) -> Any:
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
-    """Hear of what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
-    hear_all()
+    """Record what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
+    install_recorders()
     yield
 
 
+def _hearing() -> Callable[[], None]:
+    """Hear of what a training function makes."""
+    hear_all()
+    return _nothing
+
+
+def _nothing() -> None:
+    """There is nothing to put back."""
+
+
 surround(_recording)
+keep(_hearing)
 surround(said_once)
 for _namespace in _NAMESPACES:  # ``lightning.pytorch`` and ``pytorch_lightning`` are two trees of classes
     when_imported(_namespace, functools.partial(_join, _namespace))

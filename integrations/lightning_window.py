@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import itertools
@@ -206,30 +207,36 @@ def deviating(each: Made, key: str) -> list[tuple[int, Any]]:
 
 
 class _Patch:
-    """The patched constructors of a role, while any window of that role is open."""
+    """The patched constructors of a role, while any window of that role is open; each thread has windows of its own."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.windows: list[Window] = []
+        self._open: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar(role, default=())
+        self._count = 0
+        self._lock = threading.Lock()
         self._undo: list[Callable[[], None]] = []
         self._inside = threading.local()
 
     def open(self, window: Window) -> None:
-        if window in self.windows:
+        if window in self._open.get():
             return
-        self.windows.append(window)
-        if self._undo:
-            return
-        for cls in list(_classes(self.role)):
-            self._wrap(cls)
-        for root in ROOTS[self.role]:  # also those that are imported while the window is open
-            self._undo.append(follow_subclasses(root, self._wrap))
+        self._open.set((*self._open.get(), window))
+        with self._lock:
+            self._count += 1
+            if self._count > 1:
+                return
+            for cls in list(_classes(self.role)):
+                self._wrap(cls)
+            for root in ROOTS[self.role]:  # also those that are imported while the window is open
+                self._undo.append(follow_subclasses(root, self._wrap))
 
     def close(self, window: Window) -> None:
-        if window in self.windows:
-            self.windows.remove(window)
-        if not self.windows:
-            while self._undo:
+        if window not in self._open.get():
+            return
+        self._open.set(tuple(one for one in self._open.get() if one is not window))
+        with self._lock:
+            self._count -= 1
+            while not self._count and self._undo:
                 self._undo.pop()()
 
     def _wrap(self, cls: type) -> None:
@@ -253,7 +260,7 @@ class _Patch:
 
     def _construct(self, original: Any, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keys = [name for name in _parameters(original) if name not in _HIDDEN[self.role]]
-        notes = [(window, Made(made, keys)) for window in self.windows]
+        notes = [(window, Made(made, keys)) for window in self._open.get()]
         for window, each in notes:
             args, kwargs = window.edit(each, original, args, kwargs)
         original(made, *args, **kwargs)

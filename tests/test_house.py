@@ -28,7 +28,7 @@ FLOORS = [
     {"cli"},
     {"report", "status"},
     {"launch"},
-    {"reading"},
+    {"objective", "reading"},
     {"source"},
     {"study"},
     {"results"},

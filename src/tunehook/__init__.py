@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunehook.inject import InjectionError as InjectionError
+    from tunehook.objective import objective as objective
     from tunehook.reading import current as current
     from tunehook.reading import value as value
     from tunehook.record import Journal as Journal
@@ -52,6 +53,7 @@ _HOMES = {
     "Outcome": "trial",
     "Trial": "trial",
     "current": "reading",
+    "objective": "objective",
     "value": "reading",
 }
 

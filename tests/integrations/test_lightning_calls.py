@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from torch import nn
@@ -117,12 +118,12 @@ def held(project: Project, *callbacks: Any, hidden: int = 4, dropout: float = 0.
     return model
 
 
-def taught(project: Project, *callbacks: Any, hidden: int = 4) -> Any:
+def taught(project: Project, *callbacks: Any, hidden: int = 4, batch_size: int = 8) -> Any:
     """A second model of the same class keeps its own width."""
     teacher = project.net()
     model = project.net(hidden)
     model.teacher = [teacher]
-    project.trainer(callbacks).fit(model, project.data())
+    project.trainer(callbacks).fit(model, project.data(batch_size))
     assert teacher.net[0].out_features == 4
     return model
 
@@ -570,3 +571,45 @@ def test_an_error_of_the_script_under_a_guess_is_its_own(project: Project) -> No
     with pytest.raises(th.StudyError, match="KeyError"):
         study.optimize(train, trials=1, progress=False)
     assert study.trials[0].outcome.state == "failed"
+
+
+def test_an_objective_of_optuna(project: Project) -> None:
+    """Decorated, it makes its objects with the trial's values; a name that belongs elsewhere is found in its fit."""
+    weights, calls_of = [], []
+
+    @th.objective
+    def tune(trial: optuna.Trial) -> float:
+        calls_of.append(trial.number)
+        trial.suggest_int("hidden", 6, 6)
+        trial.suggest_int("batch_size", 10, 10)
+        seed()
+        model = taught(project, TuneCallback(trial, metric="val_loss"))
+        weights.append(model.state_dict())
+        return float(model.trainer.callback_metrics["val_loss"])
+
+    optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).optimize(tune, n_trials=2)
+    assert calls_of == [0, 0, 1]  # the teacher takes the width too
+    seed()
+    typed_in = taught(project, hidden=6, batch_size=10).state_dict()
+    for tuned in weights:
+        assert all(torch.equal(tuned[name], weight) for name, weight in typed_in.items())
+
+
+def test_objectives_in_threads(project: Project) -> None:
+    """Each makes and trains its model with the values of its own trial."""
+    seen = []
+
+    @th.objective
+    def tune(trial: optuna.Trial) -> float:
+        trial.suggest_int("hidden", 4, 9)
+        trial.suggest_float("optimizer.lr", 0.01, 0.1)
+        model: Any = project.net()
+        project.trainer([TuneCallback(trial, metric="val_loss")], max_epochs=1).fit(model, project.data())
+        rate = model.trainer.optimizers[0].param_groups[0]["lr"]
+        seen.append((dict(trial.params), {"hidden": model.net[0].out_features, "optimizer.lr": rate}))
+        return float(model.trainer.callback_metrics["val_loss"])
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=optuna.pruners.NopPruner())
+    study.optimize(tune, n_trials=6, n_jobs=3)
+    assert len(seen) == 6
+    assert all(wanted == present for wanted, present in seen)
