@@ -179,6 +179,8 @@ class TuneCallback(Callback):
         """Report the metrics of this epoch that no validation reported."""
         if self._fit is not None:
             self._fit.epochs += 1
+            if self._fit.epochs == 1:
+                _together(trainer, self._fit.slots.check_stepped)
             self._fit.take_epoch()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -307,6 +309,7 @@ class _Fit:
         self._has_started = True
         with injecting([*self.session.trial.params]):
             self.slots.check_loaders()
+            self.slots.count_steps()
             if self.checkpoints is None or not self.checkpoints.is_restored:  # else by what had been injected before
                 self.slots.check_restored(self.session.trial.params.values())
             self._read_back("before the first step")

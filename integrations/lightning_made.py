@@ -33,6 +33,7 @@ class MadeObjects:
         self.schedulers = Window("scheduler")
         self._hook: Any = None  # of the object, where it has one of its own
         self._is_open = False
+        self._idle: list[Made] = []
         self._settings: list[list[dict[str, Any]]] = []
         self._scheduler_settings: list[tuple[Any, str, Any]] = []
 
@@ -138,6 +139,36 @@ class MadeObjects:
                         f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which stands in "
                         f"configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
                     )
+
+    def count_steps(self) -> None:
+        """Begin to see, in ``on_train_start``, which of the optimizers with injected values make a step."""
+        self._idle = [each for each in self.optimizers.made if each.values and self._is_used(each)]
+        for each in self._idle:
+            each.made.register_step_post_hook(lambda *_, each=each: self._step(each))
+
+    def _is_used(self, each: Made) -> bool:
+        return any(getattr(one, "_optimizer", one) is each.made for one in self._trainer.optimizers)
+
+    def _step(self, each: Made) -> None:
+        if each in self._idle:
+            self._idle.remove(each)
+
+    def check_stepped(self) -> None:
+        """Check at the end of the first epoch that each of them has made one.
+
+        Raises:
+            InjectionError: One has not, so that its values change nothing.
+        """
+        if getattr(getattr(self._trainer, "precision_plugin", None), "scaler", None) is not None:
+            return  # it leaves out steps, at first
+        for each in self._idle:
+            number = self.optimizers.made.index(each)
+            paths = ", ".join(f"optimizer.{number}.{key}" for key in each.values)
+            raise InjectionError(
+                f"{paths} has no effect: {type(each.made).__name__}, optimizer {number} of configure_optimizers, made "
+                "no step in the first epoch.\n"
+                "  Let it step, or take the name out of the space."
+            )
 
     def has_scheduler_with(self, key: str) -> bool:
         """Whether a scheduler of the fit takes an argument of a name."""

@@ -161,6 +161,18 @@ class LightningSlots:
         """
         self._made.check_restored(list(injected))
 
+    def count_steps(self) -> None:
+        """Begin to see, in ``on_train_start``, whether optimizers with injected values make a step."""
+        self._made.count_steps()
+
+    def check_stepped(self) -> None:
+        """Check at the end of the first epoch that they did.
+
+        Raises:
+            InjectionError: One did not.
+        """
+        self._made.check_stepped()
+
     def check_loaders(self) -> None:
         """Check in ``on_train_start`` that the loaders have the injected batch sizes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -423,6 +424,59 @@ def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None
     )
     with pytest.raises(InjectionError, match=message):
         study.optimize(train, trials=1, progress=False)
+
+
+def test_an_optimizer_that_makes_no_step(project: Project) -> None:
+    """The value of the second optimizer changes nothing, since manual optimization steps the first one only."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, index: int) -> None:
+            first, _ = self.optimizers()
+            first.zero_grad()
+            self.manual_backward(super().training_step(batch, index))
+            first.step()
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("val_loss", super().training_step(batch, index))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.Adam(self.parameters(), lr=0.1)
+
+    def train() -> None:
+        project.trainer([TuneCallback()]).fit(Net(), project.data())
+
+    message = (
+        r"^optimizer.1.lr has no effect: Adam, optimizer 1 of configure_optimizers, made no step in the first epoch.\n"
+        r"  Let it step, or take the name out of the space.$"
+    )
+    study = th.Study("calls", {"optimizer.0.lr": 0.05}, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=1, progress=False)
+    study = th.Study("idle", {"optimizer.1.lr": 0.05}, metric="val_loss", mode="min", search="random")
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
+
+
+def test_a_fit_in_a_thread_of_its_own(project: Project) -> None:
+    """A thread that train begins does not know of its calls: the fit puts the values in by itself."""
+    seen = []
+
+    def fit() -> None:
+        model: Any = project.net()
+        project.trainer([TuneCallback()]).fit(model, project.data())
+        seen.append((model.net[0].out_features, model.lr))
+
+    def train() -> None:
+        thread = threading.Thread(target=fit)
+        thread.start()
+        thread.join()
+
+    study = th.Study("calls", {"hidden": 6, "lr": 0.05}, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=1, progress=False)
+    assert seen == [(6, 0.05)]
 
 
 @pytest.mark.parametrize("is_used", [False, True])
