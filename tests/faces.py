@@ -48,7 +48,7 @@ def face(cls: Any) -> dict[str, str]:
     shown = attempt(pydoc.render_doc, cls, renderer=plain)
     # The hook by which Python tells of new subclasses, and the heading above it where it is the only class method.
     shown = re.sub(r" \|  __init_subclass__\(.*\n( \|      .*\n)* \|  \n", "", shown)
-    shown = re.sub(r" \|  -+\n \|  Class methods [^\n]*:\n \|  \n(?= \|  -)", "", shown)
+    shown = re.sub(r" \|  Class methods [^\n]*:\n \|  \n \|  -+\n", "", shown)
     return {
         "name": f"{cls.__module__}.{cls.__qualname__}",
         "doc": str(cls.__doc__),
