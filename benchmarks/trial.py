@@ -49,6 +49,15 @@ def never_stops() -> optuna.pruners.BasePruner:
     return optuna.pruners.ThresholdPruner(lower=-1.0)
 
 
+def with_study(study: th.Study) -> None:
+    """One more trial, known before its objects are made."""
+
+    def train() -> None:
+        fit(TuneCallback())
+
+    study.optimize(train, trials=study.finished + 1, progress=False)
+
+
 def with_optuna(study: optuna.Study) -> None:
     """One trial as Optuna's documentation writes it."""
 
@@ -72,6 +81,7 @@ def main(rounds: int) -> None:
     on_disk, in_memory = tuned("disk", None), tuned("memory", InMemoryStorage())
     blind = tuned("blind", None, snapshots=False)
     stoppable = tuned("stoppable", None, stopper=never_stops())
+    led = tuned("led", None)
     peer = optuna.create_study(
         storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
         pruner=never_stops(),
@@ -82,6 +92,7 @@ def main(rounds: int) -> None:
         {
             "bare": lambda: fit(**values),
             "tunehook, SQLite and journal": lambda: fit(TuneCallback(on_disk)),
+            "the same, in study.optimize": lambda: with_study(led),
             "the same, without snapshots": lambda: fit(TuneCallback(blind)),
             "the same, a stopper asked at each report": lambda: fit(TuneCallback(stoppable)),
             "tunehook, memory and journal": lambda: fit(TuneCallback(in_memory)),

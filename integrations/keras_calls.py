@@ -134,19 +134,22 @@ def compile_with_values(original: Any) -> Any:
     """
     signature = inspect.signature(original)
 
-    def compile_model(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def compile_model(*args: Any, **kwargs: Any) -> Any:
         trace = trace_in_progress()
         if trace is None:
-            return original(self, *args, **kwargs)
+            return original(*args, **kwargs)
         try:
-            arguments = MethodArguments(type(self), signature.bind(self, *args, **kwargs))
+            bound = signature.bind(*args, **kwargs)
         except TypeError:  # it will say what is wrong
-            return original(self, *args, **kwargs)
-        _compiled[self] = one = _Compile()
+            return original(*args, **kwargs)
+        model = bound.arguments["self"]
+        _compiled[model] = one = _Compile()
+        arguments = MethodArguments(type(model), bound)
         call = trace.take(one, arguments, _guess_compile)
         if call.given:
             args, kwargs = arguments.arguments(call.given)
-        return original(self, *args, **kwargs)
+            args = (model, *args)
+        return original(*args, **kwargs)
 
     return compile_model
 

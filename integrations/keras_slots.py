@@ -14,7 +14,7 @@ import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
 from tunehook.calls import Call, Trace, is_read
-from tunehook.inject import InjectionError, Slot, resolve
+from tunehook.inject import InjectionError, Slot, resolve, tell_late
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import KerasArguments, MethodArguments
@@ -328,6 +328,8 @@ class KerasSlots:
         before = {path: slots[path].get() for path in changed}
         self._compiled.check_fresh(", ".join(changed))
         is_rebuilt = bool(arguments or layers)
+        if is_rebuilt:
+            tell_late(", ".join(changed))
         self._undo = [self._layers.restore, self._compiled.holding()]
         with self._compiled.changed(optimizer, is_rebuilt=is_rebuilt), contextlib.ExitStack() as stack:
             if isinstance(self._layers, Graph):

@@ -30,6 +30,7 @@ _LIGHTNING: dict[str, Kind] = {
 _TORCH: dict[type, Kind] = {
     nn.Module: "network", DataLoader: "loader", Optimizer: "optimizer", **dict.fromkeys(SCHEDULERS, "scheduler"),
 }  # fmt: skip
+_heard: set[type] = set()
 # What their own modules are made with is not typed in by anybody.
 _NOT_THE_USERS = ("torch.", "torchmetrics.", "lightning.", "pytorch_lightning.", "lightning_fabric.")
 _HIDDEN: dict[Kind, set[str]] = {
@@ -57,12 +58,11 @@ def hear_sites(hear: Hear) -> None:
     Args:
         hear: Hears of them.
     """
-    for root in _TORCH:
-        hear_calls(root, hear, of=_is_the_users if root is nn.Module else None)
-    for namespace in NAMESPACES:
-        loaded: Any = sys.modules.get(namespace)
-        if hasattr(loaded, "Callback"):
-            hear_calls(loaded.Callback, hear)
+    namespaces: list[Any] = [sys.modules.get(name) for name in NAMESPACES]
+    for root in (*_TORCH, *(one.Callback for one in namespaces if hasattr(one, "Callback"))):
+        if root not in _heard:  # classes that come later are heard as they are made
+            _heard.add(root)
+            hear_calls(root, hear, of=_is_the_users if root is nn.Module else None)
 
 
 def _is_the_users(cls: type) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tunehook.calls import trace_in_progress
-from tunehook.inject import InjectionError, same, show
+from tunehook.inject import InjectionError, same, show, tell_late
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import Construction, Kind, namespace_of
@@ -92,6 +92,7 @@ class Rebuilder:
 
     def _rebuild(self, changes: Mapping[Kind, Mapping[str, Any]], now: State, seed: int) -> None:
         names = ", ".join(f"{kind}.{name}" for kind, new in changes.items() for name in new)
+        tell_late(names)
         replay = Replay(now, seed, names)
         for part in self.parts:
             new = changes[part.kind]

@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
-from tunehook.calls import trace_in_progress
 from tunehook.integrations.lightning_calls import NAMESPACES, base_of, hear_sites, put_in
 from tunehook.patches import hear_calls, hear_own_calls
 from tunehook.randomness import (
@@ -83,12 +82,12 @@ def hear_all() -> None:
     """Hear of all constructor calls that take values of a trial; called where one begins."""
     install_recorders()
     hear_sites(_record)
+    hear_loaders()
 
 
 def hear_loaders() -> None:
     """Hear again of loaders that are made: Lightning leaves the constructors of their classes as functions in a fit."""
-    if trace_in_progress() is not None:
-        hear_calls(DataLoader, _record)
+    hear_calls(DataLoader, _record)
 
 
 def recorded(made: object) -> Mapping[str, Any] | None:

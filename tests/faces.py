@@ -46,11 +46,14 @@ def face(cls: Any) -> dict[str, str]:
     plain: Any = pydoc.TextDoc()
     plain.bold = str
     shown = attempt(pydoc.render_doc, cls, renderer=plain)
+    # The hook by which Python tells of new subclasses, and the heading above it where it is the only class method.
+    shown = re.sub(r" \|  __init_subclass__\(.*\n( \|      .*\n)* \|  \n", "", shown)
+    shown = re.sub(r" \|  Class methods [^\n]*:\n \|  \n \|  -+\n", "", shown)
     return {
         "name": f"{cls.__module__}.{cls.__qualname__}",
         "doc": str(cls.__doc__),
         "mro": str(cls.__mro__),
-        "help": re.sub(r" \|  __init_subclass__\(.*\n( \|      .*\n)* \|  \n", "", shown),
+        "help": shown,
         "pickle": attempt(pickle.dumps, cls),
         "signature": attempt(inspect.signature, cls),
         "signatures": str({name: attempt(inspect.signature, getattr(cls, name)) for name in methods}),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from tunehook import inject
 from tunehook.arguments import Arguments, signature_of
 from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, near, resolve, same, show
 
@@ -397,3 +398,18 @@ def test_annotations_that_only_type_checkers_know() -> None:
     exec(f"class Net:\n    def __init__(self, net: {name} = None, width: int = 3): ...", names)  # noqa: S102
     assert list(signature_of(names["Net"].__init__).parameters) == ["self", "net", "width"]
     assert list(Arguments(names["Net"], object).parameters) == ["net", "width"]
+
+
+def test_objects_that_are_made_again_are_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the way that reaches what a script has computed from them."""
+    monkeypatch.setattr(inject._Told, "is_late", False)
+    with caplog.at_level("INFO", logger="tunehook"):
+        inject.tell_late("model.hidden")
+        inject.tell_late("model.lr")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == (
+        "model.hidden: put in as fit begins, for the trial is known only then. What the script has computed from these "
+        "objects before keeps its own values; study.optimize(train) reaches that too."
+    )

@@ -38,15 +38,22 @@ def test_importing_leaves_lightning_as_it_looks() -> None:
 
 @pytest.mark.slow
 def test_importing_leaves_keras_as_it_looks() -> None:
-    """The same for Keras's layers and models, and for the trainer that they inherit from."""
+    """The same for Keras's layers, models, optimizers and callbacks, and for the trainer that models inherit from."""
     touched = {
-        "keras.src.layers.layer.Layer": ["add_weight"],
-        "keras.src.models.model.Model": ["__new__"],
+        "keras.src.layers.layer.Layer": ["__init__", "__init_subclass__", "add_weight"],
+        "keras.src.models.model.Model": ["__init__", "__new__"],
+        "keras.src.trainers.trainer.Trainer": ["compile"],
         "keras.src.backend.torch.trainer.TorchTrainer": ["fit"],
+        "keras.src.optimizers.optimizer.Optimizer": ["__init_subclass__"],
+        "keras.src.callbacks.callback.Callback": ["__init__", "__init_subclass__"],
+        "keras.src.models.sequential.Sequential": ["__init__"],
+        "keras.src.layers.core.dense.Dense": ["__init__"],
+        "keras.src.optimizers.adam.Adam": ["__init__"],
     }
-    others = {"keras.src.models.sequential.Sequential", "keras.src.layers.core.dense.Dense"}
-    found = look("keras", "tunehook.integrations.keras", touched.keys() | others, KERAS_BACKEND="torch")
-    assert found == {"replaced": touched, "differs": {name: [] for name in touched.keys() | others}}
+    found = look("keras", "tunehook.integrations.keras", set(touched), KERAS_BACKEND="torch")
+    assert {name: found["replaced"].pop(name) for name in touched} == touched
+    assert {each for names in found["replaced"].values() for each in names} == {"__init__", "__init_subclass__"}
+    assert found["differs"] == {name: [] for name in touched}
 
 
 @pytest.mark.slow

@@ -184,17 +184,24 @@ class Scale(keras.layers.Layer):  # type: ignore[misc]
         return keras.ops.matmul(rows, self.weight) * float(self.by.item())
 
 
-def test_a_layer_without_a_configuration_ends_the_study_at_once() -> None:
-    """Where the value has to pass it; the message says what is missing."""
-    study = th.Study("misuse", {"first.units": 6}, metric="loss", mode="min", search="random")
+def test_a_layer_without_a_configuration() -> None:
+    """It stands in no value's way, but where it has to be rebuilt: that ends the study at once, and says why."""
     rows = np.ones((8, 3), "float32")
 
-    def train() -> None:
-        layers = [keras.layers.Dense(3, name="first"), Scale(np.array(2.0), name="scale"), keras.layers.Dense(1)]
+    def train(source: Any = None, units: int = 3) -> Any:
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(units, name="first"), Scale(np.array(2.0), name="scale"), keras.layers.Dense(1)]
         model = keras.Sequential([keras.Input((3,)), *layers])
         model.compile("sgd", "mse")
-        model.fit(rows, rows[:, :1], verbose=0, callbacks=[KerasCallback()])
+        model.fit(rows, rows[:, :1], verbose=0, callbacks=[KerasCallback(source)])
+        return model
 
+    made: list[Any] = []
+    study = th.Study("misuse", {"first.units": 6}, metric="loss", mode="min", search="random")
+    study.optimize(lambda: made.append(train()), trials=1, progress=False)
+    expected = train(units=6).get_weights()
+    assert all(map(np.array_equal, made[-1].get_weights(), expected))
+    study = th.Study("rebuilt", {"first.units": 6}, metric="loss", mode="min", search="random")
     with pytest.raises(InjectionError, match="get_config"):
-        study.optimize(train, trials=3, progress=False)
+        train(study)
     assert [trial.outcome.state for trial in study.trials] == ["failed"]
