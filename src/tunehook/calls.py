@@ -53,6 +53,10 @@ class Plan:
         }
 
 
+_SWALLOWED = (
+    "train has caught the exception that leaves it, to call it once more with the values where they belong.\n"
+    "  Catch Exception around fit, not BaseException, and nothing with a bare 'except:'."
+)
 _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that plan has changed
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -140,6 +144,7 @@ class Trace:
         self.plan = plan
         self.guesses = plan is None
         self.is_confirmed = False
+        self.is_left = False  # whether the training function is to be left
         self.fits = 0  # that have begun
         self.calls: list[Call] = []
         self._by_id: dict[int, tuple[weakref.ref[Any], Call]] = {}
@@ -188,6 +193,7 @@ class Trace:
             call: The call.
             argument: Its argument.
         """
+        self.is_left = True
         if self.plan is not None and path in self._names:
             key = (call.place, call.number)
             late = {**self.plan.late, key: {**self.plan.late.get(key, {}), argument: self._names[path]}}
@@ -258,6 +264,7 @@ class Trace:
                 "  Read such values in the script: th.value('name', default)."
             )
         else:
+            self.is_left = True
             raise Again
 
     def _tell_variables(self) -> None:
@@ -329,12 +336,12 @@ def call_traced(
         trace = Trace(values, plan)
         token = _trace.set(trace)
         try:
-            return _called(train), trace.plan if trace.is_confirmed else plan
+            return _called(train, trace), trace.plan if trace.is_confirmed else plan
         except Again:
             # One of an earlier trial that does not fit is one of a script that has taken another way since.
             plan, known = (trace.plan if known is None or trace.is_confirmed else None), None
         except Exception as error:
-            if trace.is_confirmed or not any(call.edits for call in trace.calls):
+            if trace.is_left or trace.is_confirmed or not any(call.edits for call in trace.calls):
                 raise
             if plan is not None:
                 _tell_refusal(error, trace)
@@ -353,9 +360,12 @@ def call_traced(
     )
 
 
-def _called(train: Callable[[], object]) -> object:
+def _called(train: Callable[[], object], trace: Trace) -> object:
     """Call it; the positions of calls are counted from here."""
-    return train()
+    result = train()
+    if trace.is_left:
+        raise InjectionError(_SWALLOWED)
+    return result
 
 
 def _tell_refusal(error: Exception, trace: Trace) -> None:
@@ -369,9 +379,12 @@ def _tell_refusal(error: Exception, trace: Trace) -> None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         call = trace.of(frame.f_locals.get("made"))
         if call in given:
+            is_twice = isinstance(error, TypeError) and "multiple values" in str(error)
+            way_out = (
+                "Pass it by its name where the object is made." if is_twice else "Leave such values out of the space."
+            )
             raise InjectionError(
-                f"{call.name} cannot be constructed with {given[call]}: {type(error).__name__}: {error}\n"
-                "  Leave such values out of the space."
+                f"{call.name} cannot be constructed with {given[call]}: {type(error).__name__}: {error}\n  {way_out}."
             ) from error
     error.add_note("The trial had put in: " + "; ".join(f"{values} ({call.name})" for call, values in given.items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import re
@@ -423,6 +424,37 @@ def test_a_short_name_of_a_callback_and_of_a_scheduler(project: Project) -> None
         r"  Write the full path in the space, for example 'callback.EarlyStopping.patience'.$"
     )
     with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
+
+
+def test_an_argument_that_is_passed_on_by_its_place(project: Project) -> None:
+    """The value would be given twice; the way out is to name the argument."""
+
+    class Handing(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    def train() -> None:
+        project.trainer([TuneCallback()]).fit(Handing(4), project.data())
+
+    study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random")
+    message = (
+        r"^Handing at test_lightning_calls.py:\d+ cannot be constructed with hidden = 6: TypeError: .* multiple values "
+        r"for argument 'hidden'\n  Pass it by its name where the object is made.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        study.optimize(train, trials=1, progress=False)
+
+
+def test_a_script_that_catches_everything(project: Project) -> None:
+    """What leaves train to call it once more must not be caught."""
+
+    def train() -> None:
+        with contextlib.suppress(BaseException):
+            taught(project, TuneCallback())
+
+    study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random")
+    with pytest.raises(InjectionError, match=r"^train has caught the exception that leaves it, to call it once more"):
         study.optimize(train, trials=1, progress=False)
 
 
