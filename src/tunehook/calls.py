@@ -381,7 +381,7 @@ def _tell_refusal(error: Exception, trace: Trace) -> None:
         if call in given:
             is_twice = isinstance(error, TypeError) and "multiple values" in str(error)
             way_out = (
-                "Pass it by its name where the object is made." if is_twice else "Leave such values out of the space."
+                "Pass it by its name where the object is made." if is_twice else "Leave such values out of the space"
             )
             raise InjectionError(
                 f"{call.name} cannot be constructed with {given[call]}: {type(error).__name__}: {error}\n  {way_out}."
