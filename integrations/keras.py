@@ -29,8 +29,8 @@ except ImportError as error:
         name="keras",
     ) from error
 
-from tunehook.active import check_alone, sigterm_raised, surround
-from tunehook.calls import Again, trace_in_progress
+from tunehook.active import active, check_alone, sigterm_raised, surround
+from tunehook.calls import Again, put_in_elsewhere, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
@@ -56,6 +56,9 @@ _COUNTED = (
     "(Keras counts the names of layers from model to model: give layers a name=, or call keras.utils.clear_session() "
     "before each model of a trial)"
 )
+
+
+_first_names: dict[str, int] | None = None  # what Keras had counted when the first trial of this process began
 
 
 class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
@@ -121,6 +124,8 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             return fit(*call.args, **call.kwargs)
         try:
             with sigterm_raised():
+                if not self._source.asks:
+                    _check_thread()
                 with injecting([*session.trial.params]):
                     slots = KerasSlots(model, call, None if self._source.asks else trace_in_progress())
                     slots.confirm()
@@ -402,6 +407,17 @@ def _check_alone(call: inspect.BoundArguments) -> None:
         raise TrialError("fit has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
 
 
+def _check_thread() -> None:
+    """Nothing in this thread can tell whether values went where they belong in another one."""
+    calls = put_in_elsewhere()
+    if calls:
+        raise InjectionError(
+            f"The training function has put the trial's values into {', '.join(call.name for call in calls)}, but fit "
+            "is called in another thread.\n"
+            "  Make the objects and call fit in one thread: that of the training function, or one of its own."
+        )
+
+
 def _check_processes() -> None:
     """Each process of a training would ask for a trial of its own."""
     if keras.backend.backend() == "jax":
@@ -428,6 +444,9 @@ def install() -> None:
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)
     put_once(next(cls for cls in keras.Model.__mro__ if "compile" in vars(cls)), "compile", compile_with_values)
+    global _first_names
+    if active() is not None:  # the training function imports this module
+        _first_names = record.names()
     surround(_same_names)
     surround(_watched)
     surround(_plain_bars)
@@ -475,9 +494,6 @@ def _watched() -> Iterator[None]:
     """Hear of what the trial constructs, also of classes that were given a constructor since, as dataclasses are."""
     watch()
     yield
-
-
-_first_names: dict[str, int] | None = None
 
 
 @contextlib.contextmanager

@@ -288,22 +288,39 @@ _told: set[Typed] = set()
 
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
 _kept: list[Callable[[], Callable[[], None]]] = []
+_put_back: list[Callable[[], None]] = []  # for the training function that is called now
 
 
 def keep(take: Callable[[], Callable[[], None]]) -> None:
     """Put something back before a training function is called once more, such as what a framework counts.
 
     Args:
-        take: Called before the first call; gives what puts it back as it is then.
+        take: Called before the first call, or now where one is going on; gives what puts it back as it is then.
     """
     if take not in _kept:
         _kept.append(take)
+        if _trace.get() is not None:
+            _put_back.append(take())
 
 
 def trace_in_progress() -> Trace | None:
     """What traces the training function that is called now, ``None`` where nothing does, as in a forked process."""
     trace = _trace.get()
     return trace if trace is not None and trace.pid == os.getpid() else None
+
+
+def put_in_elsewhere() -> list[Call]:
+    """The calls into which values went in another thread of this process, which no fit has confirmed yet."""
+    trace = _Last.trace
+    if trace is None or trace is _trace.get() or trace.pid != os.getpid() or trace.is_confirmed:
+        return []
+    return [call for call in trace.calls if call.edits]
+
+
+class _Last:
+    """The training function that is called now, for all threads; the one instance is the class itself."""
+
+    trace: Trace | None = None
 
 
 def call_traced(
@@ -331,10 +348,10 @@ def call_traced(
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
     began, known = random_state(), plan
-    put_back = [take() for take in _kept]
+    _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan)
-        token = _trace.set(trace)
+        token, _Last.trace = _trace.set(trace), trace
         try:
             return _called(train, trace), trace.plan if trace.is_confirmed else plan
         except Again:
@@ -349,8 +366,9 @@ def call_traced(
             plan, known = Plan(), None  # a guess may have broken an object that is none of the fit's
         finally:
             _trace.reset(token)
+            _Last.trace = None
         restore_random(began)
-        for one in put_back:
+        for one in _put_back:
             one()
         begin_again()
         log.info("train is called once more: its first fit has shown where the trial's values belong.")

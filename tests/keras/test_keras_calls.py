@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -611,6 +615,23 @@ def test_a_loaded_model_beside_a_layer_of_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
+def test_a_fit_in_another_thread_than_its_objects() -> None:
+    """There nothing tells where values went, so train is called again without, and the model is rebuilt by its fit."""
+    made: list[Any] = []
+
+    def train() -> None:
+        keras.utils.set_random_seed(SEED)
+        pair = [graph(layers.Dense(3, name="hidden")), graph(layers.Dense(3, name="hidden"))]
+        made.append(pair)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(fit, pair[1], [TuneCallback()]).result()
+
+    begin()
+    study({"hidden.units": 5}).optimize(train, trials=1, progress=False)
+    assert [[one.get_layer("hidden").units for one in pair] for pair in made] == [[5, 5], [3, 5]]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
 def test_a_value_that_is_overwritten_before_the_first_step() -> None:
     """What another callback sets back is told, though the value had been typed in."""
 
@@ -659,3 +680,36 @@ def test_a_model_from_outside(tmp_path: Path) -> None:
     assert [one.get_layer("hidden").units for one in helpers] == [5, 3]
     assert model.get_layer("hidden").units == 5
     assert bits(model.get_layer("hidden").kernel)[0] == (4, 5)
+
+
+LATE = """
+import tunehook as th
+
+names = []
+
+def train():
+    import keras
+    import numpy as np
+    from tunehook.integrations.keras import TuneCallback
+
+    stack = [keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
+    model = keras.Sequential(stack)
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), "float32")
+    model.fit(x, x[:, :1], verbose=0, callbacks=[TuneCallback()])
+    names.append([layer.name for layer in model.layers])
+
+study = th.Study("late", {"dense.units": 5, "rate": 0.3}, metric="loss", mode="min", search="random")
+study.optimize(train, trials=2, progress=False)
+print(names)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_function_that_imports_the_adapter(tmp_path: Path) -> None:
+    """Keras's names are as they were at the import in the second call of the function, and in the next trial."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LATE], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.splitlines()[-1] == str([["dense", "dropout", "dense_1"]] * 2)
