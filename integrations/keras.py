@@ -30,7 +30,7 @@ except ImportError as error:
     ) from error
 
 from tunehook.active import active, check_alone, sigterm_raised, surround
-from tunehook.calls import Again, put_in_elsewhere, trace_in_progress
+from tunehook.calls import Again, check_thread, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
 from tunehook.integrations import keras_record as record
@@ -125,7 +125,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         try:
             with sigterm_raised():
                 if not self._source.asks:
-                    _check_thread()
+                    check_thread()
                 with injecting([*session.trial.params]):
                     slots = KerasSlots(model, call, None if self._source.asks else trace_in_progress())
                     slots.confirm()
@@ -405,17 +405,6 @@ def _is_ours(callback: Any) -> bool:
 def _check_alone(call: inspect.BoundArguments) -> None:
     if sum(_is_ours(other) for other in flat(call.arguments["callbacks"])) > 1:
         raise TrialError("fit has more than one TuneCallback; one fit is one trial.\n  Keep one of them.")
-
-
-def _check_thread() -> None:
-    """Nothing in this thread can tell whether values went where they belong in another one."""
-    calls = put_in_elsewhere()
-    if calls:
-        raise InjectionError(
-            f"The training function has put the trial's values into {', '.join(call.name for call in calls)}, but fit "
-            "is called in another thread.\n"
-            "  Make the objects and call fit in one thread: that of the training function, or one of its own."
-        )
 
 
 def _check_processes() -> None:

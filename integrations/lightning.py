@@ -17,7 +17,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.calls import Again, Told, keep
+from tunehook.calls import Again, Told, check_thread, keep
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
@@ -452,6 +452,7 @@ def _fit_of_a_trial(fit: Any) -> Any:
         if not any(isinstance(one, TuneCallback) for one in self.callbacks):
             return fit(self, *args, **kwargs)
         leave_if_stopped()
+        check_thread()
         confirm(self, *fit_objects(signature, (self, *args), kwargs))
         try:
             return fit(self, *args, **kwargs)

@@ -309,12 +309,21 @@ def trace_in_progress() -> Trace | None:
     return trace if trace is not None and trace.pid == os.getpid() else None
 
 
-def put_in_elsewhere() -> list[Call]:
-    """The calls into which values went in another thread of this process, which no fit has confirmed yet."""
+def check_thread() -> None:
+    """Check where a fit begins that no value waits for it in another thread: nothing here could tell where it belongs.
+
+    Raises:
+        InjectionError: The training function has put values into calls in its own thread, and calls fit in this one.
+    """
     trace = _Last.trace
-    if trace is None or trace is _trace.get() or trace.pid != os.getpid() or trace.is_confirmed:
-        return []
-    return [call for call in trace.calls if call.edits]
+    if trace is None or _trace.get() is not None or trace.pid != os.getpid() or trace.is_confirmed:
+        return
+    if calls := [call for call in trace.calls if call.edits]:
+        raise InjectionError(
+            f"The training function has put the trial's values into {', '.join(call.name for call in calls)}, but fit "
+            "is called in another thread.\n"
+            "  Make the objects and call fit in one thread: that of the training function, or one of its own."
+        )
 
 
 class _Last:
@@ -399,7 +408,7 @@ def _tell_refusal(error: Exception, trace: Trace) -> None:
         if call in given:
             is_twice = isinstance(error, TypeError) and "multiple values" in str(error)
             way_out = (
-                "Pass it by its name where the object is made." if is_twice else "Leave such values out of the space"
+                "Pass it by its name where the object is made" if is_twice else "Leave such values out of the space"
             )
             raise InjectionError(
                 f"{call.name} cannot be constructed with {given[call]}: {type(error).__name__}: {error}\n  {way_out}."

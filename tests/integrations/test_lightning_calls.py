@@ -8,6 +8,7 @@ import importlib
 import re
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import optuna
@@ -490,6 +491,22 @@ def test_an_optimizer_that_makes_no_step(project: Project) -> None:
     study = th.Study("idle", {"optimizer.1.lr": 0.05}, metric="val_loss", mode="min", search="random")
     with pytest.raises(InjectionError, match=message):
         study.optimize(train, trials=1, progress=False)
+
+
+def test_a_fit_in_another_thread_than_its_objects(project: Project) -> None:
+    """It cannot tell whether a value went where it belongs, so train is called again with nothing edited."""
+    seen = []
+
+    def train() -> None:
+        teacher: Any = project.net()
+        model: Any = project.net()
+        with futures.ThreadPoolExecutor() as pool:
+            pool.submit(project.trainer([TuneCallback()]).fit, model, project.data()).result()
+        seen.append((teacher.net[0].out_features, model.net[0].out_features))
+
+    study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=1, progress=False)
+    assert seen == [(4, 6)]
 
 
 def test_a_fit_in_a_thread_of_its_own(project: Project) -> None:
