@@ -30,9 +30,9 @@ except ImportError as error:
     ) from error
 
 from tunehook.active import active, check_alone, sigterm_raised, surround
-from tunehook.calls import Again, check_thread, trace_in_progress
 from tunehook.ends import TrialError, injecting
 from tunehook.inject import Injection, InjectionError
+from tunehook.inject.calls import Again, check_thread, trace_in_progress
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_calls import compile_with_values, watch
 from tunehook.integrations.keras_checkpoint import FitCheckpoints

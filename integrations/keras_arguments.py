@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import keras
 
-from tunehook.arguments import NAMED, Arguments
+from tunehook.inject.arguments import NAMED, Arguments
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_seeds import made_again

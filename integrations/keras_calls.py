@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras.src.utils.naming import to_snake_case
 
-from tunehook.calls import Call, Trace, keep, trace_in_progress
+from tunehook.inject.calls import Call, Trace, keep, trace_in_progress
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import ROOTS, KerasArguments, MethodArguments, is_plain
 from tunehook.patches import hear_calls

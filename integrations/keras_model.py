@@ -11,8 +11,8 @@ import keras
 from keras.src import tree
 from keras.src.utils.rng_utils import get_random_seed
 
-from tunehook.arguments import Arguments, signature_of
 from tunehook.inject import InjectionError, same, show
+from tunehook.inject.arguments import Arguments, signature_of
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tunehook.calls import Call, Trace
+from tunehook.inject.calls import Call, Trace
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import KerasArguments, is_object, is_plain

@@ -17,10 +17,10 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.calls import Again, Told, check_thread, keep
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
+from tunehook.inject.calls import Again, Told, check_thread, keep
 from tunehook.known import finds_ranks, leave_if_stopped
 from tunehook.patches import put_once
 from tunehook.session import TrialSession

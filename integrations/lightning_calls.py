@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import DataLoader
 
-from tunehook.arguments import Arguments
-from tunehook.calls import Call, Trace, trace_in_progress
 from tunehook.inject import Slot
+from tunehook.inject.arguments import Arguments
+from tunehook.inject.calls import Call, Trace, trace_in_progress
 from tunehook.patches import Hear, hear_calls, is_under_construction
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]

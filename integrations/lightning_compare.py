@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tunehook.arguments import items_of
+from tunehook.inject.arguments import items_of
 from tunehook.integrations.lightning_record import KEY
 
 Attributes = dict[str, Any]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from tunehook.arguments import NAMED, Arguments
 from tunehook.inject import InjectionError
+from tunehook.inject.arguments import NAMED, Arguments
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_calls import base_of

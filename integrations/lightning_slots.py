@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.calls import Trace, is_read, trace_in_progress
 from tunehook.ends import TrialError
 from tunehook.inject import Injection, InjectionError, Slot, show
+from tunehook.inject.calls import Trace, is_read, trace_in_progress
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_calls import Sites
 from tunehook.integrations.lightning_construct import Construction

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from tunehook.arguments import signature_of
 from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.inject.arguments import signature_of
 from tunehook.integrations.lightning_calls import SCHEDULERS
 from tunehook.patches import follow_subclasses, subclasses
 

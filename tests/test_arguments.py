@@ -14,7 +14,7 @@ import pydantic
 import pytest
 from omegaconf import OmegaConf
 
-from tunehook.arguments import Arguments
+from tunehook.inject.arguments import Arguments
 
 
 @dataclasses.dataclass(frozen=True)

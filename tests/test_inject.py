@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tunehook import inject
-from tunehook.arguments import Arguments, signature_of
-from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, near, resolve, same, show
+from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, injection, near, resolve, same, show
+from tunehook.inject.arguments import Arguments, signature_of
 
 
 class Place:
@@ -404,10 +403,10 @@ def test_objects_that_are_made_again_are_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the way that reaches what a script has computed from them."""
-    monkeypatch.setattr(inject._Told, "is_late", False)
+    monkeypatch.setattr(injection._Told, "is_late", False)
     with caplog.at_level("INFO", logger="tunehook"):
-        inject.tell_late("model.hidden")
-        inject.tell_late("model.lr")
+        injection.tell_late("model.hidden")
+        injection.tell_late("model.lr")
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == (
         "model.hidden: put in as fit begins, for the trial is known only then. What the script has computed from these "

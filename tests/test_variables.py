@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tunehook.variables import Typed, other_uses
+from tunehook.inject.variables import Typed, other_uses
 
 CASES = {
     "taker(epochs)\ntaker(2)": None,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from tunehook.calls import Plan, call_traced
+from tunehook.inject.calls import Plan, call_traced
 
 if TYPE_CHECKING:
     import optuna

@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
-from tunehook import calls
 from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.inject import InjectionError, calls
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.paths import plans_of
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.apart import apart, begin_again
-from tunehook.calls import Plan, Told, call_traced
 from tunehook.ends import MISUSE, TrialError, is_misuse
+from tunehook.inject.calls import Plan, Told, call_traced
 from tunehook.known import ending_early, finding_ranks, handed_trial, knowing, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.progress import Progress

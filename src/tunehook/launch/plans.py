@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunehook.calls import Calls, Plan
+from tunehook.inject.calls import Calls, Plan
 from tunehook.paths import LinkError, open_file, plans_of
 from tunehook.stored import has, is_text, is_whole, maybe
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from tunehook.arguments import Arguments
-from tunehook.inject import Find, InjectionError, Slot, check_type, resolve
+from tunehook.inject.arguments import Arguments
+from tunehook.inject.slot import Find, InjectionError, Slot, check_type, resolve
+from tunehook.inject.variables import Typed, other_uses
 from tunehook.randomness import random_state, restore_random
 from tunehook.trial import Trial
-from tunehook.variables import Typed, other_uses
 
 log = logging.getLogger("tunehook")
 

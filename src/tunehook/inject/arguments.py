@@ -14,7 +14,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tunehook.inject import same
+from tunehook.inject.slot import same
 
 NAMED = (
     inspect.Parameter.POSITIONAL_ONLY,

@@ -1,0 +1,119 @@
+"""Putting a trial's values into live objects: apply, and read back whether they arrived."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunehook.inject.slot import UNKNOWN, Find, InjectionError, Slot, check_type, resolve, same, show
+
+log = logging.getLogger("tunehook")
+
+
+class Injection:
+    """A trial's values in their slots.
+
+    Args:
+        values: The trial's values by the names of the space.
+        slots: All slots that exist in the user's objects.
+        notes: Lines for error messages on slots that cannot be listed one by one.
+        find: Finds such a slot by its path; ``None`` where all are listed.
+
+    Raises:
+        InjectionError: A name has no slot or several, two names mean one slot, or a value has the wrong type.
+            Nothing is changed then.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        slots: Sequence[Slot],
+        *,
+        notes: Sequence[str] = (),
+        find: Find | None = None,
+    ) -> None:
+        self._slots = list(slots)
+        self._targets: list[tuple[str, Any, Slot]] = []
+        owner: dict[str, str] = {}
+        for name, value in values.items():
+            for slot in resolve(name, slots, notes=notes, find=find):
+                if slot.path in owner:
+                    raise InjectionError(
+                        f"The hyperparameters '{owner[slot.path]}' and '{name}' both mean {slot.path}.\n"
+                        "  Remove one of them from the space."
+                    )
+                owner[slot.path] = name
+                check_type(name, value, slot)
+                self._targets.append((name, value, slot))
+
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The injected values by slot path."""
+        return {slot.path: value for _, value, slot in self._targets}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the space by the slot paths that they mean."""
+        return {slot.path: name for name, _, slot in self._targets}
+
+    def apply(self) -> None:
+        """Set every value, then do the work that the setters noted, then read back."""
+        for _, value, slot in self._targets:
+            slot.set(value)
+        commits = [slot.commit for _, _, slot in self._targets if slot.commit is not None]
+        for commit in dict.fromkeys(commits):
+            commit()
+        self.read_back("right after they were set")
+
+    def read_back(self, when: str) -> None:
+        """Check that every slot that exists by now still holds its value.
+
+        Args:
+            when: The moment, as words for the message.
+
+        Raises:
+            InjectionError: A slot holds another value.
+        """
+        lost = [(name, value, slot, slot.get()) for name, value, slot in self._targets]
+        lost = [row for row in lost if row[3] is not UNKNOWN and not same(row[1], row[3])]
+        if lost:
+            lines = [
+                f"  {slot.path} holds {show(present)} instead of {show(value)} (hyperparameter '{name}')"
+                for name, value, slot, present in lost
+            ]
+            raise InjectionError(
+                f"Injected values were lost {when}:\n" + "\n".join(lines) + "\n"
+                "  Something else sets them: remove that, or take the name out of the space."
+            )
+
+    def missing(self) -> list[str]:
+        """Paths of injected slots whose object has not been made yet."""
+        return [slot.path for _, _, slot in self._targets if slot.get() is UNKNOWN]
+
+    def effective(self) -> dict[str, Any]:
+        """What is in force, by path: every injected slot and every listed one whose object exists."""
+        injected = self.paths
+        known = {slot.path: slot.get() for slot in self._slots if slot.listed and slot.path not in injected}
+        return {**{path: value for path, value in known.items() if value is not UNKNOWN}, **injected}
+
+
+def tell_late(names: str) -> None:
+    """Say, once a process, that objects are made again in a fit, since the trial was known only then.
+
+    Args:
+        names: The slots whose values need that.
+    """
+    if not _Told.is_late:
+        _Told.is_late = True
+        log.info(
+            "%s: put in as fit begins, for the trial is known only then. What the script has computed from these "
+            "objects before keeps its own values; study.optimize(train) reaches that too.",
+            names,
+        )
+
+
+class _Told:
+    """What was said to the user; the one instance is the class itself."""
+
+    is_late = False
