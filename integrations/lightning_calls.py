@@ -102,14 +102,14 @@ def kind_of(call: Call) -> Kind:
 
 def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
     """What may belong into a call: the names that are arguments of it. A Trainer's come after those of others."""
-    kind, own = kind_of(call), call.arguments.values()
+    kind, own = kind_of(call), call.present
     cls = call.arguments.cls.__name__
     found = {name.removeprefix(f"{cls}."): name for name in trace.values if name.startswith(f"{cls}.")}
     if kind in ("model", "data", "trainer"):
         taken: set[str] = set()
         if kind == "trainer":
             makers = [other for other in trace.calls if kind_of(other) in ("model", "data")]
-            taken = {name for other in makers for name in other.arguments.values()}
+            taken = {name for other in makers for name in other.present}
         plain = {name.removeprefix(f"{kind}."): name for name in trace.values}
         found |= {path: name for path, name in plain.items() if path != name or name not in taken}
     return {path: name for path, name in found.items() if path in own}
@@ -166,7 +166,7 @@ class Sites:
         for made, kind in ((module, "model"), (data, "data"), (trainer, "trainer")):
             if (call := trace.of(made)) is not None:
                 self._seen.add(call)
-                self.places |= {f"{kind}.{name}": [(call, name)] for name in call.arguments.values()}
+                self.places |= {f"{kind}.{name}": [(call, name)] for name in call.present}
                 self._add_nested(kind, call)
         for name, given in zip(("data.batch_size", "data.val_batch_size"), loaders, strict=False):
             calls = [trace.of(one) for one in loaders_in(given)]
@@ -213,7 +213,7 @@ class Sites:
     def _add(self, path: str, call: Call, *, rank: int) -> None:
         self._seen.add(call)
         hidden = _HIDDEN.get(kind_of(call), ())
-        names = [name for name in call.arguments.values() if name.partition(".")[0] not in hidden]
+        names = [name for name in call.present if name.partition(".")[0] not in hidden]
         if rank > 1 and names:
             self.notes.append(f"{path}.<argument> ({call.name}): {', '.join(names[:12])}")
         for name in names:

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import itertools
 import sys
 import types
 import typing
@@ -25,6 +26,7 @@ NAMED = (
 _PLAIN = (int, float, str, list, tuple, types.NoneType)  # what an entry is, to be one of the space's
 _ACTS = ("__len__", "__iter__", "__call__", "__getitem__", "__array__")  # an object with one of these is more than that
 _DEEPEST = 6
+_MANY = 100  # of a longer list the first ones are looked at
 
 
 class Arguments:
@@ -205,7 +207,7 @@ def _is_declared(value: Any) -> bool:
 def _is_setting(value: Any, depth: int = 0) -> bool:
     if isinstance(value, list | tuple | dict):
         items: Any = value.values() if isinstance(value, dict) else value
-        return depth < _DEEPEST and all(_is_setting(item, depth + 1) for item in items)
+        return depth < _DEEPEST and all(_is_setting(item, depth + 1) for item in itertools.islice(items, _MANY))
     return isinstance(value, _PLAIN) or (depth < _DEEPEST and holds_values(value, depth + 1))
 
 

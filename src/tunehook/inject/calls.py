@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import dis
+import functools
 import hashlib
 import logging
 import os
@@ -113,9 +114,14 @@ class Call:
             return None
         return Typed(*self.typed_by, path, names.index(path) if path in names else -1)
 
+    @functools.cached_property
+    def present(self) -> dict[str, Any]:
+        """What was typed in, by argument, defaults and entries included; what becomes of it later does not count."""
+        return self.arguments.values()
+
     def in_force(self) -> dict[str, Any]:
         """What the object was made with, by argument: what was typed in, and the trial's values."""
-        return {**self.arguments.values(), **self.given}
+        return {**self.present, **self.given}
 
 
 Guess = Callable[[Call, "Trace"], Mapping[str, str]]
@@ -181,8 +187,7 @@ class Trace:
             call.edits = {path: name for path, name in self.plan.of(call).items() if name in self.values}
         elif self.guesses and is_typed_in:
             call.edits = dict(guess(call, self))
-        present = arguments.values() if call.edits else {}
-        call.given = {path: _like(self.values[name], present.get(path)) for path, name in call.edits.items()}
+        call.given = {path: _like(self.values[name], call.present.get(path)) for path, name in call.edits.items()}
         return call
 
     def put_late(self, path: str, call: Call, argument: str) -> None:
