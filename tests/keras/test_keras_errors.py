@@ -817,7 +817,7 @@ def test_model_that_was_made_before_the_import(tmp_path: Path) -> None:
         [sys.executable, "-c", EARLY], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
-    assert ran.stderr.partition("tunehook.inject.InjectionError: ")[2] == (
+    assert ran.stderr.partition("InjectionError: ")[2] == (
         "There is nothing called 'model.units' to inject.\n"
         "  What can be injected here:\n"
         "    optimizer.learning_rate = 0.009999999776482582\n"
