@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
+from tunehook.inject.calls import MADE_BY, RECORD, trace_in_progress
 from tunehook.integrations.lightning_calls import NAMESPACES, base_of, hear_sites, put_in
 from tunehook.patches import hear_calls, hear_own_calls
 from tunehook.randomness import (
@@ -30,7 +31,7 @@ __all__ = [
     "install_recorders", "is_seeded", "new_call", "recorded",
 ]  # fmt: skip
 
-KEY = "_tunehook_call"
+KEY = RECORD
 
 _ORDER = itertools.count()
 
@@ -49,7 +50,7 @@ class Call(dict[str, Any]):
         return self
 
     def __reduce_ex__(self, protocol: Any) -> tuple[type, tuple[dict[str, Any]]]:
-        plain = dict(self)
+        plain = {name: value for name, value in self.items() if name != MADE_BY}
         try:
             pickle.Pickler(cast("Any", _Nowhere()), protocol).dump(plain)
         except Exception:  # noqa: BLE001 - pickling runs code of the arguments, which may raise anything
@@ -124,7 +125,8 @@ def _record(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[t
         return args, kwargs
     # A class with a __new__ of its own may hand on other arguments than it was called with.
     if cast("Any", type(made)).__new__ is object.__new__:
-        vars(made)[KEY] = new_call(args, kwargs)
+        trace = trace_in_progress()
+        vars(made)[KEY] = new_call(args, kwargs, **({} if trace is None else {MADE_BY: trace.of(made)}))
     return args, kwargs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib
 import re
@@ -313,7 +314,37 @@ def optimized_in_setup(project: Project, *callbacks: Any, lr: float = 0.1) -> An
     return model
 
 
+def copied(project: Project, *callbacks: Any, hidden: int = 4, lr: float = 0.1) -> Any:
+    """A library trains copies of the models that it is given, and sets attributes on them first."""
+    models = [project.net(hidden, lr)]
+    (model,) = copy.deepcopy(models)
+    del models
+    model.trained_by = "library"
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
+def saved(project: Project, *callbacks: Any, width: int = 4, rate: float = 0.0) -> Any:
+    """The constructor saves its arguments, and reads them from there."""
+
+    class Saving(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, width: int = 4, rate: float = 0.0) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.build()
+
+        def build(self) -> None:
+            layers = nn.Linear(4, self.hparams["width"]), nn.Dropout(self.hparams.rate)
+            self.net = nn.Sequential(*layers, nn.Linear(self.hparams["width"], 1))
+
+    model = Saving(width, rate)
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
 CASES = [
+    (copied, {"hidden": 6, "lr": 0.05}, {}),
+    (saved, {"width": 6, "rate": 0.4}, {}),
     (given_a_network, {"width": 6, "rate": 0.4}, {}),
     (given_a_network, {"width": 6, "rate": 0.4}, {"Body.width": "width", "model.body.rate": "rate"}),
     (given_loaders, {"batch_size": 10}, {}),

@@ -10,6 +10,8 @@ import contextvars
 import dis
 import functools
 import hashlib
+import inspect
+import itertools
 import logging
 import os
 import sys
@@ -58,6 +60,8 @@ _SWALLOWED = (
     "train has caught the exception that leaves it, to call it once more with the values where they belong.\n"
     "  Catch Exception around fit, not BaseException, and nothing with a bare 'except:'."
 )
+RECORD, MADE_BY = "_tunehook_call", "made_by"
+"""Where an object that adapters record holds what is remembered of its construction, and the call in it."""
 _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that plan has changed
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -163,9 +167,13 @@ class Trace:
         return self._values()
 
     def of(self, made: object) -> Call | None:
-        """The call that made an object, ``None`` where it was not seen."""
+        """The call that made an object, or the one that it is a copy of; ``None`` where it was not seen."""
         held, call = self._by_id.get(id(made), (None, None))
-        return call if held is not None and held() is made else None
+        if held is not None and held() is made:
+            return call
+        record = getattr(made, "__dict__", {}).get(RECORD)
+        copied = record.get(MADE_BY) if isinstance(record, dict) else None
+        return copied if copied in self.calls else None
 
     def take(self, made: Any, arguments: Arguments, guess: Guess) -> Call:
         """Note a call that begins, and put into its arguments what belongs there.
@@ -213,7 +221,7 @@ class Trace:
         self._numbers.clear()
         self._by_id = {key: (held, call) for key, (held, call) in self._by_id.items() if held() is not None}
         alive = {id(call) for _, call in self._by_id.values()}
-        self.calls = [call for call in self.calls if id(call) in alive]
+        self.calls = [call for call in self.calls if id(call) in alive or call.edits]  # a copy may be what is trained
 
     def names_left_out(self, slots: Sequence[Slot], places: Places, *, find: Find | None) -> set[str]:
         """The names that a later fit does not put in: it has no such objects, or its script gave them other values.
@@ -483,10 +491,29 @@ def is_read(cls: type, base: type, name: str) -> bool:
         if code is None:
             continue
         if name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-            return _loads(code, name)
+            return _loads(code, name) or _reads_saved(cls, base, name)
         if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
             return True
     return False
+
+
+def _reads_saved(cls: type, base: type, name: str) -> bool:
+    """Whether a method of a class reads an argument from the saved hyperparameters, as ``self.hparams.name``."""
+    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
+    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
+               if callable(one)]  # fmt: skip
+    return any(
+        "hparams" in code.co_names and (name in code.co_names or name in code.co_consts)
+        for method in methods if method is not None for code in _codes(method)
+    )  # fmt: skip
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code, and that of the functions inside it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
 
 
 def _loads(code: CodeType, name: str) -> bool:
