@@ -220,7 +220,8 @@ class Sites:
             full = f"{path}.{name}"
             if full not in self.places:
                 self.slots.append(Slot(
-                    full, get=functools.partial(_in_force, call, name), set=_nothing, rank=rank,
+                    full, get=functools.partial(_in_force, call, name), set=_nothing,
+                    rank=max(rank, call.arguments.rank(name)),
                     type=call.arguments.type_of(name), alias=f"{call.arguments.cls.__name__}.{name}",
                     listed=rank == 1, place=call.name,
                 ))  # fmt: skip

@@ -82,6 +82,7 @@ class LightningSlots:
             get=functools.partial(self._rebuilder.get, part, name),
             set=functools.partial(self._rebuilder.set, part, name),
             commit=self._commit,
+            rank=part.rank(name),
             alias=f"{part.name}.{name}",
             place=self._place(part.made),
             joint=f"argument:{name}" if both else "",  # Lightning's logger refuses different values of one name
@@ -275,7 +276,8 @@ def _confirm(trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequen
     made = MadeObjects(trainer, module)
     sites = Sites(trace, trainer, module, data, loaders)
     slots = [
-        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name), alias=f"{part.name}.{name}",
+        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name), rank=part.rank(name),
+             alias=f"{part.name}.{name}",
              joint=f"argument:{name}" if all(name in each.values() for each in parts) and len(parts) > 1 else "")
         for part in parts for name in (*part.values(), *part.missing)
     ]  # fmt: skip

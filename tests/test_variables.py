@@ -47,6 +47,26 @@ def test_uses_besides_the_argument(text: str, tmp_path: Path) -> None:
     assert other_uses(given[:1]) == CASES[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("args.epochs", [3]), ("args['epochs']", [3]), ("args.other", []), ("args.epochs.x, args", [3])],
+)
+def test_an_entry_of_a_configuration_that_is_handed_over(text: str, lines: list[int], tmp_path: Path) -> None:
+    """The object takes a copy with the value, and what else reads the entry has its own."""
+    file = tmp_path / "script.py"
+    file.write_text(f"def train(taker, args):\n    taker(args)\n    lambda: ({text})\n")
+    given: list[Typed] = []
+
+    def taker(*_: Any) -> None:
+        caller = sys._getframe(1)
+        given.append(Typed(caller.f_code, caller.f_lasti, "config", 0, "epochs"))
+
+    names: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
+    names["train"](taker, {})
+    assert other_uses(given) == (("args.epochs", lines) if lines else None)
+
+
 def test_two_takers_of_one_variable(tmp_path: Path) -> None:
     """Both take the value, so neither is told of the other."""
     file = tmp_path / "script.py"

@@ -342,7 +342,21 @@ def saved(project: Project, *callbacks: Any, width: int = 4, rate: float = 0.0) 
     return model
 
 
+def of_a_project(project: Project, *callbacks: Any, max_epochs: int = 2, batch_size: int = 8, lr: float = 0.1) -> Any:
+    """The module takes the settings of the whole project, and reads one of them."""
+
+    class Net(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(lr=config["lr"])
+
+    model = Net({"lr": lr, "max_epochs": 7, "batch_size": 7})
+    trainer = project.trainer(callbacks, max_epochs=max_epochs)
+    trainer.fit(model, DataLoader(dataset(), batch_size, shuffle=True), DataLoader(dataset(), 40))
+    return model
+
+
 CASES = [
+    (of_a_project, {"max_epochs": 3, "batch_size": 10, "lr": 0.05}, {}),
     (copied, {"hidden": 6, "lr": 0.05}, {}),
     (saved, {"width": 6, "rate": 0.4}, {}),
     (given_a_network, {"width": 6, "rate": 0.4}, {}),

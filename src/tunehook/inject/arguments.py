@@ -26,6 +26,7 @@ NAMED = (
 _PLAIN = (int, float, str, list, tuple, types.NoneType)  # what an entry is, to be one of the space's
 _ACTS = ("__len__", "__iter__", "__call__", "__getitem__", "__array__")  # an object with one of these is more than that
 _DEEPEST = 6
+_LAST = 5  # behind all ranks of other slots
 _MANY = 100  # of a longer list the first ones are looked at
 
 
@@ -81,6 +82,14 @@ class Arguments:
             return None if isinstance(parameter.annotation, str) else parameter.annotation
         return type_of_default(parameter.default)
 
+    def rank(self, name: str) -> int:
+        """The rank of an argument's slot: an entry of a configuration that no code of the class names comes last.
+
+        Such a configuration is often that of a whole project, of which the class reads some entries only.
+        """
+        entry = name.rpartition(".")[2]
+        return 0 if "." not in name or is_mentioned(self.cls, self.base, entry) else _LAST
+
     def changed(self, staged: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the staged values that are not the present ones."""
         present = self.values()
@@ -97,6 +106,32 @@ class Arguments:
             if given is not bound.arguments:
                 bound.arguments[rest] = given
         return bound.args, bound.kwargs
+
+
+def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
+    """Whether the code of a class, down to the framework's, has a name as an attribute or as a text.
+
+    Args:
+        cls: The class.
+        base: The framework's class below it.
+        name: The name.
+        beside: Another name that the same function has to have, ``""`` for none.
+    """
+    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
+    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
+               if callable(one)]  # fmt: skip
+    return any(
+        (name in code.co_names or name in code.co_consts) and (not beside or beside in code.co_names)
+        for method in methods if method is not None for code in _codes(method)
+    )  # fmt: skip
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions inside it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _codes(each)
 
 
 def type_of_default(default: object) -> object:

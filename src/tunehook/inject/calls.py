@@ -10,8 +10,6 @@ import contextvars
 import dis
 import functools
 import hashlib
-import inspect
-import itertools
 import logging
 import os
 import sys
@@ -23,7 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from tunehook.inject.arguments import Arguments
+from tunehook.inject.arguments import Arguments, is_mentioned
 from tunehook.inject.slot import Find, InjectionError, Slot, check_type, resolve
 from tunehook.inject.variables import Typed, other_uses
 from tunehook.randomness import random_state, restore_random
@@ -112,11 +110,12 @@ class Call:
         return f"{self.arguments.cls.__name__} at {self.line}"
 
     def typed(self, path: str) -> Typed | None:
-        """One of its arguments as the script has it, ``None`` where it is an entry of one, or of a framework's."""
+        """One of its arguments as the script has it, ``None`` where it is of a framework's call."""
         names = [*self.arguments.signature.parameters]
-        if self.typed_by is None or not self.is_typed_in or "." in path:
+        if self.typed_by is None or not self.is_typed_in:
             return None
-        return Typed(*self.typed_by, path, names.index(path) if path in names else -1)
+        name, _, entry = path.partition(".")
+        return Typed(*self.typed_by, name, names.index(name) if name in names else -1, entry)
 
     @functools.cached_property
     def present(self) -> dict[str, Any]:
@@ -491,29 +490,10 @@ def is_read(cls: type, base: type, name: str) -> bool:
         if code is None:
             continue
         if name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-            return _loads(code, name) or _reads_saved(cls, base, name)
+            return _loads(code, name) or is_mentioned(cls, base, name, beside="hparams")
         if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
             return True
     return False
-
-
-def _reads_saved(cls: type, base: type, name: str) -> bool:
-    """Whether a method of a class reads an argument from the saved hyperparameters, as ``self.hparams.name``."""
-    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
-    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
-               if callable(one)]  # fmt: skip
-    return any(
-        "hparams" in code.co_names and (name in code.co_names or name in code.co_consts)
-        for method in methods if method is not None for code in _codes(method)
-    )  # fmt: skip
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A function's code, and that of the functions inside it."""
-    yield code
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _codes(each)
 
 
 def _loads(code: CodeType, name: str) -> bool:

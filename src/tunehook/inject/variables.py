@@ -22,12 +22,14 @@ class Typed(NamedTuple):
         call: Where in it the instruction is.
         name: The parameter.
         position: Its place among the positional arguments, -1 where it can be given by name only.
+        entry: Which entry of it, where it is a configuration, such as ``opt.lr``.
     """
 
     code: CodeType
     call: int
     name: str
     position: int
+    entry: str = ""
 
 
 def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
@@ -45,13 +47,18 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
     for each, node in found:
         file = each.code.co_filename
         uses: Iterable[Place] = ()
-        if isinstance(node, ast.Name):
+        text = ast.unparse(node)
+        if each.entry:
+            keys = "".join(f"[{key!r}]" for key in each.entry.split("."))
+            uses = (*_alike(file, f"{text}.{each.entry}"), *_alike(file, f"{text}{keys}"))
+            text = f"{text}.{each.entry}"
+        elif isinstance(node, ast.Name):
             uses = _loads(each.code, node.id)
         elif isinstance(node, ast.Attribute | ast.Subscript):
-            uses = _alike(file, ast.unparse(node))
+            uses = _alike(file, text)
         lines = {place[0] for place in uses if (file, place) not in taken and place[0] is not None}
         if lines:
-            return ast.unparse(node), sorted(lines)
+            return text, sorted(lines)
     return None
 
 
