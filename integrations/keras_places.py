@@ -80,7 +80,7 @@ class Typed:
     def more(self) -> Iterator[tuple[str, Place, int]]:
         """Paths of settings that are known from calls, where they were typed in, and their ranks."""
         for name in self._own(self._model):
-            yield f"model.{name}", *self._ranked(self._model, name, 0)
+            yield f"model.{name}", *self._ranked(self._model, name, self._rank(name))
         for path, optimizer in other_optimizers(self._model):
             for name in self._own(optimizer):
                 yield f"{path}.{name}", *self._ranked(optimizer, name, 1 if path.startswith("optimizer.") else 2)
@@ -103,6 +103,10 @@ class Typed:
         given = self._given(call).items()
         plain = [name for name, value in given if is_plain(value) and name not in _IDENTITY]
         return [name for name in plain if self._place(owner, name) is not None]
+
+    def _rank(self, name: str) -> int:
+        call = self._trace.of(self._model)
+        return 0 if call is None else call.arguments.rank(name)
 
     def _ranked(self, owner: Any, name: str, rank: int) -> tuple[Place, int]:
         place = self._place(owner, name)

@@ -181,7 +181,9 @@ class KerasSlots:
             return []
         user = self._user
         return [
-            self._slot(f"model.{name}", functools.partial(self._argument, name), user.type_of(name))
+            self._slot(
+                f"model.{name}", functools.partial(self._argument, name), user.type_of(name), rank=user.rank(name)
+            )
             for name in user.values()
         ]
 

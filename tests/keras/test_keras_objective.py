@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import optuna
+import pytest
 
 import tunehook as th
 from keras_projects import QUIET, X, Y
@@ -44,3 +45,35 @@ def test_an_objective_equals_the_script_with_the_values_typed_in() -> None:
     for tuned in weights:
         assert [one.shape for one in tuned] == [one.shape for one in wanted]
         assert all(np.array_equal(one, other) for one, other in zip(tuned, wanted, strict=True))
+
+
+class Net(keras.Model):  # type: ignore[misc]
+    """A model that takes the settings of the whole project, and reads one of them."""
+
+    def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first, self.last = keras.layers.Dense(config["width"]), keras.layers.Dense(1)
+
+    def call(self, rows: Any) -> Any:
+        """One hidden layer."""
+        return self.last(self.first(rows))
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_settings_that_a_model_only_carries_come_last(is_known: bool) -> None:
+    """A name that fit has too is fit's, also where the trial is known in fit only."""
+    seen = []
+
+    def fit(callback: Any) -> None:
+        model = Net({"width": 3, "epochs": 7, "batch_size": 7})
+        model.compile("sgd", "mse")
+        history = model.fit(X, Y, epochs=1, verbose=0, callbacks=[callback])
+        seen.append((model.first.units, len(history.history["loss"]), history.params["steps"]))
+
+    space = {"epochs": 2, "batch_size": 6, "width": 4}
+    study = th.Study("carries", space, metric="loss", mode="min", search="random")
+    if is_known:
+        study.optimize(lambda: fit(TuneCallback()), trials=1, progress=False)
+    else:
+        fit(TuneCallback(study))
+    assert seen == [(4, 2, 2)]
