@@ -99,7 +99,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         snapshots: SnapshotPlan | bool | None = None,
     ) -> None:
         super().__init__()
-        self._source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
+        self.source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -116,18 +116,18 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """
         _check_alone(call)
         _check_processes()
-        if not self._source.asks:
+        if not self.source.asks:
             check_alone()
             leave_if_stopped()
-        self._session = session = self._source.claim(self._session)
+        self._session = session = self.source.claim(self._session)
         if session is None:
             return fit(*call.args, **call.kwargs)
         try:
             with sigterm_raised():
-                if not self._source.asks:
+                if not self.source.asks:
                     check_thread()
                 with injecting([*session.trial.params]):
-                    slots = KerasSlots(model, call, None if self._source.asks else trace_in_progress())
+                    slots = KerasSlots(model, call, None if self.source.asks else trace_in_progress())
                     slots.confirm()
                     self._fit = _Fit(session, slots, model, call)
                 self._fit.begin(self)
@@ -138,13 +138,13 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         except BaseException as error:
             if self._fit is not None:
                 self._fit.refuse(error)
-            self._source.fail(session, error)
+            self.source.fail(session, error)
             raise
         finally:
             if self._fit is not None:
                 self._fit.finish()
             self._fit = None
-        self._source.end(session)
+        self.source.end(session)
         return result
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -152,7 +152,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         if self._fit is not None:
             self._fit.check_started()
             self._fit.snapshot(is_start=True)
-        elif self._session is not None or self._source.has_trial:
+        elif self._session is not None or self.source.has_trial:
             raise TrialError(
                 f"{type(self.model).__name__} has a fit() of its own that does not call keras.Model.fit, so no value "
                 "can be injected.\n  Call super().fit(...) in it, with the callbacks, or override train_step instead."

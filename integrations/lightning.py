@@ -21,6 +21,7 @@ from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
 from tunehook.inject.calls import Again, Told, check_thread, keep
+from tunehook.launch.script import know_trial
 from tunehook.known import finds_ranks, leave_if_stopped
 from tunehook.patches import put_once
 from tunehook.session import TrialSession
@@ -109,7 +110,7 @@ class TuneCallback(Callback):
         inject: bool = True,
         snapshots: SnapshotPlan | bool | None = None,
     ) -> None:
-        self._source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
+        self.source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -122,7 +123,7 @@ class TuneCallback(Callback):
         self._fit = None
         _check_alone(trainer)
         if trainer.is_global_zero and getattr(trainer.strategy.launcher, "_start_method", "") == "fork":
-            self._source.take_over(self._session)
+            self.source.take_over(self._session)
         self._session = self._agree_on_trial(trainer)
         if self._session is not None and trainer.world_size > 1 and finds_ranks():
             raise Told(self._session.trial)
@@ -194,7 +195,7 @@ class TuneCallback(Callback):
         if self._fit is None:
             return
         self._fit.complete()
-        if self._source.may_prune:
+        if self.source.may_prune:
             # TrialPruned is raised from the teardown, so ours comes last. A new list: Lightning iterates over this one.
             host: Any = trainer
             host.callbacks = [*(other for other in host.callbacks if other is not self), self]
@@ -207,14 +208,14 @@ class TuneCallback(Callback):
         fit.finish()
         # A learning-rate search is a fit of its own that is torn down but not completed: the trial goes on.
         if fit.is_complete:
-            self._source.end(fit.session)
+            self.source.end(fit.session)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell what ended the training."""
         if self._fit is not None:
             self._fit.finish(exception)
         if self._session is not None and not isinstance(exception, Again):
-            self._source.fail(self._session, exception)
+            self.source.fail(self._session, exception)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, session: TrialSession) -> None:
         with injecting([*session.trial.params]):
@@ -237,15 +238,15 @@ class TuneCallback(Callback):
         """Rank 0 asks; the others get the trial, or the reason why there is none."""
         if trainer.world_size == 1:
             set_broadcast(None)
-            if not self._source.asks:
+            if not self.source.asks:
                 check_alone()
-            return self._source.claim(self._session)
+            return self.source.claim(self._session)
         set_broadcast(trainer.strategy.broadcast)
         session: TrialSession | None = None
         error: Exception | None = None
         if trainer.is_global_zero:
             try:
-                session = self._source.claim(self._session)
+                session = self.source.claim(self._session)
             except Exception as raised:  # noqa: BLE001 - told to the other ranks first, then raised
                 error = raised
         asked = None if session is None else session.trial
@@ -258,7 +259,7 @@ class TuneCallback(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         if get_spawning_popen() is not None:  # a strategy starts its processes: this one asks, rank 0 there trains
-            self._session = self._source.claim(self._session)
+            self._session = self.source.claim(self._session)
         return {**self.__dict__, "_fit": None}
 
 
@@ -449,8 +450,10 @@ def _fit_of_a_trial(fit: Any) -> Any:
     signature = inspect.signature(fit)
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not any(isinstance(one, TuneCallback) for one in self.callbacks):
+        ours = next((one for one in self.callbacks if isinstance(one, TuneCallback)), None)
+        if ours is None:
             return fit(self, *args, **kwargs)
+        know_trial(ours.source, lambda: ([], None))
         leave_if_stopped()
         check_thread()
         confirm(self, *fit_objects(signature, (self, *args), kwargs))

@@ -137,6 +137,11 @@ def note_read(name: str, trial: Trial | None) -> None:
     _Known.read[name] = trial
 
 
+def was_read(name: str) -> bool:
+    """Whether the script has read a value of a name, its default included."""
+    return name in _Known.read
+
+
 def names_read(trial: Trial) -> set[str]:
     """The names whose values the script has read from a trial."""
     return {name for name, giver in _Known.read.items() if giver == trial}

@@ -27,7 +27,7 @@ from tunehook.ends import (
     told_apart,
 )
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
-from tunehook.inject import Find, Injection, InjectionError, Slot, near
+from tunehook.inject import IN_FUNCTION, Find, Injection, InjectionError, Slot, near
 from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
 from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
@@ -86,6 +86,7 @@ class TrialSession(GoingOn):
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
         self.ends_with_fit = False  # in a process that a framework has started for one fit
+        self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
         self._forked: dict[str, Any] = {}  # what a copy in a forked process records with, if it takes the trial over
         self._was_told = False
         _sessions.add(self)
@@ -167,7 +168,7 @@ class TrialSession(GoingOn):
             self._taker.restart()
         values = {name: value for name, value in self._unread().items() if name not in left_out}
         with injecting([*self.trial.params]):
-            self._injection = Injection(values, slots, notes=notes, find=find)
+            self._injection = Injection(values, slots, notes=notes, find=find, way_out=self.way_out)
             if model is not None:  # not where a name is wrong, which changes nothing
                 _trained[model] = self._me
             self._injection.apply()

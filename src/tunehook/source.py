@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 _ENGINES = {"WANDB_SWEEP_ID": "tunehook.integrations.wandb_agent"}
 
 
+_IN_SCRIPT = (
+    "Make it in a training function, so that the trial is known before:\n"
+    "    def train(): ...  # the script, with TuneCallback() in its fit\n"
+    "    study.optimize(train, trials=30)"
+)
+_IN_OBJECTIVE = "Write @th.objective above the objective, so that the trial is known before it makes its objects."
+_IN_AGENT = "Give the agent wandb.agent(sweep, th.objective(train)), so that the trial is known before train makes it."
+
+
 class Source:
     """Gives a callback the session to work on, and ends the session where nobody else does.
 
@@ -65,8 +74,36 @@ class Source:
 
     @property
     def asks(self) -> bool:
-        """Whether trials are asked for here, each fit one; else ``study.optimize`` asks and ends them."""
-        return self._asked is not None
+        """Whether trials are asked for here, each fit one; else they are asked for and ended elsewhere."""
+        return self._asked is not None and not self._is_led()
+
+    def _is_led(self) -> bool:
+        """Whether the trial in progress is one of the study, whose script is run again for it."""
+        session = active()
+        return (
+            isinstance(self._asked, Study)
+            and session is not None
+            and session.trial.study == self._asked.name
+            and not session.is_over
+        )
+
+    @property
+    def knows_late(self) -> bool:
+        """Whether it is asked in its fit only for a trial that could be known before: of a study, or a search outside."""
+        return isinstance(self._asked, Study) or (self._asked is None and given_trial() is not None)
+
+    @property
+    def study(self) -> Study | None:
+        """The study that it was given."""
+        return self._asked if isinstance(self._asked, Study) else None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the space, as far as they are known before a trial is asked for."""
+        if isinstance(self._asked, Study):
+            return self._asked.space.names
+        given = given_trial()
+        return [] if given is None else [*given.params]
 
     @property
     def may_prune(self) -> bool:
@@ -88,10 +125,16 @@ class Source:
             session.refresh()  # a spawned process may have ended it
             if not session.is_over and not _is_past(session):
                 return session
-        if self._asked is not None:
-            return self._asked.session(self._asked.ask())
+        if self._asked is not None and self.asks:
+            asked = self._asked.session(self._asked.ask())
+            asked.way_out = _IN_SCRIPT if self.study is not None else _IN_OBJECTIVE
+            return asked
         given = None if active() is not None else given_trial()
-        return active() if given is None else TrialSession(given)
+        if given is None:
+            return active()
+        session = TrialSession(given)
+        session.way_out = _IN_AGENT
+        return session
 
     def end(self, session: TrialSession) -> None:
         """End the trial after a fit that is complete, where no ``study.optimize`` of this process does.

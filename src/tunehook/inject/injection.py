@@ -10,6 +10,9 @@ from tunehook.inject.slot import UNKNOWN, Find, InjectionError, Slot, check_type
 
 log = logging.getLogger("tunehook")
 
+IN_FUNCTION = "Make it in the training function, which is called for each trial."
+"""How a trial of ``study.optimize`` is known before an object is made."""
+
 
 class Injection:
     """A trial's values in their slots.
@@ -19,6 +22,7 @@ class Injection:
         slots: All slots that exist in the user's objects.
         notes: Lines for error messages on slots that cannot be listed one by one.
         find: Finds such a slot by its path; ``None`` where all are listed.
+        way_out: How the trial can be known before its objects are made, for the message where it was not.
 
     Raises:
         InjectionError: A name has no slot or several, two names mean one slot, or a value has the wrong type.
@@ -32,8 +36,9 @@ class Injection:
         *,
         notes: Sequence[str] = (),
         find: Find | None = None,
+        way_out: str = IN_FUNCTION,
     ) -> None:
-        self._slots = list(slots)
+        self._slots, self._way_out = list(slots), way_out
         self._targets: list[tuple[str, Any, Slot]] = []
         owner: dict[str, str] = {}
         for name, value in values.items():
@@ -58,9 +63,20 @@ class Injection:
         return {slot.path: name for name, _, slot in self._targets}
 
     def apply(self) -> None:
-        """Set every value, then do the work that the setters noted, then read back."""
+        """Set every value, then do the work that the setters noted, then read back.
+
+        Raises:
+            InjectionError: A value belongs into the call that has made an object already.
+        """
         for _, value, slot in self._targets:
-            slot.set(value)
+            if slot.set is None and not same(value, slot.get()):
+                raise InjectionError(
+                    f"{slot.path} = {show(value)} cannot be put in: {slot.place or 'what takes it'} was made before "
+                    f"this trial was known.\n  {self._way_out}"
+                )
+        for _, value, slot in self._targets:
+            if slot.set is not None:
+                slot.set(value)
         commits = [slot.commit for _, _, slot in self._targets if slot.commit is not None]
         for commit in dict.fromkeys(commits):
             commit()

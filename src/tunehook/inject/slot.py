@@ -38,7 +38,10 @@ class Slot:
     Attributes:
         path: Full name, such as ``model.hidden``; what stands behind the first dot is the short name.
         get: Reads the present value; `UNKNOWN` while the object is not made yet.
-        set: Takes a new value. A setter may only note it and leave the work to ``commit``.
+        set: Takes a new value. A setter may only note it and leave the work to ``commit``. ``None`` where the object
+            exists already and only the call that makes it can take the value.
+        early: Whether such a call comes before the fit begins, so that what the script derives from its object is
+            right only where the value goes into the call. Without ``set`` it does.
         commit: Called once after all setters, however many slots share it: the place to rebuild an object.
         rank: Where a short name matches several slots, those of the lowest rank win: constructor arguments (0) come
             before what they lead to (1). Two slots of one rank are ambiguous.
@@ -51,7 +54,7 @@ class Slot:
 
     path: str
     get: Callable[[], Any]
-    set: Callable[[Any], None]
+    set: Callable[[Any], None] | None
     commit: Callable[[], None] | None = None
     rank: int = 0
     joint: str = ""
@@ -59,6 +62,7 @@ class Slot:
     listed: bool = True
     alias: str = ""
     place: str = ""
+    early: bool = False
 
     @property
     def short(self) -> str:

@@ -94,6 +94,29 @@ def optimize(
                 node.run(table)
 
 
+def train_once(study: Study, train: Callable[[], object]) -> None:
+    """Train one trial, which its first fit ends, as the process that asks or as one of its ranks.
+
+    Args:
+        study: The study.
+        train: The training, with a callback that uses the active trial.
+
+    Raises:
+        BaseException: What the training has raised.
+    """
+    with leading(study.name) as leads:
+        if not leads:
+            _follow(train)
+            return
+        session = study.session(study.ask())
+        session.ends_with_fit = True
+        announce(session.trial)
+        error = train_one(session, train)
+        announce(None)
+        if error is not None:
+            raise error
+
+
 def check_arguments(
     study: Study,
     train: object,

@@ -1,0 +1,84 @@
+"""A script that is no function: it is run again from its beginning, with its trial known."""
+
+from __future__ import annotations
+
+import functools
+import runpy
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunehook.active import active
+from tunehook.inject import Find, InjectionError, Slot, resolve
+from tunehook.inject.calls import call_traced, trace_in_progress
+from tunehook.known import unread_values, was_read
+from tunehook.launch.inline import train_once
+from tunehook.source import Source, given_trial
+
+
+def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | None]]) -> None:
+    """See, where a fit is called, that its trial was known before its objects were made.
+
+    In a script without a training function the trial is known only here. Where its values belong into calls that come
+    before, the script is run again from its beginning with the trial known, and this run of it ends. Nothing is done
+    where a training function is being called, where no script is run (in a notebook, or a test), nor where the fit
+    itself can take all values.
+
+    Args:
+        source: Where the callback's trial comes from.
+        slots: Gives the slots of the fit, and what finds those that are not listed.
+
+    Raises:
+        SystemExit: The script was run again.
+    """
+    if trace_in_progress() is not None or active() is not None or not source.knows_late:
+        return
+    script = _script()
+    if script is None or not _belong_earlier(source.names, *slots()):
+        return
+    if source.study is not None:
+        train_once(source.study, script)
+    elif (trial := given_trial()) is not None:
+        call_traced(script, functools.partial(unread_values, trial), plan=None)
+    raise SystemExit
+
+
+def _belong_earlier(names: Collection[str], slots: Sequence[Slot], find: Find | None) -> bool:
+    """Whether a value belongs into a call that comes before fit, or was read by then; so do those that nothing has."""
+    if any(map(was_read, names)):
+        return True
+    try:
+        found = [slot for name in names for slot in resolve(name, slots, find=find)]
+    except InjectionError:
+        return True
+    return any(slot.early or slot.set is None for slot in found)
+
+
+def _script() -> Callable[[], object] | None:
+    """What runs the script of this process again; ``None`` where it is none of the user's, or not in progress here."""
+    main: Any = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or threading.current_thread() is not threading.main_thread() or _is_installed(file):
+        return None
+    frame = sys._getframe()  # noqa: SLF001 - the only way up the stack
+    while frame is not None and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
+        frame = frame.f_back
+    if frame is None:
+        return None
+
+    def run() -> None:
+        if spec is None:
+            runpy.run_path(file, run_name="__main__")
+        else:
+            runpy.run_module(spec.name, run_name="__main__", alter_sys=True)
+
+    return run
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file is a program that was installed, such as pytest, which runs more than the user's script."""
+    places = [sysconfig.get_path(name) for name in ("scripts", "purelib", "platlib", "stdlib")]
+    return any(Path(file).resolve().is_relative_to(Path(place).resolve()) for place in places)
