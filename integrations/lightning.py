@@ -21,8 +21,8 @@ from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
 from tunehook.inject.calls import Again, Told, check_thread, keep
-from tunehook.launch.script import know_trial
 from tunehook.known import finds_ranks, leave_if_stopped
+from tunehook.launch.script import know_trial
 from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan

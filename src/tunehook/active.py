@@ -85,13 +85,18 @@ def broadcast() -> Callable[[Any], Any] | None:
 
 
 @contextlib.contextmanager
-def activate(session: TrialSession) -> Iterator[TrialSession]:
-    """Make a session the active one for the callbacks inside."""
+def activate(session: TrialSession, *, is_next: bool = False) -> Iterator[TrialSession]:
+    """Make a session the active one for the callbacks inside.
+
+    Args:
+        session: The session.
+        is_next: Whether the training function is called already, and has trained an earlier trial. Defaults to False.
+    """
     check_idle()
     _Active.session = session
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(knowing(session.trial, may_return=session.may_return))
+            stack.enter_context(knowing(session.trial, may_return=session.may_return, is_next=is_next))
             stack.enter_context(apart(session.trial, lambda: session.outcome.exit_code if session.outcome else 1))
             for make in _Active.surroundings:
                 stack.enter_context(make())

@@ -34,17 +34,20 @@ class _Known:
 
 
 @contextlib.contextmanager
-def knowing(trial: Trial | None, *, may_return: bool = False) -> Iterator[None]:
+def knowing(trial: Trial | None, *, may_return: bool = False, is_next: bool = False) -> Iterator[None]:
     """Know which trial the training function works on that is called inside.
 
     Args:
         trial: The trial; ``None`` on a rank that hears of it in its fit only.
         may_return: Whether that function may return the trial's value.
+        is_next: Whether the function is called already, and what it has read is an earlier trial's. Defaults to False.
     """
+    read = dict(_Known.read) if is_next else {}
     _Known.trial, _Known.is_stopped, _Known.may_return = trial, False, may_return
     _Known.read.clear()
     if trial is not None:
         learn(trial)
+    _Known.read.update(read)
     try:
         yield
     finally:
@@ -154,8 +157,8 @@ def unread_values(trial: Trial) -> dict[str, Any]:
 
 
 def names_read_too_early(trial: Trial) -> list[str]:
-    """The names of a trial for which the script got its defaults, since the trial was not known yet."""
-    return [name for name in trial.params if name in _Known.read and _Known.read[name] is None]
+    """The names of a trial for which the script got its defaults or an earlier trial's value, before it was known."""
+    return [name for name in trial.params if name in _Known.read and _Known.read[name] != trial]
 
 
 def note_injected(trial: Trial, names: set[str]) -> None:

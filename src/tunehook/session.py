@@ -176,15 +176,23 @@ class TrialSession(GoingOn):
 
     def _unread(self) -> dict[str, Any]:
         """The values that the script has not read itself: those are put in nowhere else."""
-        early = names_read_too_early(self.trial)
-        if early:
-            raise InjectionError(
-                f"th.value({early[0]!r}, ...) was read before this trial was known, so it returned its default.\n"
-                "  Call study.optimize(train, ...), which knows the trial before it calls train."
-            )
+        self.check_reads()
         values = unread_values(self.trial)
         note_injected(self.trial, set(values))
         return values
+
+    def check_reads(self) -> None:
+        """Check that the script has read the values of this trial and of no other.
+
+        Raises:
+            InjectionError: It has read one before the trial was known.
+        """
+        early = names_read_too_early(self.trial)
+        if early:
+            raise InjectionError(
+                f"th.value({early[0]!r}, ...) was read before this trial was known, so it did not return its value.\n"
+                "  Call study.optimize(train, ...), which knows the trial before it calls train."
+            )
 
     def ready(self, *, loggers: Sequence[object] = ()) -> None:
         """Open the recorders, now that the effective configuration is known; a second call does nothing.

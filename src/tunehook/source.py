@@ -79,17 +79,12 @@ class Source:
 
     def _is_led(self) -> bool:
         """Whether the trial in progress is one of the study, whose script is run again for it."""
-        session = active()
-        return (
-            isinstance(self._asked, Study)
-            and session is not None
-            and session.trial.study == self._asked.name
-            and not session.is_over
-        )
+        session = None if self.study is None else active()
+        return self.study is not None and session is not None and session.trial.study == self.study.name
 
     @property
     def knows_late(self) -> bool:
-        """Whether it is asked in its fit only for a trial that could be known before: of a study, or a search outside."""
+        """Whether a fit asks for a trial that could be known before it: of a study, or of a search outside."""
         return isinstance(self._asked, Study) or (self._asked is None and given_trial() is not None)
 
     @property

@@ -74,7 +74,7 @@ def test_a_value_read_before_the_trial_is_known(project: Project) -> None:
     """With ``TuneCallback(study)`` the trial is asked for in the fit, so the script has trained with its default."""
     study = a_study({"width": 6})
     message = (
-        r"^th.value\('width', ...\) was read before this trial was known, so it returned its default.\n"
+        r"^th.value\('width', ...\) was read before this trial was known, so it did not return its value.\n"
         r"  Call study.optimize\(train, ...\), which knows the trial before it calls train.$"
     )
     model = project.model(width=th.value("width", 4))

@@ -259,7 +259,7 @@ def test_ranks_that_follow_finish_their_runs(tmp_path: Path) -> None:
     announced = iter([Trial("digits", 1, {"lr": 0.1}, tmp_path, "val_loss", "min"), None])
     set_broadcast(lambda _: next(announced))
     try:
-        inline._follow(lambda: wandb.init(project="mine"))
+        inline.follow(lambda: wandb.init(project="mine"))
     finally:
         set_broadcast(None)
     assert len({run.id for run in read_runs(tmp_path)}) == 2

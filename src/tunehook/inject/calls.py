@@ -46,6 +46,10 @@ class Plan:
     calls: Calls = field(default_factory=dict)
     late: Calls = field(default_factory=dict)
 
+    def has(self, place: str) -> bool:
+        """Whether something goes into calls of a place."""
+        return any(place == one for part in (self.calls, self.late) for one, _ in part)
+
     def of(self, call: Call) -> dict[str, str]:
         """The names of the space that go into a call, by argument."""
         keys = ((call.place, None), (call.place, call.number))
@@ -139,6 +143,7 @@ class Trace:
     Args:
         values: The trial's values by the names of the space, without those that the script reads.
         plan: What goes into which call; ``None`` where that is not known yet and may be guessed.
+        has_next: Begins the next trial where the last one has ended, and says so. Defaults to there being one only.
 
     Attributes:
         calls: The calls in their order.
@@ -147,8 +152,11 @@ class Trace:
         fits: How many fits have begun.
     """
 
-    def __init__(self, values: Callable[[], Mapping[str, Any]], plan: Plan | None) -> None:
-        self._values = values
+    def __init__(
+        self, values: Callable[[], Mapping[str, Any]], plan: Plan | None, has_next: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._values, self._has_next = values, has_next
+        self._is_first = True  # of the trials of one call of a training function
         self.pid = os.getpid()
         self.plan = plan
         self.guesses = plan is None
@@ -186,6 +194,8 @@ class Trace:
             The call; its `Call.given` is what is to be replaced.
         """
         place, line, is_typed_in, typed_by = _position(type(made))
+        if self.plan is not None and self.plan.has(place):
+            self.renew()
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
         call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by)
         self.calls.append(call)
@@ -196,6 +206,13 @@ class Trace:
             call.edits = dict(guess(call, self))
         call.given = {path: _like(self.values[name], call.present.get(path)) for path, name in call.edits.items()}
         return call
+
+    def renew(self) -> None:
+        """Begin the next trial where the last one has ended: where an object is made that takes values, or in a fit."""
+        if self._has_next():
+            self._is_first = self.is_confirmed = False
+            self.fits = 0
+            self.calls, self._by_id = [], {}  # what they made has the values of the last one
 
     def put_late(self, path: str, call: Call, argument: str) -> None:
         """Put the value of a slot into a call that is known to make an object of the fit only now, in the fit.
@@ -266,6 +283,12 @@ class Trace:
         self.plan = Plan(
             _plan(wanted, all_of_fit if used is None else used), Plan().late if tried is None else tried.late
         )
+        if not self._is_first and tried != self.plan:
+            raise InjectionError(
+                "The objects of this fit are made elsewhere in the script than those of its first fit: "
+                f"{', '.join(call.name for call in wanted)}.\n"
+                "  Make a training function of one fit, and call study.optimize(train, trials=...)."
+            )
         if all(call.edits == self.plan.of(call) for call in self.calls):
             self.is_confirmed, self.guesses = True, False
             self._tell_variables()
@@ -350,6 +373,7 @@ def call_traced(
     *,
     plan: Plan | None,
     begin_again: Callable[[], object] = lambda: None,
+    has_next: Callable[[], bool] = lambda: False,
 ) -> tuple[object, Plan | None]:
     """Call a training function with the trial's values where its objects are made.
 
@@ -361,6 +385,7 @@ def call_traced(
         values: Gives the values to put in.
         plan: Where they belong, as far as that is known.
         begin_again: Called before it is called again.
+        has_next: See `Trace`.
 
     Returns:
         What it returned, and where the values belong.
@@ -371,7 +396,7 @@ def call_traced(
     began, known = random_state(), plan
     _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
-        trace = Trace(values, plan)
+        trace = Trace(values, plan, has_next)
         token, _Last.trace = _trace.set(trace), trace
         try:
             return _called(train, trace), trace.plan if trace.is_confirmed else plan

@@ -68,7 +68,7 @@ def optimize(
     check_idle()  # before anything is asked for, shown or sent
     with leading(study.name) as leads:
         if not leads:
-            _follow(train)
+            follow(train)
             return
         end = time.monotonic() + (timeout or float("inf"))
         with contextlib.ExitStack() as stack:
@@ -92,29 +92,6 @@ def optimize(
                 _lead(study, train, trials=trials, end=end, table=table)
             else:
                 node.run(table)
-
-
-def train_once(study: Study, train: Callable[[], object]) -> None:
-    """Train one trial, which its first fit ends, as the process that asks or as one of its ranks.
-
-    Args:
-        study: The study.
-        train: The training, with a callback that uses the active trial.
-
-    Raises:
-        BaseException: What the training has raised.
-    """
-    with leading(study.name) as leads:
-        if not leads:
-            _follow(train)
-            return
-        session = study.session(study.ask())
-        session.ends_with_fit = True
-        announce(session.trial)
-        error = train_one(session, train)
-        announce(None)
-        if error is not None:
-            raise error
 
 
 def check_arguments(
@@ -252,13 +229,13 @@ def train_one(
     if table is not None:
         session.watch(table)
     with activate(session):
-        called = functools.partial(_with_values, train, session.trial)
-        error = session.told_apart(_call(lambda: session.take_result(called()), session.note_late))
+        called = functools.partial(with_values, train, session.trial)
+        error = session.told_apart(call(lambda: session.take_result(called()), session.note_late))
         session.end(error)
     return error
 
 
-def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> BaseException | None:
+def call(train: Callable[[], object], tell: Callable[[Exception], object]) -> BaseException | None:
     """Call the training; returns what it raised. A process that it has forked ends where it would come back here.
 
     Args:
@@ -276,8 +253,17 @@ def _call(train: Callable[[], object], tell: Callable[[Exception], object]) -> B
     return error
 
 
-def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
-    """What a training function returns that is called with the values of a trial where it makes its objects."""
+def with_values(
+    train: Callable[[], object], trial: Trial | None, next_trial: Callable[[], Trial | None] | None = None
+) -> object:
+    """What a training function returns that is called with the values of a trial where it makes its objects.
+
+    Args:
+        train: The training function.
+        trial: The trial; ``None`` on a rank that hears of it in its fit only.
+        next_trial: For a function with a fit for each of several trials: gives the next one where the last has ended,
+            ``None`` where it has not.
+    """
     if _State.has_ranks_from_outside:
         began = random_state()
         try:
@@ -290,9 +276,17 @@ def _with_values(train: Callable[[], object], trial: Trial | None) -> object:
         begin_again()
     if trial is None:
         return train()
-    names, values = frozenset(trial.params), functools.partial(unread_values, trial)
+    names, trials = frozenset(trial.params), [trial]
+
+    def has_next() -> bool:
+        following = None if next_trial is None else next_trial()
+        trials.extend([] if following is None else [following])
+        return following is not None
+
     known = _State.plans.get(names) or kept_plan(trial.folder, names)
-    result, plan = call_traced(train, values, plan=known, begin_again=begin_again)
+    result, plan = call_traced(
+        train, lambda: unread_values(trials[-1]), plan=known, begin_again=begin_again, has_next=has_next
+    )
     if plan is not None and plan != _State.plans.get(names):
         _State.plans[names] = plan
         if broadcast() is None:
@@ -368,13 +362,13 @@ def _free(error: BaseException) -> None:
         link = link.__cause__ or link.__context__
 
 
-def _follow(train: Callable[[], object]) -> None:
+def follow(train: Callable[[], object]) -> None:
     """Run the trainings that rank 0 begins; the callbacks get their values from it."""
     trial, goes_on = handed_trial(), True
     with following():
         while goes_on:
             with apart(None, lambda: 0), knowing(trial, may_return=may_return(train)):
-                if (error := _call(functools.partial(_with_values, train, trial), lambda _: None)) is not None:
+                if (error := call(functools.partial(with_values, train, trial), lambda _: None)) is not None:
                     raise error
             channel = broadcast()
             trial = None if channel is None else channel(None)

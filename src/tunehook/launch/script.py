@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import runpy
 import sys
@@ -9,14 +10,17 @@ import sysconfig
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
-from tunehook.active import active
+from tunehook.active import activate, active
 from tunehook.inject import Find, InjectionError, Slot, resolve
 from tunehook.inject.calls import call_traced, trace_in_progress
 from tunehook.known import unread_values, was_read
-from tunehook.launch.inline import train_once
+from tunehook.launch.inline import announce, call, follow, leading, with_values
 from tunehook.source import Source, given_trial
+from tunehook.study import Study
+from tunehook.trial import Trial
 
 
 def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | None]]) -> None:
@@ -33,17 +37,76 @@ def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | 
 
     Raises:
         SystemExit: The script was run again.
+        InjectionError: The script has read a value before this trial was known.
     """
-    if trace_in_progress() is not None or active() is not None or not source.knows_late:
+    if (trace := trace_in_progress()) is not None:
+        trace.renew()
+    if (session := active()) is not None:
+        session.check_reads()
+    if trace is not None or session is not None or not source.knows_late:
         return
     script = _script()
     if script is None or not _belong_earlier(source.names, *slots()):
         return
     if source.study is not None:
-        train_once(source.study, script)
+        _train(source.study, script)
     elif (trial := given_trial()) is not None:
         call_traced(script, functools.partial(unread_values, trial), plan=None)
     raise SystemExit
+
+
+def _train(study: Study, script: Callable[[], object]) -> None:
+    """Run a script, each fit of which is a trial, as the process that asks for them or as one of its ranks.
+
+    Raises:
+        BaseException: What the script has raised.
+    """
+    with leading(study.name) as leads:
+        if not leads:
+            follow(script)
+            return
+        with _Turns(study) as turns:
+            called = functools.partial(with_values, script, turns.session.trial, turns.next)
+            error = call(called, lambda error: turns.session.note_late(error))
+            turns.session.end(turns.session.told_apart(error))
+        announce(None)
+        if error is not None:
+            raise error
+
+
+class _Turns:
+    """The trials of a script, one after the other.
+
+    Args:
+        study: Their study.
+
+    Attributes:
+        session: That of the last one.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study, self._around = study, contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._begin(is_next=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._around.close()
+
+    def _begin(self, *, is_next: bool) -> None:
+        self.session = self._study.session(self._study.ask())
+        self.session.ends_with_fit = True
+        announce(self.session.trial)
+        self._around.enter_context(activate(self.session, is_next=is_next))
+
+    def next(self) -> Trial | None:
+        """The next trial, ``None`` where the last one has not ended."""
+        if not self.session.is_over:
+            return None
+        self._around.close()
+        self._begin(is_next=True)
+        return self.session.trial
 
 
 def _belong_earlier(names: Collection[str], slots: Sequence[Slot], find: Find | None) -> bool:
@@ -63,7 +126,7 @@ def _script() -> Callable[[], object] | None:
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if file is None or threading.current_thread() is not threading.main_thread() or _is_installed(file):
         return None
-    frame = sys._getframe()  # noqa: SLF001 - the only way up the stack
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way up the stack
     while frame is not None and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
         frame = frame.f_back
     if frame is None:

@@ -1,0 +1,173 @@
+"""Scripts without a training function: ``TuneCallback(study)`` runs them again with their trial known."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunehook as th
+from tunehook.trial import FinishedTrial
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import hashlib, logging, os, sys, warnings
+warnings.simplefilter("ignore")
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+import tunehook as th
+from tunehook.integrations.lightning import TuneCallback
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+class Net(L.LightningModule):
+    def __init__(self, width=4, steps=1):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, width), nn.Dropout(0.2), nn.Linear(width, 1))
+        self.steps = steps
+
+    def training_step(self, batch, index):
+        loss = ((self.net(batch[0]) - batch[1]) ** 2).mean()
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=self.steps)]
+
+
+def fit(callbacks, width=4, batch_size=10, max_epochs=1, **settings):
+    L.seed_everything(3, verbose=False)
+    x = torch.randn(40, 4)
+    loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=batch_size, shuffle=True)
+    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    trainer = L.Trainer(max_epochs=max_epochs, callbacks=callbacks, accelerator="cpu", **quiet, **settings)
+    net = Net(width, steps=len(loader) * trainer.max_epochs)
+    trainer.fit(net, loader)
+    weights = b"".join(one.detach().numpy().tobytes() for one in net.parameters())
+    print("TRAINED", hashlib.sha256(weights).hexdigest(), trainer.global_step)
+
+
+def study(space, search="random"):
+    return th.Study("script", space, metric="loss", mode="min", search=search)
+
+"""
+VALUES = '{"width": 7, "batch_size": 8, "max_epochs": 3}'
+
+
+def run(folder: Path, code: str, *how: str, check: bool = True, **variables: str) -> tuple[list[str], str]:
+    """Run a script in a process of its own; what it has trained, a line for each fit, and all that it wrote."""
+    (folder / "train.py").write_text(SCRIPT + textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, *(how or ["train.py"])], cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, **variables}, check=False,
+    )  # fmt: skip
+    written = done.stdout + done.stderr
+    assert (done.returncode == 0) is check, written
+    return re.findall(r"^TRAINED (.+)$", done.stdout, re.MULTILINE), written
+
+
+def trials(folder: Path) -> list[FinishedTrial]:
+    """What the study has recorded."""
+    return th.Study.open("script", folder=folder / "tunehook-studies" / "script").trials
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the script trains with the values typed in."""
+    return run(tmp_path_factory.mktemp("plain"), "fit([], width=7, batch_size=8, max_epochs=3)")[0]
+
+
+def test_a_script_equals_the_one_with_the_values_typed_in(tmp_path: Path, plain: list[str]) -> None:
+    """Also what it derives from its objects, as a number of steps; it is one trial, and goes on after its fit once."""
+    code = f"""
+        made = study({VALUES})
+        fit([TuneCallback(made)])
+        print("AFTER", len(made.trials), made.trials[-1].outcome.state)
+    """
+    for number in (1, 2):
+        tuned, written = run(tmp_path, code)
+        assert tuned == plain
+        assert re.findall("^AFTER.*$", written, re.MULTILINE) == [f"AFTER {number} complete"]
+    assert [trial.params for trial in trials(tmp_path)] == [{"width": 7, "batch_size": 8, "max_epochs": 3}] * 2
+
+
+def test_a_module_with_a_main_function(tmp_path: Path, plain: list[str]) -> None:
+    """``python -m train``, its arguments read in ``if __name__ == "__main__"``."""
+    code = f"""
+        def main():
+            fit([TuneCallback(study({VALUES}))], batch_size=int(sys.argv[1]))
+
+        if __name__ == "__main__":
+            main()
+    """
+    assert run(tmp_path, code, "-m", "train", "5")[0] == plain
+
+
+def test_two_ranks_that_lightning_starts(tmp_path: Path) -> None:
+    """Each of them runs the script again, with the trial that rank 0 has asked for."""
+    plain, _ = run(tmp_path, 'fit([], width=7, batch_size=8, max_epochs=3, devices=2, strategy="ddp")')
+    tuned, _ = run(tmp_path, f'fit([TuneCallback(study({VALUES}))], devices=2, strategy="ddp")')
+    assert tuned == plain
+    assert len(set(plain)) == 1
+    assert len(plain) == 2
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
+def test_a_loop_of_fits(tmp_path: Path) -> None:
+    """Each round is a trial, whose values go into the objects of that round."""
+    space = '{"width": th.Int(5, 8), "batch_size": th.Choice([4, 8]), "max_epochs": th.Int(1, 3)}'
+    tuned, _ = run(tmp_path, f"made = study({space})\nfor _ in range(3):\n    fit([TuneCallback(made)])")
+    recorded = trials(tmp_path)
+    assert len({str(trial.params) for trial in recorded}) > 1
+    plain, _ = run(tmp_path, "\n".join(f"fit([], **{trial.params})" for trial in recorded))
+    assert tuned == plain
+    assert len(tuned) == 3
+
+
+def test_an_error_after_the_fit_is_the_scripts_own(tmp_path: Path) -> None:
+    """The trial is complete, and the process ends as the script does."""
+    _, written = run(tmp_path, f"fit([TuneCallback(study({VALUES}))])\nraise SystemExit('mine')", check=False)
+    assert written.rstrip().endswith("mine")
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
+def test_an_error_in_the_fit_fails_the_trial(tmp_path: Path) -> None:
+    """And ends the process with it."""
+    code = f"Net.on_train_end = lambda self: 1 / 0\nfit([TuneCallback(study({VALUES}))])"
+    _, written = run(tmp_path, code, check=False)
+    assert "ZeroDivisionError: division by zero" in written
+    (trial,) = trials(tmp_path)
+    assert (trial.outcome.state, trial.outcome.reason) == ("failed", "ZeroDivisionError: division by zero")
+
+
+def test_a_value_that_the_script_reads(tmp_path: Path, plain: list[str]) -> None:
+    """It was read before the trial was known, and is read again; in a loop it would be an earlier trial's: an error."""
+    read = 'width = th.value("width", 4)'
+    made = f"made = study({VALUES})"
+    assert run(tmp_path, f"{made}\n{read}\nfit([TuneCallback(made)], width=width)")[0] == plain
+    code = f"{made}\nfor _ in range(2):\n    {read}\n    fit([TuneCallback(made)], width=width)"
+    tuned, written = run(tmp_path, code, check=False)
+    assert tuned == plain
+    assert "th.value('width', ...) was read before this trial was known" in written
+
+
+def test_a_script_of_a_sweep(tmp_path: Path, plain: list[str]) -> None:
+    """The values that W&B's agent hands to a script go into its calls too."""
+    file = tmp_path / "config-run.yaml"
+    file.write_text("width: {value: 7}\nbatch_size: {value: 8}\ntrainer: {value: {max_epochs: 3}}\n")
+    sweep: dict[str, Any] = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "run", "WANDB_SWEEP_PARAM_PATH": str(file)}
+    code = "import wandb\nwith wandb.init() as run:\n    fit([TuneCallback()])\n    print('RUN', run.id)"
+    tuned, written = run(tmp_path, code, **sweep, WANDB_MODE="offline", WANDB_SILENT="true")
+    assert tuned == plain
+    assert re.findall("^RUN .*$", written, re.MULTILINE) == ["RUN run"]
