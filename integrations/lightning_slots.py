@@ -243,7 +243,7 @@ def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
     trace = trace_in_progress()
     if trace is None or module is None:
         return
-    if not trace.is_confirmed:
+    if trace.is_due:
         _confirm(trace, trainer, module, data, loaders)
         _check_state(trace, trainer.callbacks)
     trace.begin_fit()

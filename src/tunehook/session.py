@@ -27,7 +27,7 @@ from tunehook.ends import (
     told_apart,
 )
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
-from tunehook.inject import IN_FUNCTION, Find, Injection, InjectionError, Slot, near
+from tunehook.inject import IN_FUNCTION, Find, Injection, InjectionError, Slot, names_in, near
 from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
 from tunehook.paths import LinkError
 from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
@@ -166,9 +166,11 @@ class TrialSession(GoingOn):
             self._check_untrained(model)
         if self._taker is not None:
             self._taker.restart()
-        values = {name: value for name, value in self._unread().items() if name not in left_out}
+        unread = self._unread()
+        names = names_in(unread, self.fits)
+        values = {name: unread[full] for name, full in names.items() if name not in left_out}
         with injecting([*self.trial.params]):
-            self._injection = Injection(values, slots, notes=notes, find=find, way_out=self.way_out)
+            self._injection = Injection(values, slots, notes=notes, find=find, names=names, way_out=self.way_out)
             if model is not None:  # not where a name is wrong, which changes nothing
                 _trained[model] = self._me
             self._injection.apply()

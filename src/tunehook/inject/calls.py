@@ -16,13 +16,13 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 from tunehook.inject.arguments import Arguments, is_mentioned
-from tunehook.inject.slot import Find, InjectionError, Slot, check_type, resolve
+from tunehook.inject.slot import Find, InjectionError, Slot, check_type, names_in, number_of, resolve
 from tunehook.inject.variables import Typed, other_uses
 from tunehook.randomness import random_state, restore_random
 from tunehook.trial import Trial
@@ -41,10 +41,18 @@ class Plan:
     Attributes:
         calls: What makes the objects of the first fit.
         late: What makes objects that a fit uses without being given them, such as an optimizer that a module holds.
+        later: What makes objects of a later fit and takes names of that fit, by `Call.stage`.
     """
 
     calls: Calls = field(default_factory=dict)
     late: Calls = field(default_factory=dict)
+    later: Calls = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the space that have a place."""
+        parts = (self.calls, self.late, self.later)
+        return {name for part in parts for paths in part.values() for name in paths.values()}
 
     def has(self, place: str) -> bool:
         """Whether something goes into calls of a place."""
@@ -53,9 +61,8 @@ class Plan:
     def of(self, call: Call) -> dict[str, str]:
         """The names of the space that go into a call, by argument."""
         keys = ((call.place, None), (call.place, call.number))
-        return {
-            path: name for part in (self.calls, self.late) for key in keys for path, name in part.get(key, {}).items()
-        }
+        found = [part.get(key, {}) for part in (self.calls, self.late) for key in keys]
+        return {path: name for each in [*found, self.later.get(call.stage, {})] for path, name in each.items()}
 
 
 _SWALLOWED = (
@@ -92,6 +99,7 @@ class Call:
         arguments: What was typed in.
         place: Names where: the positions of all frames from the training function down. Rounds of a loop are one place.
         number: How-manieth of its place since the last fit.
+        fit: How many fits have begun before it.
         line: File and line for people.
         is_typed_in: Whether it is in the user's code, not in a framework's.
         edits: The names of the space whose values went in, by argument.
@@ -107,6 +115,12 @@ class Call:
     edits: dict[str, str] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     typed_by: tuple[CodeType, int] | None = None
+    fit: int = 0
+
+    @property
+    def stage(self) -> tuple[str, int]:
+        """Which of the calls of its place it is, those of each fit counted by themselves."""
+        return f"{self.fit}:{self.place}", self.number
 
     @property
     def name(self) -> str:
@@ -170,8 +184,22 @@ class Trace:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """The values that are to be put into objects."""
-        return self._values()
+        """The values that are to be put into objects, by the names of the space as the fit that comes has them."""
+        values = self._values()
+        return {name: values[full] for name, full in names_in(values, self.fits).items()}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the fit that comes has values of its own to confirm: the first one, or one that names tell."""
+        return not self.is_confirmed or bool(self.own_names())
+
+    def own_names(self) -> dict[str, str]:
+        """The names whose values the fit that comes confirms, and their full names in the space.
+
+        All in the first one, and those with its number in a later one.
+        """
+        names = names_in(self._values(), self.fits)
+        return {name: full for name, full in names.items() if self.fits == 0 or name != full}
 
     def of(self, made: object) -> Call | None:
         """The call that made an object, or the one that it is a copy of; ``None`` where it was not seen."""
@@ -197,14 +225,16 @@ class Trace:
         if self.plan is not None and self.plan.has(place):
             self.renew()
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
-        call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by)
+        call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by, fit=self.fits)
         self.calls.append(call)
         self._by_id[id(made)] = weakref.ref(made), call
-        if self.plan is not None:
-            call.edits = {path: name for path, name in self.plan.of(call).items() if name in self.values}
-        elif self.guesses and is_typed_in:
-            call.edits = dict(guess(call, self))
-        call.given = {path: _like(self.values[name], call.present.get(path)) for path, name in call.edits.items()}
+        values, placed = self._values(), Plan() if self.plan is None else self.plan
+        call.edits = {path: name for path, name in placed.of(call).items()
+                      if name in values and not (self.fits and number_of(name) == 0)}  # fmt: skip
+        own = {name: full for name, full in self.own_names().items() if full not in placed.names}
+        if is_typed_in and own and (self.guesses or self.fits):
+            call.edits |= {path: own[name] for path, name in guess(call, self).items() if name in own}
+        call.given = {path: _like(values[name], call.present.get(path)) for path, name in call.edits.items()}
         return call
 
     def renew(self) -> None:
@@ -226,7 +256,7 @@ class Trace:
         if self.plan is not None and path in self._names:
             key = (call.place, call.number)
             late = {**self.plan.late, key: {**self.plan.late.get(key, {}), argument: self._names[path]}}
-            self.plan = Plan(self.plan.calls, late)
+            self.plan = replace(self.plan, late=late)
 
     def begin_fit(self) -> None:
         """Count the calls of each place from the beginning again, as the next round of a loop does.
@@ -249,17 +279,22 @@ class Trace:
         """
         if self.fits < 2:
             return set()
-        found = {name: _meant(name, slots, find) for name in self.values}
-        return {name for name in found if not any(self._takes(name, slot, places) for slot in found[name])}
+        names = names_in(self._values(), self.fits - 1)
+        found = {name: _meant(name, slots, find) for name in names}
+        own = {slot.path for name, full in names.items() if name != full for slot in found[name]}
+        return {
+            name for name, full in names.items()
+            if name == full and not any(self._takes(name, slot, places, own) for slot in found[name])
+        }  # fmt: skip
 
-    def _takes(self, name: str, slot: Slot, places: Places) -> bool:
+    def _takes(self, name: str, slot: Slot, places: Places, own: Collection[str]) -> bool:
         sites = places.get(slot.path, ())
-        return not sites or any(call.edits.get(path) == name for call, path in sites)
+        return slot.path not in own and (not sites or any(call.edits.get(path) == name for call, path in sites))
 
     def confirm(
         self, slots: Sequence[Slot], places: Places, *, find: Find | None, used: Collection[Call] | None = None
     ) -> None:
-        """See that the values went where the names of the space lead, before the first fit begins.
+        """See that the values went where the names of the space lead, before a fit begins.
 
         Args:
             slots: The slots of this fit.
@@ -271,18 +306,19 @@ class Trace:
             Again: They did not, or went elsewhere besides; the plan says now where they belong.
             InjectionError: A value has the wrong type, or the objects of the fit depend on the values.
         """
-        wanted: dict[Call, dict[str, str]] = {}
-        for name, value in self.values.items():
+        wanted, values = dict[Call, dict[str, str]](), self._values()
+        for name, full in self.own_names().items():
             for slot in _meant(name, slots, find):
-                self._names[slot.path] = name
+                self._names[slot.path] = full
                 for call, path in places.get(slot.path, ()):
-                    check_type(name, value, slot)
-                    wanted.setdefault(call, {})[path] = name
+                    check_type(full, values[full], slot)
+                    wanted.setdefault(call, {})[path] = full
         all_of_fit = {call for sites in places.values() for call, _ in sites}
         tried = self.plan
-        self.plan = Plan(
-            _plan(wanted, all_of_fit if used is None else used), Plan().late if tried is None else tried.late
-        )
+        if self.fits:
+            self._confirm_later(wanted)
+            return
+        self.plan = replace(tried or Plan(), calls=_plan(wanted, all_of_fit if used is None else used))
         if not self._is_first and tried != self.plan:
             raise InjectionError(
                 "The objects of this fit are made elsewhere in the script than those of its first fit: "
@@ -302,9 +338,44 @@ class Trace:
             self.is_left = True
             raise Again
 
+    def _confirm_later(self, wanted: Mapping[Call, Mapping[str, str]]) -> None:
+        """See that the values of a later fit went where they belong; the training cannot begin again any more.
+
+        Raises:
+            InjectionError: They did not.
+        """
+        tried = Plan() if self.plan is None else self.plan
+        names = {*self.own_names().values()}
+        later = {key: paths for key, paths in tried.later.items() if names.isdisjoint(paths.values())}
+        self.plan = replace(tried, later={**later, **{call.stage: paths for call, paths in wanted.items()}})
+        for call in self.calls:
+            had = {path: name for path, name in call.edits.items() if name in names}
+            if had != wanted.get(call, {}):
+                name = next(iter({**had, **wanted.get(call, {})}.values()))
+                own = name.rpartition(".")[2]
+                raise InjectionError(
+                    f"'{name}' cannot be put in: that it belongs into {call.name}, or does not, is known only now that "
+                    "the first fit has trained.\n"
+                    "  Write its full path and make it after that fit, or read it where the script needs it: "
+                    f"{own} = th.value({name!r}, ...)."
+                )
+
+    def check_fits(self) -> None:
+        """Check, when the training function has returned, that it had all fits whose names the space has.
+
+        Raises:
+            InjectionError: It had fewer.
+        """
+        missing = [name for name in self._values() if (number := number_of(name)) is not None and number >= self.fits]
+        if missing and self.fits:
+            raise InjectionError(
+                f"'{missing[0]}' was put nowhere: the training function has called fit {self.fits} times, and the "
+                "first one is number 0.\n  Rename it in the space, or take it out."
+            )
+
     def _tell_variables(self) -> None:
         """Say, once a process, which values pass by a variable that the script uses for something else too."""
-        for name in self.values:
+        for name in self._values():
             taking = [(call, path) for call in self.calls for path, other in call.edits.items() if other == name]
             typed = [one for call, path in taking if (one := call.typed(path)) is not None]
             found = other_uses(typed) if typed and typed[0] not in _told else None
@@ -429,6 +500,7 @@ def _called(train: Callable[[], object], trace: Trace) -> object:
     result = train()
     if trace.is_left:
         raise InjectionError(_SWALLOWED)
+    trace.check_fits()
     return result
 
 

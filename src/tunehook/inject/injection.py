@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from tunehook.inject.slot import UNKNOWN, Find, InjectionError, Slot, check_type, resolve, same, show
@@ -22,6 +23,7 @@ class Injection:
         slots: All slots that exist in the user's objects.
         notes: Lines for error messages on slots that cannot be listed one by one.
         find: Finds such a slot by its path; ``None`` where all are listed.
+        names: What the space calls the names of the values, where that is another name, such as ``fit.1.lr``.
         way_out: How the trial can be known before its objects are made, for the message where it was not.
 
     Raises:
@@ -36,13 +38,14 @@ class Injection:
         *,
         notes: Sequence[str] = (),
         find: Find | None = None,
+        names: Mapping[str, str] = MappingProxyType({}),
         way_out: str = IN_FUNCTION,
     ) -> None:
         self._slots, self._way_out = list(slots), way_out
         self._targets: list[tuple[str, Any, Slot]] = []
         owner: dict[str, str] = {}
         for name, value in values.items():
-            for slot in resolve(name, slots, notes=notes, find=find):
+            for slot in resolve(name, slots, notes=notes, find=find, full=names.get(name, "")):
                 if slot.path in owner:
                     raise InjectionError(
                         f"The hyperparameters '{owner[slot.path]}' and '{name}' both mean {slot.path}.\n"

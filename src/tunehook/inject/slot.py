@@ -7,6 +7,7 @@ once for all frameworks.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -73,7 +74,9 @@ class Slot:
 Find = Callable[[str], Slot | None]
 
 
-def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find: Find | None = None) -> list[Slot]:
+def resolve(
+    name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find: Find | None = None, full: str = ""
+) -> list[Slot]:
     """Find the slots that a name of the space means.
 
     Args:
@@ -83,6 +86,7 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
         slots: All slots that exist.
         notes: Lines of the error message on slots that cannot be listed one by one.
         find: Finds such a slot by its path.
+        full: What the space calls it, for messages, where that is another name. Defaults to ``""``.
 
     Returns:
         The slot, and those that are set together with it.
@@ -90,7 +94,7 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
     Raises:
         InjectionError: No slot has the name, or several have it.
     """
-    asked, name = name, name.replace(".init_args.", ".")  # as the YAML of a command line has it
+    asked, name = full or name, name.replace(".init_args.", ".")  # as the YAML of a command line has it
     if "*" in name:
         fitting = [slot for slot in slots if fnmatchcase(slot.path, name) or fnmatchcase(slot.alias, name)]
         if not fitting:
@@ -114,6 +118,26 @@ def resolve(name: str, slots: Sequence[Slot], *, notes: Sequence[str] = (), find
         )
     joint = found[0].joint
     return [slot for slot in slots if slot is found[0] or (joint and slot.joint == joint)]
+
+
+_OF_FIT = re.compile(r"fit\.(\d+)\.(.+)")
+
+
+def number_of(name: str) -> int | None:
+    """Which fit of a trial a name is for, from 0: 1 for ``fit.1.optimizer.lr``; ``None`` where it does not say."""
+    match = _OF_FIT.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def names_in(names: Iterable[str], fit: int) -> dict[str, str]:
+    """The names of a space that mean something in a fit, by what they are called in it: without its number.
+
+    Args:
+        names: The names.
+        fit: The fit's number in its trial, from 0.
+    """
+    own = {match[2]: name for name in names if (match := _OF_FIT.fullmatch(name)) and int(match[1]) == fit}
+    return {**{name: name for name in names if number_of(name) is None}, **own}
 
 
 def _with_place(slot: Slot) -> str:

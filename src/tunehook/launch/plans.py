@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 from tunehook.inject.calls import Calls, Plan
 from tunehook.paths import LinkError, open_file, plans_of
 from tunehook.stored import has, is_text, is_whole, maybe
+
+_PARTS = [part.name for part in dataclasses.fields(Plan)]
 
 
 def kept_plan(folder: Path, names: Collection[str]) -> Plan | None:
@@ -24,9 +27,9 @@ def kept_plan(folder: Path, names: Collection[str]) -> Plan | None:
         names: The names of the space.
     """
     found = _read(folder).get(_key(names))
-    if not isinstance(found, dict) or not all(_is_calls(found.get(part)) for part in ("calls", "late")):
+    if not isinstance(found, dict) or not all(_is_calls(found.get(part)) for part in _PARTS):
         return None
-    return Plan(*({(place, number): paths for place, number, paths in found[part]} for part in ("calls", "late")))
+    return Plan(**{part: {(place, number): paths for place, number, paths in found[part]} for part in _PARTS})
 
 
 def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
@@ -41,7 +44,7 @@ def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
         return
     place = plans_of(folder)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
-    whole = {**_read(folder), _key(names): {"calls": _listed(plan.calls), "late": _listed(plan.late)}}
+    whole = {**_read(folder), _key(names): {part: _listed(getattr(plan, part)) for part in _PARTS}}
     with contextlib.suppress(OSError, LinkError):
         with open_file(draft, "w", below=place.parent) as file:
             json.dump(whole, file)
