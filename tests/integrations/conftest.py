@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from lightning_projects import NAMESPACES
-from tunehook.integrations.lightning_slots import install_recorders
 
 
 @pytest.fixture(params=NAMESPACES)
 def pl(request: pytest.FixtureRequest) -> Any:
-    """A Lightning namespace with recorders."""
+    """A Lightning namespace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = pytest.importorskip(request.param)
-    install_recorders()
     return module
 
 
@@ -28,5 +26,4 @@ def one() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importlib.import_module("lightning.pytorch")
-    install_recorders()
     return module
