@@ -104,12 +104,43 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
     call = trace.take(made, arguments, _guess)
     if kind in ("model", "data", "trainer"):
         vars(made)[MADE_BY] = call.key
+    if kind in ("model", "data") and not is_under_construction(base, but=made):
+        _put_into_saved(call, trace, base)
     return arguments.arguments(call.given) if call.given else (args, kwargs)
+
+
+def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
+    """Put values into the hyperparameters that Lightning's command line gives an object that it makes, to save them."""
+    mixin = sys.modules.get(f"{base.__module__.partition('.core.')[0]}.core.mixins.hparams_mixin")
+    given = getattr(mixin, "_given_hyperparameters", None)  # from Lightning 2.2 on
+    saved = None if given is None else given.get()
+    if saved is None:
+        return
+    new = {(path,): value for path, value in call.given.items()}
+    for name, one in call.arguments.bound.arguments.items():
+        inner = trace.of(one)
+        new |= {(name, path): value for path, value in inner.given.items()} if inner is not None else {}
+    for path, value in new.items():
+        saved.update(_with_entry(saved, ".".join(path).split("."), value))
+
+
+def _with_entry(saved: Any, keys: Sequence[str], value: Any) -> Any:
+    """A copy of saved hyperparameters with one replaced; a class on a command line has its own below ``init_args``."""
+    if not keys:
+        return value
+    if not isinstance(saved, dict):
+        return saved
+    key, *rest = keys
+    if key not in saved and "init_args" in saved:
+        return {**saved, "init_args": _with_entry(saved["init_args"], keys, value)}
+    if rest and key not in saved:
+        return saved
+    return {**saved, key: _with_entry(saved.get(key), rest, value)}
 
 
 def _unbound(cls: type, base: type, kind: Kind) -> Arguments:
     """What the constructor of a class takes."""
-    is_users = kind in ("model", "data", "network", "callback") and base is not cls
+    is_users = kind in ("model", "data", "network", "callback")
     return Arguments(base if kind == "trainer" else cls, base if is_users else object)
 
 

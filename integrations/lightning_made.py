@@ -137,8 +137,8 @@ class MadeObjects:
                 if len(taking) == 1 and own and all(rate in written and not same(rate, value) for rate in rates):
                     name = type(own[0].made).__name__
                     raise InjectionError(
-                        f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which is typed into "
-                        f"configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
+                        f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which is typed "
+                        f"into configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
                     )
 
     def count_steps(self) -> None:

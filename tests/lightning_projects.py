@@ -40,8 +40,9 @@ _numbers = itertools.count()
 
 def a_study(values: dict[str, Any]) -> th.Study:
     """A study in memory whose trials all have these values."""
+    space = {name: th.Fixed(value) if isinstance(value, list | tuple) else value for name, value in values.items()}
     return th.Study(
-        f"fixed-{next(_numbers)}", values, metric="val", mode="min", search="random", snapshots=False,
+        f"fixed-{next(_numbers)}", space, metric="val", mode="min", search="random", snapshots=False,
         storage=optuna.storages.InMemoryStorage(),
     )  # fmt: skip
 
