@@ -76,14 +76,15 @@ from tunehook.integrations.lightning_slots import LightningSlots, confirm, slots
 class TuneCallback(Callback):
     """Tunes the training that it is added to.
 
-    At the start of a fit the trial's values are put into the model, the datamodule or loaders, the trainer and the
-    optimizers, exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good
-    order; the end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
+    The trial's values go into the calls that make the model, the datamodule or loaders, the trainer and the optimizers,
+    exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good order; the
+    end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
-            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
-            An Optuna trial: its parameters, for people who have an Optuna objective.
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial; a
+            script is run again then, with the trial known. An Optuna trial: its parameters, for people who have an
+            Optuna objective, with ``@th.objective`` above it.
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
@@ -91,8 +92,9 @@ class TuneCallback(Callback):
             own. By default they are those of ``True``; ``False`` is for none.
 
     Raises:
-        InjectionError: In the fit, before the first step: a value cannot be injected exactly. For a constructor
-            argument that nobody reads: after the first batch.
+        InjectionError: In the fit, before the first step: a value cannot be injected exactly, such as one of an object
+            that was made before the trial was known. For a constructor argument that nobody reads: after the first
+            batch.
         TrialError: In the fit: the metric is not logged in the first epoch, or nothing is trained.
         optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
 
