@@ -16,8 +16,7 @@ def pl(request: pytest.FixtureRequest) -> Any:
     """A Lightning namespace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = pytest.importorskip(request.param)
-    return module
+        return pytest.importorskip(request.param)
 
 
 @pytest.fixture
@@ -25,5 +24,4 @@ def one() -> Any:
     """One namespace, for what does not depend on it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = importlib.import_module("lightning.pytorch")
-    return module
+        return importlib.import_module("lightning.pytorch")

@@ -606,8 +606,8 @@ def test_a_rate_that_a_scheduler_overwrites(project: Project, is_used: bool) -> 
         study.optimize(train, trials=1, progress=False)
         return
     message = (
-        r"^model.lr = 0.05 has no effect: OneCycleLR overwrites it with 0.7, which is typed into configure_optimizers.\n"
-        r"  Give OneCycleLR the argument too, or take model.lr out of the space.$"
+        r"^model.lr = 0.05 has no effect: OneCycleLR overwrites it with 0.7, which is typed into "
+        r"configure_optimizers.\n  Give OneCycleLR the argument too, or take model.lr out of the space.$"
     )
     with pytest.raises(InjectionError, match=message):
         study.optimize(train, trials=1, progress=False)

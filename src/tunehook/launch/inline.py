@@ -112,9 +112,9 @@ def train_once(study: Study, train: Callable[[], object]) -> None:
         session.ends_with_fit = True
         announce(session.trial)
         error = train_one(session, train)
-        announce(None)
-        if error is not None:
+        if error is not None:  # the other ranks are gone
             raise error
+        announce(None)
 
 
 def check_arguments(
