@@ -116,12 +116,12 @@ def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
     saved = None if given is None else given.get()
     if saved is None:
         return
-    new = {(path,): value for path, value in call.given.items()}
+    new = dict(call.given)
     for name, one in call.arguments.bound.arguments.items():
         inner = trace.of(one)
-        new |= {(name, path): value for path, value in inner.given.items()} if inner is not None else {}
+        new |= {f"{name}.{path}": value for path, value in inner.given.items()} if inner is not None else {}
     for path, value in new.items():
-        saved.update(_with_entry(saved, ".".join(path).split("."), value))
+        saved.update(_with_entry(saved, path.split("."), value))
 
 
 def _with_entry(saved: Any, keys: Sequence[str], value: Any) -> Any:

@@ -612,16 +612,17 @@ def test_objects_that_exist_when_the_trial_is_known(
 def test_what_a_fit_can_take_whose_trial_is_known_late(pl: Any, values: dict[str, Any]) -> None:
     """What is made in fit, loaders that are passed to it, and limits of the Trainer are as if typed in."""
 
-    class Net(classes(pl)["Net"]):  # type: ignore[misc]
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
+    def net(rate: float = 0.1) -> Any:
+        class Net(classes(pl)["Net"]):  # type: ignore[misc]
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=rate)
+
+        return Net()
 
     def fit(values: dict[str, Any], *callbacks: Any) -> list[torch.Tensor]:
         seed()
         settings = {name: value for name, value in values.items() if name not in ("optimizer.lr", "batch_size")}
-        model = Net()
-        if "optimizer.lr" in values:
-            model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=values["optimizer.lr"])
+        model = net(values.get("optimizer.lr", 0.1))
         made = trainer(pl, *callbacks, **settings)
         made.fit(model, loader(values.get("batch_size", 8)), loader())
         return [*weights(model), torch.get_rng_state()]

@@ -131,7 +131,10 @@ def test_several_optimizers_and_schedulers(pl: Any) -> None:
 
 def test_manual_optimization(one: Any) -> None:
     """Clipping and accumulation are not heeded by a module that optimizes by hand."""
-    script = lambda: (several(one)(), loader())  # noqa: E731
+
+    def script() -> Any:
+        return several(one)(), loader()
+
     assert refused_late(one, script, {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}) == (
         "trainer.accumulate_grad_batches, trainer.gradient_clip_val has no effect: Several optimizes manually "
         "(automatic_optimization = False).\n"

@@ -90,7 +90,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 VALUES = {"hidden": 6, "lr": 0.05, "batch_size": 10, "max_epochs": 3}
 
 
-@pytest.mark.parametrize(("namespace", "how"), zip(NAMESPACES, ["file", "module"], strict=True))
+@pytest.mark.parametrize(("namespace", "how"), [(NAMESPACES[0], "file"), (NAMESPACES[1], "module")])
 def test_a_script_equals_itself_with_the_values_typed_in(namespace: str, how: str) -> None:
     """What it derives from a loader and a Trainer follows; each run of it adds a trial."""
     typed_in, _ = run(namespace=namespace, typed_in=VALUES)
