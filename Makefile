@@ -95,7 +95,7 @@ test: lint fast slow keras oldest
 # The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test
 	TUNEHOOK_TEST_ACCELERATOR=gpu $(BIN)/python -m pytest -q -n 4 tests/test_gpu.py tests/contract \
-		$(addprefix tests/integrations/test_lightning,.py _snapshots.py _slots.py _rebuild.py _made.py _loaders.py) \
+		$(addprefix tests/integrations/test_lightning,.py _snapshots.py _slots.py _exact.py _made.py _loaders.py) \
 		tests/integrations/test_lightning_checkpoint.py tests/integrations/test_checkpoint_killed.py \
 		tests/integrations/test_launch_frameworks.py -k "not keras"
 	$(BIN)/python benchmarks/snapshot_steps.py

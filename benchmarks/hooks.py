@@ -68,7 +68,8 @@ def main(rounds: int, batches: int) -> None:
     """Take turns, and print microseconds a batch."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.chdir(tempfile.mkdtemp())
-    study = th.Study("hooks", {"lr": th.Float(1e-3, 1e-2)}, metric="val_acc", mode="max", search="random", seed=0)
+    space = {"optimizer.lr": th.Float(1e-3, 1e-2)}
+    study = th.Study("hooks", space, metric="val_acc", mode="max", search="random", seed=0)
     variants: dict[str, Callable[[], float]] = {
         "bare": lambda: epoch(batches),
         "with an empty callback": lambda: epoch(batches, Empty()),

@@ -106,7 +106,7 @@ def train(name: str, given: argparse.Namespace, *callbacks: L.Callback, epochs: 
 def measure(name: str, given: argparse.Namespace) -> None:
     """Take turns, and print the medians of the ratios within a round."""
     options: dict[str, Any] = {"metric": "score", "mode": "max", "search": "random", "seed": 0}
-    study = th.Study(name, {"lr": th.Float(1e-4, 1.1e-4)}, storage=InMemoryStorage(), **options)
+    study = th.Study(name, {"optimizer.lr": th.Float(1e-4, 1.1e-4)}, storage=InMemoryStorage(), **options)
     variants: dict[str, Callable[[], list[L.Callback]]] = {
         "bare": list, "bare again": list, "snapshots": lambda: [TuneCallback(study)],
     }  # fmt: skip

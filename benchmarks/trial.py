@@ -81,7 +81,6 @@ def main(rounds: int) -> None:
     on_disk, in_memory = tuned("disk", None), tuned("memory", InMemoryStorage())
     blind = tuned("blind", None, snapshots=False)
     stoppable = tuned("stoppable", None, stopper=never_stops())
-    led = tuned("led", None)
     peer = optuna.create_study(
         storage=f"sqlite:///{Path.cwd()}/peer.db", direction="maximize", sampler=optuna.samplers.RandomSampler(0),
         pruner=never_stops(),
@@ -91,11 +90,10 @@ def main(rounds: int) -> None:
     times = side_by_side(
         {
             "bare": lambda: fit(**values),
-            "tunehook, SQLite and journal": lambda: fit(TuneCallback(on_disk)),
-            "the same, in study.optimize": lambda: with_study(led),
-            "the same, without snapshots": lambda: fit(TuneCallback(blind)),
-            "the same, a stopper asked at each report": lambda: fit(TuneCallback(stoppable)),
-            "tunehook, memory and journal": lambda: fit(TuneCallback(in_memory)),
+            "tunehook, SQLite and journal": lambda: with_study(on_disk),
+            "the same, without snapshots": lambda: with_study(blind),
+            "the same, a stopper asked at each report": lambda: with_study(stoppable),
+            "tunehook, memory and journal": lambda: with_study(in_memory),
             "optuna + pruning callback, SQLite": lambda: with_optuna(peer),
         },
         rounds=rounds,

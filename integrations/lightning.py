@@ -5,14 +5,13 @@ The callback only translates between a Trainer and a `TrialSession`; every rule 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from tunehook.active import check_alone, set_broadcast, surround
 from tunehook.ends import TrialError, injecting
 from tunehook.imports import when_imported
 from tunehook.inject import Injection, InjectionError
-from tunehook.inject.calls import Again, Told, check_thread, keep
+from tunehook.inject.calls import Again, Told, check_thread, keep, trace_in_progress
 from tunehook.known import finds_ranks, leave_if_stopped
 from tunehook.launch.script import know_trial
 from tunehook.patches import put_once
@@ -63,29 +62,29 @@ if TYPE_CHECKING:
 else:
     Callback = _first_host()
 
-from tunehook.integrations.lightning_calls import fit_objects  # noqa: E402 - needs Lightning
-from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
-from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
-from tunehook.integrations.lightning_slots import (  # noqa: E402 - needs torch
-    LightningSlots,
-    confirm,
+from tunehook.integrations.lightning_calls import (  # noqa: E402 - needs Lightning
+    Sites,
+    fit_objects,
     hear_all,
     hear_loaders,
-    install_recorders,
 )
+from tunehook.integrations.lightning_checkpoint import FitCheckpoints  # noqa: E402 - needs torch
+from tunehook.integrations.lightning_once import said_once  # noqa: E402 - as the others
+from tunehook.integrations.lightning_slots import LightningSlots, confirm, slots_of  # noqa: E402 - needs torch
 
 
 class TuneCallback(Callback):
     """Tunes the training that it is added to.
 
-    At the start of a fit the trial's values are put into the model, the datamodule or loaders, the trainer and the
-    optimizers, exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good
-    order; the end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
+    The trial's values go into the calls that make the model, the datamodule or loaders, the trainer and the optimizers,
+    exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good order; the
+    end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
-            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
-            An Optuna trial: its parameters, for people who have an Optuna objective.
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial; a
+            script is run again then, with the trial known. An Optuna trial: its parameters, for people who have an
+            Optuna objective, with ``@th.objective`` above it.
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
@@ -93,8 +92,9 @@ class TuneCallback(Callback):
             own. By default they are those of ``True``; ``False`` is for none.
 
     Raises:
-        InjectionError: In the fit, before the first step: a value cannot be injected exactly. For a constructor
-            argument that nobody reads: after the first batch.
+        InjectionError: In the fit, before the first step: a value cannot be injected exactly, such as one of an object
+            that was made before the trial was known. For a constructor argument that nobody reads: after the first
+            batch.
         TrialError: In the fit: the metric is not logged in the first epoch, or nothing is trained.
         optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
 
@@ -111,6 +111,7 @@ class TuneCallback(Callback):
         snapshots: SnapshotPlan | bool | None = None,
     ) -> None:
         self.source = Source(source, metric=metric, inject=inject, snapshots=snapshots)
+        self.sites: Sites | None = None  # of the fit that has been called
         self._session: TrialSession | None = None
         self._fit: _Fit | None = None
 
@@ -219,7 +220,7 @@ class TuneCallback(Callback):
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, session: TrialSession) -> None:
         with injecting([*session.trial.params]):
-            self._fit = _Fit(trainer, session, LightningSlots(trainer, pl_module, self))
+            self._fit = _Fit(trainer, session, LightningSlots(trainer, pl_module, self.sites))
         self._fit.begin()
 
     def _skip_batch_hooks(self, *, but: Collection[str] = ()) -> None:
@@ -258,9 +259,10 @@ class TuneCallback(Callback):
     # ------------------------------------------------------------------ pickling
 
     def __getstate__(self) -> dict[str, Any]:
-        if get_spawning_popen() is not None:  # a strategy starts its processes: this one asks, rank 0 there trains
+        is_spawning = get_spawning_popen() is not None
+        if is_spawning:  # a strategy starts its processes: this one asks, rank 0 there trains
             self._session = self.source.claim(self._session)
-        return {**self.__dict__, "_fit": None}
+        return {**self.__dict__, "sites": self.sites if is_spawning else None, "_fit": None}
 
 
 class _Fit:
@@ -295,7 +297,7 @@ class _Fit:
             self.slots.slots, model=self._trainer.lightning_module, notes=self.slots.notes, find=self.slots.find,
             left_out=self.slots.left_out(),
         )  # fmt: skip
-        self.slots.open()
+        self.slots.open(self._injection)
 
     def check_built(self) -> None:
         """Check what was made, and open the recorders."""
@@ -437,12 +439,13 @@ class _Fit:
 
 
 def _join(namespace: str) -> None:
-    """Serve a namespace: be one of its callbacks, for which its Trainers look, and record what it constructs."""
+    """Serve a namespace: be one of its callbacks, for which its Trainers look, and hear of what it makes."""
     host = sys.modules[namespace].Callback
     if host not in TuneCallback.__bases__:
         TuneCallback.__bases__ += (host,)
-    install_recorders()
     put_once(sys.modules[namespace].Trainer, "fit", _fit_of_a_trial)
+    if trace_in_progress() is not None:  # a training function has imported it
+        hear_all()
 
 
 def _fit_of_a_trial(fit: Any) -> Any:
@@ -451,38 +454,30 @@ def _fit_of_a_trial(fit: Any) -> Any:
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> Any:
         ours = next((one for one in self.callbacks if isinstance(one, TuneCallback)), None)
-        if ours is None:
+        module, *given = fit_objects(signature, (self, *args), kwargs)
+        if ours is None or module is None:
             return fit(self, *args, **kwargs)
-        know_trial(ours.source, lambda: ([], None))
+        know_trial(ours.source, lambda: slots_of(self, module, *given)[1:])
         leave_if_stopped()
         check_thread()
-        confirm(self, *fit_objects(signature, (self, *args), kwargs))
+        if ours.source.has_trial:
+            ours.sites = confirm(self, module, *given)
         try:
             return fit(self, *args, **kwargs)
         finally:
-            hear_loaders()
+            ours.sites = None
+            if trace_in_progress() is not None:
+                hear_loaders()
 
     return begin
 
 
-@contextlib.contextmanager
-def _recording() -> Iterator[None]:
-    """Record what the trial constructs, also of classes that came without their constructor, as pickled ones do."""
-    install_recorders()
-    yield
-
-
 def _hearing() -> Callable[[], None]:
-    """Hear of what a training function makes."""
+    """Hear of what a training function makes, and again when it is called once more."""
     hear_all()
-    return _nothing
+    return hear_all
 
 
-def _nothing() -> None:
-    """There is nothing to put back."""
-
-
-surround(_recording)
 keep(_hearing)
 surround(said_once)
 for _namespace in _NAMESPACES:  # ``lightning.pytorch`` and ``pytorch_lightning`` are two trees of classes

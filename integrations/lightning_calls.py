@@ -1,10 +1,12 @@
-"""The constructor calls of Lightning's objects: which of them take values of a trial, and whether that was right."""
+"""The constructor calls of Lightning's objects: which of them take values of a trial, and what a fit's objects take."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
@@ -13,10 +15,10 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import DataLoader
 
-from tunehook.inject import Slot
+from tunehook.inject import UNKNOWN, Slot
 from tunehook.inject.arguments import Arguments
-from tunehook.inject.calls import Call, Trace, trace_in_progress
-from tunehook.patches import Hear, hear_calls, is_under_construction
+from tunehook.inject.calls import MADE_BY, Call, Trace, trace_in_progress
+from tunehook.patches import hear_calls, hear_own_calls, is_under_construction
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
 
@@ -52,17 +54,27 @@ def base_of(cls: type) -> tuple[type, Kind] | tuple[None, None]:
     return None, None
 
 
-def hear_sites(hear: Hear) -> None:
-    """Hear of the constructor calls that take values of a trial, besides those that are recorded at all times.
+def hear_all() -> None:
+    """Hear of all constructor calls that take values of a trial; called where one begins.
 
-    Args:
-        hear: Hears of them.
+    It acts on the namespaces that are loaded (``lightning.pytorch``, ``pytorch_lightning``) and imports none.
     """
-    namespaces: list[Any] = [sys.modules.get(name) for name in NAMESPACES]
-    for root in (*_TORCH, *(one.Callback for one in namespaces if hasattr(one, "Callback"))):
+    for namespace in NAMESPACES:
+        loaded: Any = sys.modules.get(namespace)
+        if hasattr(loaded, "Trainer"):  # not while it is being imported
+            for root in (loaded.LightningModule, loaded.LightningDataModule, loaded.Callback):
+                hear_calls(root, put_in)
+            hear_own_calls(loaded.Trainer, put_in)
+    for root in _TORCH:
         if root not in _heard:  # classes that come later are heard as they are made
             _heard.add(root)
-            hear_calls(root, hear, of=_is_the_users if root is nn.Module else None)
+            hear_calls(root, put_in, of=_is_the_users if root is nn.Module else None)
+    hear_loaders()
+
+
+def hear_loaders() -> None:
+    """Hear again of loaders that are made: Lightning leaves the constructors of their classes as functions in a fit."""
+    hear_calls(DataLoader, put_in)
 
 
 def _is_the_users(cls: type) -> bool:
@@ -84,15 +96,52 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
     base, kind = base_of(type(made))
     if base is None or kind is None or (kind == "network" and is_under_construction(nn.Module, but=made)):
         return args, kwargs
-    is_users = kind in ("model", "data", "network", "callback") and base is not type(made)
-    cls = base if kind == "trainer" else type(made)
-    arguments = Arguments(cls, base if is_users else object)
+    arguments = _unbound(type(made), base, kind)
     try:
         arguments.bound = arguments.signature.bind(*args, **kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; or it is written in C
         return args, kwargs
     call = trace.take(made, arguments, _guess)
+    if kind in ("model", "data", "trainer"):
+        vars(made)[MADE_BY] = call.key
+    if kind in ("model", "data") and not is_under_construction(base, but=made):
+        _put_into_saved(call, trace, base)
     return arguments.arguments(call.given) if call.given else (args, kwargs)
+
+
+def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
+    """Put values into the hyperparameters that Lightning's command line gives an object that it makes, to save them."""
+    mixin = sys.modules.get(f"{base.__module__.partition('.core.')[0]}.core.mixins.hparams_mixin")
+    given = getattr(mixin, "_given_hyperparameters", None)  # from Lightning 2.2 on
+    saved = None if given is None else given.get()
+    if saved is None:
+        return
+    new = dict(call.given)
+    for name, one in call.arguments.bound.arguments.items():
+        inner = trace.of(one)
+        new |= {f"{name}.{path}": value for path, value in inner.given.items()} if inner is not None else {}
+    for path, value in new.items():
+        saved.update(_with_entry(saved, path.split("."), value))
+
+
+def _with_entry(saved: Any, keys: Sequence[str], value: Any) -> Any:
+    """A copy of saved hyperparameters with one replaced; a class on a command line has its own below ``init_args``."""
+    if not keys:
+        return value
+    if not isinstance(saved, dict):
+        return saved
+    key, *rest = keys
+    if key not in saved and "init_args" in saved:
+        return {**saved, "init_args": _with_entry(saved["init_args"], keys, value)}
+    if rest and key not in saved:
+        return saved
+    return {**saved, key: _with_entry(saved.get(key), rest, value)}
+
+
+def _unbound(cls: type, base: type, kind: Kind) -> Arguments:
+    """What the constructor of a class takes."""
+    is_users = kind in ("model", "data", "network", "callback")
+    return Arguments(base if kind == "trainer" else cls, base if is_users else object)
 
 
 def kind_of(call: Call) -> Kind:
@@ -118,7 +167,9 @@ def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
 # ------------------------------------------------------------------ what a fit is made of
 
 
-def fit_objects(fit: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+def fit_objects(
+    fit: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, Any, tuple[Any, Any]]:
     """The module, the datamodule and the loaders of a call of ``Trainer.fit``; ``None`` where it has none, or is wrong.
 
     Args:
@@ -129,52 +180,78 @@ def fit_objects(fit: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[s
     try:
         given = fit.bind(*args, **kwargs).arguments
     except TypeError:
-        return None, None, None, None
+        return None, None, (None, None)
     module = given.get("model")
     loaders = given.get("train_dataloaders")
     is_data = base_of(type(loaders))[1] == "data"
     data = loaders if is_data else given.get("datamodule")
     # of a compiled module, the module
-    return getattr(module, "_orig_mod", module), data, None if is_data else loaders, given.get("val_dataloaders")
+    module = getattr(module, "_orig_mod", module)
+    return module, data, (None if is_data else loaders, given.get("val_dataloaders"))
 
 
 class Sites:
-    """The calls that made what a fit uses: where the value of each slot was typed in.
+    """What the objects of a fit were made with: a slot for each argument, and the call in which its value is typed.
+
+    A value can only go into the call. Where no training function is traced nobody knows the calls, and the slots are
+    those of the classes.
+
+    One that is pickled knows the values, and no longer the calls: for a process that is started for the fit.
 
     Args:
-        trace: What traces the training function.
+        trace: What traces the training function, ``None`` where nothing does.
         trainer: The Trainer of the fit.
         module: Its LightningModule.
         data: Its datamodule, ``None`` where it has none.
         loaders: Its train and its validation loaders, where they were passed to it.
 
     Attributes:
-        slots: Those of arguments besides the module's, the datamodule's and the Trainer's own, such as
-            ``model.net.width``, ``callback.EarlyStopping.patience`` and, of what the fit does not use,
-            ``Teacher.width``.
+        own: The slots of the module's and the datamodule's arguments.
+        slots: Those of the others, such as ``model.net.width``, ``trainer.precision``,
+            ``callback.EarlyStopping.patience`` and, of what the fit does not use, ``Teacher.width``.
         places: For all slots, the calls and the arguments.
         used: The calls that made what the fit uses.
         notes: What each of them takes that is in no list of slots, a line each.
+        left_out: The names of the space that this fit, a later one of its trial, leaves to its script.
+        has_epochs: Whether the script gave the Trainer a number of epochs; a fit that begins gives it one of its own.
     """
 
-    def __init__(self, trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequence[Any] = ()) -> None:
+    def __init__(self, trace: Trace | None, trainer: Any, module: Any, data: Any, loaders: Sequence[Any] = ()) -> None:
         self._trace = trace
         self._seen: set[Call] = set()
+        self.own: list[Slot] = []
         self.slots: list[Slot] = []
         self.notes: list[str] = []
         self.places: dict[str, list[tuple[Call, str]]] = {}
-        for made, kind in ((module, "model"), (data, "data"), (trainer, "trainer")):
-            if (call := trace.of(made)) is not None:
-                self._seen.add(call)
-                self.places |= {f"{kind}.{name}": [(call, name)] for name in call.present}
-                self._add_nested(kind, call)
+        self.left_out: set[str] = set()
+        self.has_epochs = trainer.max_epochs is not None
+        self._add_own({kind: made for kind, made in (("model", module), ("data", data)) if made is not None})
+        self._add("trainer", trainer, rank=1)
         for name, given in zip(("data.batch_size", "data.val_batch_size"), loaders, strict=False):
-            calls = [trace.of(one) for one in loaders_in(given)]
-            if calls and name not in self.places:
-                self.places[name] = [(call, "batch_size") for call in calls if call is not None]
+            if name not in self.places:
+                calls = filter(None, map(self._call, loaders_in(given)))
+                self.places[name] = [(call, "batch_size") for call in calls if "batch_size" in call.present]
         self._add_callbacks(trainer)
         self.used = frozenset(self._seen) | {call for sites in self.places.values() for call, _ in sites}
         self._add_others()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {"own": list(map(_without_call, self.own)), "slots": list(map(_without_call, self.slots))}
+        return {**self.__dict__, **kept, "_trace": None, "_seen": set(), "places": {}, "used": frozenset()}
+
+    def _call(self, made: Any) -> Call | None:
+        return None if self._trace is None else self._trace.of(made)
+
+    def _add_own(self, parts: Mapping[str, Any]) -> None:
+        for kind, made in parts.items():
+            self._add(kind, made, rank=0)
+        # Lightning's logger refuses different values of one name.
+        names = [{slot.short for slot in self.own if slot.path.startswith(f"{kind}.")} for kind in parts]
+        both = set.intersection(*names) if len(names) > 1 else set()
+        self.own = [
+            dataclasses.replace(slot, joint=f"argument:{slot.short}") if slot.short in both else slot
+            for slot in self.own
+        ]
 
     def _add_nested(self, path: str, call: Call, depth: int = 0) -> None:
         """Add the slots of what was given to a call and was made by a call of its own."""
@@ -183,49 +260,71 @@ class Sites:
             for key, each in given.items():
                 many = list(enumerate(each)) if isinstance(each, list | tuple) else [(None, each)]
                 for number, one in many:
-                    inner = self._trace.of(one)
+                    inner = self._call(one)
                     if inner is None or kind_of(inner) in ("model", "callback") or depth > 5:
                         continue
                     below = f"{path}.{key}" if number is None else f"{path}.{key}.{number}"
-                    self._add(below, inner, rank=1)
+                    self._add(below, one, rank=1)
                     self._add_nested(below, inner, depth + 1)
 
     def _add_callbacks(self, trainer: Any) -> None:
         counts: dict[str, Iterator[int]] = {}
         for one in trainer.callbacks:
-            call = self._trace.of(one)
-            if call is None or _is_ours(call):
+            if _is_ours(type(one)):
                 continue
             name = type(one).__name__
             number = next(counts.setdefault(name, itertools.count()))
-            self._add(f"callback.{name}.{number}" if number else f"callback.{name}", call, rank=2)
+            self._add(f"callback.{name}.{number}" if number else f"callback.{name}", one, rank=2)
 
     def _add_others(self) -> None:
         """Add, by their classes, the calls of what the fit does not use, as far as anybody can see."""
         others: dict[str, list[Call]] = {}
-        for call in self._trace.calls:
-            if call not in self._seen and call.is_typed_in and not _is_ours(call):
+        for call in [] if self._trace is None else self._trace.calls:
+            if call not in self._seen and call.is_typed_in and not _is_ours(call.arguments.cls):
                 others.setdefault(call.arguments.cls.__name__, []).append(call)
         for name, calls in others.items():
             for call in calls:
-                self._add(name, call, rank=4)
+                self._add_arguments(name, call.arguments, call, rank=4)
 
-    def _add(self, path: str, call: Call, *, rank: int) -> None:
-        self._seen.add(call)
-        hidden = _HIDDEN.get(kind_of(call), ())
-        names = [name for name in call.present if name.partition(".")[0] not in hidden]
-        if rank > 1 and names:
+    def _add(self, path: str, made: Any, *, rank: int) -> None:
+        call = self._call(made)
+        base, kind = base_of(type(made))
+        if call is not None:
+            self._add_arguments(path, call.arguments, call, rank=rank)
+        elif base is not None and kind is not None:
+            self._add_arguments(path, _unbound(type(made), base, kind), None, rank=rank)
+        if call is not None and path in ("model", "data", "trainer"):
+            self._add_nested(path, call)
+
+    def _add_arguments(self, path: str, arguments: Arguments, call: Call | None, *, rank: int) -> None:
+        """Add a slot for each argument.
+
+        Args:
+            path: The first part of their paths.
+            arguments: What the constructor takes.
+            call: The call; ``None`` where it is not known, and nobody knows the values.
+            rank: That of the slots.
+        """
+        base, kind = base_of(arguments.cls)
+        hidden = _HIDDEN.get(kind, ()) if base is not None and kind is not None else ()
+        known = arguments.parameters if call is None else call.present
+        names = [name for name in known if name.partition(".")[0] not in hidden]
+        if call is not None:
+            self._seen.add(call)
+        if rank > 1 and names and call is not None:
             self.notes.append(f"{path}.<argument> ({call.name}): {', '.join(names[:12])}")
+        slots = self.own if rank == 0 else self.slots
         for name in names:
             full = f"{path}.{name}"
             if full not in self.places:
-                self.slots.append(Slot(
-                    full, get=functools.partial(_in_force, call, name), set=_nothing,
-                    rank=max(rank, call.arguments.rank(name)),
-                    type=call.arguments.type_of(name), alias=f"{call.arguments.cls.__name__}.{name}",
-                    listed=rank == 1, place=call.name,
+                slots.append(Slot(
+                    full, get=_unknown if call is None else functools.partial(_in_force, call, name), set=None,
+                    rank=max(rank, arguments.rank(name)),
+                    type=arguments.type_of(name), alias=f"{arguments.cls.__name__}.{name}",
+                    listed=rank < 2 and path != "trainer",
+                    place=arguments.cls.__name__ if call is None else call.name,
                 ))  # fmt: skip
-            self.places.setdefault(full, []).append((call, name))
+            self.places.setdefault(full, []).extend([] if call is None else [(call, name)])
 
 
 def loaders_in(source: Any) -> Iterator[Any]:
@@ -239,13 +338,28 @@ def loaders_in(source: Any) -> Iterator[Any]:
             yield from loaders_in(item)
 
 
-def _is_ours(call: Call) -> bool:
-    return call.arguments.cls.__module__.startswith("tunehook.")
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("tunehook.")
 
 
 def _in_force(call: Call, name: str) -> Any:
     return call.in_force().get(name)
 
 
-def _nothing(_value: Any) -> None:
-    """Set nothing: the value went into the call."""
+def _unknown() -> Any:
+    """The value of an argument of a call that nobody has seen."""
+    return UNKNOWN
+
+
+def _without_call(slot: Slot) -> Slot:
+    """A slot that can be pickled."""
+    value = slot.get()
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return dataclasses.replace(slot, get=_unknown, type=None)
+    return dataclasses.replace(slot, get=functools.partial(_itself, value), type=None)
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -15,15 +15,17 @@ class LoaderSize:
     """The batch size of the train or validation loaders of a fit.
 
     Args:
-        loop: The fit loop or its validation loop; it holds where the loaders come from.
+        loop: The fit loop or its validation loop; it holds where the loaders come from, once the fit has begun.
         path: Path of the slot.
+        given: Where they will come from, before it has: the loaders that it is given, else the object with the hook.
     """
 
-    def __init__(self, loop: Any, path: str) -> None:
+    def __init__(self, loop: Any, path: str, given: Any = None) -> None:
         self._loop = loop
         self._path = path
         self._value: Any = UNKNOWN
-        self._source = loop._data_source  # noqa: SLF001 - Lightning has no public way to them before training
+        source = loop._data_source  # noqa: SLF001 - Lightning has no public way to them before training
+        self._source = source if given is None else type(source)(given, source.name)
         self.undo()
 
     @property
@@ -38,7 +40,7 @@ class LoaderSize:
 
     def slot(self) -> Slot:
         """The slot, below a constructor argument of the same name."""
-        return Slot(self._path, get=self.get, set=self.set, rank=1, type=int)
+        return Slot(self._path, get=self.get, set=self.set, rank=1, type=int, early=self.passed is not None)
 
     def get(self) -> Any:
         """The present batch size; `UNKNOWN` where a hook makes the loaders later."""

@@ -34,6 +34,7 @@ class MadeObjects:
         self._hook: Any = None  # of the object, where it has one of its own
         self._is_open = False
         self._idle: list[Made] = []
+        self._hooks: list[Any] = []
         self._settings: list[list[dict[str, Any]]] = []
         self._scheduler_settings: list[tuple[Any, str, Any]] = []
 
@@ -136,20 +137,24 @@ class MadeObjects:
                 if len(taking) == 1 and own and all(rate in written and not same(rate, value) for rate in rates):
                     name = type(own[0].made).__name__
                     raise InjectionError(
-                        f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which stands in "
-                        f"configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
+                        f"{path} = {value!r} has no effect: {name} overwrites it with {rates[0]!r}, which is typed "
+                        f"into configure_optimizers.\n  Give {name} the argument too, or take {path} out of the space."
                     )
 
     def count_steps(self) -> None:
         """Begin to see, in ``on_train_start``, which of the optimizers with injected values make a step."""
         self._idle = [each for each in self.optimizers.made if each.values and self._is_used(each)]
-        for each in self._idle:
-            each.made.register_step_post_hook(lambda *_, each=each: self._step(each))
+        self._hooks = [each.made.register_step_post_hook(functools.partial(self._step, each)) for each in self._idle]
+
+    def stop_counting(self) -> None:
+        """Stop it. May be called more than once."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def _is_used(self, each: Made) -> bool:
         return any(getattr(one, "_optimizer", one) is each.made for one in self._trainer.optimizers)
 
-    def _step(self, each: Made) -> None:
+    def _step(self, each: Made, *_: Any) -> None:
         if each in self._idle:
             self._idle.remove(each)
 
@@ -159,6 +164,7 @@ class MadeObjects:
         Raises:
             InjectionError: One has not, so that its values change nothing.
         """
+        self.stop_counting()
         if getattr(getattr(self._trainer, "precision_plugin", None), "scaler", None) is not None:
             return  # it leaves out steps, at first
         for each in self._idle:

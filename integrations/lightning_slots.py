@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunehook.ends import TrialError
-from tunehook.inject import Injection, InjectionError, Slot, show
+from tunehook.inject import Find, Injection, InjectionError, Slot, same
 from tunehook.inject.calls import Trace, is_read, trace_in_progress
-from tunehook.integrations import lightning_compare as compare
-from tunehook.integrations.lightning_calls import Sites
-from tunehook.integrations.lightning_construct import Construction
+from tunehook.integrations.lightning_calls import Sites, base_of
 from tunehook.integrations.lightning_loaders import LoaderSize
 from tunehook.integrations.lightning_made import MadeObjects
-from tunehook.integrations.lightning_rebuild import Rebuilder
-from tunehook.integrations.lightning_record import hear_all, hear_loaders, install_recorders, kept_random
 from tunehook.integrations.lightning_settings import TrainerSettings
 
-__all__ = ["LightningSlots", "confirm", "hear_all", "hear_loaders", "install_recorders"]
+_NOTHING = object()
 
 
 class LightningSlots:
@@ -32,100 +29,77 @@ class LightningSlots:
     Args:
         trainer: The Trainer.
         module: The LightningModule that it fits.
-        callback: The callback itself, so that those that stand before it are known.
+        sites: What its objects were made with, as it was known where the fit was called.
 
     Attributes:
         slots: All slots.
         notes: Lines for error messages on slots that cannot be listed one by one.
 
     Example:
-        >>> slots = LightningSlots(trainer, module, callback)
-        >>> injection = Injection({"lr": 0.1}, slots.slots, notes=slots.notes, find=slots.find)
+        >>> slots = LightningSlots(trainer, module)
+        >>> injection = Injection({"optimizer.lr": 0.1}, slots.slots, notes=slots.notes, find=slots.find)
         >>> injection.apply()
+        >>> slots.open(injection)
     """
 
-    def __init__(self, trainer: Any, module: Any, callback: object | None = None) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Any, module: Any, sites: Sites | None = None) -> None:
         self._module = module
-        self._rebuilder = Rebuilder(trainer, module, callback)
-        self._settings = TrainerSettings(trainer)
+        self._parts = {"model": module, "data": getattr(trainer, "datamodule", None)}
+        self._sites = sites or Sites(trace_in_progress(), trainer, module, self._parts["data"])
+        self._settings = TrainerSettings(trainer, has_epochs=self._sites.has_epochs)
         self._made = MadeObjects(trainer, module)
-        self._loaders = [
-            LoaderSize(trainer.fit_loop, "data.batch_size"),
-            LoaderSize(trainer.fit_loop.epoch_loop.val_loop, "data.val_batch_size"),
-        ]
-        self._reads: list[Reads] = []
-        trace, data = trace_in_progress(), next((part.made for part in self._parts if part.kind == "data"), None)
-        passed = [size.passed for size in self._loaders]
-        self._sites = None if trace is None else Sites(trace, trainer, module, data, passed)
-        self.slots = self._all_slots()
-        self.notes = [f"{part.kind}.<argument>: not possible, {part.why_not}" for part in self._parts if part.why_not]
-        self.notes += self._sites.notes if self._sites is not None else []
-        self.notes += [self._made.optimizers.note(), self._made.schedulers.note()]
+        self._loaders = _sizes(trainer)
+        self._own = {slot.path: dataclasses.replace(slot, get=functools.partial(self._present, slot))
+                     for slot in self._sites.own}  # fmt: skip
+        self._values: dict[str, Any] = {}  # of own arguments, by path
+        self._holders: dict[str, list[str]] = {}  # attributes that hold them
+        self._reads: dict[str, Reads] = {}
+        listed = _listed(self._sites, self._loaders, self._settings, self._made)
+        self.slots = [self._own.get(slot.path, slot) for slot in listed]
+        self.notes = [*self._sites.notes, self._made.optimizers.note(), self._made.schedulers.note()]
 
-    @property
-    def _parts(self) -> list[Construction]:
-        return self._rebuilder.parts
-
-    def _all_slots(self) -> list[Slot]:
-        parts = sorted(self._parts, key=lambda part: part.kind != "model")
-        found = [self._argument(part, name) for part in parts for name in (*part.values(), *part.missing)]
-        taken = {slot.path for slot in found}
-        found += [size.slot() for size in self._loaders if size.exists and size.slot().path not in taken]
-        found += self._settings.slots() + (self._sites.slots if self._sites is not None else [])
-        return found + self._made.optimizers.slots() + self._made.schedulers.slots()
-
-    def _argument(self, part: Construction, name: str) -> Slot:
-        both = all(name in each.values() for each in self._parts) and len(self._parts) > 1
-        return Slot(
-            f"{part.kind}.{name}",
-            get=functools.partial(self._rebuilder.get, part, name),
-            set=functools.partial(self._rebuilder.set, part, name),
-            commit=self._commit,
-            rank=part.rank(name),
-            alias=f"{part.name}.{name}",
-            place=self._place(part.made),
-            joint=f"argument:{name}" if both else "",  # Lightning's logger refuses different values of one name
-            type=part.type_of(name),
-        )
-
-    @staticmethod
-    def _place(made: object) -> str:
-        trace = trace_in_progress()
-        call = None if trace is None else trace.of(made)
-        return "" if call is None else call.name
-
-    def _commit(self) -> None:
-        self._rebuilder.commit()
-        watched = [applied.part for applied in self._rebuilder.applied.values()]
-        watched += [part for part in self._parts if self._rebuilder.is_typed_in(part)]
-        self._reads = [Reads(part.made) for part in watched]
+    def _present(self, slot: Slot) -> Any:
+        """The value of an argument; what other code put in its place since it was injected."""
+        kind, _, name = slot.path.partition(".")
+        for holder in self._holders.get(slot.path, ()):
+            present = _held(self._parts[kind], holder, name)
+            if not same(self._values[slot.path], present):
+                return present
+        return slot.get()
 
     def left_out(self) -> set[str]:
         """The names of the space that a later fit of a trial leaves to its script."""
-        trace = trace_in_progress()
-        if trace is None or self._sites is None:
-            return set()
-        return trace.names_left_out(self.slots, self._sites.places, find=self.find)
+        return self._sites.left_out
 
     def find(self, path: str) -> Slot | None:
         """A slot that is not listed: an optimizer's or scheduler's by number, such as ``optimizer.1.lr``."""
         return self._made.find(path)
 
-    def open(self) -> None:
-        """Begin to edit the constructor calls of optimizers and schedulers."""
+    def open(self, injection: Injection) -> None:
+        """Watch what becomes of the values, and begin to edit the constructor calls of optimizers and schedulers.
+
+        Args:
+            injection: The values that were put in.
+        """
+        self._values = {path: value for path, value in injection.paths.items() if path in self._own}
+        for path, value in self._values.items():
+            kind, _, name = path.partition(".")
+            self._holders[path] = [one for one in ("", "hparams") if same(value, _held(self._parts[kind], one, name))]
+            if kind not in self._reads:
+                self._reads[kind] = Reads(self._parts[kind])
         self._made.open()
 
     def close(self) -> None:
-        """Stop it. May be called at any time and more than once."""
+        """Stop to edit them. May be called at any time and more than once."""
         self._made.close()
 
     def finish(self) -> None:
         """Undo everything that was for this fit only. May be called at any time and more than once."""
         self.close()
+        self._made.stop_counting()
         for size in self._loaders:
             size.undo()
-        for reads in self._reads:
+        for reads in self._reads.values():
             reads.stop()
 
     def check_made(self, injection: Injection | None) -> None:
@@ -182,51 +156,77 @@ class LightningSlots:
         """
         for size in self._loaders:
             size.check()
-        for applied in self._rebuilder.applied.values():
-            if "batch_size" in applied.new:
-                path = f"{applied.part.kind}.batch_size"
-                self._loaders[0].check_passed(path, applied.old.get("batch_size"), applied.new["batch_size"])
+        for path, value in self._values.items():
+            for call, name in self._sites.places.get(path, ()) if path.endswith(".batch_size") else ():
+                self._loaders[0].check_passed(path, call.present[name], value)
 
     def check_used(self) -> None:
-        """Check after the first training batch that every new constructor argument made a difference.
+        """Check after the first training batch that of the injected arguments each is used by an object that takes it.
 
         Raises:
-            InjectionError: An argument is stored nowhere, changes nothing, and was not read from ``hparams``.
+            InjectionError: No line of a constructor reads it, and it was not read from ``hparams``.
         """
-        reads = {id(each.made): each.stop() for each in self._reads}
-        self._check_read(reads)
-        for applied in self._rebuilder.applied.values():
-            seen = applied.used | reads.get(id(applied.part.made), set())
-            with kept_random():
-                dead = [name for name in applied.new if seen.isdisjoint(_readings(name)) and applied.is_dead(name)]
-            if dead:
-                paths = ", ".join(f"{applied.part.kind}.{name}" for name in dead)
-                raise InjectionError(
-                    f"Nothing uses {paths}: {applied.part.name} is the same with {show(applied.old[dead[0]])} and with "
-                    f"{show(applied.new[dead[0]])}, and did not read it from hparams in the first batch.\n"
-                    f"  Use the argument in {applied.part.name}, or take it out of the space."
-                )
-
-    def _check_read(self, reads: Mapping[int, set[str]]) -> None:
-        """Check that of the arguments a value was typed into, each is read by one of the objects that take it."""
-        given = [(part, name) for part in self._parts if self._rebuilder.is_typed_in(part)
-                 for name in self._rebuilder.staged(part)]  # fmt: skip
-        alive = {
-            name for part, name in given
-            if not _readings(name).isdisjoint(reads.get(id(part.made), set()))
-            or is_read(part.cls, part.base, name.partition(".")[0])
-        }  # fmt: skip
-        dead = [(part, name) for part, name in given if name not in alive]
+        reads = {kind: each.stop() for kind, each in self._reads.items()}
+        given = [path.partition(".") for path in self._values]
+        used = {name for kind, _, name in given if self._is_used(kind, name, reads[kind])}
+        dead = [(kind, name) for kind, _, name in given if name not in used]
         if dead:
-            part = dead[0][0]
+            owner = type(self._parts[dead[0][0]]).__name__
             raise InjectionError(
-                f"Nothing uses {', '.join(f'{part.kind}.{name}' for part, name in dead)}: no line of the constructor "
-                f"of {part.name} reads it, and it was not read from hparams in the first batch.\n"
-                f"  Use the argument in {part.name}, or take it out of the space."
+                f"Nothing uses {', '.join(f'{kind}.{name}' for kind, name in dead)}: no line of the constructor "
+                f"of {owner} reads it, and it was not read from hparams in the first batch.\n"
+                f"  Use the argument in {owner}, or take it out of the space."
             )
 
+    def _is_used(self, kind: str, name: str, read: set[str]) -> bool:
+        cls = type(self._parts[kind])
+        base, _ = base_of(cls)
+        return not _readings(name).isdisjoint(read) or base is None or is_read(cls, base, name.partition(".")[0])
 
-def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
+
+def _sizes(trainer: Any, given: Sequence[Any] = (None, None)) -> list[LoaderSize]:
+    """The batch sizes of a fit.
+
+    Args:
+        trainer: The Trainer.
+        given: Before the fit has begun, where its train and its validation loaders will come from.
+    """
+    loops = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
+    names = "data.batch_size", "data.val_batch_size"
+    return [LoaderSize(loop, name, one) for loop, name, one in zip(loops, names, given, strict=True)]
+
+
+def _listed(sites: Sites, sizes: Iterable[LoaderSize], settings: TrainerSettings, made: MadeObjects) -> list[Slot]:
+    """All slots of a fit, in the order in which messages have them. Of two with one path the first counts."""
+    found: dict[str, Slot] = {}
+    of_loaders = [size.slot() for size in sizes if size.exists]
+    of_made = made.optimizers.slots() + made.schedulers.slots()
+    for slot in (*sites.own, *of_loaders, *settings.slots(), *sites.slots, *of_made):
+        found.setdefault(slot.path, slot)
+    return list(found.values())
+
+
+def slots_of(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> tuple[Sites, list[Slot], Find]:
+    """The slots of a fit that is called now, before it has begun.
+
+    Args:
+        trainer: The Trainer.
+        module: The LightningModule that it will fit.
+        data: Its datamodule, ``None`` where there is none.
+        loaders: The train and the validation loaders that it is given, ``None`` where it is given none.
+
+    Returns:
+        What its objects were made with, the slots, and what finds those that are not listed.
+    """
+    sites = Sites(trace_in_progress(), trainer, module, data, loaders)
+    made = MadeObjects(trainer, module)
+    owner = module if data is None else data
+    sizes = _sizes(trainer, [owner if one is None or data is not None else one for one in loaders])
+    settings = TrainerSettings(trainer, has_epochs=sites.has_epochs)
+    return sites, _listed(sites, sizes, settings, made), made.find
+
+
+def confirm(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> Sites:
     """See, where a fit is called, that the trial's values went into the calls that made its objects.
 
     Args:
@@ -235,18 +235,23 @@ def confirm(trainer: Any, module: Any, data: Any, *loaders: Any) -> None:
         data: Its datamodule, ``None`` where there is none.
         loaders: The train and the validation loaders that it is given.
 
+    Returns:
+        What its objects were made with.
+
     Raises:
         Again: They did not.
         InjectionError: A value has the wrong type.
         TrialError: A callback has been in the fit of another trial.
     """
+    sites, slots, find = slots_of(trainer, module, data, loaders)
     trace = trace_in_progress()
-    if trace is None or module is None:
-        return
-    if trace.is_due:
-        _confirm(trace, trainer, module, data, loaders)
-        _check_state(trace, trainer.callbacks)
-    trace.begin_fit()
+    if trace is not None:
+        if trace.is_due:
+            trace.confirm(slots, sites.places, find=find, used=sites.used)
+            _check_state(trace, trainer.callbacks)
+        trace.begin_fit()
+        sites.left_out = trace.names_left_out(slots, sites.places, find=find)
+    return sites
 
 
 _first_states: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of callbacks made outside of trials
@@ -269,27 +274,25 @@ def _check_state(trace: Trace, callbacks: Iterable[Any]) -> None:
                 )
 
 
-def _confirm(trace: Trace, trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> None:
-    parts = [Construction(module, "model")]
-    if data is not None:
-        parts.append(Construction(data, "data"))
-    made = MadeObjects(trainer, module)
-    sites = Sites(trace, trainer, module, data, loaders)
-    slots = [
-        Slot(f"{part.kind}.{name}", get=_nothing, set=_nothing, type=part.type_of(name), rank=part.rank(name),
-             alias=f"{part.name}.{name}",
-             joint=f"argument:{name}" if all(name in each.values() for each in parts) and len(parts) > 1 else "")
-        for part in parts for name in (*part.values(), *part.missing)
-    ]  # fmt: skip
-    taken = {slot.path for slot in slots}
-    slots += [Slot(path, get=_nothing, set=_nothing, rank=1) for path in ("data.batch_size", "data.val_batch_size")
-              if path not in taken]  # fmt: skip
-    slots += TrainerSettings(trainer).slots() + sites.slots + made.optimizers.slots() + made.schedulers.slots()
-    trace.confirm(slots, sites.places, find=made.find, used=sites.used)
+def _held(made: Any, holder: str, path: str) -> Any:
+    """What an object, or its saved hyperparameters, holds under the name of an argument or of an entry of one."""
+    held: Any = made
+    if holder:
+        name, _, path = path.partition(".")
+        held = hparams(made).get(name, _NOTHING)
+    for name in filter(None, path.split(".")):
+        if isinstance(held, Mapping):
+            held = held.get(name, _NOTHING)
+        else:
+            own = getattr(held, "__dict__", {})
+            held = own.get(name, own.get("_modules", {}).get(name, _NOTHING))
+    return held
 
 
-def _nothing(*_: Any) -> None:
-    """Get and set nothing: these slots only say what a name means."""
+def hparams(made: object) -> Mapping[str, Any]:
+    """The saved hyperparameters, read without asking for them, which would make them."""
+    saved = vars(made).get("_hparams", {})
+    return dict(dict.items(saved)) if isinstance(saved, dict) else dict(saved)
 
 
 def _readings(name: str) -> set[str]:
@@ -313,7 +316,7 @@ class Reads:
             # object.__setattr__, for a dict with attributes would take "__class__" for a key
             object.__setattr__(self._saved, "__class__", _watching(self._original, self.names))
         else:
-            self.names |= set(compare.hparams(made))  # a configuration object of another library: any may be read
+            self.names |= set(hparams(made))  # a configuration object of another library: any may be read
 
     def stop(self) -> set[str]:
         """Stop watching; may be called more than once.

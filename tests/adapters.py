@@ -70,7 +70,6 @@ class Lightning:
             self._lightning: Any = importlib.import_module(namespace)
         self.name = namespace
         self.callback = importlib.import_module("tunehook.integrations.lightning").TuneCallback
-        importlib.import_module("tunehook.integrations.lightning_slots").install_recorders()  # this namespace too
         self._net = self._class()
 
     def _class(self) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
+import tunehook as th
 from accelerator import ACCELERATOR
-from tunehook.inject import Injection, InjectionError
-from tunehook.integrations.lightning_record import KEY
-from tunehook.integrations.lightning_slots import LightningSlots
+from tunehook.inject import InjectionError
+from tunehook.integrations.lightning import TuneCallback
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
 
@@ -33,38 +35,21 @@ def dataset() -> TensorDataset:
     return TensorDataset(torch.randn(40, 4, generator=made), torch.randn(40, 1, generator=made))
 
 
-def tuner(pl: Any, values: dict[str, Any]) -> Any:
-    """A callback that injects values, as TuneCallback does."""
+_numbers = itertools.count()
 
-    class Tune(pl.Callback):  # type: ignore[misc]
-        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-            self.slots = LightningSlots(trainer, pl_module, self)
-            self.injection = Injection(values, self.slots.slots, notes=self.slots.notes, find=self.slots.find)
-            self.injection.apply()
-            self.slots.open()
 
-        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-            self.slots.check_made(None)
-            self.injection.read_back("before training")
-            assert self.injection.missing() == [] or "batch_size" in str(self.injection.missing())
+def a_study(values: dict[str, Any]) -> th.Study:
+    """A study in memory whose trials all have these values."""
+    space = {name: th.Fixed(value) if isinstance(value, list | tuple) else value for name, value in values.items()}
+    return th.Study(
+        f"fixed-{next(_numbers)}", space, metric="val", mode="min", search="random", snapshots=False,
+        storage=optuna.storages.InMemoryStorage(),
+    )  # fmt: skip
 
-        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.slots.check_restored(values.values())
-            self.slots.check_loaders()
-            self.injection.read_back("before training")
 
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, *rest: Any) -> None:
-            if trainer.global_step <= 1:
-                self.slots.check_used()
-
-        def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-            self.slots.finish()
-
-        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-            if hasattr(self, "slots"):
-                self.slots.finish()
-
-    return Tune()
+def late(values: dict[str, Any]) -> TuneCallback:
+    """A callback that asks for its trial in fit, where the objects exist already."""
+    return TuneCallback(a_study(values))
 
 
 def trainer(pl: Any, *callbacks: Any, **settings: Any) -> Any:
@@ -172,14 +157,33 @@ def loader(size: int = 8) -> Any:
     return DataLoader(dataset(), batch_size=size, shuffle=True)
 
 
-def trained(pl: Any, make: Any, values: dict[str, Any] | None = None, /, **settings: Any) -> list[torch.Tensor]:
-    """Weights after a fit; ``make`` is the script, which returns what it would give to ``fit``."""
-    seed()
-    callbacks = [] if values is None else [tuner(pl, values)]
-    args = make()
-    made = trainer(pl, *callbacks, **settings)
-    made.fit(*args)
-    return [*weights(args[0]), torch.get_rng_state()]
+def trained(
+    pl: Any, make: Any, values: dict[str, Any] | None = None, /, *, before: Any = tuple, **settings: Any
+) -> list[torch.Tensor]:
+    """Weights after a fit of the script with its own values, or of a trial of ``study.optimize``.
+
+    Args:
+        pl: The namespace.
+        make: The script, which returns what it would give to ``fit``.
+        values: The trial's.
+        before: Makes the callbacks that come first.
+        settings: Those of the Trainer.
+    """
+    found: list[torch.Tensor] = []
+
+    def train() -> float:
+        seed()
+        args = make()
+        made = trainer(pl, *before(), *([] if values is None else [TuneCallback()]), **settings)
+        made.fit(*args)
+        found[:] = [*weights(args[0]), torch.get_rng_state()]
+        return 0.0
+
+    if values is None:
+        train()
+    else:
+        a_study(values).optimize(train, trials=1, progress=False)
+    return found
 
 
 def scheduled(pl: Any, scheduler: Any, **optimizer: Any) -> Any:
@@ -205,21 +209,37 @@ def warm_up(module: Any, optimizer: Any) -> Any:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 5))
 
 
-def refused(pl: Any, args: Any, values: dict[str, Any], /, *before: Any, **settings: Any) -> str:
-    """The message of the error that a fit with these values ends in, before its first step or right after it."""
-    made = trainer(pl, *before, tuner(pl, values), **settings)
-    plain = torch.optim.SGD.__init__
+def refused(pl: Any, script: Any, values: dict[str, Any], /, **settings: Any) -> str:
+    """The message of the error in which a trial of ``study.optimize`` ends, before its first step or right after it.
+
+    Args:
+        pl: The namespace.
+        script: Returns what ``fit`` is given, or is that, and was made outside of the training function.
+        values: The trial's.
+        settings: Those of the Trainer.
+    """
+    plain, hosts = torch.optim.SGD.__init__, []
+
+    def train() -> float:
+        args = script() if callable(script) else script
+        hosts.append(trainer(pl, TuneCallback(), **settings))
+        hosts[-1].fit(*args)
+        return 0.0
+
     with pytest.raises(InjectionError) as error:
-        made.fit(*args)
-    assert made.global_step <= 1
+        a_study(values).optimize(train, trials=1, progress=False)
+    assert all(host.global_step <= 1 for host in hosts)
     assert torch.optim.SGD.__init__ is plain
     return str(error.value)
 
 
-def without_record(model: Any) -> Any:
-    """The model as if it was constructed before recorders were installed."""
-    del vars(model)[KEY]
-    return model
+def refused_late(pl: Any, script: Any, values: dict[str, Any], /) -> str:
+    """The message of the error in which a fit ends whose trial is known in fit only."""
+    made = trainer(pl, late(values))
+    with pytest.raises(InjectionError) as error:
+        made.fit(*script())
+    assert made.global_step <= 1
+    return str(error.value)
 
 
 def optimized(pl: Any, make: Any) -> Any:

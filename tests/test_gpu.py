@@ -153,7 +153,7 @@ def train(
 def a_study(name: str = "gpu", **options: Any) -> th.Study:
     """A study that sets the learning rate."""
     usual: dict[str, Any] = {"metric": "loss", "mode": "min", "search": "random", "seed": 0}
-    return th.Study(name, {"lr": 0.02}, **{**usual, **options})
+    return th.Study(name, {"optimizer.lr": 0.02}, **{**usual, **options})
 
 
 def taken(study: th.Study, number: int = 0) -> list[Snapshot]:

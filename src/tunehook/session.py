@@ -374,9 +374,10 @@ class TrialSession(GoingOn):
 
     def told_apart(self, exception: BaseException | None) -> BaseException | None:
         """What ended the training; see `tunehook.ends.told_apart`."""
-        if exception is None or self._injection is None or self.step:
+        if exception is None or self.step:
             return exception
-        return told_apart(exception, self._injection.paths)
+        # A fit that has refused the training at once has put nothing in; its objects have values already.
+        return told_apart(exception, self.trial.params if self._injection is None else self._injection.paths)
 
     def refresh(self) -> None:
         """Take over what another process (a spawned rank) wrote of this trial, its end included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from tunehook.active import active
@@ -28,6 +29,7 @@ _IN_SCRIPT = (
 )
 _IN_OBJECTIVE = "Write @th.objective above the objective, so that the trial is known before it makes its objects."
 _IN_AGENT = "Give the agent wandb.agent(sweep, th.objective(train)), so that the trial is known before train makes it."
+_IN_THREAD = "Make the objects, and call fit, in the thread in which the training function is called."
 
 
 class Source:
@@ -126,7 +128,10 @@ class Source:
             return asked
         given = None if active() is not None else given_trial()
         if given is None:
-            return active()
+            session = active()
+            if session is not None and threading.current_thread() is not threading.main_thread():
+                session.way_out = _IN_THREAD
+            return session
         session = TrialSession(given)
         session.way_out = _IN_AGENT
         return session

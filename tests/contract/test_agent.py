@@ -42,6 +42,19 @@ def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Agent]:
     wandb.teardown()
 
 
+def trained(project: Project, *callbacks: Any, **script: Any) -> tuple[Any, Any]:
+    """The model and the count of a function that is decorated for the agent, which calls it."""
+    made = []
+
+    @th.objective
+    def train() -> None:
+        model = project.model()
+        made.append((model, project.fit(model, *(callbacks or [project.callback()]), **script)))
+
+    train()
+    return made[-1]
+
+
 def test_the_values_of_the_sweep_equal_typed_in_ones(project: Project, agent: Agent) -> None:
     """Plain, dotted and nested names arrive bit for bit; what the user's code put into the configuration does not."""
     typed = project.model(width=6)
@@ -50,8 +63,7 @@ def test_the_values_of_the_sweep_equal_typed_in_ones(project: Project, agent: Ag
     agent({"width": 6, project.size: 6, group: {name: 0.1 + 0.2}})
     with wandb.init(config={"dead": 7, "momentum": 0.9}) as run:
         assert run.config["width"] == 6
-        tuned = project.model()
-        count = project.fit(tuned, project.callback(), metric="whatever")
+        tuned, count = trained(project, metric="whatever")
     assert project.width(tuned) == 6
     assert project.weights(tuned) == project.weights(typed)
     assert count.epochs == 2
@@ -70,7 +82,7 @@ def test_the_script_reads_a_value_of_the_sweep(project: Project, agent: Agent) -
 
 def test_nothing_is_pruned_and_nothing_recorded(project: Project, agent: Agent) -> None:
     """A metric that is NaN ends no training, a metric is not asked for, and no study is made on disk."""
-    agent({"width": 5})
+    agent({project.size: 6})
     count = project.fit(project.model(), project.callback(), scores=[math.nan, math.nan, 1.0])
     assert count.epochs == 3
     assert not Path("tunehook-studies").exists()
@@ -96,8 +108,7 @@ def test_one_callback_serves_run_after_run(project: Project, agent: Agent) -> No
     widths = []
     for run, width in (("run1", 3), ("run2", 9)):
         agent({"width": width}, run)
-        model = project.model()
-        project.fit(model, callback)
+        model, _ = trained(project, callback)
         widths.append(project.width(model))
     assert widths == [3, 9]
 
@@ -118,8 +129,7 @@ def test_a_script_that_changed_its_directory(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("PWD", str(tmp_path))
     monkeypatch.chdir(tmp_path / "elsewhere")
-    model = project.model()
-    project.fit(model, project.callback())
+    model, _ = trained(project)
     assert project.width(model) == 5
 
 

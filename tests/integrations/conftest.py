@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 
 from lightning_projects import NAMESPACES
-from tunehook.integrations.lightning_slots import install_recorders
 
 
 @pytest.fixture(params=NAMESPACES)
 def pl(request: pytest.FixtureRequest) -> Any:
-    """A Lightning namespace with recorders."""
+    """A Lightning namespace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = pytest.importorskip(request.param)
-    install_recorders()
-    return module
+        return pytest.importorskip(request.param)
 
 
 @pytest.fixture
@@ -27,6 +24,4 @@ def one() -> Any:
     """One namespace, for what does not depend on it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = importlib.import_module("lightning.pytorch")
-    install_recorders()
-    return module
+        return importlib.import_module("lightning.pytorch")

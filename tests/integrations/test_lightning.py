@@ -111,7 +111,7 @@ def fit(pl: Any, callback: Any, net: Any = None, *more: Any, val: bool = True, *
 def make_study(space: dict[str, Any] | None = None, **options: Any) -> Study:
     """A study of one kind for all tests."""
     usual = {"metric": "val_loss", "mode": "min", "search": "random", "seed": 0}
-    return Study("s", {"lr": 0.02} if space is None else space, **{**usual, **options})
+    return Study("s", {"optimizer.lr": 0.02} if space is None else space, **{**usual, **options})
 
 
 def events(number: int = 0, kind: str | None = None) -> list[dict[str, Any]]:
@@ -143,10 +143,11 @@ class Tape:
 
 
 def test_a_trial_is_injected_reported_and_told(pl: Any) -> None:
-    """One fit with TuneCallback(study) is one complete trial, with its journal from begin to end."""
-    tape = Tape()
+    """One fit is one complete trial, with its journal from begin to end."""
+    tape, made = Tape(), []
     study = make_study({"lr": 0.02, "hidden": 6, "batch_size": 4}, recorders=[tape])
-    module = fit(pl, TuneCallback(study))
+    study.optimize(lambda: made.append(fit(pl, TuneCallback())), trials=1, progress=False)
+    (module,) = made
     assert dict(module.hparams) == {"hidden": 6, "lr": 0.02, "dropout": 0.2}
     assert module.hparams_initial["lr"] == 0.02
     assert module.net[0].out_features == 6
@@ -191,12 +192,12 @@ def test_optimize_equals_the_script_with_the_values_typed_in(pl: Any) -> None:
 
 def test_one_fit_is_one_trial(one: Any) -> None:
     """A callback with a study asks anew for each fit."""
-    study = make_study({"lr": th.Float(0.001, 0.1)})
+    study = make_study({"optimizer.lr": th.Float(0.001, 0.1)})
     callback = TuneCallback(study)
     for _ in range(3):
         fit(one, callback)
     assert [trial.outcome.state for trial in study.trials] == ["complete"] * 3
-    assert len({trial.params["lr"] for trial in study.trials}) == 3
+    assert len({trial.params["optimizer.lr"] for trial in study.trials}) == 3
 
 
 def test_several_fits_in_one_trial_go_on_with_their_steps(one: Any) -> None:
@@ -249,14 +250,25 @@ def test_a_fit_after_a_stop_ends_at_once(one: Any) -> None:
 def test_a_learning_rate_search_first_is_part_of_the_trial(pl: Any) -> None:
     """Tuner.lr_find runs a fit of its own; the trial is asked for once and stays open for the real fit."""
     tuning = pytest.importorskip(f"{pl.__name__}.tuner")
-    study = make_study({"hidden": 6})
+    study = make_study({"optimizer.momentum": 0.6})
     host = trainer(pl, TuneCallback(study))
-    module = make_net(pl)()
+    module = make_net(pl, configure_optimizers=lambda self: torch.optim.SGD(self.parameters(), self.hparams["lr"]))()
     tuning.Tuner(host).lr_find(module, loader(), loader(), num_training=8)
     assert [trial.outcome.state for trial in study.trials] == ["running"]
     host.fit(module, loader(), loader())
     assert [trial.outcome.state for trial in study.trials] == ["complete"]
-    assert module.net[0].out_features == 6
+    assert host.optimizers[0].param_groups[0]["momentum"] == 0.6
+    widths = []
+
+    def train() -> None:
+        host, module = trainer(pl, TuneCallback()), make_net(pl)()
+        tuning.Tuner(host).lr_find(module, loader(), loader(), num_training=8)
+        host.fit(module, loader(), loader())
+        widths.append(module.net[0].out_features)
+
+    study = make_study({"hidden": 6}, storage=optuna.storages.InMemoryStorage())
+    study.optimize(train, trials=1, progress=False)
+    assert (widths, study.counts()) == ([6], {"complete": 1})
 
 
 def test_a_learning_rate_finder_must_not_change_an_injected_lr(one: Any) -> None:
@@ -264,8 +276,9 @@ def test_a_learning_rate_finder_must_not_change_an_injected_lr(one: Any) -> None
     from lightning.pytorch.callbacks import LearningRateFinder
 
     study = make_study({"lr": 0.02})
+    finder = LearningRateFinder(num_training_steps=60)
     with pytest.raises(InjectionError, match=r"Injected values were lost .*\n  model\.lr holds .* instead of 0\.02"):
-        fit(one, TuneCallback(study), None, LearningRateFinder(num_training_steps=60))
+        study.optimize(lambda: fit(one, TuneCallback(), None, finder), trials=1, progress=False)
     assert study.trials[0].outcome.state == "failed"
 
 
@@ -275,7 +288,7 @@ def test_a_checkpoint_must_not_restore_the_old_learning_rate(pl: Any, tmp_path: 
     first.fit(make_net(pl)(), loader(), loader())
     first.save_checkpoint(tmp_path / "old.ckpt")
     with pytest.raises(InjectionError) as caught:
-        trainer(pl, TuneCallback(make_study({"lr": 0.02}))).fit(
+        trainer(pl, TuneCallback(make_study())).fit(
             make_net(pl)(), loader(), loader(), ckpt_path=str(tmp_path / "old.ckpt")
         )
     assert "0.02" in str(caught.value)
@@ -514,7 +527,7 @@ def test_out_of_memory_is_infeasible(one: Any) -> None:
 @pytest.mark.parametrize("inside", ["callback", "optimize"])
 def test_ctrl_c_interrupts_the_trial_and_the_search(pl: Any, inside: str) -> None:
     """Ctrl-C ends the script; the trial is interrupted, not failed, and its values are asked again."""
-    study = make_study({"lr": th.Float(0.001, 0.1)})
+    study = make_study({"optimizer.lr": th.Float(0.001, 0.1)})
     net = make_net(pl, training_step=raising(KeyboardInterrupt()))
     if inside == "callback":
         with contextlib.suppress(SystemExit):  # from Lightning 2.3 on
@@ -551,7 +564,7 @@ def test_an_error_while_the_model_is_set_up_is_a_failed_trial(one: Any) -> None:
     def configure_optimizers(self: Any) -> Any:
         raise RuntimeError("no optimizer today")
 
-    study = make_study({"hidden": 5})
+    study = make_study()
     with pytest.raises(RuntimeError, match="no optimizer today"):
         fit(one, TuneCallback(study), make_net(one, configure_optimizers=configure_optimizers))
     assert study.trials[0].outcome.reason == "RuntimeError: no optimizer today"
@@ -616,6 +629,7 @@ def test_metric_goes_with_an_optuna_trial_only(one: Any) -> None:
 def test_an_optuna_objective_is_injected_and_pruned(pl: Any) -> None:
     """In someone's own Optuna study the values arrive, and a pruned trial is recorded as pruned."""
 
+    @th.objective
     def objective(trial: optuna.Trial) -> float:
         trial.suggest_float("lr", 0.001, 0.1)
         trial.suggest_int("hidden", 2, 9)
@@ -635,6 +649,25 @@ def test_an_optuna_objective_is_injected_and_pruned(pl: Any) -> None:
     assert study.trials[2].state.name == "PRUNED"
     assert list(study.trials[2].intermediate_values) == [1, 2]
     assert other.seen == ["epoch", "epoch", "train", "fit", "teardown", "exception"]
+
+
+def test_an_optuna_objective_that_is_not_decorated(one: Any) -> None:
+    """Its trial is known in fit only: what is made there takes its value, and an object that exists is refused."""
+    study = optuna.create_study()
+
+    def objective(trial: optuna.Trial, name: str = "optimizer.lr") -> float:
+        wanted = trial.suggest_float(name, 0.02, 0.03)
+        module = fit(one, TuneCallback(trial, metric="val_loss"))
+        assert module.trainer.optimizers[0].param_groups[0]["lr"] == wanted
+        return 0.0
+
+    study.optimize(objective, n_trials=1)
+    message = (
+        r"^model.lr = 0.02\d* cannot be put in: Net was made before this trial was known.\n"
+        r"  Write @th.objective above the objective, so that the trial is known before it makes its objects.$"
+    )
+    with pytest.raises(InjectionError, match=message):
+        objective(study.ask(), "lr")
 
 
 def test_an_optuna_objective_may_use_its_values_itself(one: Any) -> None:

@@ -18,8 +18,8 @@ from tunehook.integrations.lightning import TuneCallback
 
 CALLBACK = "tunehook.integrations.lightning.TuneCallback"
 QUIET = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
-TYPED_IN = ["--model.hidden=6", "--data.batch_size=10", "--trainer.max_epochs=2"]
-SPACE = {"hidden": 6, "batch_size": 10, "max_epochs": 2}
+TYPED_IN = ["--model.hidden=6", "--model.lr=0.05", "--data.batch_size=10", "--trainer.max_epochs=2"]
+SPACE = {"hidden": 6, "lr": 0.05, "batch_size": 10, "max_epochs": 2}
 
 
 @pytest.fixture(params=NAMESPACES)
@@ -130,6 +130,7 @@ def test_names_as_the_yaml_has_them(namespace: str, name: str, value: Any, typed
     class Shaped(pl.LightningModule):  # type: ignore[misc]
         def __init__(self, body: Body, optimizer: Any = torch.optim.SGD, dropout: float = 0.0) -> None:
             super().__init__()
+            self.save_hyperparameters()
             self.net, self.optimizer = nn.Sequential(body, nn.Dropout(dropout)), optimizer
 
         def training_step(self, batch: Any, _index: int) -> Any:
@@ -160,8 +161,10 @@ def test_names_as_the_yaml_has_them(namespace: str, name: str, value: Any, typed
             seed_everything_default=3, save_config_callback=None, subclass_mode_model=True,
         )  # fmt: skip
         weights: dict[str, Any] = ran.model.state_dict()
+        saved.append(dict(ran.model.hparams))
         return weights
 
+    saved: list[dict[str, Any]] = []
     tuned = []
 
     def train() -> None:
@@ -170,6 +173,7 @@ def test_names_as_the_yaml_has_them(namespace: str, name: str, value: Any, typed
     th.Study("cli", {name: value}, metric="val_loss", mode="min").optimize(train, trials=1, progress=False)
     plain, wanted = run(), run(*typed_in)
     assert all(torch.equal(tuned[0][key], weight) for key, weight in wanted.items())
+    assert name in ("model.optimizer.lr", "optimizer.lr") or saved[0] == saved[2] != saved[1]
     assert not all(
         plain[key].shape == weight.shape and torch.equal(plain[key], weight) for key, weight in wanted.items()
     )

@@ -256,18 +256,10 @@ def test_spawned_ranks_tune_several_trials(tmp_path: Path, strategy: str) -> Non
     assert len({trial.value for trial in trials}) == 2
 
 
-def test_spawned_ranks_refuse_another_shape(tmp_path: Path) -> None:
-    """The parent would load the weights into its old model, where the trial is known in fit only."""
-    said = run(tmp_path, mode="callback", strategy="ddp_spawn", values={"hidden": 16}, fails=True)
-    assert "the strategy trains in other processes and loads the weights back into the model of this one" in said
-    (trial,) = study_in(tmp_path, ["hidden"]).trials
-    assert trial.outcome.state == "failed"
-    assert "InjectionError: model.hidden" in trial.outcome.reason
-
-
-def test_spawned_ranks_train_another_shape(tmp_path: Path) -> None:
-    """In study.optimize the model of the parent is made with it, as if it had been typed in."""
-    said = run(tmp_path / "tuned", mode="optimize", strategy="ddp_spawn", trials=1, values={"hidden": 16})
+@pytest.mark.parametrize("mode", ["optimize", "callback"])
+def test_spawned_ranks_train_another_shape(tmp_path: Path, mode: str) -> None:
+    """The model of the parent is made with it, as if it had been typed in."""
+    said = run(tmp_path / "tuned", mode=mode, strategy="ddp_spawn", trials=1, values={"hidden": 16})
     (trial,) = study_in(tmp_path / "tuned", ["hidden"]).trials
     assert trial.outcome.state == "complete", f"{trial.outcome}\n{said}"
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values={"hidden": 16})

@@ -130,7 +130,7 @@ def test_batch_size_that_is_none(one: Any, value: Any) -> None:
 
 
 def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
-    """A batch size of the module does not reach a loader that was passed to fit."""
+    """The loader follows where it is made with it; where its size is typed in beside, that is told."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
@@ -138,8 +138,26 @@ def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
             super().__init__()
             self.batch_size = batch_size
 
-    model = Net()
-    assert refused(one, (model, loader(model.batch_size)), {"batch_size": 5}) == (
+    def make(batch_size: int = 8) -> Any:
+        model = Net(batch_size)
+        return model, loader(model.batch_size)
+
+    assert_same(trained(one, make, {"batch_size": 5}), trained(one, lambda: make(5)))
+    assert refused(one, lambda: (Net(), loader(8)), {"batch_size": 5}) == (
         "model.batch_size = 5 does not reach the loader that was passed to fit, which has batches of 8.\n"
         "  Write 'data.batch_size' in the space, or make the loader in model's train_dataloader."
     )
+
+
+def test_loaders_of_which_some_were_made_outside(one: Any) -> None:
+    """All of them have the size, whether their calls are known or not."""
+    base = classes(one)["Net"]
+
+    class Net(base):  # type: ignore[misc, valid-type]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch[0], 0) + super().training_step(batch[1], 0)
+
+    outside = loader()
+    plain = trained(one, lambda: (Net(), [loader(5), loader(5)]))
+    assert_same(trained(one, lambda: (Net(), [loader(), outside]), {"batch_size": 5}), plain)
+    assert_same(trained(one, lambda: (Net(), [outside, loader()]), {"data.batch_size": 5}), plain)

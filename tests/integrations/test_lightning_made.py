@@ -13,20 +13,25 @@ import torch
 from torch import nn
 
 from lightning_projects import (
+    a_study,
     assert_same,
     classes,
+    late,
     loader,
     one_cycle,
     optimized,
     refused,
+    refused_late,
     scheduled,
     seed,
     trained,
     trainer,
-    tuner,
     warm_up,
+    weights,
 )
+from tunehook.ends import TrialError
 from tunehook.inject import InjectionError
+from tunehook.integrations.lightning import TuneCallback
 from tunehook.integrations.lightning_window import Window, close_window, open_window
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
@@ -68,17 +73,19 @@ def test_optimizer_key_that_does_not_exist(one: Any) -> None:
 
 
 def test_optimizer_that_was_made_before(one: Any) -> None:
-    """An optimizer from a constructor cannot be edited."""
+    """It takes the value where it is made; one that was made outside of the training function cannot."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
-        def __init__(self) -> None:
+        def __init__(self, rate: float = 0.1) -> None:
             super().__init__()
-            self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            self.optimizer = torch.optim.SGD(self.parameters(), lr=rate)
 
         def configure_optimizers(self) -> Any:
             return self.optimizer
 
+    plain = trained(one, lambda: (Net(0.2), loader()))
+    assert_same(trained(one, lambda: (Net(), loader()), {"optimizer.lr": 0.2}), plain)
     assert refused(one, (Net(), loader()), {"optimizer.lr": 0.2}) == (
         "optimizer.lr = 0.2 was taken up by nothing: no optimizer was made by configure_optimizers.\n"
         "  Make it there, or take optimizer.lr out of the space."
@@ -124,11 +131,22 @@ def test_several_optimizers_and_schedulers(pl: Any) -> None:
 
 def test_manual_optimization(one: Any) -> None:
     """Clipping and accumulation are not heeded by a module that optimizes by hand."""
-    assert refused(one, (several(one)(), loader()), {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}) == (
+
+    def script() -> Any:
+        return several(one)(), loader()
+
+    assert refused_late(one, script, {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}) == (
         "trainer.accumulate_grad_batches, trainer.gradient_clip_val has no effect: Several optimizes manually "
         "(automatic_optimization = False).\n"
         "  Make it an argument of the module's constructor and use it in training_step."
     )
+
+    def train() -> None:
+        trainer(one, TuneCallback()).fit(*script())
+
+    expected = "The framework refuses the training before anything is measured: MisconfigurationException: Automatic "
+    with pytest.raises(TrialError, match=f"^{expected}gradient clipping is not supported for manual optimization"):
+        a_study({"gradient_clip_val": 1.0}).optimize(train, trials=5, progress=False)
 
 
 def test_parameter_group_with_its_own_value(one: Any) -> None:
@@ -147,7 +165,7 @@ def test_parameter_group_with_its_own_value(one: Any) -> None:
 
 def test_an_optimizer_validates_its_value(one: Any) -> None:
     """A wrong value is refused by the optimizer, as when it is typed in."""
-    made = trainer(one, tuner(one, {"optimizer.lr": -1.0}))
+    made = trainer(one, late({"optimizer.lr": -1.0}))
     with pytest.raises(ValueError, match=re.escape("Invalid learning rate: -1.0")):
         made.fit(optimized(one, lambda self: torch.optim.SGD(self.parameters(), lr=0.1))(), loader())
 
@@ -217,35 +235,68 @@ def test_checkpoint_that_restores_an_old_learning_rate(pl: Any, tmp_path: Any, n
     made = trainer(pl, max_epochs=1)
     made.fit(cls(), loader())
     made.save_checkpoint(tmp_path / "old.ckpt")
-    tuned = trainer(pl, tuner(pl, {name: 0.03}), max_epochs=2)
     expected = (
         "The checkpoint restored lr of SGD: it is 0.1 instead of the injected 0.03.\n"
         "  Load only the weights (load_from_checkpoint, load_state_dict), or take the name out of the space."
     )
+
+    def train() -> float:
+        trainer(pl, TuneCallback(), max_epochs=2).fit(cls(), loader(), ckpt_path=tmp_path / "old.ckpt")
+        return 0.0
+
     with pytest.raises(InjectionError, match=re.escape(expected)):
-        tuned.fit(cls(), loader(), ckpt_path=tmp_path / "old.ckpt")
+        a_study({name: 0.03}).optimize(train, trials=1, progress=False)
 
 
 def test_learning_rate_finder(pl: Any) -> None:
-    """One that runs before fit and changes an injected learning rate is told."""
-    seed()
-    model = classes(pl)["Net"]()
-    made = trainer(pl, tuner(pl, {"lr": 0.03}), max_epochs=5)
-    finder = importlib.import_module(f"{pl.__name__}.tuner").Tuner(made)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        finder.lr_find(model, loader(), num_training=20, attr_name="lr", update_attr=True, early_stop_threshold=None)
-    assert model.lr != 0.03
-    expected = "model.lr cannot be injected: Net was changed after it was constructed (lr)"
-    with pytest.raises(InjectionError, match=re.escape(expected)):
+    """One that runs before fit and sets the rate does so with a value that is typed in, too."""
+
+    def found(*callbacks: Any, **typed: Any) -> Any:
+        seed()
+        model = classes(pl)["Net"](**typed)
+        made = trainer(pl, *callbacks, max_epochs=5)
+        finder = importlib.import_module(f"{pl.__name__}.tuner").Tuner(made)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            finder.lr_find(model, loader(), num_training=20, attr_name="lr", early_stop_threshold=None)
         made.fit(model, loader())
+        return [torch.tensor(model.lr), *weights(model)]
+
+    tuned: list[Any] = []
+
+    def train() -> float:
+        tuned[:] = found(TuneCallback())
+        return 0.0
+
+    a_study({"hidden": 7, "lr": 0.03}).optimize(train, trials=1, progress=False)
+    assert_same(tuned, found(hidden=7, lr=0.03))
 
 
 def test_learning_rate_finder_within_fit(pl: Any) -> None:
-    """One that is a callback and changes an injected learning rate is told when training starts."""
-    seed()
-    finder = pl.callbacks.LearningRateFinder(num_training_steps=20, attr_name="lr", early_stop_threshold=None)
-    made = trainer(pl, tuner(pl, {"lr": 0.03}), finder, max_epochs=5)
+    """One that is a callback and changes an injected learning rate is told before training starts."""
+    finder = pl.callbacks.LearningRateFinder
+
+    def train() -> float:
+        seed()
+        search = finder(num_training_steps=20, attr_name="lr", early_stop_threshold=None)
+        trainer(pl, TuneCallback(), search, max_epochs=5).fit(classes(pl)["Net"](), loader())
+        return 0.0
+
     with pytest.raises(InjectionError, match=re.escape("instead of 0.03 (hyperparameter 'lr')")) as error:
-        made.fit(classes(pl)["Net"](), loader())
-    assert str(error.value).startswith("Injected values were lost before training:\n  model.lr holds ")
+        a_study({"lr": 0.03}).optimize(train, trials=1, progress=False)
+    assert str(error.value).startswith("Injected values were lost while the model was set up:\n  model.lr holds ")
+
+
+def test_no_hook_is_left_on_an_optimizer(one: Any) -> None:
+    """Steps are counted in the first epoch only."""
+    found: list[Any] = []
+
+    def train() -> float:
+        model = classes(one)["Net"]()
+        made = trainer(one, TuneCallback())
+        made.fit(model, loader())
+        found.extend(made.optimizers)
+        return 0.0
+
+    a_study({"optimizer.lr": 0.03}).optimize(train, trials=1, progress=False)
+    assert [len(one._optimizer_step_post_hooks) for one in found] == [0]

@@ -1,19 +1,35 @@
-"""The slots of a Lightning fit: what is listed, how it is recorded, and the settings of the trainer."""
+"""The slots of a Lightning fit: what is listed, what objects remember, and the settings of the trainer."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import pickle
+import re
 import timeit
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_projects import assert_same, classes, loader, refused, seed, trained, trainer, tuner, weights
-from tunehook.integrations.lightning_record import KEY
-from tunehook.integrations.lightning_slots import LightningSlots, install_recorders
+from lightning_projects import (
+    a_study,
+    assert_same,
+    classes,
+    late,
+    loader,
+    refused,
+    refused_late,
+    seed,
+    trained,
+    trainer,
+    weights,
+)
+from tunehook.inject import UNKNOWN
+from tunehook.inject.calls import MADE_BY, trace_in_progress
+from tunehook.integrations.lightning import TuneCallback
+from tunehook.integrations.lightning_calls import hear_all
+from tunehook.integrations.lightning_slots import LightningSlots
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 
@@ -36,52 +52,46 @@ def test_trainer_setting_equals_typed_in(pl: Any, values: dict[str, Any]) -> Non
     assert_same(trained(pl, lambda: (net(), loader()), injected), plain)
 
 
-def test_recording_leaves_classes_and_objects_as_they_are(pl: Any) -> None:
-    """Signatures, copies, pickles and TorchScript work as without recorders; installing twice changes nothing."""
+def kept(made: Any) -> Any:
+    """What an object remembers of the call that made it."""
+    return vars(made).get(MADE_BY)
+
+
+def test_a_trial_leaves_classes_and_objects_as_they_are(pl: Any) -> None:
+    """Signatures, copies and pickles work; a copy leads to the call, and its pickle needs nothing of ours."""
     cls = classes(pl)["Net"]
-    kept = vars(pl.LightningModule)["__init__"]
-    install_recorders()
-    assert vars(pl.LightningModule)["__init__"] is kept
-    assert list(inspect.signature(cls).parameters) == ["hidden", "lr", "dropout"]
-    made = cls(6)
-    assert vars(copy.deepcopy(made))[KEY] is vars(made)[KEY]
-    plain = pickle.loads(pickle.dumps(vars(made)[KEY]))
-    assert type(plain) is dict
-    assert plain["args"] == (6,)
-    assert pickle.loads(pickle.dumps(vars(pl.LightningDataModule())[KEY]))["args"] == ()
+    made: list[Any] = []
+
+    def train() -> float:
+        made[:] = [cls(6), pl.LightningDataModule()]
+        kept_init = vars(pl.LightningModule)["__init__"]
+        hear_all()
+        assert vars(pl.LightningModule)["__init__"] is kept_init
+        assert list(inspect.signature(cls).parameters) == ["hidden", "lr", "dropout"]
+        trace = trace_in_progress()
+        assert trace is not None
+        for one in made:
+            for copied in (copy.copy(one), copy.deepcopy(one)):
+                assert trace.of(copied) is trace.of(one) is not None
+        assert trace.of(pickle.loads(pickle.dumps(made[1]))) is trace.of(made[1])
+        trainer(pl, TuneCallback()).fit(made[0], loader())
+        return 0.0
+
+    a_study({"lr": 0.03}).optimize(train, trials=1, progress=False)
+    assert [type(kept(one)) for one in made] == [str, str]
+    assert kept(cls(6)) is None
 
 
-class Holder:
-    """An argument that cannot be pickled."""
-
-    def __reduce__(self) -> Any:
-        raise TypeError("no")
-
-
-def test_an_unpicklable_argument_leaves_the_module_picklable(one: Any) -> None:
-    """The record is lost in such a pickle, and nothing else."""
-
-    class Net(one.LightningModule):  # type: ignore[misc]
-        def __init__(self, holder: Any) -> None:
-            super().__init__()
-
-    record = vars(Net(Holder()))[KEY]
-    assert pickle.loads(pickle.dumps(record)) == {}
-
-
-def test_a_class_with_its_own_new_is_not_recorded(one: Any) -> None:
-    """It may hand on other arguments, so that a message says that nothing is known."""
+def test_a_class_with_its_own_new(one: Any) -> None:
+    """It may hand on other arguments than its constructor gets, in which the value is."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
             return super().__new__(cls)
 
-    message = refused(one, (Net(), loader()), {"hidden": 7})
-    assert (
-        "    model.<argument>: not possible, Net was constructed before tunehook.integrations.lightning was imported, "
-        "and does not call save_hyperparameters()\n"
-    ) in message
+    plain = trained(one, lambda: (Net(7), loader()))
+    assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)
 
 
 def test_types_come_from_annotations_and_defaults(one: Any) -> None:
@@ -98,7 +108,7 @@ def test_types_come_from_annotations_and_defaults(one: Any) -> None:
     slots = {slot.path: slot for slot in LightningSlots(made, model).slots}
     types = {name: slots[f"model.{name}"].type for name in "abcdef"}
     assert types == {"a": int, "b": float | None, "c": float, "d": None, "e": str, "f": bool}
-    assert [slots[f"model.{name}"].get() for name in "abcdef"] == [1, None, 1, None, "x", True]
+    assert [slots[f"model.{name}"].get() for name in "abcdef"] == [UNKNOWN] * 6
 
 
 def test_the_same_argument_in_module_and_datamodule(one: Any) -> None:
@@ -127,15 +137,6 @@ def test_the_same_argument_in_module_and_datamodule(one: Any) -> None:
     assert made[0].hparams_initial == made[3].hparams_initial == {"batch_size": 5}
 
 
-@pytest.mark.parametrize("name", ["precision", "devices", "strategy", "num_nodes", "accelerator"])
-def test_settings_that_come_too_late(pl: Any, name: str) -> None:
-    """What a Trainer decides when it is made is an error that names the way out."""
-    assert refused(pl, (classes(pl)["Net"](), loader()), {f"trainer.{name}": 2}) == (
-        f"trainer.{name} = 2 cannot be injected: it is decided when the Trainer is made, before callbacks run.\n"
-        f"  Take it out of the space and give it to Trainer({name}=...) yourself."
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
@@ -148,28 +149,44 @@ def test_settings_that_come_too_late(pl: Any, name: str) -> None:
 )
 def test_settings_with_wrong_values(one: Any, name: str, value: Any, rule: str) -> None:
     """The rule is stated with what was given."""
-    assert refused(one, (classes(one)["Net"](), loader()), {name: value}) == (
-        f"trainer.{name} is {value!r}, but it takes {rule}.\n  Use a distribution that gives one."
-    )
+    message = f"trainer.{name} is {value!r}, but it takes {rule}.\n  Use a distribution that gives one."
+    assert refused_late(one, lambda: (classes(one)["Net"](), loader()), {name: value}) == message
+    told = refused(one, lambda: (classes(one)["Net"](), loader()), {name: value})
+    constructs = f"cannot be constructed with {name} = {value!r}: MisconfigurationException: "
+    assert told == message or constructs in told  # where the Trainer is made, or where it has let it pass
 
 
 def test_unknown_names_list_what_exists(one: Any) -> None:
     """The message shows every slot that can be listed, and notes for the others."""
-    assert refused(one, (classes(one)["Net"](), loader()), {"hiden": 1}) == (
-        "There is nothing called 'hiden' to inject. Did you mean 'hidden'?\n"
-        "  What can be injected here:\n"
-        "    model.hidden = 5\n"
-        "    model.lr = 0.1\n"
-        "    model.dropout = 0.2\n"
-        "    data.batch_size = 8\n"
+    rows = (
         "    trainer.max_epochs = 2\n"
         "    trainer.max_steps = -1\n"
         "    trainer.accumulate_grad_batches = 1\n"
         "    trainer.gradient_clip_val = None\n"
         "    trainer.gradient_clip_algorithm = None\n"
+    )
+    made_later = (
         "    optimizer.<argument> of the optimizer that configure_optimizers makes\n"
         "    scheduler.<argument> of the scheduler that configure_optimizers makes\n"
-        "  Rename 'hiden' in the space, or make it an argument of the constructor that should use it."
+    )
+    begin = "There is nothing called 'hiden' to inject. Did you mean 'hidden'?\n  What can be injected here:\n"
+    script = lambda: (classes(one)["Net"](), loader())  # noqa: E731
+    told = re.sub(r"\.py:\d+", ".py:1", refused(one, script, {"hiden": 1}))
+    assert told.startswith(
+        begin
+        + "    model.hidden = 5  (Net at test_lightning_slots.py:1)\n    model.lr = 0.1\n    model.dropout = 0.2\n"
+        "    data.batch_size = 8\n" + rows
+    )
+    assert made_later in told
+    assert told.endswith(
+        "  Rename 'hiden' in the space, or read it where the script needs it: hiden = th.value('hiden', 1)."
+    )
+    assert refused_late(one, script, {"hiden": 1}) == (
+        begin
+        + "    model.hidden  (Net)\n    model.lr\n    model.dropout\n    data.batch_size = 8\n"
+        + rows
+        + made_later
+        + "  Rename 'hiden' in the space, or make it an argument of the constructor that should use it."
     )
 
 
@@ -196,20 +213,28 @@ def test_random_state_is_left_alone_where_nothing_is_new(one: Any) -> None:
     assert_same(trained(one, lambda: (net(), loader()), values), plain)
 
 
-def test_recording_is_quick(one: Any) -> None:
-    """A construction is recorded in less than 0.3 ms."""
-    bare = one.LightningDataModule
-    took = min(timeit.repeat(bare, number=20, repeat=10)) / 20
-    assert took < 0.3e-3
+def test_a_call_is_noted_quickly(one: Any) -> None:
+    """A construction in a trial takes less than 0.3 ms more."""
+    took: list[float] = []
+
+    def train() -> float:
+        took.append(min(timeit.repeat(one.LightningDataModule, number=20, repeat=10)) / 20)
+        trainer(one, TuneCallback(), max_epochs=1).fit(classes(one)["Net"](), loader())
+        return 0.0
+
+    a_study({"lr": 0.03}).optimize(train, trials=1, progress=False)
+    assert min(took) < 0.3e-3
 
 
 def test_steps_for_a_trainer_without_epochs(pl: Any) -> None:
     """A number of steps lifts the limit of 1000 epochs that a Trainer without either has."""
     net = classes(pl)["Net"]
-    plain = trained(pl, lambda: (net(), loader()), max_epochs=None, max_steps=12)
-    made = trainer(pl, tuner(pl, {"trainer.max_steps": 12}), max_epochs=None)
+    plain = trained(pl, lambda: (net(), loader(), loader()), max_epochs=None, max_steps=12)
+    values = {"trainer.max_steps": 12}
+    assert_same(trained(pl, lambda: (net(), loader(), loader()), values, max_epochs=None), plain)
+    made = trainer(pl, late(values), max_epochs=None)
     seed()
     model = net()
-    made.fit(model, loader())
+    made.fit(model, loader(), loader())
     assert_same([*weights(model), torch.get_rng_state()], plain)
     assert made.max_epochs == -1

@@ -85,7 +85,7 @@ def fit(pl: Any, callback: Any, net: Any = None, **settings: Any) -> Any:
 
 def a_study(snapshots: th.SnapshotPlan | bool = True) -> th.Study:
     """A study that sets the learning rate."""
-    return th.Study("look", {"lr": 0.1}, metric="val_loss", mode="min", search="random", snapshots=snapshots)
+    return th.Study("look", {"optimizer.lr": 0.1}, metric="val_loss", mode="min", search="random", snapshots=snapshots)
 
 
 def taken(study: str = "look", number: int = 0) -> list[Snapshot]:
@@ -194,7 +194,7 @@ def test_an_optuna_trial_takes_them_where_it_is_told(pl: Any) -> None:
     """As a study does."""
     study = optuna.create_study(study_name="theirs")
     for number, options in enumerate([{"snapshots": False}, {"snapshots": True}, {}]):
-        trial = study.ask({"lr": optuna.distributions.FloatDistribution(0.1, 0.2)})
+        trial = study.ask({"optimizer.lr": optuna.distributions.FloatDistribution(0.1, 0.2)})
         fit(pl, TuneCallback(trial, metric="val_loss", **options))
         assert [snapshot.step for snapshot in taken("theirs", number)][:1] == [0] * bool(options.get("snapshots", True))
     for snapshots in (False, True):

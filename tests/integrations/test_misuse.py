@@ -98,7 +98,7 @@ def a_study(space: Mapping[str, Any], **options: Any) -> th.Study:
 @pytest.mark.parametrize("knows", ["before", "in fit"])
 def test_objects_that_train_well_train_tuned(pl: Any, make: Any, knows: str) -> None:
     """Whatever a module is given, a check of ours that cannot be made ends no training."""
-    study = a_study({"lr": 0.05})
+    study = a_study({"lr" if knows == "before" else "optimizer.lr": 0.05})
     net = network(pl)
 
     def train(*callbacks: Any) -> None:

@@ -45,10 +45,10 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module.unset_globals()  # type: ignore[no-untyped-call]
 
 
-def make_study(**options: Any) -> th.Study:
+def make_study(name: str = "lr", **options: Any) -> th.Study:
     """A study without recorders."""
     return th.Study(
-        "runs", {"lr": th.Float(0.001, 0.1)}, metric="val_loss", mode="min", search="random", max_failures=1,
+        "runs", {name: th.Float(0.001, 0.1)}, metric="val_loss", mode="min", search="random", max_failures=1,
         snapshots=False, **options,
     )  # fmt: skip
 
@@ -321,7 +321,7 @@ def test_a_callback_of_keras_that_writes_to_the_run_around_the_study_is_refused(
 
 def test_fits_in_a_loop_that_leave_the_run_open(one: Any) -> None:
     """With TuneCallback(study) a fit is a trial: nothing of the script is finished, and a second trial is refused."""
-    study = make_study()
+    study = make_study("optimizer.lr")
     trainer, loader = fit(one, TuneCallback(study), logger=one.loggers.WandbLogger(project="mine", save_dir="."))
     first = wandb.run
     trainer.test(trainer.lightning_module, loader, verbose=False)
@@ -336,7 +336,7 @@ def test_fits_in_a_loop_that_leave_the_run_open(one: Any) -> None:
 
 def test_wandb_init_in_a_loop_of_fits(one: Any, tmp_path: Path) -> None:
     """Where wandb.init returns the run of the trial before, that is an error; a run around the loop is none."""
-    study = make_study()
+    study = make_study("optimizer.lr")
     around = wandb.init(project="around")
     for _ in range(2):
         fit(one, TuneCallback(study))
@@ -355,7 +355,7 @@ def test_a_run_around_optunas_own_study(one: Any, tmp_path: Path) -> None:
     wandb.init(project="around")
 
     def objective(trial: optuna.Trial) -> float:
-        trial.suggest_float("lr", 0.001, 0.1)
+        trial.suggest_float("optimizer.lr", 0.001, 0.1)
         trainer, _ = fit(one, TuneCallback(trial, metric="val_loss", snapshots=False))
         wandb.log({"value": 0.5})
         return float(trainer.callback_metrics["val_loss"])

@@ -10,6 +10,7 @@ import contextvars
 import dis
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import sys
@@ -69,8 +70,9 @@ _SWALLOWED = (
     "train has caught the exception that leaves it, to call it once more with the values where they belong.\n"
     "  Catch Exception around fit, not BaseException, and nothing with a bare 'except:'."
 )
-RECORD, MADE_BY = "_tunehook_call", "made_by"
-"""Where an object that adapters record holds what is remembered of its construction, and the call in it."""
+MADE_BY = "_tunehook_call"
+"""The attribute in which an adapter leaves the key of the call that made an object, so that its copies have it too."""
+_NUMBERS = itertools.count()
 _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that plan has changed
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -105,6 +107,7 @@ class Call:
         edits: The names of the space whose values went in, by argument.
         given: These values, by argument.
         typed_by: The function that makes the call, and where in it.
+        key: A text that no other call has, in other processes too.
     """
 
     arguments: Arguments
@@ -116,6 +119,7 @@ class Call:
     given: dict[str, Any] = field(default_factory=dict)
     typed_by: tuple[CodeType, int] | None = None
     fit: int = 0
+    key: str = field(default_factory=lambda: f"{os.getpid()}-{next(_NUMBERS)}")
 
     @property
     def stage(self) -> tuple[str, int]:
@@ -206,9 +210,8 @@ class Trace:
         held, call = self._by_id.get(id(made), (None, None))
         if held is not None and held() is made:
             return call
-        record = getattr(made, "__dict__", {}).get(RECORD)
-        copied = record.get(MADE_BY) if isinstance(record, dict) else None
-        return copied if copied in self.calls else None
+        key = getattr(made, "__dict__", {}).get(MADE_BY)
+        return next((call for call in self.calls if call.key == key), None)
 
     def take(self, made: Any, arguments: Arguments, guess: Guess) -> Call:
         """Note a call that begins, and put into its arguments what belongs there.
@@ -384,8 +387,8 @@ class Trace:
                 call, path = taking[0]
                 lines = " and ".join(map(str, found[1]))
                 log.warning(
-                    "%s of %s takes the trial's value, but stands in the script as %s, which line %s uses too, with "
-                    "its own value. To reach both: %s = th.value(%r, ...).",
+                    "%s of %s takes the trial's value; the script passes %s there, which line %s uses too, with the "
+                    "script's own value. To reach both: %s = th.value(%r, ...).",
                     path, call.name, found[0], lines, found[0], name,
                 )  # fmt: skip
 

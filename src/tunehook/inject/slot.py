@@ -169,10 +169,7 @@ def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
     hint = f" Did you mean {' or '.join(repr(text) for text in close)}?" if close else ""
     listed = [slot for slot in slots if slot.listed]
     first = {slot.place: slot for slot in reversed(listed) if slot.place}
-    rows = [
-        f"{slot.path} = {show(slot.get())}" + (f"  ({slot.place})" if first.get(slot.place) is slot else "")
-        for slot in listed
-    ]
+    rows = [_row(slot) + (f"  ({slot.place})" if first.get(slot.place) is slot else "") for slot in listed]
     lines = [f"    {row}" for row in [*rows, *notes]] or ["    (none)"]
     trial, own = known_trial(), name.rpartition(".")[2]
     way_out = "make it an argument of the constructor that should use it"
@@ -183,6 +180,12 @@ def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
         "  What can be injected here:\n" + "\n".join(lines) + "\n"
         f"  Rename '{name}' in the space, or {way_out}."
     )
+
+
+def _row(slot: Slot) -> str:
+    present = slot.get()
+    is_unknown = present is UNKNOWN and slot.set is None  # its object was made by a call that nobody has seen
+    return slot.path if is_unknown else f"{slot.path} = {show(present)}"
 
 
 # What people call one thing.

@@ -69,9 +69,9 @@ def _train(study: Study, script: Callable[[], object]) -> None:
             called = functools.partial(with_values, script, turns.session.trial, turns.next)
             error = call(called, lambda error: turns.session.note_late(error))
             turns.session.end(turns.session.told_apart(error))
-        announce(None)
-        if error is not None:
+        if error is not None:  # the other ranks are gone
             raise error
+        announce(None)
 
 
 class _Turns:

@@ -1,4 +1,4 @@
-"""Constructor arguments of Lightning objects: rebuilt as if typed in, or an error."""
+"""Constructor arguments of Lightning objects: as if typed in, whatever a script does with the objects before fit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import functools
 import gc
 import importlib
 import random
-import re
-import threading
 import types
 import weakref
 from argparse import Namespace
@@ -19,20 +17,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, random_split
 
+import tunehook as th
 from lightning_projects import (
+    a_study,
     assert_same,
     classes,
     dataset,
+    late,
     loader,
     refused,
     seed,
     trained,
     trainer,
-    tuner,
     weights,
-    without_record,
 )
 from tunehook.inject import InjectionError
+from tunehook.integrations.lightning import TuneCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 
@@ -64,19 +64,6 @@ def test_datamodule_equals_typed_in(pl: Any, name: str, order: str, values: dict
 
     plain = trained(pl, lambda: make(**values))
     assert_same(trained(pl, make, values), plain)
-
-
-def test_a_second_fit_goes_on_with_the_trained_weights(pl: Any) -> None:
-    """A fit whose values are in place already rebuilds nothing, even with a changed shape."""
-    net = classes(pl)["Net"]
-    plain = net(hidden=7)
-    seed()
-    model = net()
-    trainer(pl, tuner(pl, {"hidden": 7})).fit(model, loader())
-    again = weights(model)
-    trainer(pl, tuner(pl, {"hidden": 7}), max_epochs=0).fit(model, loader())
-    assert_same(weights(model), again)
-    assert [tensor.shape for tensor in again] == [tensor.shape for tensor in weights(plain)]
 
 
 def test_loaded_weights_stay(pl: Any) -> None:
@@ -144,8 +131,8 @@ def test_types_and_orders_in_memory_that_were_set_before_fit(one: Any, values: d
     assert model.conv.weight.stride() == (8, 1, 4, 2)
 
 
-def test_weights_that_would_miss_a_type_that_was_set_before_fit(one: Any) -> None:
-    """Of those that a value adds nobody knows which type the script would give them."""
+def test_weights_that_a_value_adds_have_the_type_that_was_set_before_fit(one: Any) -> None:
+    """The script sets it on the model that has them."""
     base = classes(one)["Base"]
 
     class Net(base):  # type: ignore[misc, valid-type]
@@ -153,13 +140,15 @@ def test_weights_that_would_miss_a_type_that_was_set_before_fit(one: Any) -> Non
             super().__init__()
             self.net, self.lr = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)], nn.Linear(4, 1)), 0.1
 
-    model = Net()
-    model.net.to(torch.bfloat16)
-    assert refused(one, (model, loader()), {"depth": 2}) == (
-        "model.depth adds net.2.bias and 1 more, and types or orders in memory of other weights were set before fit.\n"
-        "  Set them in Net.__init__ or in a hook such as configure_model, so that all have them."
-    )
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return nn.functional.mse_loss(self.net(batch[0].bfloat16()).float(), batch[1])
+
+    def make(depth: int = 1) -> Any:
+        model = Net(depth)
+        model.net.to(torch.bfloat16)
+        return model, loader()
+
+    assert_same(trained(one, make, {"depth": 2}), trained(one, lambda: make(2)))
 
 
 def test_no_second_model_is_held(one: Any) -> None:
@@ -181,65 +170,40 @@ def test_no_second_model_is_held(one: Any) -> None:
     assert counts == [1, 1]
 
 
-def test_other_threads_that_draw_random_numbers(one: Any) -> None:
-    """As with Optuna's n_jobs: what cannot be told is said, with the ways out, and no weights are wrong."""
-    model = classes(one)["Net"]()
-    model.net[0].weight.data += 1  # as if a thread had drawn between the constructor's draws
-    said: list[str] = []
-    thread = threading.Thread(target=lambda: said.append(refused(one, (model, loader()), {"hidden": 7})))
-    thread.start()
-    thread.join()
-    assert "".join(said) == (
-        "model.hidden changes the shape of net.0.bias and 2 more, and in a thread it cannot be told whether weights "
-        "were loaded before fit: all threads share their random numbers.\n"
-        "  Train one trial after the other (n_jobs=1), or in processes: study.optimize(train, workers=2)."
-    )
+def test_weights_that_were_changed_and_a_changed_shape(one: Any) -> None:
+    """The script changes those of the shape that the trial has."""
 
+    def make(hidden: int = 5) -> Any:
+        model = classes(one)["Net"](hidden)
+        model.net[0].weight.data += 0.1
+        return model, loader()
 
-def test_loaded_weights_and_a_changed_shape(one: Any) -> None:
-    """Loaded weights cannot be put into another shape."""
-    model = classes(one)["Net"]()
-    model.net[0].weight.data += 1
-    before = weights(model)
-    assert refused(one, (model, loader()), {"hidden": 7}) == (
-        "model.hidden changes the shape of net.0.bias and 2 more, but weights were loaded or trained before fit.\n"
-        "  Such a hyperparameter can only be tuned from scratch: take it out of the space, or do not load."
-    )
-    assert_same(weights(model), before)
+    assert_same(trained(one, make, {"hidden": 7}), trained(one, lambda: make(7)))
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    "change",
     [
-        (lambda model: setattr(model, "extra", 1), "extra"),
-        (lambda model: setattr(model, "lr", 0.5), "lr"),
-        (lambda model: model.add_module("head", nn.ReLU()), "head, head.inplace"),
-        (lambda model: model.net[0].register_forward_hook(print), "net.0._forward_hooks"),
-        (lambda model: setattr(model, "automatic_optimization", False), "_automatic_optimization"),
-        (lambda model: setattr(model.net[1], "p", 0.9), "net.1.p"),
-        (
-            lambda model: setattr(model.net[0].weight, "data", model.net[0].weight.data.t().contiguous().t()),
-            "net.0.weight",
-        ),
+        lambda model: setattr(model, "extra", 1),
+        lambda model: setattr(model, "lr", 0.05),
+        lambda model: model.add_module("head", nn.ReLU()),
+        lambda model: model.net[0].register_forward_hook(lambda _module, _given, out: out * 2),
+        lambda model: model.net[0].weight.register_hook(lambda grad: grad * 2),
+        lambda model: setattr(model, "automatic_optimization", False),
+        lambda model: setattr(model.net[1], "p", 0.3),
+        lambda model: setattr(model.net[0].weight, "data", model.net[0].weight.data.t().contiguous().t()),
     ],
 )
-def test_a_module_that_was_changed_after_construction(one: Any, change: Any, named: str) -> None:
-    """What would be lost in a rebuild is named."""
-    model = classes(one)["Net"]()
-    change(model)
-    assert refused(one, (model, loader()), {"hidden": 7}) == (
-        f"model.hidden cannot be injected: Net was changed after it was constructed ({named}), and constructing it "
-        "anew would lose that.\n"
-        "  Do it in Net.__init__ or in a hook such as configure_model, or take the name out of the space."
-    )
+@pytest.mark.parametrize("values", [{"hidden": 7}, {"lr": 0.03, "dropout": 0.4}])
+def test_a_module_that_was_changed_after_construction(one: Any, change: Any, values: dict[str, Any]) -> None:
+    """The script changes what the trial has made."""
 
+    def make(**typed: Any) -> Any:
+        model = classes(one)["Net"](**typed)
+        change(model)
+        return model, loader()
 
-def test_an_attribute_changed_by_hand_to_hide_the_value(one: Any) -> None:
-    """A value equal to the typed-in one is not taken for granted where the attribute says otherwise."""
-    model = classes(one)["Net"](lr=0.1)
-    model.lr = 0.5
-    message = refused(one, (model, loader()), {"lr": 0.1})
-    assert message.startswith("model.lr cannot be injected: Net was changed after it was constructed (lr)")
+    assert_same(trained(one, make, values), trained(one, lambda: make(**values)))
 
 
 def test_a_constructor_that_is_not_deterministic(one: Any) -> None:
@@ -256,40 +220,21 @@ def test_a_constructor_that_is_not_deterministic(one: Any) -> None:
     assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)
 
 
-def test_a_constructor_that_refuses_the_value(one: Any) -> None:
-    """The error of the user's constructor is the reason, and the module is as before."""
-    base = classes(one)["Net"]
-
-    class Net(base):  # type: ignore[misc, valid-type]
-        def __init__(self, hidden: int = 5) -> None:
-            if hidden > 6:
-                raise ValueError("too wide")
-            super().__init__(hidden)
-
-    model = Net()
-    before = dict(vars(model))
-    assert refused(one, (model, loader()), {"hidden": 7}) == (
-        "Net cannot be constructed with model.hidden = 7: ValueError: too wide\n  Leave such values out of the space."
-    )
-    assert vars(model)["_modules"] is before["_modules"]
-
-
 def test_a_constructor_that_uses_up_its_arguments(one: Any) -> None:
-    """An argument that is empty after the first call cannot make the object again."""
+    """It is called once for a model."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
         def __init__(self, config: dict[str, int], lr: float = 0.1) -> None:
             super().__init__(config.pop("hidden"), lr)
 
-    assert refused(one, (Net({"hidden": 4}), loader()), {"lr": 0.2}) == (
-        "Net cannot be constructed again with its own arguments: KeyError: 'hidden'\n"
-        "  Its constructor must not use up what it is given; or take its hyperparameters out of the space."
-    )
+    plain = trained(one, lambda: (Net({"hidden": 4}, 0.2), loader()))
+    assert_same(trained(one, lambda: (Net({"hidden": 4}), loader()), {"lr": 0.2}), plain)
 
 
-def test_random_numbers_between_construction_and_fit(one: Any) -> None:
-    """Where the random state cannot be traced, a value that draws other numbers is an error, and lr is none."""
+@pytest.mark.parametrize("values", [{"lr": 0.03}, {"hidden": 7}])
+def test_random_numbers_between_construction_and_fit(one: Any, values: dict[str, Any]) -> None:
+    """What the script draws follows what the constructor has drawn."""
     net = classes(one)["Net"]
 
     def make(**typed: Any) -> Any:
@@ -297,13 +242,7 @@ def test_random_numbers_between_construction_and_fit(one: Any) -> None:
         torch.randn(3)
         return model, loader()
 
-    assert_same(trained(one, make, {"lr": 0.03}), trained(one, lambda: make(lr=0.03)))
-    seed()
-    assert refused(one, make(), {"hidden": 7}) == (
-        "model.hidden: the random state moved between the construction of Net and fit by code that cannot be "
-        "replayed, so that the trial would not equal the same script with the value typed in.\n"
-        "  Construct Net right before trainer.fit, or call seed_everything again right before it."
-    )
+    assert_same(trained(one, make, values), trained(one, lambda: make(**values)))
 
 
 def test_seeding_again_right_before_fit(one: Any) -> None:
@@ -336,56 +275,34 @@ def test_a_module_that_draws_from_every_generator(one: Any) -> None:
     assert_same(trained(one, lambda: (Net(), loader()), {"hidden": 7}), plain)
 
 
-def test_a_callback_that_copied_the_model(one: Any) -> None:
-    """Weight averaging before our callback would average the old model."""
-    averaging = one.callbacks.StochasticWeightAveraging(swa_lrs=0.01)
-    assert refused(one, (classes(one)["Net"](), loader()), {"hidden": 7}, averaging) == (
-        "StochasticWeightAveraging copied the model before its hyperparameters were injected.\n"
-        "  Put TuneCallback first in Trainer(callbacks=[...])."
-    )
-
-
-def test_a_launcher_of_processes(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A strategy that loads the weights back into this process's model cannot change shapes."""
-
-    class Launcher:
-        _start_method = "spawn"
-
-        def launch(self, function: Any, *args: Any, trainer: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-    made = trainer(one, tuner(one, {"hidden": 7}))
-    monkeypatch.setattr(made.strategy, "_launcher", Launcher())
-    expected = (
-        "model.hidden changes the shape of net.0.bias and 2 more, but the strategy trains in other processes and loads "
-        "the weights back into the model of this one.\n"
-    )
-    with pytest.raises(InjectionError, match=re.escape(expected)):
-        made.fit(classes(one)["Net"](), loader())
+def test_a_callback_that_copies_the_model(one: Any) -> None:
+    """Weight averaging before our callback averages the trial's model."""
+    net, averaging = classes(one)["Net"], one.callbacks.StochasticWeightAveraging
+    options = {"before": lambda: [averaging(swa_lrs=0.01, swa_epoch_start=1)], "max_epochs": 3}
+    plain = trained(one, lambda: (net(7), loader()), **options)
+    assert_same(trained(one, lambda: (net(), loader()), {"hidden": 7}, **options), plain)
 
 
 def test_configure_callbacks_that_depends_on_the_value(one: Any) -> None:
-    """Callbacks of the module were made before injection; with the same ones there is no error."""
+    """Lightning asks the module that has the value for its callbacks."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
-        def __init__(self, patience: int = 3, hidden: int = 5) -> None:
+        def __init__(self, hidden: int = 5, patience: int = 9) -> None:
             super().__init__(hidden)
             self.patience = patience
 
         def configure_callbacks(self) -> Any:
-            return one.callbacks.EarlyStopping("val", patience=self.patience, check_on_train_epoch_end=False)
+            return one.callbacks.EarlyStopping("val", patience=self.patience, min_delta=100.0)
 
-    assert refused(one, (Net(), loader()), {"patience": 7}) == (
-        "model.patience changes what Net.configure_callbacks() returns, which Lightning asked for before "
-        "hyperparameters were injected.\n"
-        "  Give these callbacks to the Trainer, or take the name out of the space."
-    )
-    trained(one, lambda: (Net(), loader(), loader()), {"hidden": 7})
+    plain = trained(one, lambda: (Net(patience=1), loader(), loader()), max_epochs=5)
+    own = trained(one, lambda: (Net(), loader(), loader()), max_epochs=5)
+    assert_same(trained(one, lambda: (Net(), loader(), loader()), {"patience": 1}, max_epochs=5), plain)
+    assert not torch.equal(plain[0], own[0])
 
 
 def test_arguments_that_only_go_together(one: Any) -> None:
-    """A constructor that refuses an old value beside the new ones reads it, so the argument is not dead."""
+    """A constructor that refuses an old value beside the new ones gets the new ones together."""
 
     class Grouped(classes(one)["Net"]):  # type: ignore[misc]
         def __init__(self, width: int = 8, groups: int = 4) -> None:
@@ -398,7 +315,7 @@ def test_arguments_that_only_go_together(one: Any) -> None:
 
 
 def test_a_dead_argument(pl: Any) -> None:
-    """An argument that changes nothing and that nobody reads is an error after the first batch."""
+    """An argument that nobody reads is an error after the first batch."""
     base = classes(pl)["Saved"]
 
     class Net(base):  # type: ignore[misc, valid-type]
@@ -407,9 +324,9 @@ def test_a_dead_argument(pl: Any) -> None:
             self.save_hyperparameters()
 
     values = {"hidden": 7, "lr": 0.2, "dropout": 0.5, "unused": 2.0}
-    assert refused(pl, (Net(), loader()), values) == (
-        "Nothing uses model.unused: Net is the same with 1.0 and with 2.0, and did not read it from hparams in the "
-        "first batch.\n"
+    assert refused(pl, lambda: (Net(), loader()), values) == (
+        "Nothing uses model.unused: no line of the constructor of Net reads it, and it was not read from hparams in "
+        "the first batch.\n"
         "  Use the argument in Net, or take it out of the space."
     )
 
@@ -446,40 +363,6 @@ def test_keyword_arguments_of_base_classes(one: Any) -> None:
     assert_same(trained(one, lambda: (Net(hidden=4), loader()), {"hidden": 7, "dropout": 0.5}), plain)
 
 
-def test_hyperparameters_are_enough_for_what_leaves_weights_alone(pl: Any) -> None:
-    """Without a record the call is taken from hparams, as load_from_checkpoint does."""
-    cls = classes(pl)["Saved"]
-    plain = trained(pl, lambda: (cls(lr=0.03, dropout=0.5), loader()))
-    values = {"lr": 0.03, "dropout": 0.5}
-    assert_same(trained(pl, lambda: (without_record(cls()), loader()), values), plain)
-
-
-def test_hyperparameters_without_a_required_argument(one: Any) -> None:
-    """What was ignored cannot be found again."""
-    base = classes(one)["Net"]
-
-    class Net(base):  # type: ignore[misc, valid-type]
-        def __init__(self, loss: Any, hidden: int = 5) -> None:
-            super().__init__(hidden)
-            self.save_hyperparameters(ignore="loss")
-
-    assert refused(one, (without_record(Net(nn.MSELoss())), loader()), {"hidden": 7}) == (
-        "Net cannot be constructed again: its argument loss is not among its saved hyperparameters.\n"
-        "  Import tunehook.integrations.lightning before Net is constructed, or do not ignore loss in "
-        "save_hyperparameters()."
-    )
-
-
-def test_hyperparameters_and_a_changed_shape(one: Any) -> None:
-    """Without the random state new weights would not be those of the plain script."""
-    seed()
-    message = refused(one, (without_record(classes(one)["Saved"]()), loader()), {"hidden": 7})
-    assert message == (
-        "model.hidden changes the initial weights of Saved, whose random state is not known.\n"
-        "  Import tunehook.integrations.lightning before Saved is constructed."
-    )
-
-
 def test_hyperparameters_given_by_a_command_line(one: Any) -> None:
     """Those that Lightning's command line hands to save_hyperparameters stay, with the new values in them."""
     cls = classes(one)["Saved"]
@@ -496,15 +379,14 @@ def test_hyperparameters_given_by_a_command_line(one: Any) -> None:
 
 
 def test_a_datamodule_that_was_changed_after_construction(one: Any) -> None:
-    """What setup makes is legitimate; what was set by hand would be lost."""
-    data = classes(one)["Data"]()
-    data.note = 1
-    assert refused(one, (classes(one)["Net"](), None, None, data), {"batch_size": 5}) == (
-        "data.batch_size cannot be injected: Data was changed after it was constructed (note), and constructing it "
-        "anew would lose that.\n"
-        "  Do it in Data.__init__ or in a hook such as configure_model, or take the name out of the space."
-    )
-    assert data.note == 1
+    """What is set by hand stays."""
+
+    def make(batch_size: int = 8) -> Any:
+        data = classes(one)["Data"](batch_size)
+        data.held_out = 20
+        return classes(one)["Net"](), None, None, data
+
+    assert_same(trained(one, make, {"batch_size": 5}), trained(one, lambda: make(5)))
 
 
 def test_a_datamodule_made_from_datasets(one: Any) -> None:
@@ -518,14 +400,17 @@ def test_a_datamodule_made_from_datasets(one: Any) -> None:
 
 
 def test_checkpoint_and_a_changed_shape(one: Any, tmp_path: Any) -> None:
-    """Weights that fit restores do not fit another shape."""
+    """Weights that fit restores do not fit another shape: Lightning says so, as with the value typed in."""
     net = classes(one)["Net"]
     made = trainer(one, max_epochs=1)
     made.fit(net(), loader())
     made.save_checkpoint(tmp_path / "old.ckpt")
-    expected = "model.hidden changes the shape of net.0.bias and 2 more, but fit restores a checkpoint.\n"
-    with pytest.raises(InjectionError, match=re.escape(expected)):
-        trainer(one, tuner(one, {"hidden": 7})).fit(net(), loader(), ckpt_path=tmp_path / "old.ckpt")
+
+    def train() -> None:
+        trainer(one, TuneCallback()).fit(net(), loader(), ckpt_path=tmp_path / "old.ckpt")
+
+    with pytest.raises(th.StudyError, match=r"size mismatch for net.0.weight"):
+        a_study({"hidden": 7}).optimize(train, trials=5, progress=False)
 
 
 def test_a_module_argument_that_is_initialized_in_place(one: Any) -> None:
@@ -573,19 +458,24 @@ def test_a_method_that_was_put_on_the_module(one: Any) -> None:
     assert_same(trained(one, make, {"hidden": 7}), trained(one, lambda: make(7)))
 
 
-def test_a_trained_module_goes_on_with_another_value(one: Any) -> None:
-    """A second fit with another learning rate begins with the trained weights."""
+def test_a_training_before_that_is_no_trial_has_the_value_too(one: Any) -> None:
+    """The model is made once, with the value, as typed in."""
 
-    def twice(tune: Any) -> list[torch.Tensor]:
+    def twice(*callbacks: Any, **typed: Any) -> list[torch.Tensor]:
         seed()
-        model = classes(one)["Saved"](lr=0.03)
+        model = classes(one)["Saved"](**typed)
         trainer(one).fit(model, loader())
-        if tune is None:
-            model.hparams.lr = 0.2
-        trainer(one, *([] if tune is None else [tune])).fit(model, loader())
+        trainer(one, *callbacks).fit(model, loader())
         return weights(model)
 
-    assert_same(twice(tuner(one, {"lr": 0.2})), twice(None))
+    found: list[torch.Tensor] = []
+
+    def train() -> float:
+        found[:] = twice(TuneCallback())
+        return 0.0
+
+    a_study({"lr": 0.2, "hidden": 7}).optimize(train, trials=1, progress=False)
+    assert_same(found, twice(lr=0.2, hidden=7))
 
 
 def test_a_datamodule_that_was_set_up_by_hand(one: Any) -> None:
@@ -599,16 +489,6 @@ def test_a_datamodule_that_was_set_up_by_hand(one: Any) -> None:
 
     for values in ({"batch_size": 5}, {"hidden": 7}, {"hidden": 7, "held_out": 12}):
         assert_same(trained(one, make, values), trained(one, lambda values=values: make(**values)))
-
-
-def test_an_unseeded_script(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a seed there is nothing to be equal to, so that moved random numbers are no error."""
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    torch.seed()
-    model = classes(one)["Net"]()
-    torch.randn(3)
-    trainer(one, tuner(one, {"hidden": 7})).fit(model, loader())
-    assert model.net[0].out_features == 7
 
 
 @pytest.mark.parametrize("kind", [dict, Namespace])
@@ -632,27 +512,15 @@ def test_entries_of_a_configuration(one: Any, kind: Any) -> None:
     assert config == kind(lr=0.1, net={"hidden": 5}, unused=1)
 
 
-def test_a_hook_on_a_parameter(one: Any) -> None:
-    """A hook as those of wandb.watch would be lost in a rebuild."""
-    model = classes(one)["Net"]()
-    model.net[0].weight.register_hook(lambda grad: grad)
-    message = refused(one, (model, loader()), {"lr": 0.2})
-    assert message.startswith(
-        "model.lr cannot be injected: Net was changed after it was constructed (net.0.weight (a hook)), and"
-    )
-
-
 def test_a_compiled_module(one: Any) -> None:
     """A module that went through torch.compile stays compiled."""
     net = classes(one)["Net"]
 
-    def fitted(*callbacks: Any, **typed: Any) -> Any:
-        seed()
-        compiled = torch.compile(net(**typed), backend="eager")
-        trainer(one, *callbacks, max_epochs=1).fit(compiled, loader())
-        return weights(compiled)
+    def make(**typed: Any) -> Any:
+        return torch.compile(net(**typed), backend="eager"), loader()
 
-    assert_same(fitted(tuner(one, {"hidden": 7, "lr": 0.03})), fitted(hidden=7, lr=0.03))
+    values = {"hidden": 7, "lr": 0.03}
+    assert_same(trained(one, make, values, max_epochs=1), trained(one, lambda: make(**values), max_epochs=1))
 
 
 def test_numbers_drawn_in_both_constructors(one: Any) -> None:
@@ -684,29 +552,79 @@ def test_numbers_drawn_in_both_constructors(one: Any) -> None:
             assert_same(trained(one, make, values), trained(one, lambda make=make, values=values: make(**values)))
 
 
-def test_a_datamodule_that_nothing_is_known_of(one: Any) -> None:
-    """Whether its setup drew random numbers cannot be found out without its constructor call."""
-    seed()
-    model, data = classes(one)["Net"](), without_record(classes(one)["Data"]())
-    assert refused(one, (model, None, None, data), {"hidden": 7}) == (
-        "model.hidden: the random state moved between the construction of Net and prepare_data or setup of Data by "
-        "code that cannot be replayed, so that the trial would not equal the same script with the value typed in.\n"
-        "  Construct Net right before trainer.fit, or call seed_everything again right before it."
-    )
-
-
 def test_a_datamodule_whose_setup_works_once(one: Any) -> None:
-    """A setup that uses up something outside cannot be run again."""
+    """It is set up once."""
     data = classes(one)["Data"]
-    parts = [dataset()]
 
-    class Once(data):  # type: ignore[misc, valid-type]
-        def setup(self, stage: str) -> None:
-            self.train, self.val = random_split(parts.pop(), [30, 10])
+    def make(hidden: int = 5) -> Any:
+        parts = [dataset()]
 
-    seed()
-    assert refused(one, (classes(one)["Net"](), None, None, Once()), {"hidden": 7}) == (
-        "Once cannot be set up again: IndexError: pop from empty list\n"
-        "  Its setup must not rely on what was done to it from outside; or give random_split a generator of its own, "
-        "so that setup need not run again."
+        class Once(data):  # type: ignore[misc, valid-type]
+            def setup(self, stage: str) -> None:
+                self.train, self.val = random_split(parts.pop(), [30, 10])
+
+        return classes(one)["Net"](hidden), None, None, Once()
+
+    assert_same(trained(one, make, {"hidden": 7}), trained(one, lambda: make(7)))
+
+
+@pytest.mark.parametrize("is_outside", [False, True])
+@pytest.mark.parametrize(("values", "said"), [
+    ({"hidden": 7}, "model.hidden = 7 cannot be put in: Net"),
+    ({"held_out": 12}, "data.held_out = 12 cannot be put in: Data"),
+    ({"precision": "bf16-mixed"}, "trainer.precision = 'bf16-mixed' cannot be put in: Trainer"),
+    ({"ModelSummary.max_depth": 2}, "callback.ModelSummary.max_depth = 2 cannot be put in: ModelSummary"),
+])  # fmt: skip
+def test_objects_that_exist_when_the_trial_is_known(
+    pl: Any, values: dict[str, Any], said: str, is_outside: bool
+) -> None:
+    """They are refused, with the way out, and are as before."""
+    net, data = classes(pl)["Net"], classes(pl)["Data"]
+    model, held = net(), data()
+    made = trainer(pl, TuneCallback() if is_outside else late(values), pl.callbacks.ModelSummary())
+    before = weights(model)
+    way_out = (
+        "Make it in the training function, which is called for each trial."
+        if is_outside
+        else "Make it in a training function, so that the trial is known before:\n"
+        "    def train(): ...  # the script, with TuneCallback() in its fit\n"
+        "    study.optimize(train, trials=30)"
     )
+    fit = functools.partial(made.fit, model, None, None, held)
+    study = a_study(values)
+    with pytest.raises(InjectionError) as error:
+        study.optimize(fit, trials=1, progress=False) if is_outside else fit()
+    assert str(error.value) == f"{said} was made before this trial was known.\n  {way_out}"
+    assert_same(weights(model), before)
+    assert (model.lr, held.held_out, made.global_step) == (0.1, 10, 0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer.lr": 0.03},
+        {"batch_size": 5},
+        {"max_epochs": 3, "accumulate_grad_batches": 2},
+        {"max_steps": 7},
+        {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+    ],
+)
+def test_what_a_fit_can_take_whose_trial_is_known_late(pl: Any, values: dict[str, Any]) -> None:
+    """What is made in fit, loaders that are passed to it, and limits of the Trainer are as if typed in."""
+
+    def net(rate: float = 0.1) -> Any:
+        class Net(classes(pl)["Net"]):  # type: ignore[misc]
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=rate)
+
+        return Net()
+
+    def fit(values: dict[str, Any], *callbacks: Any) -> list[torch.Tensor]:
+        seed()
+        settings = {name: value for name, value in values.items() if name not in ("optimizer.lr", "batch_size")}
+        model = net(values.get("optimizer.lr", 0.1))
+        made = trainer(pl, *callbacks, **settings)
+        made.fit(model, loader(values.get("batch_size", 8)), loader())
+        return [*weights(model), torch.get_rng_state()]
+
+    assert_same(fit({}, late(values)), fit(values))
