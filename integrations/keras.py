@@ -31,7 +31,7 @@ except ImportError as error:
 
 from tunehook.active import active, check_alone, sigterm_raised, surround
 from tunehook.ends import TrialError, injecting
-from tunehook.inject import Injection, InjectionError
+from tunehook.inject import Find, Injection, InjectionError, Slot
 from tunehook.inject.calls import Again, check_thread, trace_in_progress
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_calls import compile_with_values, watch
@@ -39,6 +39,7 @@ from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_places import flat
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.known import leave_if_stopped
+from tunehook.launch.script import know_trial
 from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
@@ -49,13 +50,6 @@ from tunehook.trial import Budget
 
 if TYPE_CHECKING:
     import optuna
-
-
-# What a later fit of a trial may stumble over.
-_COUNTED = (
-    "(Keras counts the names of layers from model to model: give layers a name=, or call keras.utils.clear_session() "
-    "before each model of a trial)"
-)
 
 
 _first_names: dict[str, int] | None = None  # what Keras had counted when the first trial of this process began
@@ -116,6 +110,8 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """
         _check_alone(call)
         _check_processes()
+        with _script_begins():
+            know_trial(self.source, functools.partial(_slots_and_find, model, call))
         if not self.source.asks:
             check_alone()
             leave_if_stopped()
@@ -180,6 +176,11 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         return {**self.__dict__, "_fit": None}
 
 
+def _slots_and_find(model: Any, call: inspect.BoundArguments) -> tuple[list[Slot], Find]:
+    slots = KerasSlots(model, call)
+    return slots.slots, slots.find
+
+
 class _Fit:
     """One fit of a trial: what is injected where, and which metrics were seen.
 
@@ -203,10 +204,14 @@ class _Fit:
 
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
-        notes = [*self.slots.notes, *([_COUNTED] if self.session.fits else [])]
         self._injection = self.session.begin(
-            self.slots.slots, model=self._model, notes=notes, find=self.slots.find, left_out=self.slots.left_out()
+            self.slots.slots,
+            model=self._model,
+            notes=self.slots.notes,
+            find=self.slots.find,
+            left_out=self.slots.left_out(),
         )
+        self.slots.check_read(self._paths)
         given = self._call.arguments["callbacks"]
         self._callbacks = [other for other in flat(given) if other is not callback]
         self._batches = _Batches(self) if self.session.counts_steps else None
@@ -217,6 +222,11 @@ class _Fit:
             self._call.arguments["callbacks"] = [*self._callbacks, *ours]
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._call.arguments["epochs"] = self._first
+
+    @property
+    def _paths(self) -> list[str]:
+        """The slots of the trial's values."""
+        return [] if self._injection is None else [*self._injection.paths]
 
     @property
     def _first(self) -> int:
@@ -249,7 +259,7 @@ class _Fit:
     def begin_epoch(self) -> None:
         """Check the learning rate once, after every other callback began the first epoch."""
         if self._epochs == 0:
-            self.slots.check_schedules(self._callbacks)
+            self.slots.check_schedules(self._paths, self._callbacks)
         if self._checkpoints is not None:
             self._checkpoints.begin_epoch()
 
@@ -257,8 +267,7 @@ class _Fit:
         """Report what was measured."""
         self._epochs += 1
         if self._epochs == 1:
-            self.slots.settle()
-            self.slots.check_stepped()
+            self.slots.check_stepped(self._paths)
         metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
         self._names.update(dict.fromkeys(metrics))
         is_measured = self.session.trial.metric in metrics
@@ -428,7 +437,6 @@ def install() -> None:
     A value that Keras takes as an argument of ``fit``, and one that shapes the model, must be there before ``fit``
     begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
-    record.install_recorder()
     watch()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)
@@ -483,6 +491,17 @@ def _watched() -> Iterator[None]:
     """Hear of what the trial constructs, also of classes that were given a constructor since, as dataclasses are."""
     watch()
     yield
+
+
+@contextlib.contextmanager
+def _script_begins() -> Iterator[None]:
+    """Let a script that is run again inside name its layers as in a new process."""
+    global _first_names
+    before, _first_names = _first_names, {}
+    try:
+        yield
+    finally:
+        _first_names = before
 
 
 @contextlib.contextmanager

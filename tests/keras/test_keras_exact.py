@@ -28,7 +28,6 @@ from keras_projects import (
     compile_model,
     plain,
     project,
-    rebuilt,
     state,
     tuned,
 )
@@ -45,10 +44,9 @@ SETTINGS: dict[str, tuple[str, Any]] = {
 
 
 def compare(script: Any, values: Mapping[str, Any], typed: Mapping[str, Any], **fixed: Any) -> Any:
-    """Check that the tuned script equals the plain one, whose model is returned, whenever its trial is known."""
+    """Check that the tuned script equals the plain one, whose model is returned."""
     expected = plain(script, **fixed, **typed)
     assert_same(tuned(script, values, **fixed), expected)
-    assert_same(rebuilt(script, values, **fixed), expected)
     return expected
 
 
@@ -135,29 +133,14 @@ def test_configuration_of_a_model(values: dict[str, Any], typed: dict[str, Any])
     compare(script, values, typed)
 
 
-def test_dropout_that_begins_in_a_model_class() -> None:
-    """In a model class even dropout from 0 on is exact, for its constructor runs again."""
-
-    def script(rate: float = 0.0) -> Any:
-        return project("subclassed", rate=rate)
-
-    compare(script, {"model.rate": 0.25}, {"rate": 0.25})
-
-
-@pytest.mark.parametrize("kind", GRAPHS)
-@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
-def test_dropout_that_begins_in_a_graph(kind: str) -> None:
-    """It is exact where the trial is known before, and in rate and shapes else: without dropout no seed was drawn."""
+@pytest.mark.parametrize("kind", ["subclassed", *(pytest.param(kind, marks=ONCE) for kind in GRAPHS)])
+def test_dropout_that_begins(kind: str) -> None:
+    """Dropout from 0 on draws a seed, and so do the layers behind it, other ones than without."""
 
     def script(rate: float = 0.0) -> Any:
         return project(kind, rate=rate)
 
-    values, expected = {"layer.drop.rate": 0.25}, plain(script, rate=0.25)
-    assert_same(tuned(script, values), expected)
-    made = rebuilt(script, values)
-    assert made.get_layer("drop").rate == 0.25
-    assert [row[:2] for row in state(made)["variables"]] == [row[:2] for row in state(expected)["variables"]]
-    assert len(made.get_layer("drop").variables) == 1
+    compare(script, {"drop.rate": 0.25}, {"rate": 0.25})
 
 
 class Seeded(keras.Model):  # type: ignore[misc] # Keras has no types
@@ -534,7 +517,7 @@ def test_batch_size_of_arrays(size: int, given: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_batch_size_of_a_loader(shuffle: bool) -> None:
-    """A DataLoader of torch trains with the new batch size, and has its own again after the fit."""
+    """A DataLoader of torch is made with the new batch size."""
     data = pytest.importorskip("torch.utils.data", reason="a DataLoader is torch's")
     if BACKEND != "torch":
         pytest.skip("Keras takes a DataLoader on torch")
@@ -547,8 +530,7 @@ def test_batch_size_of_a_loader(shuffle: bool) -> None:
         return project("sequential", fit={"x": loaders[-1], "y": None, "batch_size": None, "shuffle": False})
 
     compare(script, {"fit.batch_size": 3}, {"size": 3})
-    assert [loader.batch_size for loader in loaders] == [3, 4, 4]
-    assert [loader.batch_sampler.batch_size for loader in loaders] == [3, 4, 4]
+    assert [loader.batch_size for loader in loaders] == [3, 4, 3]  # train is called twice
 
 
 def test_epochs() -> None:
@@ -565,11 +547,10 @@ def test_epochs() -> None:
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind == "functional" else ONCE) for kind in KINDS])
-@pytest.mark.parametrize("run", [tuned, pytest.param(rebuilt, marks=ONCE)])
-def test_a_tuned_model_is_saved_and_looked_into(kind: str, run: Any, tmp_path: Path) -> None:
+def test_a_tuned_model_is_saved_and_looked_into(kind: str, tmp_path: Path) -> None:
     """Saved weights, loaded models, outputs of layers, evaluation and further training are as in the plain script."""
     script = functools.partial(project, kind, prepare=build)
-    made, expected = run(script, {"layer.first.units": 7}), plain(script, units=7)
+    made, expected = tuned(script, {"layer.first.units": 7}), plain(script, units=7)
     for name, model in (("tuned", made), ("plain", expected)):
         model.save_weights(tmp_path / f"{name}.weights.h5")
     made.load_weights(tmp_path / "plain.weights.h5")
