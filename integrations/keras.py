@@ -110,7 +110,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """
         _check_alone(call)
         _check_processes()
-        with _script_begins():
+        with record.as_new():
             know_trial(self.source, functools.partial(_slots_and_find, model, call))
         if not self.source.asks:
             check_alone()
@@ -491,17 +491,6 @@ def _watched() -> Iterator[None]:
     """Hear of what the trial constructs, also of classes that were given a constructor since, as dataclasses are."""
     watch()
     yield
-
-
-@contextlib.contextmanager
-def _script_begins() -> Iterator[None]:
-    """Let a script that is run again inside name its layers as in a new process."""
-    global _first_names
-    before, _first_names = _first_names, {}
-    try:
-        yield
-    finally:
-        _first_names = before
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ class Objects:
     def _setting(self, path: str, owner: Any, name: str, value: Any, rank: int, kind: object) -> Setting:
         call = self._call(owner)
         place = self._of_original(owner, name, value) or self._place(owner, name)
-        text = f"{type(owner).__name__} '{owner.name}'" if isinstance(owner, keras.Layer) else type(owner).__name__
+        text = type(owner).__name__ + (f" '{owner.name}'" if path.startswith("layer.") else "")
         return Setting(path, value, place, rank, text if call is None else call.name, call is not None, kind)
 
     # ------------------------------------------------------------------ places

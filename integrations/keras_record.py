@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -55,3 +56,16 @@ def taken() -> Callable[[], None]:
         keras.config.set_dtype_policy(dtype)
 
     return put_back
+
+
+@contextlib.contextmanager
+def as_new() -> Iterator[None]:
+    """Let a script that is run again inside find Keras's own global state as in a new process."""
+    put_back = taken()
+    global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
+    restore_names({})
+    keras.config.set_dtype_policy(keras.config.floatx())
+    try:
+        yield
+    finally:
+        put_back()

@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from keras_projects import (
     BACKEND,
+    EAGER,
     GRAPHS,
     KINDS,
     ONCE,
@@ -366,6 +367,123 @@ def test_a_loaded_model(kind: str, tmp_path: Path) -> None:
         return model, call_of_fit()
 
     compare(script, {"learning_rate": 0.1}, {"speed": 0.1})
+
+
+# ---------------------------------------------------------------------- what a script does before fit
+
+
+class Kept(keras.Model):  # type: ignore[misc] # Keras has no types
+    """A class that uses up what it is given, with a compile of its own."""
+
+    def __init__(self, units: int = 3, widths: Any = ()) -> None:
+        super().__init__()
+        self.hidden = layers.Dense(units, name="hidden")
+        self.more = [layers.Dense(width) for width in iter(widths)]
+        self.head = layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        x = self.hidden(x)
+        for layer in self.more:
+            x = layer(x)
+        return self.head(x)
+
+    def compile(self, rate: float = 0.1) -> None:
+        super().compile(keras.optimizers.SGD(rate), "mse", run_eagerly=EAGER)
+
+
+class Bare(layers.Layer):  # type: ignore[misc] # Keras has no types
+    """A layer without get_config, whose arguments Keras cannot describe."""
+
+    def __init__(self, units: int, helper: object) -> None:
+        super().__init__(name="bare")
+        self.inner = layers.Dense(units)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+class Silent(layers.Layer):  # type: ignore[misc] # Keras has no types
+    """A layer whose get_config misses an argument."""
+
+    def __init__(self, units: int, scale: float = 1.0, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.scale, self.inner = scale, layers.Dense(units)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x) * self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+def stacked(*made: Any, optimizer: Any = None) -> tuple[Any, dict[str, Any]]:
+    """A compiled Sequential model and its call of ``fit``."""
+    model = keras.Sequential([keras.Input((4,)), *made])
+    compile_model(model, optimizer or keras.optimizers.Adam(0.01))
+    return model, call_of_fit()
+
+
+def weights_are_set(units: int = 3) -> Any:
+    """Of a layer whose shape changes, and of one behind it."""
+    model, call = stacked(layers.Dense(units, name="hidden"), layers.Dense(1, name="out"))
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    model.layers[1].bias.assign([1.0])
+    return model, call
+
+
+def another_model_has_the_layer(units: int = 3) -> Any:
+    """Both live on."""
+    inputs = keras.Input((4,))
+    x = layers.Dense(units, name="hidden")(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    model.other = [keras.Model(inputs, x, name="encoder")]
+    compile_model(model, "adam")
+    return model, call_of_fit()
+
+
+def trained_before(units: int = 3, rate: float = 0.01) -> Any:
+    """By a fit that is not tuned."""
+    model, call = stacked(layers.Dense(units, name="hidden"), layers.Dense(1), optimizer=keras.optimizers.Adam(rate))
+    model.fit(**call)
+    return model, call
+
+
+def changed_after_construction(units: int = 3) -> Any:
+    """And given what can be used once, and compiled in a way of its own."""
+    model = Kept(units, widths=iter([2, 2]))
+    model.note, model.hidden.kernel_regularizer = "mine", keras.regularizers.L2(0.1)
+    model.compile()
+    return model, call_of_fit()
+
+
+def without_a_configuration(units: int = 3, hidden: int = 2) -> Any:
+    """Of two layers, one after the other."""
+    return stacked(layers.Dense(hidden, name="hidden"), Bare(units, object()), Silent(2, 2.0), layers.Dense(1))
+
+
+def known_to_the_optimizer(units: int = 3, decay: float = 0.5) -> Any:
+    """A weight that the optimizer was told of."""
+    model, call = stacked(
+        layers.Dense(units, name="hidden"), layers.Dense(1), optimizer=keras.optimizers.AdamW(0.1, weight_decay=decay)
+    )
+    model.optimizer.exclude_from_weight_decay(var_list=[model.layers[0].bias])
+    return model, call
+
+
+@pytest.mark.parametrize(
+    ("script", "values", "typed"),
+    [
+        (weights_are_set, {"layer.hidden.units": 5}, {"units": 5}),
+        (another_model_has_the_layer, {"layer.hidden.units": 5}, {"units": 5}),
+        (trained_before, {"layer.hidden.units": 5, "learning_rate": 0.1}, {"units": 5, "rate": 0.1}),
+        (changed_after_construction, {"model.units": 5}, {"units": 5}),
+        (without_a_configuration, {"layer.bare.units": 5, "hidden.units": 4}, {"units": 5, "hidden": 4}),
+        (known_to_the_optimizer, {"layer.hidden.units": 5, "weight_decay": 0.1}, {"units": 5, "decay": 0.1}),
+    ],
+)
+def test_what_a_script_does_before_fit(script: Any, values: dict[str, Any], typed: dict[str, Any]) -> None:
+    """Whatever it is, the value was there before it."""
+    compare(script, values, typed)
 
 
 # ---------------------------------------------------------------------- optimizers
