@@ -58,14 +58,16 @@ _first_names: dict[str, int] | None = None  # what Keras had counted when the fi
 class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
     """Tunes the training that it is added to.
 
-    When ``fit`` is called, the trial's values are put into the model, its optimizer and the arguments of ``fit``,
-    exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order; the end is
-    told as what it was, exceptions, Ctrl-C and SIGTERM among them.
+    The trial's values go into the calls that make the model, its layers and its optimizer, and into the arguments of
+    ``fit``, exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order;
+    the end is told as what it was, exceptions, Ctrl-C and SIGTERM among them.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
-            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
-            An Optuna trial: its parameters, for people who have an Optuna objective.
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial; where
+            a value belongs into a call that came before, the script is run again with it, and ends then. An Optuna
+            trial: its parameters, for an objective with ``@th.objective`` above it. Where the trial is known in ``fit``
+            only, as in a notebook, that takes arguments of ``fit`` and settings of the optimizer; others are errors.
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
@@ -75,6 +77,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
     Raises:
         InjectionError: In ``fit``, before the first step: a value cannot be injected exactly, or nobody uses it.
         TrialError: In ``fit``: the metric is not logged in the first epoch, or nothing is trained.
+        SystemExit: In ``fit``: the script was run again, with a trial of the study.
         optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
 
     Example:
@@ -144,7 +147,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         return result
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Read back, now that every other callback has had its say, and open the recorders."""
+        """Read the values back, after every other callback's ``on_train_begin``, and open the recorders."""
         if self._fit is not None:
             self._fit.check_started()
             self._fit.snapshot(is_start=True)
@@ -434,8 +437,8 @@ def _check_processes() -> None:
 def install() -> None:
     """Let ``keras.Model.fit`` hand over to a `TuneCallback` among its callbacks; a second call does nothing.
 
-    A value that Keras takes as an argument of ``fit``, and one that shapes the model, must be there before ``fit``
-    begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
+    A value that Keras takes as an argument of ``fit`` must be there before ``fit`` begins; and Keras tells its
+    callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
     watch()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend

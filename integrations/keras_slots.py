@@ -216,16 +216,22 @@ class KerasSlots:
 
     def _present(self, setting: Setting) -> Any:
         """The value of a slot now: as it was given, unless something has set the optimizer since."""
-        path, value = setting.path, setting.value
-        if self._is_live(path):
-            value = self._compiled.present(path.removeprefix("optimizer."))
-        if setting.place is None or value != setting.value:
+        value = setting.value
+        if self._is_live(setting.path):
+            value = self._compiled.present(setting.path.removeprefix("optimizer."))
+            if value != setting.value:
+                return value
+        if setting.place is None:
             return value
         call, argument = setting.place
         return call.given.get(argument, value)
 
     def _notes(self) -> list[str]:
         found = []
+        if not record.is_plain(type(self.model)) and (self._trace is None or self._trace.of(self.model) is None):
+            found.append(
+                f"model.<argument>: not possible, {type(self.model).__name__} was made before this trial was known"
+            )
         if self._compiled.why_not:
             found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
         if self._compiled.schedule:
