@@ -113,8 +113,9 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """
         _check_alone(call)
         _check_processes()
-        with record.as_new():
-            know_trial(self.source, functools.partial(_slots_and_find, model, call))
+        if self.source.knows_late:
+            with record.as_new():
+                know_trial(self.source, functools.partial(_slots_and_find, model, call))
         if not self.source.asks:
             check_alone()
             leave_if_stopped()

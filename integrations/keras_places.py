@@ -84,28 +84,35 @@ class Objects:
             yield from self._arguments(f"layer.{start}", layer, rank, but=present)
         for start, one in other_optimizers(model):
             yield from self._arguments(start, one, 1 if start.startswith("optimizer.") else 2)
-        for kind, one in _numbered(self._callbacks).items():
+        others = [one for one in self._callbacks if not type(one).__module__.startswith("tunehook.")]
+        for kind, one in _numbered(others).items():
             yield from self._arguments(f"callback.{kind}", one, 2)
         yield from self._of_compile()
 
     def _of_model(self) -> Iterator[Setting]:
         """The arguments of a model class of the user's."""
         call = self._call(self._model)
-        own = KerasArguments(type(self._model)) if call is None else call.arguments
-        for name, value in (dict.fromkeys(own.parameters, UNKNOWN) if call is None else call.present).items():
+        for name, value in self._given(self._model).items():
             if name not in _IDENTITY:
-                rank, kind = (0, None) if call is None else (own.rank(name), own.type_of(name))
+                rank, kind = (0, None) if call is None else (call.arguments.rank(name), call.arguments.type_of(name))
                 yield self._setting(f"model.{name}", self._model, name, value, rank, kind)
 
     def _arguments(self, start: str, owner: Any, rank: int, *, but: Container[str] = ()) -> Iterator[Setting]:
         """The plain arguments of the call that made an object; those of its class where the call was not seen."""
-        call = self._call(owner)
-        given = dict.fromkeys(KerasArguments(type(owner)).parameters, UNKNOWN) if call is None else call.present
-        for name, value in given.items():
+        for name, value in self._given(owner).items():
             if name not in _IDENTITY and name not in but and (value is UNKNOWN or is_plain(value)):
                 setting = self._setting(f"{start}.{name}", owner, name, value, rank, _number(value))
                 if value is UNKNOWN or setting.place is not None:
                     yield setting
+
+    def _given(self, owner: Any) -> dict[str, Any]:
+        """The arguments of the call that made an object, `UNKNOWN` ones where the call was not seen."""
+        if (call := self._call(owner)) is not None:
+            return call.present
+        try:
+            return dict.fromkeys(KerasArguments(type(owner)).parameters, UNKNOWN)
+        except (TypeError, ValueError):  # some that are written in C say nothing
+            return {}
 
     def _of_compile(self) -> Iterator[Setting]:
         call = None if self._trace is None else call_of_compile(self._trace, self._model)
