@@ -92,10 +92,11 @@ class Objects:
     def _of_model(self) -> Iterator[Setting]:
         """The arguments of a model class of the user's."""
         call = self._call(self._model)
+        own = KerasArguments(type(self._model)) if call is None else call.arguments
         for name, value in self._given(self._model).items():
             if name not in _IDENTITY:
-                rank, kind = (0, None) if call is None else (call.arguments.rank(name), call.arguments.type_of(name))
-                yield self._setting(f"model.{name}", self._model, name, value, rank, kind)
+                rank = 0 if call is None else own.rank(name)
+                yield self._setting(f"model.{name}", self._model, name, value, rank, own.type_of(name))
 
     def _arguments(self, start: str, owner: Any, rank: int, *, but: Container[str] = ()) -> Iterator[Setting]:
         """The plain arguments of the call that made an object; those of its class where the call was not seen."""

@@ -270,6 +270,17 @@ def test_an_optimizer_has_its_own_settings_again() -> None:
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
+def test_a_value_of_the_wrong_type() -> None:
+    """It is told as such, whenever the trial is known."""
+    message = (
+        "The hyperparameter 'units' is 5.5 (float), but model.units takes int.\n"
+        "  Use a distribution that gives int, such as Int(...)."
+    )
+    with pytest.raises(InjectionError, match=f"^{re.escape(message)}$"):
+        late(functools.partial(project, "subclassed"), {"units": 5.5})
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
 @pytest.mark.parametrize(
     ("values", "message"),
     [
