@@ -9,6 +9,7 @@ import sysconfig
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tunehook.active import active
@@ -63,7 +64,7 @@ def _script() -> Callable[[], object] | None:
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if file is None or threading.current_thread() is not threading.main_thread() or _is_installed(file):
         return None
-    frame = sys._getframe()  # noqa: SLF001 - the only way up the stack
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way up the stack
     while frame is not None and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
         frame = frame.f_back
     if frame is None:
@@ -80,5 +81,8 @@ def _script() -> Callable[[], object] | None:
 
 def _is_installed(file: str) -> bool:
     """Whether a file is a program that was installed, such as pytest, which runs more than the user's script."""
-    places = [sysconfig.get_path(name) for name in ("scripts", "purelib", "platlib", "stdlib")]
-    return any(Path(file).resolve().is_relative_to(Path(place).resolve()) for place in places)
+    path = Path(file).resolve()
+    user = sysconfig.get_preferred_scheme("user")
+    places = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", user), sysconfig.get_path("stdlib")]
+    is_library = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)  # also of an environment below this one
+    return is_library or any(path.is_relative_to(Path(place).resolve()) for place in places)
