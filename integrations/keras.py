@@ -31,7 +31,7 @@ except ImportError as error:
 
 from tunehook.active import active, check_alone, sigterm_raised, surround
 from tunehook.ends import TrialError, injecting
-from tunehook.inject import Injection, InjectionError
+from tunehook.inject import Find, Injection, InjectionError, Slot
 from tunehook.inject.calls import Again, check_thread, trace_in_progress
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_calls import compile_with_values, watch
@@ -39,6 +39,7 @@ from tunehook.integrations.keras_checkpoint import FitCheckpoints
 from tunehook.integrations.keras_places import flat
 from tunehook.integrations.keras_slots import KerasSlots
 from tunehook.known import leave_if_stopped
+from tunehook.launch.script import know_trial
 from tunehook.patches import put_once
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan
@@ -51,27 +52,22 @@ if TYPE_CHECKING:
     import optuna
 
 
-# What a later fit of a trial may stumble over.
-_COUNTED = (
-    "(Keras counts the names of layers from model to model: give layers a name=, or call keras.utils.clear_session() "
-    "before each model of a trial)"
-)
-
-
 _first_names: dict[str, int] | None = None  # what Keras had counted when the first trial of this process began
 
 
 class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
     """Tunes the training that it is added to.
 
-    When ``fit`` is called, the trial's values are put into the model, its optimizer and the arguments of ``fit``,
-    exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order; the end is
-    told as what it was, exceptions, Ctrl-C and SIGTERM among them.
+    The trial's values go into the calls that make the model, its layers and its optimizer, and into the arguments of
+    ``fit``, exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order;
+    the end is told as what it was, exceptions, Ctrl-C and SIGTERM among them.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing
-            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial.
-            An Optuna trial: its parameters, for people who have an Optuna objective.
+            where there is none, so that the script still trains by itself. A `Study`: each fit asks for a trial; where
+            a value belongs into a call that came before, the script is run again with it, and ends then. An Optuna
+            trial: its parameters, for an objective with ``@th.objective`` above it. Where the trial is known in ``fit``
+            only, as in a notebook, that takes arguments of ``fit`` and settings of the optimizer; others are errors.
         metric: Name of the metric to report; with an Optuna trial only, where it is required.
         inject: Whether the parameters of an Optuna trial are injected. False reports and prunes only, for an objective
             that uses ``trial.params`` by itself. Defaults to True.
@@ -81,6 +77,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
     Raises:
         InjectionError: In ``fit``, before the first step: a value cannot be injected exactly, or nobody uses it.
         TrialError: In ``fit``: the metric is not logged in the first epoch, or nothing is trained.
+        SystemExit: In ``fit``: the script was run again, with a trial of the study.
         optuna.TrialPruned: At the end of a fit with an Optuna trial that is pruned.
 
     Example:
@@ -116,6 +113,9 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         """
         _check_alone(call)
         _check_processes()
+        if self.source.knows_late:
+            with record.as_new():
+                know_trial(self.source, functools.partial(_slots_and_find, model, call))
         if not self.source.asks:
             check_alone()
             leave_if_stopped()
@@ -148,7 +148,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         return result
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Read back, now that every other callback has had its say, and open the recorders."""
+        """Read the values back, after every other callback's ``on_train_begin``, and open the recorders."""
         if self._fit is not None:
             self._fit.check_started()
             self._fit.snapshot(is_start=True)
@@ -180,6 +180,11 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
         return {**self.__dict__, "_fit": None}
 
 
+def _slots_and_find(model: Any, call: inspect.BoundArguments) -> tuple[list[Slot], Find]:
+    slots = KerasSlots(model, call)
+    return slots.slots, slots.find
+
+
 class _Fit:
     """One fit of a trial: what is injected where, and which metrics were seen.
 
@@ -203,10 +208,14 @@ class _Fit:
 
     def begin(self, callback: TuneCallback) -> None:
         """Inject, and let our callback come last, so that it sees what the others did."""
-        notes = [*self.slots.notes, *([_COUNTED] if self.session.fits else [])]
         self._injection = self.session.begin(
-            self.slots.slots, model=self._model, notes=notes, find=self.slots.find, left_out=self.slots.left_out()
+            self.slots.slots,
+            model=self._model,
+            notes=self.slots.notes,
+            find=self.slots.find,
+            left_out=self.slots.left_out(),
         )
+        self.slots.check_read(self._paths)
         given = self._call.arguments["callbacks"]
         self._callbacks = [other for other in flat(given) if other is not callback]
         self._batches = _Batches(self) if self.session.counts_steps else None
@@ -217,6 +226,11 @@ class _Fit:
             self._call.arguments["callbacks"] = [*self._callbacks, *ours]
         if self.session.decision.stop:  # a later fit of a trial that was stopped
             self._call.arguments["epochs"] = self._first
+
+    @property
+    def _paths(self) -> list[str]:
+        """The slots of the trial's values."""
+        return [] if self._injection is None else [*self._injection.paths]
 
     @property
     def _first(self) -> int:
@@ -249,7 +263,7 @@ class _Fit:
     def begin_epoch(self) -> None:
         """Check the learning rate once, after every other callback began the first epoch."""
         if self._epochs == 0:
-            self.slots.check_schedules(self._callbacks)
+            self.slots.check_schedules(self._paths, self._callbacks)
         if self._checkpoints is not None:
             self._checkpoints.begin_epoch()
 
@@ -257,8 +271,7 @@ class _Fit:
         """Report what was measured."""
         self._epochs += 1
         if self._epochs == 1:
-            self.slots.settle()
-            self.slots.check_stepped()
+            self.slots.check_stepped(self._paths)
         metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
         self._names.update(dict.fromkeys(metrics))
         is_measured = self.session.trial.metric in metrics
@@ -425,10 +438,9 @@ def _check_processes() -> None:
 def install() -> None:
     """Let ``keras.Model.fit`` hand over to a `TuneCallback` among its callbacks; a second call does nothing.
 
-    A value that Keras takes as an argument of ``fit``, and one that shapes the model, must be there before ``fit``
-    begins; and Keras tells its callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
+    A value that Keras takes as an argument of ``fit`` must be there before ``fit`` begins; and Keras tells its
+    callbacks nothing of exceptions. Without our callback ``fit`` is as it was.
     """
-    record.install_recorder()
     watch()
     holder = next(cls for cls in keras.Model.__mro__ if "fit" in vars(cls))  # the trainer of the backend
     put_once(holder, "fit", _tuned_fit)

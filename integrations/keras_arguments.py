@@ -12,7 +12,7 @@ import keras
 from tunehook.inject.arguments import NAMED, Arguments
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
-from tunehook.integrations.keras_seeds import made_again
+from tunehook.randomness import kept_random
 
 Kind = Literal["model", "layer", "optimizer", "schedule", "callback", "part"]
 
@@ -82,25 +82,32 @@ class KerasArguments(Arguments):
 
 
 def kind_of(cls: type) -> Kind:
-    """What a class makes; a model of Keras's own counts as a layer."""
+    """What a class makes; a model of Keras's own counts as a layer, and a loader of torch as a part."""
     if issubclass(cls, keras.Model):
         return "layer" if record.is_plain(cls) else "model"
-    return next(kind for root, kind in ROOTS.items() if issubclass(cls, root))
+    return next((kind for root, kind in ROOTS.items() if issubclass(cls, root)), "part")
 
 
 def is_object(value: Any) -> bool:
-    """Whether an argument is an object with settings, its name, or what describes it."""
-    return isinstance(value, str) or config.is_object(value) or hasattr(value, "get_config")
+    """Whether an argument is an object that is made anew with another setting, its name, or what describes it.
+
+    Layers and what trains are none: a new one would be another object than the script's.
+    """
+    is_watched = isinstance(value, keras.Layer | keras.optimizers.Optimizer | keras.callbacks.Callback)
+    return not is_watched and (isinstance(value, str) or config.is_object(value) or hasattr(value, "get_config"))
 
 
 def _remade(name: str, value: Any, entry: str, new: Any) -> Any:
-    """An object that is an argument with another setting, and with the seeds that it has."""
+    """An object that is an argument with another setting, and with the seed that it has."""
     if config.is_object(value):
-        return config.edited({name: value}, {f"{name}.{entry}": new})[name]
+        return config.edited({name: value}, f"{name}.{entry}", new)[name]
     if isinstance(value, str):
         value = (keras.regularizers if name.endswith("regularizer") else keras.initializers).get(value)
-    described = keras.saving.serialize_keras_object(value)
-    return made_again(value, {**described, "config": config.edited(described["config"], {entry: new})})
+    with kept_random():
+        made = type(value).from_config(config.edited(value.get_config(), entry, new))
+    if entry != "seed" and hasattr(value, "seed"):
+        made.seed = value.seed
+    return made
 
 
 def is_plain(value: Any) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -18,21 +19,11 @@ from tunehook.patches import hear_calls
 
 def watch() -> None:
     """Hear of each constructor call of Keras's objects from now on; again, of classes that came since too."""
-    for root in ROOTS:
-        hear_calls(root, put_in)
-    keep(_taken)
-
-
-def _taken() -> Callable[[], None]:
-    """What puts Keras's own global state back as it is now, before a training function is called once more."""
-    names, states, dtype = record.names(), record.randomness(), keras.config.dtype_policy()
-
-    def put_back() -> None:
-        record.restore_randomness(states)
-        record.restore_names(names)
-        keras.config.set_dtype_policy(dtype)
-
-    return put_back
+    loader = getattr(sys.modules.get("torch.utils.data"), "DataLoader", None)
+    for root in (*ROOTS, loader):
+        if root is not None:
+            hear_calls(root, put_in)
+    keep(record.taken)
 
 
 def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -74,9 +65,7 @@ def _name(cls: type, bound: inspect.BoundArguments) -> str:
 
 
 def _note(made: Any, arguments: KerasArguments, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Correct what was noted of a call as it was typed: by Keras, for ``get_config()``, and by us."""
-    if record.KEY in vars(made):
-        vars(made)[record.KEY] = {**vars(made)[record.KEY], "args": args, "kwargs": kwargs}
+    """Correct what Keras has noted of a call as it was typed, for ``get_config()``."""
     bound = arguments.signature.bind(*args, **kwargs).arguments
     given = {**bound, **(bound.get(arguments.rest, {}) if arguments.rest else {})}
     names = {path.partition(".")[0] for path in call.edits}
@@ -88,7 +77,7 @@ def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
     arguments = call.arguments
     if not isinstance(arguments, KerasArguments):
         return {}
-    own, kind = arguments.values(), arguments.kind
+    own, kind = call.present, arguments.kind
     found: dict[str, str] = {}
     for name in trace.values:
         for path in _readings(name, arguments):
@@ -156,7 +145,7 @@ def compile_with_values(original: Any) -> Any:
 
 def _guess_compile(call: Call, trace: Trace) -> Mapping[str, str]:
     """What may belong into a call of ``compile``: its names in full, and those of what people search."""
-    own = call.arguments.values()
+    own = call.present
     found = {name.removeprefix("compile."): name for name in trace.values}
     return {path: name for path, name in found.items() if path in own and (path != name or path in _SEARCHED)}
 

@@ -1,18 +1,15 @@
-"""The optimizer of a compiled Keras model, whose settings are changed as if typed in."""
+"""The optimizer of a compiled Keras model: its settings, and those that it takes when it exists already."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from tunehook.inject import InjectionError, same
+from tunehook.inject import InjectionError
 from tunehook.integrations import keras_config as config
-from tunehook.integrations.keras_layer import first_line, put_back
-
-_EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+from tunehook.integrations import keras_record as record
 
 
 class Compiled:
@@ -22,27 +19,24 @@ class Compiled:
         model: The model.
 
     Attributes:
+        optimizer: The optimizer, without what scales the loss around it; ``None`` where there is none.
         why_not: Why the optimizer's settings cannot be changed, ``""`` where they can.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
         self.why_not = ""
         made: Any = getattr(model, "optimizer", None)
-        self._optimizer: Any = made.inner_optimizer if isinstance(made, keras.optimizers.LossScaleOptimizer) else made
-        try:
-            self._config = {} if made is None else config.read(self._optimizer)
-        except Exception as error:  # noqa: BLE001 - get_config may be the user's code
-            self._config = {}
-            self.why_not = f"its get_config() raises {first_line(error)}"
-        if hasattr(made, "_inner_optimizers"):
-            self._config = {}
-            self.why_not = (
-                f"{type(made).__name__} holds several; their settings, such as optimizer.0.learning_rate, can be tuned "
-                "where study.optimize calls the function that makes them"
-            )
+        self.optimizer: Any = made.inner_optimizer if isinstance(made, keras.optimizers.LossScaleOptimizer) else made
+        self._config: Mapping[str, Any] = {}
+        self._staged: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
         if made is None:
             self.why_not = "the model has no optimizer; compile it before fit"
+        elif not hasattr(made, "_inner_optimizers"):  # of several, each has its settings
+            try:
+                self._config = config.read(self.optimizer)
+            except Exception as error:  # noqa: BLE001 - get_config may be the user's code
+                self.why_not = f"its get_config() raises {type(error).__name__}: {error}"
 
     def settings(self) -> dict[str, Any]:
         """The optimizer's settings by path; a schedule's own as ``learning_rate.<setting>``."""
@@ -52,14 +46,9 @@ class Compiled:
         return found
 
     @property
-    def optimizer(self) -> Any:
-        """The optimizer, without what scales the loss around it; ``None`` where there is none."""
-        return self._optimizer
-
-    @property
     def steps(self) -> int:
         """How many steps the optimizer has made."""
-        return 0 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+        return 0 if self.optimizer is None else int(keras.ops.convert_to_numpy(self.optimizer.iterations))
 
     @property
     def schedule(self) -> str:
@@ -69,116 +58,42 @@ class Compiled:
 
     def present(self, path: str) -> Any:
         """What a setting is now."""
-        return dict(config.settings(config.read(self._optimizer))).get(path)
+        value = dict(config.settings(config.read(self.optimizer))).get(path)
+        given = self._staged.get(path, value)
+        return given if config.alike(given, value) else value  # as it was given: Keras keeps a rate as a 32-bit number
 
-    @contextlib.contextmanager
-    def changed(self, changes: Mapping[str, Any], *, is_rebuilt: bool) -> Iterator[None]:
-        """Give the optimizer other settings once the body has succeeded; it stays the same object.
+    def is_settable(self, path: str) -> bool:
+        """Whether setting it now is the same as typing it in: an optimizer of Keras reads it when it is built only."""
+        if not record.is_plain(type(self.optimizer)):
+            return False
+        return path == "learning_rate" or (path in vars(self.optimizer) and not self.optimizer.built)
 
-        Args:
-            changes: New settings by path.
-            is_rebuilt: Whether the body makes weights of the model anew.
+    def stage(self, path: str, value: Any) -> None:
+        """Note a new value of a setting, for `commit`."""
+        self._staged[path] = value
+
+    def commit(self) -> None:
+        """Set all values that were noted.
 
         Raises:
-            InjectionError: Before the body: the optimizer does not take the new settings, or knows weights by object.
+            InjectionError: The optimizer has made steps with others.
+            ValueError: It does not take them.
         """
-        made = self._optimizer
-        if changes or (is_rebuilt and getattr(made, "built", False)):
-            made = self._made(changes)
-            self._keep_excluded(made, is_rebuilt=is_rebuilt)
-        yield
-        if made is not self._optimizer:
-            state = vars(made)
-            vars(self._optimizer).clear()
-            vars(self._optimizer).update(state)
-
-    def holding(self) -> Callable[[], None]:
-        """What puts the optimizer back as it is now."""
-        held = [(each, dict(vars(each))) for each in (self._optimizer, getattr(self.model, "optimizer", None)) if each]
-
-        def put_back_all() -> None:
-            for each, state in held:
-                put_back(each, state)
-
-        return put_back_all
-
-    def _made(self, changes: Mapping[str, Any]) -> Any:
-        """The optimizer with other settings."""
-        self._check_described()
-        try:
-            return self._from_config(config.edited(self._config, changes))
-        except Exception as error:
-            given = ", ".join(f"optimizer.{path} = {value!r}" for path, value in changes.items()) or "its own settings"
-            raise InjectionError(
-                f"The optimizer {type(self._optimizer).__name__} cannot be constructed again with {given}: "
-                f"{first_line(error)}\n"
-                "  Give values that it takes, and an optimizer of your own a get_config() that returns all arguments "
-                "of its constructor."
-            ) from error
-
-    def _from_config(self, settings: Mapping[str, Any]) -> Any:
-        own = {kind.__name__: kind for kind in config.classes(self._optimizer)}
-        with keras.saving.custom_object_scope(own):
-            return type(self._optimizer).from_config(dict(settings))
-
-    def _check_described(self) -> None:
-        """Check that the optimizer's own configuration makes what it is now."""
-        try:
-            ours, others = vars(self._optimizer), vars(self._from_config(self._config))
-        except Exception:  # noqa: BLE001 - told with the new settings
+        changes = {path: value for path, value in self._staged.items() if self.present(path) is not value}
+        if not changes:
             return
-        lost = [
-            name
-            for name, value in ours.items()
-            if not name.startswith("_")
-            and name not in ("built", "name")
-            and isinstance(value, int | float | str | None)
-            and not same(value, others.get(name))
-        ]
-        if lost:
+        if self.steps:
             raise InjectionError(
-                f"The optimizer {type(self._optimizer).__name__} cannot be constructed again: its get_config() does "
-                f"not tell {', '.join(sorted(lost))}, which would be lost.\n"
-                "  Return all arguments of its constructor in get_config(), and set nothing on it afterwards; or take "
-                "the name out of the space."
+                f"{', '.join(f'optimizer.{path}' for path in changes)} cannot be changed in this fit: the optimizer "
+                f"has made {self.steps} steps with the old values.\n"
+                "  Make and compile the model anew for each trial."
             )
+        type(self.optimizer).from_config({**self._config, **changes})  # says what is wrong with them
+        for path, value in changes.items():
+            self._before.setdefault(path, self._config[path])
+            setattr(self.optimizer, path, value)
 
-    def _keep_excluded(self, made: Any, *, is_rebuilt: bool) -> None:
-        """Keep what ``exclude_from_weight_decay`` was told, which no configuration holds."""
-        held = vars(self._optimizer)
-        if is_rebuilt and held.get("_exclude_from_weight_decay"):
-            raise InjectionError(
-                "exclude_from_weight_decay(var_list=...) names weights that are made anew with the new values.\n"
-                "  Name them by exclude_from_weight_decay(var_names=[...]), or take the names of layers and of the "
-                "model out of the space."
-            )
-        vars(made).update({name: held[name] for name in _EXCLUDED if name in held})
-
-    def check_fresh(self, names: str) -> None:
-        """Check that the optimizer has made no step yet.
-
-        Args:
-            names: What is about to change, for the message.
-
-        Raises:
-            InjectionError: It has: these steps were made with the old values.
-        """
-        steps = self.steps
-        if steps:
-            raise InjectionError(
-                f"{names} cannot be changed in this fit: the model was trained before, its optimizer has made {steps} "
-                "steps with the old values, and on TensorFlow and JAX the compiled step would go on with them.\n"
-                "  Make and compile the model anew for each trial, inside the training function; for a further fit "
-                "with other values compile it again before."
-            )
-
-
-def compile_again(model: Any, arguments: Mapping[str, Any], *, scaled: bool) -> None:
-    """Compile a model that was constructed again.
-
-    Args:
-        model: The model.
-        arguments: What it was compiled with.
-        scaled: Whether its optimizer was wrapped to scale the loss.
-    """
-    keras.Model.compile(model, **{"auto_scale_loss": scaled, **arguments})
+    def undo(self) -> None:
+        """Give an optimizer that made no step its own values back."""
+        while self._before:
+            setattr(self.optimizer, *self._before.popitem())

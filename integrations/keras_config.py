@@ -55,50 +55,12 @@ def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def edited(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with other values at some paths of `settings`."""
-    made = plain(config)
-    for path, value in changes.items():
-        _set(made, path, value)
-    return made
-
-
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration without the shapes that objects in it were built for."""
-    return {key: _unbuilt(value) for key, value in config.items()}
-
-
-def _unbuilt(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        skipped = ("build_config",) if "class_name" in value else ()
-        return {key: _unbuilt(item) for key, item in value.items() if key not in skipped}
-    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        return [_unbuilt(item) for item in value]
-    return value  # functions and objects of the user's stay what they are
-
-
-def same_but_names(one: Any, other: Any) -> bool:
-    """Whether two entries are the same but for the names of objects in them and what is frozen."""
-    if is_object(one) and is_object(other):
-        keys = (one["config"].keys() | other["config"].keys()) - _IDENTITY
-        return one["class_name"] == other["class_name"] and all(
-            same_but_names(one["config"].get(key), other["config"].get(key)) for key in keys
-        )
-    return same(one, other)
-
-
-def renamed(value: Any, like: Any) -> Any:
-    """An entry with the name that another one has, where both are objects with names."""
-    if is_object(value) and is_object(like) and "name" in like["config"]:
-        return {**value, "config": {**value["config"], "name": like["config"]["name"]}}
-    return value
-
-
-def classes(owner: Any) -> set[type]:
-    """The user's own classes of an object and of what it holds, which Keras would not find by name."""
-    held = [owner, *vars(owner).values()]
-    kinds = {type(each) for each in held if hasattr(each, "get_config")}
-    return {kind for kind in kinds if not kind.__module__.startswith("keras.")}
+def edited(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of a configuration with another value at a path of `settings`."""
+    key, _, rest = path.partition(".")
+    if rest:
+        value = {**config[key], "config": edited(config[key]["config"], rest, value)}
+    return {**config, key: value}
 
 
 def alike(wanted: Any, present: Any) -> bool:
@@ -134,17 +96,6 @@ def is_shown(path: str, value: Any) -> bool:
     if isinstance(value, bool) or "initializer" in path:
         return False
     return isinstance(value, int | float) or path.rpartition(".")[2] == "activation"
-
-
-def _set(config: dict[str, Any], path: str, value: Any) -> None:
-    key, _, rest = path.partition(".")
-    if not rest:
-        config[key] = value
-    elif is_object(config.get(key)):
-        _set(config[key]["config"], rest, value)
-    else:  # a layer of a model, whose name may have dots in it
-        layer = next(each for each in config["layers"] if path.startswith(f"{each['config'].get('name')}."))
-        _set(layer["config"], path.removeprefix(f"{layer['config']['name']}."), value)
 
 
 def _is_row(value: Any) -> bool:

@@ -1,18 +1,22 @@
-"""Where the settings of a fit's objects were typed in: the call, and the argument of it."""
+"""The settings of a fit's objects, and where each was typed in: the call, and the argument of it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from tunehook.inject import UNKNOWN
+from tunehook.inject.arguments import signature_of
 from tunehook.inject.calls import Call, Trace
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import KerasArguments, is_object, is_plain
 from tunehook.integrations.keras_calls import call_of_compile
+from tunehook.integrations.keras_compiled import Compiled
 
 _DEEP = 8  # levels of layers in layers
 _IDENTITY = frozenset({"name", "dtype", "trainable", "autocast", "batch_shape", "batch_input_shape"})
@@ -21,140 +25,182 @@ Place = tuple[Call, str]
 """A call, and the argument of it into which a value was typed; a path where it is a setting of an object in there."""
 
 
-class Typed:
-    """The calls that made the objects of one fit.
+@dataclass(frozen=True)
+class Setting:
+    """A setting of an object of a fit.
+
+    Attributes:
+        path: Full name, such as ``layer.hidden.units``.
+        value: What it is now; `UNKNOWN` where only the call that made the object tells, and that was not seen.
+        place: Where it was typed in, ``None`` where that was not seen.
+        rank: As of a slot.
+        owner: The object, for messages.
+        is_made: Whether the call that made the object was seen.
+        type: What it takes.
+    """
+
+    path: str
+    value: Any
+    place: Place | None
+    rank: int
+    owner: str
+    is_made: bool
+    type: object
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is worth a line in messages and records."""
+        if self.value is UNKNOWN:
+            return False
+        return self.rank == 0 or (self.rank == 1 and config.is_shown(self.path, self.value))
+
+
+class Objects:
+    """The objects of one fit.
 
     Args:
-        trace: What the training function has made.
+        trace: What the training function has made; ``None`` where its trial is known in the fit only.
         model: The model of the fit.
+        compiled: Its optimizer.
         callbacks: The callbacks of the fit.
     """
 
-    def __init__(self, trace: Trace, model: Any, callbacks: list[Any]) -> None:
-        self._trace, self._model = trace, model
-        self._layers = dict(_named_layers(model))
-        self._callbacks = _numbered(callbacks)
-        self._values: dict[Call, dict[str, Any]] = {}  # what each call was given, read once
+    def __init__(self, trace: Trace | None, model: Any, compiled: Compiled, callbacks: list[Any]) -> None:
+        self._trace, self._model, self._compiled, self._callbacks = trace, model, compiled, callbacks
 
-    @property
-    def knows_model(self) -> bool:
-        """Whether the training function has made the model."""
-        return self._trace.of(self._model) is not None
+    def settings(self) -> Iterator[Setting]:
+        """All settings. Where several have one path, the last one counts."""
+        model, optimizer = self._model, self._compiled.optimizer
+        if not record.is_plain(type(model)):
+            yield from self._of_model()
+        for path, value in self._compiled.settings().items():
+            yield self._setting(f"optimizer.{path}", optimizer, path, value, 1, _number(value))
+        for start, layer, rank in _named_layers(model, _inner_rank(model)):
+            present: dict[str, Any] = {}
+            with contextlib.suppress(Exception):  # get_config is the user's code
+                present = dict(config.settings(config.read(layer)))
+            for path, value in present.items():
+                yield self._setting(f"layer.{start}.{path}", layer, path, value, rank, _number(value))
+            yield from self._arguments(f"layer.{start}", layer, rank, but=present)
+        for start, one in other_optimizers(model):
+            yield from self._arguments(start, one, 1 if start.startswith("optimizer.") else 2)
+        others = [one for one in self._callbacks if not type(one).__module__.startswith("tunehook.")]
+        for kind, one in _numbered(others).items():
+            yield from self._arguments(f"callback.{kind}", one, 2)
+        yield from self._of_compile()
 
-    def argument(self, name: str) -> Place | None:
-        """Where an argument of the model was typed in."""
-        return self._place(self._model, name)
+    def _of_model(self) -> Iterator[Setting]:
+        """The arguments of a model class of the user's."""
+        call = self._call(self._model)
+        own = KerasArguments(type(self._model)) if call is None else call.arguments
+        for name, value in self._given(self._model).items():
+            if name not in _IDENTITY:
+                rank = 0 if call is None else own.rank(name)
+                yield self._setting(f"model.{name}", self._model, name, value, rank, own.type_of(name))
 
-    def optimizer(self, optimizer: Any, path: str) -> Place | None:
-        """Where a setting of an optimizer was typed in."""
-        return self._place(optimizer, path)
+    def _arguments(self, start: str, owner: Any, rank: int, *, but: Container[str] = ()) -> Iterator[Setting]:
+        """The plain arguments of the call that made an object; those of its class where the call was not seen."""
+        for name, value in self._given(owner).items():
+            if name not in _IDENTITY and name not in but and (value is UNKNOWN or is_plain(value)):
+                setting = self._setting(f"{start}.{name}", owner, name, value, rank, _number(value))
+                if value is UNKNOWN or setting.place is not None:
+                    yield setting
 
-    def layer(self, path: str, value: Any) -> Place | None:
-        """Where a setting of a layer was typed in.
+    def _given(self, owner: Any) -> dict[str, Any]:
+        """The arguments of the call that made an object, `UNKNOWN` ones where the call was not seen."""
+        if (call := self._call(owner)) is not None:
+            return call.present
+        try:
+            return dict.fromkeys(KerasArguments(type(owner)).parameters, UNKNOWN)
+        except (TypeError, ValueError):  # some that are written in C say nothing
+            return {}
 
-        Args:
-            path: Names of layers and the setting, such as ``hidden.units``.
-            value: What it is now.
-        """
-        start = max((name for name in self._layers if path.startswith(f"{name}.")), key=len, default=None)
-        if start is None:
-            return None
-        setting, layer = path.removeprefix(f"{start}."), self._layers[start]
-        copied = self._of_original(layer)
-        place = None if copied is None else self._in_call(copied, setting)
-        if place is not None and config.alike(self.present(place), value):
-            return place
-        return self._place(layer, setting)
+    def _of_compile(self) -> Iterator[Setting]:
+        call = None if self._trace is None else call_of_compile(self._trace, self._model)
+        names = [*signature_of(keras.Model.compile).parameters][1:]
+        for name, value in dict.fromkeys(names, UNKNOWN).items() if call is None else call.present.items():
+            place = None if call is None else (call, name)
+            yield Setting(f"compile.{name}", value, place, 2, "the call of compile()", call is not None, _number(value))
 
-    def _of_original(self, layer: Any) -> Call | None:
-        """The call of the layer of which Keras has made a copy, as ``clone_model`` does: its value comes from there."""
-        call, name = self._trace.of(layer), layer.name
-        if call is None or call.is_typed_in or call.edits:
-            return None
-        for other in reversed(self._trace.calls):
-            own = other.arguments
-            if other.is_typed_in and own.cls is call.arguments.cls and getattr(own, "name", "") == name:
-                return other
-        return None
+    def _call(self, owner: Any) -> Call | None:
+        return None if self._trace is None else self._trace.of(owner)
 
-    def more(self) -> Iterator[tuple[str, Place, int]]:
-        """Paths of settings that are known from calls, where they were typed in, and their ranks."""
-        for name in self._own(self._model):
-            yield f"model.{name}", *self._ranked(self._model, name, self._rank(name))
-        for path, optimizer in other_optimizers(self._model):
-            for name in self._own(optimizer):
-                yield f"{path}.{name}", *self._ranked(optimizer, name, 1 if path.startswith("optimizer.") else 2)
-        for path, layer in self._layers.items():
-            rank = 2 if "." in path and not isinstance(layer, keras.Model) else 1
-            for name in self._own(layer):
-                yield f"layer.{path}.{name}", *self._ranked(layer, name, rank)
-        for path, callback in self._callbacks.items():
-            for name in self._own(callback):
-                yield f"callback.{path}.{name}", *self._ranked(callback, name, 2)
-        compiled = call_of_compile(self._trace, self._model)
-        if compiled is not None:
-            yield from ((f"compile.{name}", (compiled, name), 2) for name in compiled.arguments.values())
+    def _setting(self, path: str, owner: Any, name: str, value: Any, rank: int, kind: object) -> Setting:
+        call = self._call(owner)
+        place = self._of_original(owner, name, value) or self._place(owner, name)
+        text = type(owner).__name__ + (f" '{owner.name}'" if path.startswith("layer.") else "")
+        return Setting(path, value, place, rank, text if call is None else call.name, call is not None, kind)
 
-    def _own(self, owner: Any) -> list[str]:
-        """The plain arguments of the call that made an object."""
-        call = self._trace.of(owner)
-        if call is None:
-            return []
-        given = self._given(call).items()
-        plain = [name for name, value in given if is_plain(value) and name not in _IDENTITY]
-        return [name for name in plain if self._place(owner, name) is not None]
-
-    def _rank(self, name: str) -> int:
-        call = self._trace.of(self._model)
-        return 0 if call is None else call.arguments.rank(name)
-
-    def _ranked(self, owner: Any, name: str, rank: int) -> tuple[Place, int]:
-        place = self._place(owner, name)
-        assert place is not None, "it is one of _own"  # noqa: S101
-        return place, rank
+    # ------------------------------------------------------------------ places
 
     def _place(self, owner: Any, path: str) -> Place | None:
-        call = self._trace.of(owner)
+        if isinstance(owner, keras.Model) and record.is_plain(type(owner)):
+            for layer in owner.layers:
+                if path.startswith(f"{layer.name}."):
+                    return self._place(layer, path.removeprefix(f"{layer.name}."))
+        call = self._call(owner)
         return None if call is None else self._in_call(call, path)
 
     def _in_call(self, call: Call, path: str) -> Place | None:
         if not isinstance(call.arguments, KerasArguments):
             return None
         name, _, entry = path.partition(".")
-        own = self._given(call)
-        held = own.get(name)
+        held = call.present.get(name)
         if entry and (inner := self._place(held, entry)) is not None:
             return inner
-        if not call.arguments.takes(name) or (entry and path not in own and not is_object(held)):
+        if not call.arguments.takes(name) or (entry and path not in call.present and not is_object(held)):
             return None
         return call, path
 
-    def present(self, place: Place) -> Any:
-        """What a call has for an argument."""
-        call, path = place
-        if path in call.edits:
-            return self._trace.values.get(call.edits[path])
-        return self._given(call).get(path)
+    def _of_original(self, layer: Any, path: str, value: Any) -> Place | None:
+        """The call of the layer of which Keras has made a copy, as ``clone_model`` does: its value comes from there."""
+        call = self._call(layer)
+        if self._trace is None or not isinstance(layer, keras.Layer) or call is None or call.is_typed_in or call.edits:
+            return None
+        for other in reversed(self._trace.calls):
+            own = other.arguments
+            if other.is_typed_in and own.cls is call.arguments.cls and getattr(own, "name", "") == layer.name:
+                place = self._in_call(other, path)
+                return place if place is not None and config.alike(in_force(place), value) else None
+        return None
 
-    def _given(self, call: Call) -> dict[str, Any]:
-        if call not in self._values:
-            self._values[call] = call.arguments.values()
-        return self._values[call]
+
+def in_force(place: Place) -> Any:
+    """What the object was made with that a call has made."""
+    call, path = place
+    return call.given.get(path, call.present.get(path))
 
 
-def _named_layers(owner: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The layers of a model by path, those in models and in the user's layers included. Keras's own hide them."""
-    if record.is_plain(type(owner)) and isinstance(owner, keras.Model):
-        inner = owner.layers
-    else:
-        inner = owner._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
-    for layer in inner:
+def _number(value: Any) -> object:
+    """The type of a setting that is a number now; all others may be several things."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int | float
+
+
+def _inner_rank(model: Any) -> int:
+    """The rank of what stands in the user's layers: behind the rest, but in a model of a class of the user's."""
+    return 2 if record.is_plain(type(model)) else 1
+
+
+def _named_layers(
+    owner: Any, inner: int, prefix: str = "", rank: int = 1, depth: int = 0
+) -> Iterator[tuple[str, Any, int]]:
+    """The layers of a model by path, with their ranks, those in models and in the user's layers included.
+
+    Keras's own hide theirs.
+    """
+    is_graph = isinstance(owner, keras.Model) and record.is_plain(type(owner))
+    layers = owner.layers if is_graph else owner._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
+    for layer in layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
         path = f"{prefix}{layer.name}"
-        yield path, layer
-        if depth < _DEEP and (isinstance(layer, keras.Model) or not record.is_plain(type(layer))):
-            yield from _named_layers(layer, f"{path}.", depth + 1)
+        holds = isinstance(layer, keras.Model) and record.is_plain(type(layer))
+        if not holds:
+            yield path, layer, rank
+        if depth < _DEEP and (holds or not record.is_plain(type(layer))):
+            yield from _named_layers(layer, inner, f"{path}.", rank if holds else inner, depth + 1)
 
 
 def _numbered(callbacks: list[Any]) -> dict[str, Any]:
@@ -169,7 +215,7 @@ def _numbered(callbacks: list[Any]) -> dict[str, Any]:
 def other_optimizers(model: Any) -> Iterator[tuple[str, Any]]:
     """The optimizers that are not the compiled one: attributes of the model, and those that a MultiOptimizer holds."""
     compiled = getattr(model, "optimizer", None)
-    for index, one in enumerate(inner_optimizers(compiled)):
+    for index, one in enumerate(_inner_optimizers(compiled)):
         yield f"optimizer.{index}", one
     with contextlib.suppress(TypeError):
         for name, one in vars(model).items():
@@ -177,7 +223,7 @@ def other_optimizers(model: Any) -> Iterator[tuple[str, Any]]:
                 yield f"model.{name}", one
 
 
-def inner_optimizers(optimizer: Any) -> list[Any]:
+def _inner_optimizers(optimizer: Any) -> list[Any]:
     """The optimizers among which a ``MultiOptimizer`` chooses, as far as it says."""
     if not hasattr(optimizer, "_inner_optimizers"):
         return []

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.inject import InjectionError, Slot, resolve, tell_late
+from tunehook.inject import InjectionError, Slot, resolve, same, show
 from tunehook.inject.calls import Call, Trace, is_read
-from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras_compiled import Compiled
-from tunehook.integrations.keras_graph import Graph
-from tunehook.integrations.keras_model import UserModel
-from tunehook.integrations.keras_places import Place, Typed, flat, other_optimizers
+from tunehook.integrations.keras_places import Objects, Place, Setting, flat, other_optimizers
 
 _OF_FIT = ("batch_size", "epochs")
 
@@ -29,8 +26,9 @@ _OF_FIT = ("batch_size", "epochs")
 class KerasSlots:
     """The slots of one fit.
 
-    The callback makes one when ``fit`` is called, lets it `confirm`, and applies its values; `check_schedules` in the
-    first ``on_epoch_begin``, `check_stepped` at the end of that epoch; `finish` whenever the fit ends.
+    The callback makes one when ``fit`` is called, lets it `confirm`, and puts its values in; `check_read` then,
+    `check_schedules` in the first ``on_epoch_begin``, `check_stepped` at the end of that epoch; `finish` whenever the
+    fit ends.
 
     Args:
         model: The model.
@@ -40,33 +38,29 @@ class KerasSlots:
     Attributes:
         slots: All slots.
         notes: Lines for error messages on slots that cannot be listed one by one.
-        places: Where the values of slots were typed in, by path; those of all others are put in by the fit.
+        places: Where the values of slots were typed in, by path.
 
     Example:
         >>> slots = KerasSlots(model, inspect.signature(model.fit).bind(x, y, epochs=3))
-        >>> injection = Injection({"units": 32}, slots.slots, notes=slots.notes, find=slots.find)
+        >>> injection = Injection({"epochs": 32}, slots.slots, notes=slots.notes, find=slots.find)
         >>> injection.apply()
     """
 
     def __init__(self, model: Any, call: inspect.BoundArguments, trace: Trace | None = None) -> None:
         self.model = model
-        self.places: dict[str, Place] = {}
         self._trace = trace
-        self._typed = None if trace is None else Typed(trace, model, flat(call.arguments.get("callbacks")))
-        self._fit = FitCall(call)
         self._compiled = Compiled(model)
-        self._user = None if record.is_plain(type(model)) else UserModel(model)
-        self._layers: Graph | UserModel = Graph(model) if self._user is None else self._user
-        self._staged: dict[str, Any] = {}
-        self._undo: list[Callable[[], None]] = []
-        self._made: dict[str, Any] = {}  # what Keras made of injected values, as it shows them
-        self._where = {f"layer.{path}": row for path, row in self._layers.settings().items()}
-        self.slots = [*self._arguments(), *self._optimizer(), *self._layer_settings()]
-        self.slots = self._joined([*self.slots, *self._known_from_calls(), *self._fit.slots()])
+        self._live = self._compiled.settings()
+        found = Objects(trace, model, self._compiled, flat(call.arguments.get("callbacks")))
+        settings = {setting.path: setting for setting in found.settings()}
+        self.places: dict[str, Place] = {path: one.place for path, one in settings.items() if one.place is not None}
+        self._counts = Counter(self.places.values())
+        self._fit = FitCall(call, trace)
+        self.slots = [*map(self._slot, settings.values()), *self._fit.slots()]
         self.notes = self._notes()
         if trace is not None:
             trace.take(self._fit, MethodArguments(type(model), call, _OF_FIT), lambda *_: {})
-            self.places |= {f"fit.{name}": (self._fit_call, name) for name in _OF_FIT}
+            self.places |= {f"fit.{name}": (self._fit_call, name) for name in _OF_FIT} | self._fit.places
 
     @property
     def _fit_call(self) -> Call:
@@ -84,11 +78,12 @@ class KerasSlots:
         """
         if self._trace is None:
             return
-        if not self._trace.is_confirmed:
-            for name in self._trace.values:
+        if self._trace.is_due:
+            for name, full in self._trace.own_names().items():
                 for slot in self._meant(name):
-                    if slot.path.startswith("fit."):  # whose values are put in now, into this call
-                        self._fit_call.edits[slot.path.removeprefix("fit.")] = name
+                    call, argument = self.places.get(slot.path, (None, ""))
+                    if call is self._fit_call:  # into which values are put now
+                        call.edits[argument] = full
             self._trace.confirm(self.slots, self._sites(), find=self.find)
         self._trace.begin_fit()
 
@@ -116,239 +111,26 @@ class KerasSlots:
         """How many steps the optimizer has made."""
         return self._compiled.steps
 
-    def check_schedules(self, callbacks: Sequence[Any]) -> None:
-        """Check that no schedule among the callbacks sets a learning rate that knows nothing of the injected one.
-
-        Args:
-            callbacks: The callbacks of the fit.
-
-        Raises:
-            InjectionError: One does.
-        """
-        if "optimizer.learning_rate" not in self._staged:
-            return
-        for other in callbacks:
-            if isinstance(other, keras.callbacks.LearningRateScheduler) and not _takes_rate(other.schedule):
-                raise InjectionError(
-                    "optimizer.learning_rate has no effect: LearningRateScheduler sets the learning rate in every "
-                    "epoch by a schedule that uses the epoch only.\n"
-                    "  Let it take the present rate too, schedule(epoch, lr), and return a multiple of it; or take the "
-                    "name out of the space."
-                )
-
-    def check_stepped(self) -> None:
-        """Check at the end of the first epoch that the optimizer which takes a value is the one that trains.
-
-        Raises:
-            InjectionError: It has made no step.
-        """
-        taken = [path for path in self._staged if path.startswith("optimizer.")]
-        is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
-            self.model.optimizer, keras.optimizers.LossScaleOptimizer
-        )  # whose first step may come later
-        if not taken or is_late:
-            return
-        if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            self.model.jax_state_sync()
-        if self.steps == 0:
-            others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model) if self._typed is not None]
-            raise InjectionError(
-                f"Nothing uses {', '.join(taken)}: the optimizer that {type(self.model).__name__} was compiled with "
-                f"({type(self.model.optimizer).__name__}) has made no step in the first epoch.\n"
-                + (f"  Tune the one that trains, such as {others[0]}, " if others else "  Let it train, ")
-                + "or take the name out of the space."
-            )
-
     def undo(self) -> None:
-        """Take all values back out of a model that made no step with them. May be called more than once."""
-        while self._undo:
-            self._undo.pop()()
-            self.model.train_function = self.model.test_function = self.model.predict_function = None
-
-    def settle(self) -> None:
-        """Forget what was there before, with its weights: the model has made steps, and there is no way back."""
-        self._undo.clear()
-        self._layers.settle()
+        """Take all values back out of an optimizer that made no step with them."""
+        self._compiled.undo()
 
     def finish(self) -> None:
         """Undo what was for this fit only. May be called more than once."""
         self._fit.undo()
 
-    # ------------------------------------------------------------------ the slots
+    # ------------------------------------------------------------------ checks
 
-    def _arguments(self) -> list[Slot]:
-        if self._user is None:
-            return []
-        user = self._user
-        return [
-            self._slot(
-                f"model.{name}", functools.partial(self._argument, name), user.type_of(name), rank=user.rank(name)
-            )
-            for name in user.values()
-        ]
+    def check_read(self, paths: Collection[str]) -> None:
+        """Check that the constructor of a model reads the arguments into which values were typed.
 
-    def _optimizer(self) -> list[Slot]:
-        return [
-            self._slot(
-                f"optimizer.{path}",
-                functools.partial(self._compiled.present, path),
-                _number(value),
-                rank=1,
-                listed=config.is_shown(path, value),
-            )
-            for path, value in self._compiled.settings().items()
-        ]
+        Args:
+            paths: The slots of the trial's values.
 
-    def _layer_settings(self) -> list[Slot]:
-        return [
-            self._slot(
-                path,
-                functools.partial(self._setting, path),
-                _number(value),
-                rank=1,
-                listed=config.is_shown(path, value),
-            )
-            for path, (_, _, value) in self._where.items()
-        ]
-
-    def _known_from_calls(self) -> list[Slot]:
-        """Those that nobody but a call knows of, such as settings of layers in layers."""
-        typed, taken = self._typed, {slot.path for slot in self.slots}
-        if typed is None:
-            return []
-        found = []
-        for path, place, rank in typed.more():
-            if path not in taken:
-                self.places[path] = place
-                value = typed.present(place)
-                kind = place[0].arguments.type_of(place[1]) if path.startswith("model.") else _number(value)
-                is_listed = rank < 2 and (rank == 0 or config.is_shown(path, value))
-                get = functools.partial(typed.present, place)
-                found.append(self._slot(path, get, kind, rank=rank, listed=is_listed))
-        return found
-
-    def _joined(self, slots: list[Slot]) -> list[Slot]:
-        """The slots; those are set together that lead to one argument, such as a regularizer's of two layers."""
-        counts: dict[Place, int] = {}
-        for place in self.places.values():
-            counts[place] = counts.get(place, 0) + 1
-        shared = {path: place for path, place in self.places.items() if counts[place] > 1}
-        return [
-            dataclasses.replace(slot, joint=f"{id(shared[slot.path][0])}.{shared[slot.path][1]}")
-            if slot.path in shared
-            else slot
-            for slot in slots
-        ]
-
-    def _place(self, path: str) -> Place | None:
-        owner, _, rest = path.partition(".")
-        if self._typed is None:
-            return None
-        if owner == "model":
-            return self._typed.argument(rest)
-        if owner == "optimizer":
-            return self._typed.optimizer(self._compiled.optimizer, rest)
-        return self._typed.layer(rest, self._where[path][2])
-
-    def _slot(self, path: str, get: Callable[[], Any], kind: object, *, rank: int = 0, listed: bool = True) -> Slot:
-        place = self.places.get(path) or self._place(path)
-        if place is not None:
-            self.places[path] = place
-        return Slot(
-            path,
-            get=functools.partial(self._present, path, get),
-            set=functools.partial(self._staged.__setitem__, path),
-            commit=self._commit,
-            rank=rank,
-            type=kind,
-            listed=listed,
-        )
-
-    def _notes(self) -> list[str]:
-        found = []
-        is_typed = self._typed is not None and self._typed.knows_model
-        if self._user is not None and self._user.why_not and not is_typed:
-            found.append(f"model.<argument>, layer.<name>.<setting>: not possible, {self._user.why_not}")
-        made = {path.rpartition(".")[0] for path in self.places}
-        closed = {name: why for name, why in self._layers.closed.items() if f"layer.{name}" not in made}
-        found += [f"layer.{name}.<setting>: not possible, {why}" for name, why in closed.items()]
-        if self._compiled.why_not and "optimizer.0" not in made:
-            found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
-        if self._compiled.schedule:
-            found.append(
-                f"optimizer.learning_rate: not possible, {self._compiled.schedule} gives it, whose settings are above"
-            )
-        if self._user is None:
-            found.append("the number of layers: not possible, but as an argument of a model class of yours")
-        if is_typed:
-            found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
-        return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
-
-    # ------------------------------------------------------------------ values
-
-    def _present(self, path: str, read: Callable[[], Any]) -> Any:
-        """The value of a slot now; an injected one as it was given, where Keras keeps it rounded or as an object."""
-        present = read()
-        return self._staged[path] if path in self._made and self._made[path] == present else present
-
-    def _argument(self, name: str) -> Any:
-        return None if self._user is None else self._user.values().get(name)
-
-    def _setting(self, path: str) -> Any:
-        """A setting of a layer; those that nobody changes are read once."""
-        if path in self._staged and path not in self.places:
-            self._where |= {f"layer.{name}": row for name, row in self._layers.settings().items()}
-        return self._where[path][2]
-
-    def _commit(self) -> None:
-        """Put all staged values into effect; nothing is done where all are the present ones."""
-        slots = {slot.path: slot for slot in self.slots}
-        self._check_read()
-        changed = {
-            path: value
-            for path, value in self._staged.items()
-            if path not in self.places and not config.alike(value, slots[path].get())
-        }
-        self._made = {path: slots[path].get() for path in self._staged if path not in changed}
-        arguments = {path.removeprefix("model."): value for path, value in changed.items() if path.startswith("model.")}
-        optimizer = {
-            path.removeprefix("optimizer."): value for path, value in changed.items() if path.startswith("optimizer.")
-        }
-        layers: dict[str, dict[str, Any]] = {}
-        for path, value in changed.items():
-            if path in self._where:
-                name, setting, _ = self._where[path]
-                layers.setdefault(name, {})[setting] = value
-        if not changed:
-            return
-        if (arguments or layers) and self._user is not None and self._typed is not None and self._typed.knows_model:
-            raise InjectionError(
-                f"{', '.join(changed)} cannot be injected: {self._user.name} was made by the training function, and "
-                "what it was given for that was made elsewhere.\n"
-                "  Make it inside the training function, or take the name out of the space."
-            )
-        before = {path: slots[path].get() for path in changed}
-        self._compiled.check_fresh(", ".join(changed))
-        is_rebuilt = bool(arguments or layers)
-        if is_rebuilt:
-            tell_late(", ".join(changed))
-        self._undo = [self._layers.restore, self._compiled.holding()]
-        with self._compiled.changed(optimizer, is_rebuilt=is_rebuilt), contextlib.ExitStack() as stack:
-            if isinstance(self._layers, Graph):
-                stack.push(self._restore)
-                self._layers.rebuild(layers)
-            elif arguments or layers:
-                self._layers.rebuild(arguments, layers)
-        for path, value in changed.items():
-            present = slots[path].get()
-            if isinstance(present, config.ObjectName) or config.alike(value, present) or present != before[path]:
-                self._made[path] = present  # in the form that Keras gives it
-        # What was compiled for a predict or evaluate before fit holds the old layers.
-        self.model.train_function = self.model.test_function = self.model.predict_function = None
-
-    def _check_read(self) -> None:
-        """Check that the constructor of a model reads the arguments into which values were typed."""
-        for path in self._staged:
+        Raises:
+            InjectionError: It does not.
+        """
+        for path in paths:
             if not path.startswith("model.") or path not in self.places:
                 continue
             call, name = self.places[path]
@@ -361,16 +143,121 @@ class KerasSlots:
                     f"  Use the argument in {own.cls.__name__}, or take it out of the space."
                 )
 
-    def _restore(self, kind: object, *_rest: object) -> None:
-        if kind is not None and isinstance(self._layers, Graph):
-            self._layers.restore()
+    @staticmethod
+    def check_schedules(paths: Collection[str], callbacks: Sequence[Any]) -> None:
+        """Check that no schedule among the callbacks sets a learning rate that knows nothing of the injected one.
+
+        Args:
+            paths: The slots of the trial's values.
+            callbacks: The callbacks of the fit.
+
+        Raises:
+            InjectionError: One does.
+        """
+        if "optimizer.learning_rate" not in paths:
+            return
+        for other in callbacks:
+            if isinstance(other, keras.callbacks.LearningRateScheduler) and not _takes_rate(other.schedule):
+                raise InjectionError(
+                    "optimizer.learning_rate has no effect: LearningRateScheduler sets the learning rate in every "
+                    "epoch by a schedule that uses the epoch only.\n"
+                    "  Let it take the present rate too, schedule(epoch, lr), and return a multiple of it; or take the "
+                    "name out of the space."
+                )
+
+    def check_stepped(self, paths: Collection[str]) -> None:
+        """Check at the end of the first epoch that the optimizer which takes a value is the one that trains.
+
+        Args:
+            paths: The slots of the trial's values.
+
+        Raises:
+            InjectionError: It has made no step.
+        """
+        taken = [path for path in paths if path.startswith("optimizer.")]
+        is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
+            self.model.optimizer, keras.optimizers.LossScaleOptimizer
+        )  # whose first step may come later
+        if not taken or is_late:
+            return
+        if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
+            self.model.jax_state_sync()
+        if self.steps == 0:
+            others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model)]
+            raise InjectionError(
+                f"Nothing uses {', '.join(taken)}: the optimizer that {type(self.model).__name__} was compiled with "
+                f"({type(self.model.optimizer).__name__}) has made no step in the first epoch.\n"
+                + (f"  Tune the one that trains, such as {others[0]}, " if others else "  Let it train, ")
+                + "or take the name out of the space."
+            )
+
+    # ------------------------------------------------------------------ the slots
+
+    def _slot(self, setting: Setting) -> Slot:
+        """One slot. Those are set together that lead to one argument, such as a regularizer's of two layers."""
+        path, place = setting.path, setting.place
+        name = path.removeprefix("optimizer.")
+        is_late = place is None and self._is_live(path) and self._compiled.is_settable(name)
+        return Slot(
+            path,
+            get=functools.partial(self._present, setting),
+            set=functools.partial(self._compiled.stage, name) if is_late else _refusing(setting),
+            commit=self._compiled.commit if is_late else None,
+            early=is_late,
+            rank=setting.rank,
+            type=setting.type,
+            listed=setting.is_listed,
+            place="" if place else setting.owner,
+            joint=f"{id(place[0])}.{place[1]}" if place is not None and self._counts[place] > 1 else "",
+        )
+
+    def _is_live(self, path: str) -> bool:
+        return path.startswith("optimizer.") and path.removeprefix("optimizer.") in self._live
+
+    def _present(self, setting: Setting) -> Any:
+        """The value of a slot now: as it was given, unless something has set the optimizer since."""
+        value = setting.value
+        if self._is_live(setting.path):
+            value = self._compiled.present(setting.path.removeprefix("optimizer."))
+            if value != setting.value:
+                return value
+        if setting.place is None:
+            return value
+        call, argument = setting.place
+        return call.given.get(argument, value)
+
+    def _notes(self) -> list[str]:
+        found = []
+        if not record.is_plain(type(self.model)) and (self._trace is None or self._trace.of(self.model) is None):
+            found.append(
+                f"model.<argument>: not possible, {type(self.model).__name__} was made before this trial was known"
+            )
+        if self._compiled.why_not:
+            found.append(f"optimizer.<setting>: not possible, {self._compiled.why_not}")
+        if self._compiled.schedule:
+            found.append(
+                f"optimizer.learning_rate: not possible, {self._compiled.schedule} gives it, whose settings are above"
+            )
+        if record.is_plain(type(self.model)):
+            found.append("the number of layers: not possible, but as an argument of a model class of yours")
+        found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
+        return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
 
-def _number(value: Any) -> object:
-    """The type of a setting that is a number now; all others may be several things."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _refusing(setting: Setting) -> Any:
+    """The setter of a setting that no argument of the call takes which made its object; of others there is none."""
+    if not setting.is_made or setting.place is not None:
         return None
-    return int | float
+    name = setting.path.rpartition(".")[2]
+
+    def refuse(value: Any) -> None:
+        if not same(value, setting.value):
+            raise InjectionError(
+                f"{setting.path} = {show(value)} cannot be put in: {setting.owner} was not given it by its name.\n"
+                f"  Pass {name}=... there, in the training function; or take the name out of the space."
+            )
+
+    return refuse
 
 
 class FitCall:
@@ -378,16 +265,30 @@ class FitCall:
 
     Args:
         call: The arguments, which are changed in place.
+        trace: What the training function has made.
+
+    Attributes:
+        places: Where the batch size of a loader was typed in, by path.
     """
 
-    def __init__(self, call: inspect.BoundArguments) -> None:
+    def __init__(self, call: inspect.BoundArguments, trace: Trace | None) -> None:
         self._call = call
         self._size: int | None = None  # of a loader, before it was changed
+        made = None if trace is None or not _is_loader(self._data) else trace.of(self._data)
+        is_typed = made is not None and made.in_force().get("batch_size") == self._data.batch_size
+        self.places: dict[str, Place] = {"fit.batch_size": (made, "batch_size")} if made and is_typed else {}
 
     def slots(self) -> list[Slot]:
         """``fit.batch_size`` and ``fit.epochs``."""
         return [
-            Slot("fit.batch_size", get=self._batch_size, set=self._set_batch_size, rank=1, type=int),
+            Slot(
+                "fit.batch_size",
+                get=self._batch_size,
+                set=None if self.places else self._set_batch_size,
+                early=_is_loader(self._data),
+                rank=1,
+                type=int,
+            ),
             Slot("fit.epochs", get=self._epochs, set=self._set_epochs, rank=1, type=int),
         ]
 

@@ -71,14 +71,6 @@ def tuned(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
     return made[-1]  # train may have been called twice
 
 
-def rebuilt(script: Script, values: Mapping[str, Any], **typed: Any) -> Any:
-    """The model that it trains with the values put in by ``fit``, which asks for the trial."""
-    begin()
-    model, call = script(**typed)
-    model.fit(**with_callback(call, TuneCallback(study(values))))
-    return model
-
-
 def with_callback(call: Mapping[str, Any], callback: Any) -> dict[str, Any]:
     """The arguments of a call of ``fit`` with one more callback."""
     return {**call, "callbacks": [*call.get("callbacks", []), callback]}

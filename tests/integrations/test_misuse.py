@@ -185,15 +185,15 @@ class Scale(keras.layers.Layer):  # type: ignore[misc]
 
 
 def test_a_layer_without_a_configuration() -> None:
-    """It stands in no value's way, but where it has to be rebuilt: that ends the study at once, and says why."""
+    """It is no obstacle to a value of another layer."""
     rows = np.ones((8, 3), "float32")
 
-    def train(source: Any = None, units: int = 3) -> Any:
+    def train(units: int = 3) -> Any:
         keras.utils.set_random_seed(0)
         layers = [keras.layers.Dense(units, name="first"), Scale(np.array(2.0), name="scale"), keras.layers.Dense(1)]
         model = keras.Sequential([keras.Input((3,)), *layers])
         model.compile("sgd", "mse")
-        model.fit(rows, rows[:, :1], verbose=0, callbacks=[KerasCallback(source)])
+        model.fit(rows, rows[:, :1], verbose=0, callbacks=[KerasCallback()])
         return model
 
     made: list[Any] = []
@@ -201,7 +201,3 @@ def test_a_layer_without_a_configuration() -> None:
     study.optimize(lambda: made.append(train()), trials=1, progress=False)
     expected = train(units=6).get_weights()
     assert all(map(np.array_equal, made[-1].get_weights(), expected))
-    study = th.Study("rebuilt", {"first.units": 6}, metric="loss", mode="min", search="random")
-    with pytest.raises(InjectionError, match="get_config"):
-        train(study)
-    assert [trial.outcome.state for trial in study.trials] == ["failed"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from keras_projects import (
     Y,
     assert_same,
     begin,
-    bits,
     compile_model,
     state,
     study,
@@ -234,10 +233,39 @@ class Wide(layers.Dense):  # type: ignore[misc] # Keras has no types
 
 @exact({"units": 6, "use_bias": False}, *ONCE, units="hidden.units", use_bias="hidden.use_bias")
 def passed_on(callbacks: Any, units: int = 4, use_bias: bool = True) -> Any:
-    """A layer that passes its arguments on without their names, so that it is rebuilt."""
-    model = graph(Wide(units, use_bias=use_bias, name="hidden"))
+    """A layer that passes its arguments on, which are given by their names."""
+    model = graph(Wide(units=units, use_bias=use_bias, name="hidden"))
     fit(model, callbacks)
     return model
+
+
+@exact({"units": 5}, *ONCE, units="each.layer.inner.units")
+def layer_in_a_model_in_a_wrapper(callbacks: Any, units: int = 3) -> Any:
+    """A wrapper around a model."""
+    inner = keras.Sequential([layers.Dense(units, name="inner"), layers.Dropout(0.2)])
+    model = graph(layers.Reshape((2, 2)), layers.TimeDistributed(inner, name="each"), layers.Flatten())
+    fit(model, callbacks)
+    return model
+
+
+@exact({"batch_size": 3}, *ONCE)
+def as_long_as_its_loader(callbacks: Any, batch_size: int = 4) -> Any:
+    """A schedule as long as the training, which follows from a loader of torch; another one keeps its own size."""
+    data = importlib.import_module("torch.utils.data")
+    rows = data.TensorDataset(importlib.import_module("torch").from_numpy(np.hstack([X, Y])))
+    held = data.DataLoader(rows, 4)
+    loader = data.DataLoader(rows, batch_size, collate_fn=_pairs)
+    model = graph(layers.Dense(3))
+    compile_model(model, keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 2 * len(loader))))
+    model.fit(loader, epochs=2, verbose=0, shuffle=False, callbacks=[*callbacks])
+    assert held.batch_size == 4
+    return model
+
+
+def _pairs(rows: list[Any]) -> tuple[Any, Any]:
+    """A batch of inputs and targets."""
+    whole = np.stack([np.asarray(row) for (row,) in rows])
+    return whole[:, :4], whole[:, 4:]
 
 
 # ---------------------------------------------------------------------- objects that are arguments
@@ -615,23 +643,6 @@ def test_a_loaded_model_beside_a_layer_of_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
-def test_a_fit_in_another_thread_than_its_objects() -> None:
-    """There nothing tells where values went, so train is called again without, and the model is rebuilt by its fit."""
-    made: list[Any] = []
-
-    def train() -> None:
-        keras.utils.set_random_seed(SEED)
-        pair = [graph(layers.Dense(3, name="hidden")), graph(layers.Dense(3, name="hidden"))]
-        made.append(pair)
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(fit, pair[1], [TuneCallback()]).result()
-
-    begin()
-    study({"hidden.units": 5}).optimize(train, trials=1, progress=False)
-    assert [[one.get_layer("hidden").units for one in pair] for pair in made] == [[5, 5], [3, 5]]
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
 def test_a_value_that_is_overwritten_before_the_first_step() -> None:
     """What another callback sets back is told, though the value had been typed in."""
 
@@ -647,39 +658,6 @@ def test_a_value_that_is_overwritten_before_the_first_step() -> None:
             trials=1,
             progress=False,
         )
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
-def test_a_layer_from_outside_in_a_graph() -> None:
-    """What no call of the training function has made is rebuilt when fit begins, beside values that were typed in."""
-    begin()
-    drop = layers.Dropout(0.1, name="drop")
-    made: list[Any] = []
-
-    def train() -> None:
-        made.append(graph(layers.Dense(3, name="hidden"), drop))
-        fit(made[-1], [TuneCallback()])
-
-    study({"drop.rate": 0.4, "hidden.units": 5}).optimize(train, trials=1, progress=False)
-    assert (made[-1].get_layer("drop").rate, made[-1].get_layer("hidden").units) == (0.4, 5)
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
-def test_a_model_from_outside(tmp_path: Path) -> None:
-    """A model that was made outside is rebuilt, and nothing that the training function makes keeps a guess."""
-    begin()
-    model = graph(layers.Dense(3, name="hidden"))
-    compile_model(model, keras.optimizers.Adam(0.01))
-    helpers: list[Any] = []
-
-    def train() -> None:
-        helpers.append(graph(layers.Dense(3, name="hidden")))
-        fit(model, [TuneCallback()])
-
-    study({"layer.hidden.units": 5}).optimize(train, trials=1, progress=False)
-    assert [one.get_layer("hidden").units for one in helpers] == [5, 3]
-    assert model.get_layer("hidden").units == 5
-    assert bits(model.get_layer("hidden").kernel)[0] == (4, 5)
 
 
 LATE = """

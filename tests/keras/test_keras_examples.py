@@ -36,7 +36,9 @@ def test_the_functional_example_is_tuned_with_nothing_but_the_callback() -> None
     train = example("keras_functional.py")["train"]
     space = {"conv.filters": 5, "hidden.units": 17, "l2": 0.5, "initial_learning_rate": 0.01, "batch_size": 64}
     study = th.Study("functional", space, metric="val_accuracy", mode="max", search="random")
-    model = train(TuneCallback(study))
+    made: list[Any] = []
+    study.optimize(lambda: made.append(train(TuneCallback())), trials=1, progress=False)
+    (model,) = made[-1:]
     hidden = model.get_layer("hidden")
     assert (model.get_layer("conv").filters, hidden.units, hidden.kernel_regularizer.l2) == (5, 17, 0.5)
     assert model.optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.01

@@ -143,5 +143,8 @@ def _script() -> Callable[[], object] | None:
 
 def _is_installed(file: str) -> bool:
     """Whether a file is a program that was installed, such as pytest, which runs more than the user's script."""
-    places = [sysconfig.get_path(name) for name in ("scripts", "purelib", "platlib", "stdlib")]
-    return any(Path(file).resolve().is_relative_to(Path(place).resolve()) for place in places)
+    path = Path(file).resolve()
+    user = sysconfig.get_preferred_scheme("user")
+    places = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", user), sysconfig.get_path("stdlib")]
+    is_library = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)  # also of an environment below this one
+    return is_library or any(path.is_relative_to(Path(place).resolve()) for place in places)
