@@ -84,7 +84,10 @@ def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
             if path in own and arguments.takes(path.partition(".")[0]) and (is_plain(own[path]) or kind == "model"):
                 found[path] = name
     if kind in ("optimizer", "schedule") and any(
-        other.edits and other.place != call.place and getattr(other.arguments, "kind", "") == kind
+        other.edits
+        and other.fit == call.fit
+        and other.place != call.place
+        and getattr(other.arguments, "kind", "") == kind
         for other in trace.calls
     ):
         return {}  # most often the second one is for another model

@@ -27,6 +27,7 @@ from keras_projects import (
     Y,
     assert_same,
     begin,
+    call_of_fit,
     compile_model,
     state,
     study,
@@ -691,3 +692,28 @@ def test_a_training_function_that_imports_the_adapter(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.splitlines()[-1] == str([["dense", "dropout", "dense_1"]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("space", "typed"),
+    [
+        ({"fit.1.optimizer.learning_rate": 0.05}, {"rates": (0.1, 0.05)}),
+        ({"learning_rate": 0.2, "fit.1.lr": 0.05, "fit.1.epochs": 2}, {"rates": (0.2, 0.05), "epochs": (1, 2)}),
+        ({"fit.0.epochs": 2}, {"epochs": (2, 1)}),
+    ],
+)
+def test_a_fit_by_its_number(space: dict[str, Any], typed: dict[str, Any]) -> None:
+    """Fine-tuning after a first fit: its optimizer and its epochs, beside those of the first fit."""
+
+    def script(rates: tuple[float, float] = (0.1, 0.01), epochs: tuple[int, int] = (1, 1), **more: Any) -> Any:
+        begin()
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="h"), keras.layers.Dense(1)])
+        compile_model(model, keras.optimizers.Adam(rates[0]))
+        model.fit(**call_of_fit(epochs=epochs[0], **more))
+        compile_model(model, keras.optimizers.Adam(rates[1]))
+        model.fit(**call_of_fit(epochs=epochs[1], **more))
+        return model
+
+    made: list[Any] = []
+    study(space).optimize(lambda: made.append(script(callbacks=[TuneCallback()])), trials=1, progress=False)
+    assert_same(made[-1], script(**typed))
