@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from tunehook.inject import InjectionError, same
+from tunehook.errors import InjectionError
+from tunehook.inject import same
 from tunehook.integrations import keras_config as config
 from tunehook.integrations.keras_layer import first_line, put_back
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras.src import tree
 
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_layer import (

@@ -14,7 +14,8 @@ from keras.src import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.naming import to_snake_case
 
-from tunehook.inject import InjectionError, same
+from tunehook.errors import InjectionError
+from tunehook.inject import same
 from tunehook.inject.arguments import signature_of
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record

@@ -11,7 +11,8 @@ import keras
 from keras.src import tree
 from keras.src.utils.rng_utils import get_random_seed
 
-from tunehook.inject import InjectionError, same, show
+from tunehook.errors import InjectionError
+from tunehook.inject import same, show
 from tunehook.inject.arguments import Arguments, signature_of
 from tunehook.integrations import keras_compiled as compiled
 from tunehook.integrations import keras_config as config

@@ -15,7 +15,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.inject.arguments import signature_of
 from tunehook.patches import stands_for
 from tunehook.randomness import fresh_random, random_state, restore_random

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.inject import InjectionError, Slot, resolve, tell_late
+from tunehook.errors import InjectionError
+from tunehook.inject import Slot, resolve, tell_late
 from tunehook.inject.calls import Call, Trace, is_read
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.inject.arguments import NAMED, Arguments
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from tunehook.inject import InjectionError, same
+from tunehook.errors import InjectionError
+from tunehook.inject import same
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import Construction

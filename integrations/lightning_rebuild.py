@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunehook.inject import InjectionError, same, show, tell_late
+from tunehook.errors import InjectionError
+from tunehook.inject import same, show, tell_late
 from tunehook.inject.calls import trace_in_progress
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations import lightning_record as record

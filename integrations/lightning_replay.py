@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import Construction
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tunehook.inject import InjectionError, Slot
+from tunehook.errors import InjectionError
+from tunehook.inject import Slot
 from tunehook.inject.calls import trace_in_progress
 from tunehook.integrations import lightning_record as record
 from tunehook.integrations.lightning_construct import lightning_base, namespace_of

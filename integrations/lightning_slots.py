@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.ends import TrialError
-from tunehook.inject import Injection, InjectionError, Slot, show
+from tunehook.errors import InjectionError, TrialError
+from tunehook.inject import Injection, Slot, show
 from tunehook.inject.calls import Trace, is_read, trace_in_progress
 from tunehook.integrations import lightning_compare as compare
 from tunehook.integrations.lightning_calls import Sites

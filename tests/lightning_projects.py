@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from accelerator import ACCELERATOR
-from tunehook.inject import Injection, InjectionError
+from tunehook.errors import InjectionError
+from tunehook.inject import Injection
 from tunehook.integrations.lightning_record import KEY
 from tunehook.integrations.lightning_slots import LightningSlots
 

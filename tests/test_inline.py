@@ -17,11 +17,10 @@ import pytest
 
 import tunehook as th
 from tunehook.active import active, broadcast, set_broadcast
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError, Slot
+from tunehook.errors import InjectionError, StudyError, TrialError
+from tunehook.inject import Slot
 from tunehook.record import read_journal
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial
 

@@ -15,8 +15,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from tunehook.errors import StudyError
 from tunehook.record import Recorder
-from tunehook.storage import StudyError
 from tunehook.table import Row, clock, make_table, short, shortened, told_values
 from tunehook.terminal import written_above
 from tunehook.trial import FinishedTrial, Outcome, Standing, Trial

@@ -26,7 +26,7 @@ from lightning_projects import (
     tuner,
     warm_up,
 )
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.lightning_window import Window, close_window, open_window
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...

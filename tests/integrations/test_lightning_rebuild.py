@@ -32,7 +32,7 @@ from lightning_projects import (
     weights,
     without_record,
 )
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

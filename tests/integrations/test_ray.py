@@ -19,10 +19,9 @@ import launch_scripts as scripts
 import ray_scripts
 import tunehook as th
 from run_file import read_run
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, JournalError, StudyError
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import JournalError, read_journal
-from tunehook.storage import StudyError
+from tunehook.record import read_journal
 from tunehook.trial import Outcome
 
 ray = pytest.importorskip("ray")

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import tunehook as th
 from run_file import RunFile, read_runs
 from tunehook.active import active, set_broadcast
-from tunehook.ends import TrialError
+from tunehook.errors import TrialError
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.launch import inline
 from tunehook.trial import Outcome, Trial

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.active import activate, broadcast, check_idle, following, set_broadcast
 from tunehook.apart import apart, begin_again
-from tunehook.ends import MISUSE, TrialError, is_misuse
+from tunehook.ends import MISUSE, is_misuse
+from tunehook.errors import StudyError, StudyFinished, StudyFull, TrialError
 from tunehook.inject.calls import Plan, Told, call_traced
 from tunehook.known import ending_early, finding_ranks, handed_trial, knowing, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.progress import Progress
 from tunehook.randomness import random_state, restore_random
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
-from tunehook.study import Study, StudyFinished, StudyFull
+from tunehook.study import Study
 from tunehook.trial import Trial
 
 if TYPE_CHECKING:

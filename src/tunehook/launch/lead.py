@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from tunehook.errors import StorageAway, StudyFinished
 from tunehook.launch.verdict import KILL, Verdicts
 from tunehook.notice import Terminated, handling
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
-from tunehook.storage import StorageAway
-from tunehook.study import Study, StudyFinished
+from tunehook.study import Study
 from tunehook.trial import Budget, Decision, Outcome, State
 
 log = logging.getLogger("tunehook")

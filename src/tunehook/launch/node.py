@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
+from tunehook.errors import StudyError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
@@ -20,7 +21,6 @@ from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devic
 from tunehook.launch.spare import Spare, Spares
 from tunehook.launch.verdict import KILL, not_importable
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Decision, State
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from tunehook.ends import MISUSE, TrialError
+from tunehook.ends import MISUSE
+from tunehook.errors import JournalError, StudyError, TrialError
 from tunehook.launch.memory import OutOfMemory
-from tunehook.record import JournalError
-from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, State
 
