@@ -6,8 +6,8 @@ import signal
 
 from tunehook.ends import MISUSE
 from tunehook.errors import JournalError, StudyError, TrialError
+from tunehook.launch.led import Led
 from tunehook.launch.memory import OutOfMemory
-from tunehook.study import Study
 from tunehook.trial import Outcome, State
 
 KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -27,7 +27,7 @@ class Verdicts:
         memory: The watch over what the kernel kills, which has to look often.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Led) -> None:
         self.memory = OutOfMemory()
         self._study = study
         self._failures: list[Outcome] = []  # in a row
