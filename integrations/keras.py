@@ -30,8 +30,9 @@ except ImportError as error:
     ) from error
 
 from tunehook.active import active, check_alone, sigterm_raised, surround
-from tunehook.ends import TrialError, injecting
-from tunehook.inject import Find, Injection, InjectionError, Slot
+from tunehook.ends import injecting
+from tunehook.errors import InjectionError, TrialError
+from tunehook.inject import Find, Injection, Slot
 from tunehook.inject.calls import Again, check_thread, trace_in_progress
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_calls import compile_with_values, watch

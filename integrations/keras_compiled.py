@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations import keras_config as config
 from tunehook.integrations import keras_record as record
 

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.inject import InjectionError, Slot, resolve, same, show
+from tunehook.errors import InjectionError
+from tunehook.inject import Slot, resolve, same, show
 from tunehook.inject.calls import Call, Trace, is_read
 from tunehook.integrations import keras_record as record
 from tunehook.integrations.keras_arguments import KerasArguments, MethodArguments

@@ -16,9 +16,10 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.active import check_alone, set_broadcast, surround
-from tunehook.ends import TrialError, injecting
+from tunehook.ends import injecting
+from tunehook.errors import InjectionError, TrialError
 from tunehook.imports import when_imported
-from tunehook.inject import Injection, InjectionError
+from tunehook.inject import Injection
 from tunehook.inject.calls import Again, Told, check_thread, keep, trace_in_progress
 from tunehook.known import finds_ranks, leave_if_stopped
 from tunehook.launch.script import know_trial

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch.utils.data import BatchSampler
 
-from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.errors import InjectionError
+from tunehook.inject import UNKNOWN, Slot, same
 from tunehook.integrations.lightning_calls import loaders_in
 
 

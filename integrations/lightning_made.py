@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.errors import InjectionError
+from tunehook.inject import UNKNOWN, Slot, same
 from tunehook.inject.arguments import signature_of
 from tunehook.inject.calls import Again, trace_in_progress
 from tunehook.integrations.lightning_window import ROOTS, Made, Window, close_window, deviating, open_window

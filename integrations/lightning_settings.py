@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tunehook.inject import InjectionError, Slot
+from tunehook.errors import InjectionError
+from tunehook.inject import Slot
 from tunehook.integrations.lightning_calls import NAMESPACES, base_of
 
 _AUTOMATIC = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")

@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.ends import TrialError
-from tunehook.inject import Find, Injection, InjectionError, Slot, same
+from tunehook.errors import InjectionError, TrialError
+from tunehook.inject import Find, Injection, Slot, same
 from tunehook.inject.calls import Trace, is_read, trace_in_progress
 from tunehook.integrations.lightning_calls import Sites, base_of
 from tunehook.integrations.lightning_loaders import LoaderSize

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from tunehook.inject import UNKNOWN, InjectionError, Slot, same
+from tunehook.errors import InjectionError
+from tunehook.inject import UNKNOWN, Slot, same
 from tunehook.inject.arguments import signature_of
 from tunehook.integrations.lightning_calls import SCHEDULERS
 from tunehook.patches import follow_subclasses, subclasses

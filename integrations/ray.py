@@ -24,16 +24,16 @@ except ImportError as error:
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tunehook.errors import JournalError, StudyError
 from tunehook.integrations.ray_task import GIVEN_UP, Ended, Lines, Message, Order, StudyActor, train_trial
 from tunehook.launch.function import pickled
 from tunehook.launch.globals import kept_state
 from tunehook.launch.lead import RECORDERS, Leader, Running
+from tunehook.launch.led import Led
 from tunehook.launch.verdict import KILL, not_importable
 from tunehook.paths import journal_of
-from tunehook.record import Journal, JournalError, read_journal
+from tunehook.record import Journal, read_journal
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
-from tunehook.study import Study
 from tunehook.terminal import make_visible
 from tunehook.trial import State, Trial
 
@@ -96,7 +96,7 @@ class RayLauncher:
 
     def leader(
         self,
-        study: Study,
+        study: Led,
         train: Callable[[], object],
         *,
         trials: int | None,
@@ -158,7 +158,7 @@ class RayLeader(Leader[_Task]):
 
     def __init__(
         self,
-        study: Study,
+        study: Led,
         train: Callable[[], object],
         *,
         trials: int | None,

@@ -19,11 +19,13 @@ from typing import Any
 import ray
 
 from tunehook.active import importing
+from tunehook.errors import JournalError
 from tunehook.launch.globals import put_state
-from tunehook.launch.inline import announce, leading, train_one
+from tunehook.launch.one import train_one
+from tunehook.launch.ranks import announce, leading
 from tunehook.notice import Terminated, handling, terminate
 from tunehook.paths import journal_of
-from tunehook.record import Journal, JournalError, host, read_trial
+from tunehook.record import Journal, host, read_trial
 from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial
 

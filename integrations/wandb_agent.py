@@ -14,8 +14,7 @@ from typing import Any
 
 import yaml
 
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, TrialError
 from tunehook.paths import ROOT
 from tunehook.trial import Trial
 

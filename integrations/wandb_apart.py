@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunehook.ends import TrialError
+from tunehook.checks import has, is_text, is_whole
+from tunehook.errors import TrialError
 from tunehook.integrations.wandb_logger import LoggerRun, is_keras_callback, is_wandb_logger
 from tunehook.paths import make_folder, open_file, runs_of
-from tunehook.stored import has, is_text, is_whole
 from tunehook.trial import Trial
 
 _log = logging.getLogger("tunehook")

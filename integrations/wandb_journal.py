@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunehook.checks import has, is_flag, is_snapshot, is_text, is_texts, is_wholes, maybe
+from tunehook.errors import JournalError
 from tunehook.going_on import BEGINNING, next_place
 from tunehook.paths import files_in, open_file
-from tunehook.record import Journal, JournalError, read_earlier, read_trial
+from tunehook.record import Journal, read_earlier, read_trial
 from tunehook.snapshot import Snapshot
-from tunehook.stored import has, is_flag, is_snapshot, is_text, is_texts, is_wholes, maybe
 from tunehook.trial import Trial
 
 # The step of a report and its metrics, or the step that a snapshot follows.

@@ -26,6 +26,7 @@ except ImportError:  # Windows
 import wandb
 from wandb import Run, Settings
 
+from tunehook.checks import is_whole
 from tunehook.importance import find_importance
 from tunehook.integrations import wandb_shared, wandb_values
 from tunehook.integrations.wandb_own import CALL, LONGEST, Line
@@ -38,7 +39,6 @@ from tunehook.integrations.wandb_shield import (
     use_service,
 )
 from tunehook.paths import LinkError, check_place, copy, files_in, make_folder, open_file, remove
-from tunehook.stored import is_whole
 from tunehook.study import Study
 from tunehook.trial import FinishedTrial, Mode, is_better
 

@@ -20,9 +20,9 @@ import optuna
 
 import launch_scripts as scripts
 import tunehook as th
-from tunehook.record import JournalError, read_journal
+from tunehook.errors import JournalError, StudyError
+from tunehook.record import read_journal
 from tunehook.sqlite import sqlite
-from tunehook.storage import StudyError
 
 
 def filler() -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 
 import tunehook as th
 from tunehook.active import active
-from tunehook.inject import InjectionError, Slot
+from tunehook.errors import InjectionError
+from tunehook.inject import Slot
 
 
 def training() -> th.TrialSession:

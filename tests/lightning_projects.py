@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import tunehook as th
 from accelerator import ACCELERATOR
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tunehook.inject import UNKNOWN, Injection, InjectionError, Slot, injection, near, resolve, same, show
+from tunehook.errors import InjectionError
+from tunehook.inject import UNKNOWN, Injection, Slot, injection, near, resolve, same, show
 from tunehook.inject.arguments import Arguments, signature_of
 
 

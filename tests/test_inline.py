@@ -17,11 +17,10 @@ import pytest
 
 import tunehook as th
 from tunehook.active import active, broadcast, set_broadcast
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError, Slot
+from tunehook.errors import InjectionError, StudyError, TrialError
+from tunehook.inject import Slot
 from tunehook.record import read_journal
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial
 
@@ -144,7 +143,7 @@ def test_a_grid_ends_by_itself() -> None:
 def test_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial begins after it; the one that runs is trained to its end."""
     now = [100.0]
-    monkeypatch.setattr("tunehook.launch.inline.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("tunehook.launch.local.time", SimpleNamespace(monotonic=lambda: now[0]))
     opened = study()
 
     def train() -> None:

@@ -27,15 +27,13 @@ import tunehook.launch.channel
 import tunehook.launch.lead
 import tunehook.launch.node
 from tunehook.active import active
-from tunehook.ends import TrialError
+from tunehook.errors import InjectionError, StudyError, TrialError
 from tunehook.holder import is_alive
-from tunehook.inject import InjectionError
 from tunehook.launch import child
 from tunehook.launch.channel import Gate
 from tunehook.launch.function import Function
 from tunehook.launch.process import devices
 from tunehook.record import read_journal
-from tunehook.storage import StudyError
 
 SCRIPT = Path(scripts.__file__)
 

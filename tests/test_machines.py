@@ -34,10 +34,11 @@ import tunehook.opening
 import tunehook.pulse
 from postgres import serving
 from tunehook.active import active
+from tunehook.errors import StorageAway, StudyError, StudyFull
 from tunehook.inject import Slot
 from tunehook.record import read_journal
-from tunehook.storage import StorageAway, StudyError, hidden
-from tunehook.study import Study, StudyFull
+from tunehook.storage import hidden
+from tunehook.study import Study
 from tunehook.trial import Budget, Outcome, Trial
 
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}

@@ -19,10 +19,10 @@ import launch_scripts as scripts
 import tunehook as th
 from tunehook import checkpoint, paths
 from tunehook.checkpoint import CheckpointError, Checkpoints
+from tunehook.errors import JournalError, StudyError
 from tunehook.optuna_trial import OptunaTrial
 from tunehook.paths import LinkError, StudyPaths, check_place, copy, files_in, make_folder, open_file, remove
-from tunehook.record import Journal, JournalError, read_journal
-from tunehook.storage import StudyError
+from tunehook.record import Journal, read_journal
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial, is_key, key_of
 

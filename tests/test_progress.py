@@ -11,10 +11,10 @@ import optuna
 import pytest
 from rich.console import Console
 
+from tunehook.errors import StorageAway
 from tunehook.progress import Progress
 from tunehook.record import Recorder
 from tunehook.status import best_of, lines, status_of
-from tunehook.storage import StorageAway
 from tunehook.study import Study
 from tunehook.table import clock, short
 from tunehook.trial import Mode, Outcome, Standing, State

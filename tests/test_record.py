@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 
 import tunehook.paths
-from tunehook.record import Journal, JournalError, Recorder, host, outline, plain, read_journal, read_trial
+from tunehook.errors import JournalError
+from tunehook.record import Journal, Recorder, host, outline, plain, read_journal, read_trial
 from tunehook.trial import Decision, Outcome, Trial
 
 

@@ -15,9 +15,10 @@ import pytest
 
 import tunehook.paths
 from tunehook.active import activate, active, check_idle
-from tunehook.ends import Objective, TrialError, describe, is_out_of_memory, objective_value
-from tunehook.inject import InjectionError, Slot
-from tunehook.record import JournalError, read_journal
+from tunehook.ends import Objective, describe, is_out_of_memory, objective_value
+from tunehook.errors import InjectionError, JournalError, TrialError
+from tunehook.inject import Slot
+from tunehook.record import read_journal
 from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Mode, Outcome, State, Trial
 

@@ -33,12 +33,12 @@ from optuna.trial import TrialState
 
 import tunehook as th
 from tunehook.active import active
+from tunehook.errors import JournalError, StudyError, StudyFinished
 from tunehook.holder import is_alive
 from tunehook.optuna_trial import OptunaTrial
-from tunehook.record import JournalError, host, read_journal
+from tunehook.record import host, read_journal
 from tunehook.search import SEARCHES
-from tunehook.storage import StudyError
-from tunehook.study import ATTEMPTS, Study, StudyFinished
+from tunehook.study import ATTEMPTS, Study
 from tunehook.trial import Budget, Outcome, State, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunehook.inject import InjectionError as InjectionError
+    from tunehook.errors import InjectionError as InjectionError
+    from tunehook.errors import StudyError as StudyError
     from tunehook.objective import objective as objective
     from tunehook.reading import current as current
     from tunehook.reading import value as value
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tunehook.space import Normal as Normal
     from tunehook.space import Space as Space
     from tunehook.space import SpaceError as SpaceError
-    from tunehook.storage import StudyError as StudyError
     from tunehook.study import Study as Study
     from tunehook.trial import Decision as Decision
     from tunehook.trial import Outcome as Outcome
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InjectionError": "inject",
+    "InjectionError": "errors",
     "Journal": "record",
     "Recorder": "record",
     "TrialSession": "session",
@@ -48,7 +48,7 @@ _HOMES = {
     "Space": "space",
     "SpaceError": "space",
     "Study": "study",
-    "StudyError": "storage",
+    "StudyError": "errors",
     "Decision": "trial",
     "Outcome": "trial",
     "Trial": "trial",

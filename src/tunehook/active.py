@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from tunehook.apart import apart
-from tunehook.ends import TrialError
+from tunehook.errors import TrialError
 from tunehook.known import knowing
 from tunehook.notice import handling, terminate
 from tunehook.session import TrialSession

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tunehook.checks import is_whole
 from tunehook.paths import StudyPaths, check_place, checkpoints_of, files_in, open_file, remove
 from tunehook.record import events_of, plain, read_journal
-from tunehook.stored import is_whole
 from tunehook.trial import Trial
 
 # Share of the training time that checkpoints may take.

@@ -203,7 +203,7 @@ def _open(study: str, storage: str | None, folder: Path | None) -> Study:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """An error of a study is a line, not a traceback."""
-    from tunehook.storage import StudyError
+    from tunehook.errors import StudyError
 
     try:
         yield

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.storage import StudyError
+from tunehook.errors import StudyError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -10,9 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tunehook.inject import InjectionError
-from tunehook.record import JournalError
-from tunehook.storage import StorageAway, StudyError
+from tunehook.errors import InjectionError, JournalError, StorageAway, StudyError, TrialError
 from tunehook.trial import Mode, Outcome, State, best_of
 
 Objective = Literal["best", "last"] | int
@@ -24,10 +22,6 @@ _SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Termi
 # None of them is the training's own fault.
 _INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, JournalError)
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
-
-
-class TrialError(RuntimeError):
-    """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
 
 
 # Every trial would end so: the script has to change.

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.checkpoint import CheckpointError, Checkpoints, Found
-from tunehook.record import Journal, JournalError, Recorder, read_earlier
-from tunehook.stored import is_snapshot
+from tunehook.checks import is_snapshot
+from tunehook.errors import JournalError
+from tunehook.record import Journal, Recorder, read_earlier
 from tunehook.trial import Decision, Trial
 
 log = logging.getLogger("tunehook")

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.record import host
-from tunehook.storage import TOKEN
-from tunehook.stored import stored_owner
+from tunehook.stored import TOKEN, stored_owner
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
+from tunehook.errors import StudyError
 from tunehook.holder import is_alive
 from tunehook.paths import ROOT, StudyPaths, check_place
 from tunehook.patient import PATIENCE, PatientStorage
 from tunehook.record import host
 from tunehook.space import Space
-from tunehook.storage import StudyError, from_environment, hidden, patiently, quiet, storage_errors
+from tunehook.storage import from_environment, hidden, patiently, quiet, storage_errors
 from tunehook.stored import is_description
 
 if TYPE_CHECKING:

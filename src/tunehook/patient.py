@@ -21,9 +21,11 @@ from optuna.study._frozen import FrozenStudy  # private: the type of what get_al
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunehook.database import is_away, is_failure
+from tunehook.errors import StorageAway, StudyError
 from tunehook.pulse import Pulse
 from tunehook.record import host
-from tunehook.storage import OWNER, TOKEN, StorageAway, StudyError, as_study_error, cause_of, hidden, way_out
+from tunehook.storage import as_study_error, cause_of, hidden, way_out
+from tunehook.stored import OWNER, TOKEN
 
 log = logging.getLogger("tunehook")
 

@@ -15,14 +15,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from tunehook.errors import StudyError
 from tunehook.record import Recorder
-from tunehook.storage import StudyError
 from tunehook.table import Row, clock, make_table, short, shortened, told_values
 from tunehook.terminal import written_above
 from tunehook.trial import FinishedTrial, Outcome, Standing, Trial
 
 if TYPE_CHECKING:
-    from tunehook.results import Results
+    from tunehook.launch.led import Shown
 
 _ROWS = 12  # trials in the table at most; one that is taller than the terminal does not stay in place
 _AROUND = 9  # lines around them: the title, names in up to three lines, rules, and two lines below
@@ -46,7 +46,7 @@ class Progress(Recorder):
     """
 
     def __init__(
-        self, study: Results, *, total: int | None, is_live: bool = False, console: Console | None = None
+        self, study: Shown, *, total: int | None, is_live: bool = False, console: Console | None = None
     ) -> None:
         self._study, self._total = study, total
         # By its file: one that looks standard error up would find what is written above the table.
@@ -203,7 +203,7 @@ def _row_of(best: FinishedTrial) -> Row:
     return Row(best.number, "complete", best.params, best.value, best.outcome.step, "-", is_best=True)
 
 
-def summary(study: Results, standing: Standing, total: int | None) -> list[str]:
+def summary(study: Shown, standing: Standing, total: int | None) -> list[str]:
     """Where a study stands, in lines: how many trials there are, the best one, and where its record is."""
     lines = [count_line(study.name, standing.counts, standing.finished, total)]
     best = standing.best

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from tunehook.active import is_following
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, TrialError
 from tunehook.known import finds_ranks, known_trial, note_read, was_injected
 from tunehook.source import given_trial
 from tunehook.trial import Trial

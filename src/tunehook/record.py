@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
+from tunehook.checks import is_event
+from tunehook.errors import JournalError
 from tunehook.paths import LinkError, files_in, journal_of, make_folder, open_file
-from tunehook.stored import is_event
 from tunehook.trial import Decision, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -24,10 +25,6 @@ _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 200
-
-
-class JournalError(OSError):
-    """The journal of a trial cannot be written."""
 
 
 @runtime_checkable

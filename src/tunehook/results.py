@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunehook.errors import StudyError
 from tunehook.paths import StudyPaths, files_in
 from tunehook.record import read_trial, stamp
 from tunehook.space import Space
-from tunehook.storage import StudyError
 from tunehook.stored import stored_attempt, stored_key, stored_outcome
 from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, Trial, best_of, key_of
 

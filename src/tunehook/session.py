@@ -16,21 +16,13 @@ from typing import Any, Protocol
 
 from tunehook.apart import claim_runs
 from tunehook.checkpoint import Checkpoints
-from tunehook.ends import (
-    Objective,
-    TrialError,
-    describe,
-    holds_numbers,
-    injecting,
-    objective_value,
-    returned_value,
-    told_apart,
-)
+from tunehook.ends import Objective, describe, holds_numbers, injecting, objective_value, returned_value, told_apart
+from tunehook.errors import InjectionError, JournalError, TrialError
 from tunehook.going_on import BEGINNING, GoingOn, Place, next_place
-from tunehook.inject import IN_FUNCTION, Find, Injection, InjectionError, Slot, names_in, near
+from tunehook.inject import IN_FUNCTION, Find, Injection, Slot, names_in, near
 from tunehook.known import may_return_value, names_read, names_read_too_early, note_injected, note_stop, unread_values
 from tunehook.paths import LinkError
-from tunehook.record import Journal, JournalError, Recorder, outline, read_trial
+from tunehook.record import Journal, Recorder, outline, read_trial
 from tunehook.snapshot import PatternError, Snapshot
 from tunehook.snapshot_plan import Arrays, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, Outcome, State, Trial

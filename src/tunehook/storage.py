@@ -12,24 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from tunehook.errors import StudyError
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 # User attributes of a trial: a name that is in the storage together with it, and the process that has it.
-TOKEN = "tunehook:token"  # noqa: S105 - no secret
-OWNER = "tunehook:owner"
 VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
 
 # What databases say where their disk is full.
 _FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
-
-
-class StudyError(RuntimeError):
-    """A study that cannot be opened, or cannot go on."""
-
-
-class StorageAway(StudyError):  # noqa: N818 - tells what is the matter
-    """The storage did not answer for longer than the study is patient; what was measured is in the journals."""
 
 
 def from_environment() -> str | None:

@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from tunehook.active import check_not_importing, left_to_parent
 from tunehook.checkpoint import Checkpoints
 from tunehook.ends import Objective, is_misuse, objective_value
+from tunehook.errors import JournalError, StudyError, StudyFinished, StudyFull
 from tunehook.foreign import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
 from tunehook.holder import holder_of, is_alive
 from tunehook.paths import ROOT, StudyPaths
 from tunehook.randomness import kept_random
-from tunehook.record import Journal, JournalError, Recorder, host, read_trial
+from tunehook.record import Journal, Recorder, host, read_trial
 from tunehook.results import Results, is_waiting
 from tunehook.session import TrialSession
 from tunehook.snapshot_plan import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
-from tunehook.storage import OWNER, StudyError, from_environment, hidden
+from tunehook.storage import from_environment, hidden
 from tunehook.stored import (
     AGAIN,
     ATTEMPT,
     KEY,
     LEADER,
     OUTCOME,
+    OWNER,
     PLAN,
     stored_again,
     stored_attempt,
@@ -64,14 +66,6 @@ ATTEMPTS = 3
 _untold: dict[Path, tuple[Trial, Outcome]] = {}
 
 _LOOK = 5.0  # seconds between two looks for trials whose process is gone
-
-
-class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
-    """There is nothing left to ask for: every combination of a grid has been handed out."""
-
-
-class StudyFull(StudyFinished):
-    """The last trials that were wanted are running in other processes; where one is lost, its place is free again."""
 
 
 class Study(Results):

@@ -12,8 +12,7 @@ import pytest
 
 import tunehook as th
 from adapters import Project
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, TrialError
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import config_util  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 import tunehook as th
 from adapters import Project
 from contract_study import Kept, a_study, events, run
-from tunehook.ends import TrialError
+from tunehook.errors import TrialError
 from tunehook.snapshot import Snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...

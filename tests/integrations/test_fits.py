@@ -12,7 +12,7 @@ from torch import nn
 
 import tunehook as th
 from lightning_projects import assert_same, loader, seed, trainer, weights
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")

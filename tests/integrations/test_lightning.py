@@ -24,10 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import tunehook as th
 from accelerator import ACCELERATOR
 from tunehook.active import active
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, StudyError, TrialError
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.storage import StudyError
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial
 

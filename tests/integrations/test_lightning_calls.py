@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError, calls
+from tunehook.errors import InjectionError, TrialError
+from tunehook.inject import calls
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.paths import plans_of
 

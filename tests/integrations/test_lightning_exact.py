@@ -31,7 +31,7 @@ from lightning_projects import (
     trainer,
     weights,
 )
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...

@@ -29,8 +29,7 @@ from lightning_projects import (
     warm_up,
     weights,
 )
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, TrialError
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.integrations.lightning_window import Window, close_window, open_window
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import tunehook as th
 from lightning_projects import assert_same, classes, loader, refused, trained, trainer
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, trainer
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError, same, show
+from tunehook.errors import InjectionError, TrialError
+from tunehook.inject import same, show
 from tunehook.integrations.keras import TuneCallback as KerasCallback
 from tunehook.integrations.lightning import TuneCallback
 

@@ -19,10 +19,9 @@ import launch_scripts as scripts
 import ray_scripts
 import tunehook as th
 from run_file import read_run
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, JournalError, StudyError
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import JournalError, read_journal
-from tunehook.storage import StudyError
+from tunehook.record import read_journal
 from tunehook.trial import Outcome
 
 ray = pytest.importorskip("ray")
@@ -302,5 +301,6 @@ def test_lines_come_once_and_an_end_always(leader: RayLeader) -> None:
     end = Message("token", "tell", (Outcome("complete", "trained to its end", 1.0, 1),), Lines(14, b"four\n"))
     with pytest.raises(JournalError):
         leader._answer(end)
-    assert leader._study.trials[0].outcome == end.what[0]
+    led: Any = leader._study
+    assert led.trials[0].outcome == end.what[0]
     assert leader._answer(Message("stranger", "report", (1, 0.0, None))) == GIVEN_UP

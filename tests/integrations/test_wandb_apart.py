@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import tunehook as th
 from run_file import RunFile, read_runs
 from tunehook.active import active, set_broadcast
-from tunehook.ends import TrialError
+from tunehook.errors import TrialError
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.launch import inline
+from tunehook.launch import ranks
 from tunehook.trial import Outcome, Trial
 
 wandb = pytest.importorskip("wandb")
@@ -259,7 +259,7 @@ def test_ranks_that_follow_finish_their_runs(tmp_path: Path) -> None:
     announced = iter([Trial("digits", 1, {"lr": 0.1}, tmp_path, "val_loss", "min"), None])
     set_broadcast(lambda _: next(announced))
     try:
-        inline.follow(lambda: wandb.init(project="mine"))
+        ranks.follow(lambda: wandb.init(project="mine"))
     finally:
         set_broadcast(None)
     assert len({run.id for run in read_runs(tmp_path)}) == 2

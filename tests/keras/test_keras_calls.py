@@ -32,7 +32,7 @@ from keras_projects import (
     state,
     study,
 )
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.keras import TuneCallback
 from tunehook.known import known_trial
 

@@ -27,8 +27,7 @@ from keras_projects import (
     study,
     with_callback,
 )
-from tunehook.ends import TrialError
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError, TrialError
 from tunehook.integrations.keras import TuneCallback
 
 pytestmark = QUIET

@@ -37,7 +37,7 @@ from keras_projects import (
     study,
     with_callback,
 )
-from tunehook.inject import InjectionError
+from tunehook.errors import InjectionError
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record import read_journal
 

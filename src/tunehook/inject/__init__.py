@@ -1,7 +1,8 @@
 """Putting a trial's values into objects: slots and names, arguments, the calls of a script, apply and read back."""
 
+from tunehook.errors import InjectionError
 from tunehook.inject.injection import IN_FUNCTION, Injection, tell_late
-from tunehook.inject.slot import UNKNOWN, Find, InjectionError, Slot, check_type, names_in, near, resolve, same, show
+from tunehook.inject.slot import UNKNOWN, Find, Slot, check_type, names_in, near, resolve, same, show
 
 __all__ = [
     "IN_FUNCTION", "UNKNOWN", "Find", "Injection", "InjectionError", "Slot", "check_type", "names_in", "near",

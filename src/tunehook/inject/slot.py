@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tunehook.errors import InjectionError
 from tunehook.known import known_trial
-
-
-class InjectionError(ValueError):
-    """A value that cannot be put where it was meant to go, so that training with it would be a lie."""
 
 
 class _Unknown:

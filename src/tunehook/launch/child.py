@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tunehook.active import importing, sigterm_raised
+from tunehook.errors import JournalError
 from tunehook.launch.channel import Address
 from tunehook.launch.function import Function
-from tunehook.launch.inline import announce, leading, train_one
+from tunehook.launch.one import train_one
+from tunehook.launch.ranks import announce, leading
 from tunehook.notice import Terminated
 from tunehook.paths import make_folder, open_file
-from tunehook.record import JournalError
 from tunehook.session import TrialSession
 from tunehook.trial import Budget, Decision, Outcome, Trial
 

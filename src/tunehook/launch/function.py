@@ -12,8 +12,8 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+from tunehook.errors import StudyError
 from tunehook.launch.globals import kept_state, put_state
-from tunehook.storage import StudyError
 
 # What takes seconds to import, or starts a thread of its own by it (pyarrow), which is safe to fork. It is imported
 # before anything of the user's, whose threads are not.

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from tunehook.errors import StorageAway, StudyFinished
+from tunehook.launch.led import Led
 from tunehook.launch.verdict import KILL, Verdicts
 from tunehook.notice import Terminated, handling
 from tunehook.progress import Progress
 from tunehook.session import TrialSession
-from tunehook.storage import StorageAway
-from tunehook.study import Study, StudyFinished
 from tunehook.trial import Budget, Decision, Outcome, State
 
 log = logging.getLogger("tunehook")
@@ -72,7 +72,7 @@ class Launcher(Protocol):
 
     def leader(
         self,
-        study: Study,
+        study: Led,
         train: Callable[[], object],
         *,
         trials: int | None,
@@ -96,7 +96,7 @@ class Leader(ABC, Generic[One]):
     """
 
     def __init__(
-        self, study: Study, *, trials: int | None, end: float, workers: int, report_timeout: float | None = None
+        self, study: Led, *, trials: int | None, end: float, workers: int, report_timeout: float | None = None
     ) -> None:
         self._study, self._trials, self._end, self._workers = study, trials, end, workers
         self._limit = report_timeout

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
+from tunehook.errors import StudyError
 from tunehook.launch.channel import Gate
 from tunehook.launch.child import Work
 from tunehook.launch.function import Function, pickled
 from tunehook.launch.lead import GRACE, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Running
+from tunehook.launch.led import Led
 from tunehook.launch.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.spare import Spare, Spares
 from tunehook.launch.verdict import KILL, not_importable
 from tunehook.session import TrialSession
-from tunehook.storage import StudyError
-from tunehook.study import Study
 from tunehook.trial import Decision, State
 
 log = logging.getLogger("tunehook")
@@ -63,7 +63,7 @@ class Node(Leader[_Process]):
 
     def __init__(
         self,
-        study: Study,
+        study: Led,
         train: Callable[[], object],
         *,
         trials: int | None,

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tunehook.checks import has, is_text, is_whole, maybe
 from tunehook.inject.calls import Calls, Plan
 from tunehook.paths import LinkError, open_file, plans_of
-from tunehook.stored import has, is_text, is_whole, maybe
 
 _PARTS = [part.name for part in dataclasses.fields(Plan)]
 

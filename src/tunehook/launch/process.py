@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Protocol
 
+from tunehook.errors import StudyError
 from tunehook.launch.channel import Address
 from tunehook.launch.child import GRACE, Boot
 from tunehook.launch.function import Function
-from tunehook.storage import StudyError
 
 _CODE = "from tunehook.launch.child import main; main()"
 # A service of W&B that another process started ends with it; each trial process has its own.

@@ -14,10 +14,12 @@ from types import FrameType
 from typing import Any, Self
 
 from tunehook.active import activate, active
-from tunehook.inject import Find, InjectionError, Slot, resolve
+from tunehook.errors import InjectionError
+from tunehook.inject import Find, Slot, resolve
 from tunehook.inject.calls import call_traced, trace_in_progress
 from tunehook.known import unread_values, was_read
-from tunehook.launch.inline import announce, call, follow, leading, with_values
+from tunehook.launch.one import call, with_values
+from tunehook.launch.ranks import announce, follow, leading
 from tunehook.source import Source, given_trial
 from tunehook.study import Study
 from tunehook.trial import Trial

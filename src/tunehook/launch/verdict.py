@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from tunehook.ends import MISUSE, TrialError
+from tunehook.ends import MISUSE
+from tunehook.errors import JournalError, StudyError, TrialError
+from tunehook.launch.led import Led
 from tunehook.launch.memory import OutOfMemory
-from tunehook.record import JournalError
-from tunehook.storage import StudyError
-from tunehook.study import Study
 from tunehook.trial import Outcome, State
 
 KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -28,7 +27,7 @@ class Verdicts:
         memory: The watch over what the kernel kills, which has to look often.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Led) -> None:
         self.memory = OutOfMemory()
         self._study = study
         self._failures: list[Outcome] = []  # in a row
