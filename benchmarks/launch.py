@@ -24,10 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import digits
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.inject import Slot
+from tunehook.inject.slot import Slot
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(16, 128)}
 

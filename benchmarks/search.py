@@ -20,8 +20,8 @@ from pathlib import Path
 import optuna
 
 import tunehook as th
-from tunehook.search import make_sampler
-from tunehook.trial import Budget
+from tunehook.search.samplers import make_sampler
+from tunehook.trial.values import Budget
 
 SPACE = th.Space({name: th.Float(0, 1) for name in "abcd"})
 DONE = th.Outcome("complete", "trained to its end", 0.5, 1)

@@ -16,7 +16,7 @@ import wandb
 from torch import Tensor, nn
 from wandb.integration.torch.wandb_torch import TorchHistory
 
-from tunehook.snapshot_take import Snapshots
+from tunehook.snapshot.take import Snapshots
 
 
 class Block(nn.Module):

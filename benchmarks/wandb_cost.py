@@ -23,8 +23,8 @@ import psutil
 import wandb
 
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb_shared import LEAN
-from tunehook.trial import Outcome, Trial
+from tunehook.integrations.wandb.shared import LEAN
+from tunehook.trial.values import Outcome, Trial
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import optuna
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.inject import Slot
+from tunehook.inject.slot import Slot
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.session.in_progress import active
 
 
 def train() -> None:

@@ -16,9 +16,9 @@ import torch
 
 import tunehook as th
 from accelerator import ACCELERATOR
-from tunehook.active import active
-from tunehook.checkpoint import Checkpoints
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.session.checkpoints import Checkpoints
+from tunehook.session.in_progress import active
 
 warnings.simplefilter("ignore")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tunehook as th
 from adapters import Project
-from tunehook.trial import Outcome, Trial
+from tunehook.trial.values import Outcome, Trial
 
 SPACE: dict[str, Any] = {"width": 6}
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import launch_scripts as scripts
 import tunehook as th
-from tunehook.active import active
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active
 
 
 def act(session: th.TrialSession) -> None:

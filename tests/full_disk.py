@@ -20,9 +20,9 @@ import optuna
 
 import launch_scripts as scripts
 import tunehook as th
-from tunehook.errors import JournalError, StudyError
-from tunehook.record import read_journal
-from tunehook.sqlite import sqlite
+from tunehook.record.journal import read_journal
+from tunehook.storage.sqlite import sqlite
+from tunehook.trial.errors import JournalError, StudyError
 
 
 def filler() -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 import tunehook as th
 from tunehook.integrations.keras import TuneCallback
-from tunehook.trial import FinishedTrial
+from tunehook.trial.values import FinishedTrial
 
 BACKEND = keras.backend.backend()
 # Tracing or compiling takes a second for each model; what does not depend on it is tested without.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.errors import InjectionError
-from tunehook.inject import Slot
+from tunehook.inject.slot import Slot
+from tunehook.session.in_progress import active
+from tunehook.trial.errors import InjectionError
 
 
 def training() -> th.TrialSession:

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import tunehook as th
 from accelerator import ACCELERATOR
-from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.trial.errors import InjectionError
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import launch_scripts as scripts
-from tunehook.active import active
+from tunehook.session.in_progress import active
 
 
 def wait_for_go() -> None:

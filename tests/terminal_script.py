@@ -10,8 +10,8 @@ import warnings
 from typing import Any
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.inject import Slot
+from tunehook.inject.slot import Slot
+from tunehook.session.in_progress import active
 
 SPACE = {
     "optimizer.lr": th.Float(1e-5, 1e-1, log=True),

@@ -21,8 +21,8 @@ import pytest
 
 import chaos_study
 import full_disk
-from tunehook.holder import is_alive
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.storage.liveness import is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def check_runs(done: Collection[int]) -> set[str]:
 
 def check_upload(chosen: Collection[str]) -> None:
     """After `tunehook sync` W&B has each step of the trials of these keys once."""
-    from tunehook.integrations.wandb_sync import Synced, sync
+    from tunehook.integrations.wandb.sync import Synced, sync
     from wandb_server import online, serving
 
     for path in journals():

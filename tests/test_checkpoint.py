@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.checkpoint import CheckpointError, Checkpoints, Pace
-from tunehook.inject import Slot
-from tunehook.randomness import find_generators, generator_states, restore_generators
-from tunehook.record import Journal, read_journal
-from tunehook.trial import Budget, Decision, Outcome, Trial
+from tunehook.inject.slot import Slot
+from tunehook.record.journal import Journal, read_journal
+from tunehook.session.checkpoints import CheckpointError, Checkpoints, Pace
+from tunehook.session.in_progress import active
+from tunehook.system.randomness import find_generators, generator_states, restore_generators
+from tunehook.trial.values import Budget, Decision, Outcome, Trial
 
 
 class Clock:

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 import tunehook as th
 from tunehook.cli import app
-from tunehook.record import Journal
-from tunehook.status import Watch, lines, status_of
-from tunehook.study import Study
-from tunehook.trial import Budget, Outcome
+from tunehook.record.journal import Journal
+from tunehook.report.status import Watch, lines, status_of
+from tunehook.study.study import Study
+from tunehook.trial.values import Budget, Outcome
 
 
 def test_help_names_the_commands() -> None:

@@ -32,7 +32,7 @@ from typer.testing import CliRunner
 import wandb_server
 from postgres import serving
 from tunehook.cli import app
-from tunehook.study import Study
+from tunehook.study.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -161,7 +161,7 @@ def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
 # A script that trains nothing, for commands that are about processes.
 LIGHT = """
 import tunehook as th
-from tunehook.active import active
+from tunehook.session import active
 
 
 def train():

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 import tunehook as th
-from tunehook import foreign
+from tunehook.system import foreign
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True)}
 STUDY = {"metric": "acc", "mode": "max", "search": "random"}

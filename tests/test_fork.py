@@ -17,7 +17,7 @@ import pytest
 import fork_training
 import tunehook as th
 from adapters import Keras, Lightning, Project
-from tunehook.notice import Notice
+from tunehook.system.signals import Notice
 
 pytestmark = [
     pytest.mark.slow,

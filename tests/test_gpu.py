@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import launch_scripts
 import tunehook as th
-from tunehook import snapshot_arrays
-from tunehook.record import read_journal
-from tunehook.snapshot import Snapshot
-from tunehook.snapshot_take import Snapshots
-from tunehook.snapshot_torch import TorchReader
+from tunehook.record.journal import read_journal
+from tunehook.snapshot import arrays as snapshot_arrays
+from tunehook.snapshot.take import Snapshots
+from tunehook.snapshot.torch_arrays import TorchReader
+from tunehook.snapshot.values import Snapshot
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,90 +22,163 @@ ROOT = Path(tunehook.__file__).resolve().parents[2]
 CORE = ROOT / "src" / "tunehook"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# From the top to the bottom: a module imports those further down only. What stands on one line may not import each
-# other either.
+# From the top to the bottom: a room imports those further down only, functions and types included. What stands on one
+# line may not import each other either.
 FLOORS = [
+    {"integrations.lightning", "integrations.keras", "integrations.wandb", "integrations.ray"},
     {"__main__"},
     {"cli"},
-    {"report", "status"},
-    {"launch"},
-    {"objective", "reading"},
-    {"source"},
+    {"report", "adapter"},
     {"study"},
-    {"results"},
-    {"optuna_trial", "opening"},
-    {"active"},
+    {"launch"},
     {"session"},
-    {"ends", "going_on"},
-    {"progress", "importance"},
-    {"patient", "holder"},
-    {"pulse", "database"},
-    {"sqlite", "checkpoint"},
-    {"record"},
-    {"stored"},
-    {"snapshot_plan"},
-    {"snapshot_take"},
-    {"snapshot_arrays", "snapshot_exact", "snapshot_merge"},
-    {"snapshot_moments", "snapshot_torch"},
-    {"snapshot_look"},
-    {"snapshot", "snapshot_schedule"},
-    {"inject"},
-    {"seeding"},
-    {"search"},
-    {"grid", "guard"},
-    {"sweep"},
-    {"space"},
-    {"distributions"},
-    {"apart", "known"},
-    {"trial"},
-    {"foreign", "imports", "notice", "patches", "paths", "randomness", "storage", "table", "terminal"},
+    {"storage", "sweep"},
+    {"search", "record", "inject"},
+    {"space", "snapshot", "trial"},
+    {"system"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
 HEAVY = ["optuna", "numpy", "pandas", "sqlalchemy", "rich", "yaml"]
 
 
-def imported(path: Path) -> set[str]:
-    """The modules that a file imports when it is itself imported."""
-    found: set[str] = set()
-    todo: list[ast.AST] = list(ast.parse(path.read_text()).body)
+class House:
+    """The files of a package named tunehook, and what they import from each other.
+
+    Args:
+        core: Its folder, with the integrations in it or behind a link.
+    """
+
+    def __init__(self, core: Path) -> None:
+        files = [*core.rglob("*.py"), *(core / "integrations").rglob("*.py")]
+        self.files = {self._name(path.relative_to(core)): path for path in sorted(set(files))}
+        self._doors = {name: self._door(name, path) for name, path in self.files.items() if path.stem == "__init__"}
+
+    @staticmethod
+    def _name(path: Path) -> str:
+        return ".".join(path.with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+    def package(self, module: str) -> str:
+        """The package of a module; of a package, itself."""
+        return module if module in self._doors else module.rpartition(".")[0]
+
+    @staticmethod
+    def room(module: str) -> str:
+        """The room that a module is in: of the integrations, that of its framework."""
+        parts = module.split(".")
+        return ".".join(parts[:2]) if parts[0] == "integrations" else parts[0]
+
+    def _door(self, package: str, path: Path) -> dict[str, str]:
+        """The modules by the names that a package offers."""
+        return {name: module for module, name in imported(path) if module.startswith(f"{package}.") or not package}
+
+    def imports(self, module: str) -> Iterator[tuple[str, str, str]]:
+        """What a module names (``record``), which of its names, and the module that holds it (``record.journal``)."""
+        for named, name in imported(self.files[module]):
+            whole = f"{named}.{name}".lstrip(".")
+            if whole in self.files:  # a module, by itself
+                yield whole, "", whole
+            else:
+                yield named, name, self._doors.get(named, {}).get(name, named)
+
+    def upwards(self) -> list[str]:
+        """The imports that do not point downwards."""
+        return [
+            f"{module} imports {target}"
+            for module in self.files if module and self.room(module) != "integrations"
+            for _, _, target in self.imports(module)
+            if self.room(target) != self.room(module) and FLOOR[self.room(module)] >= FLOOR[self.room(target)]
+        ]  # fmt: skip
+
+    def past_doors(self) -> list[str]:
+        """The imports that enter another package past its door, or take what that does not offer."""
+        return [
+            f"{module} imports {named}.{name}"
+            for module in self.files if module
+            for named, name, _ in self.imports(module)
+            if self.room(named) != self.room(module) and not self._is_door(named, name)
+        ]  # fmt: skip
+
+    def _is_door(self, named: str, name: str) -> bool:
+        return name in self._doors[named] if named in self._doors else "." not in named  # cli is a room of one file
+
+    def circles(self) -> list[list[str]]:
+        """The modules of a room that import each other in a circle."""
+        arrows = {
+            module: {
+                target for _, _, target in self.imports(module)
+                if self.room(target) == self.room(module) and target != module
+            }
+            for module in self.files if module and module not in self._doors
+        }  # fmt: skip
+        return [[module, *sorted(reached)] for module in arrows if module in (reached := _reached(module, arrows))]
+
+
+def _reached(module: str, arrows: Mapping[str, set[str]]) -> set[str]:
+    """All modules that one imports, by others too."""
+    found, todo = set[str](), [module]
     while todo:
-        node = todo.pop()
+        for target in arrows.get(todo.pop(), set()) - found:
+            found.add(target)
+            todo.append(target)
+    return found
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """The modules of this package that a file imports anywhere, and the names that it takes from them."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            for alias in node.names:
+                assert not alias.name.startswith("tunehook."), f"{path}: names are imported from the package"
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide what is imported"
-            assert node.module is not None
-            found.update(
-                f"{node.module}.{alias.name}" if node.module == "tunehook" else node.module for alias in node.names
-            )
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo.extend(node.orelse)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            todo.extend(ast.iter_child_nodes(node))
-    return found
+            if node.module is not None and node.module.partition(".")[0] == "tunehook":
+                for alias in node.names:
+                    yield node.module.removeprefix("tunehook").lstrip("."), alias.name
+
+
+HOUSE = House(CORE)
+
+
+def test_imports_point_downwards() -> None:
+    """A room imports only from lower floors, and every room has its floor."""
+    assert {HOUSE.room(module) for module in HOUSE.files} - {"", "integrations"} == set(FLOOR)
+    assert HOUSE.upwards() == []
+
+
+def test_one_enters_by_the_door() -> None:
+    """Who imports from another room names that, and a name that it offers."""
+    assert HOUSE.past_doors() == []
+
+
+def test_no_circle_in_a_room() -> None:
+    """Modules of one room have an order too."""
+    assert HOUSE.circles() == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "check"),
+    [
+        ("trial/values.py", "def late():\n    from tunehook.study import Study", "upwards"),
+        ("trial/values.py", "if TYPE_CHECKING:\n    from tunehook.study import Study", "upwards"),
+        ("space/space.py", "from tunehook.trial import Trial", "upwards"),
+        ("integrations/keras/slots.py", "from tunehook.integrations.lightning import TuneCallback", "upwards"),
+        ("study/study.py", "from tunehook.record.journal import Journal", "past_doors"),
+        ("study/study.py", "from tunehook.record import _hidden", "past_doors"),
+        ("record/paths.py", "from tunehook.record.journal import Journal", "circles"),
+    ],
+)
+def test_what_is_wrong_is_found(tmp_path: Path, module: str, code: str, check: str) -> None:
+    """A wrong import that is planted in a copy of the house."""
+    shutil.copytree(CORE, tmp_path / "tunehook", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "tunehook" / module).open("a") as file:
+        file.write(f"\n{code}\n")
+    assert getattr(House(tmp_path / "tunehook"), check)()
 
 
 def core_files() -> list[Path]:
     """Every file of the core, the integrations left out."""
     return [path for path in sorted(CORE.rglob("*.py")) if "integrations" not in path.relative_to(CORE).parts]
-
-
-def room(path: Path) -> str:
-    """The name of a file's room in the house: the module, or the folder that it lies in."""
-    return path.relative_to(CORE).parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize("path", core_files(), ids=lambda path: str(path.relative_to(CORE)))
-def test_imports_point_downwards(path: Path) -> None:
-    """A module imports only from lower floors, and every module has its floor."""
-    here = room(path)
-    for module in imported(path):
-        if not module.startswith("tunehook."):
-            continue
-        there = module.split(".")[1]
-        assert here in ("__init__", there) or FLOOR[here] < FLOOR[there], f"{here} imports {there}"
-    assert here == "__init__" or here in FLOOR
 
 
 @pytest.mark.parametrize("path", core_files(), ids=lambda path: str(path.relative_to(CORE)))
@@ -173,8 +247,8 @@ def test_the_names_for_type_checkers_are_the_public_ones() -> None:
 
 
 def integration_files() -> list[str]:
-    """The names of the adapters' modules."""
-    return sorted(path.stem for path in (ROOT / "integrations").glob("*.py") if path.stem != "__init__")
+    """The adapters' modules."""
+    return [name for name in HOUSE.files if name.startswith("integrations.")]
 
 
 # Each import in a fork of its own, of a process that has imported what takes long.
@@ -184,7 +258,7 @@ for framework in ("torch", "lightning", "keras", "wandb", "ray"):
     importlib.import_module(framework)
 for name in sys.argv[1:]:
     if os.fork() == 0:
-        module = importlib.import_module(f"tunehook.integrations.{name}")
+        module = importlib.import_module(f"tunehook.{name}")
         print(json.dumps([name, module.__file__]), flush=True)
         os._exit(0)
     os.wait()
@@ -197,20 +271,19 @@ def test_integrations_import_under_the_name_of_the_package() -> None:
     command = [sys.executable, "-c", IMPORT_EACH, *integration_files()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = {name: Path(file).resolve() for name, file in map(json.loads, done.stdout.splitlines())}
-    assert found == {name: ROOT / "integrations" / f"{name}.py" for name in integration_files()}, done.stderr
+    assert found == {name: HOUSE.files[name].resolve() for name in integration_files()}, done.stderr
+    assert all(file.is_relative_to(ROOT / "integrations") for file in found.values())
 
 
-def test_integrations_lie_flat_behind_one_link() -> None:
-    """A folder below would be missing from the wheel; the link serves type checkers."""
-    assert not [path for path in (ROOT / "integrations").iterdir() if path.is_dir() and path.name != "__pycache__"]
+def test_integrations_are_behind_one_link() -> None:
+    """They have a folder of their own beside the core's; the link serves type checkers."""
     assert (CORE / "integrations").is_symlink()
     assert (CORE / "integrations").readlink() == Path("../../integrations")
 
 
 def test_the_package_lists_every_folder() -> None:
     """A folder that is not named in pyproject.toml would be missing from the wheel."""
-    folders = {path.parent for path in CORE.rglob("*.py")} | {CORE / "integrations"}
-    names = {".".join(("tunehook", *folder.relative_to(CORE).parts)) for folder in folders}
+    names = {f"tunehook.{HOUSE.package(module)}".rstrip(".") for module in HOUSE.files}
     listed = PROJECT["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted(names)
     for name in listed:

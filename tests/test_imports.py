@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tunehook.imports import when_imported
+from tunehook.adapter.imports import when_imported
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tunehook.errors import InjectionError
-from tunehook.inject import UNKNOWN, Injection, Slot, injection, near, resolve, same, show
+from tunehook.inject import injection
 from tunehook.inject.arguments import Arguments, signature_of
+from tunehook.inject.injection import Injection
+from tunehook.inject.slot import UNKNOWN, Slot, near, resolve, same, show
+from tunehook.trial.errors import InjectionError
 
 
 class Place:

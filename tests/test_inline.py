@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 import tunehook as th
-from tunehook.active import active, broadcast, set_broadcast
-from tunehook.errors import InjectionError, StudyError, TrialError
-from tunehook.inject import Slot
-from tunehook.record import read_journal
-from tunehook.session import TrialSession
-from tunehook.study import Study
-from tunehook.trial import Outcome, Trial
+from tunehook.inject.slot import Slot
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active, broadcast, set_broadcast
+from tunehook.session.session import TrialSession
+from tunehook.study.study import Study
+from tunehook.trial.errors import InjectionError, StudyError, TrialError
+from tunehook.trial.values import Outcome, Trial
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([1, 2, 3])}
 

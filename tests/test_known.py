@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import tunehook as th
-from tunehook.ends import holds_numbers, returned_value
-from tunehook.known import ending_early, handed_trial, knowing, known_trial, leave_if_stopped, note_stop
+from tunehook.inject.known import ending_early, handed_trial, knowing, known_trial, leave_if_stopped, note_stop
 from tunehook.launch.one import may_return
-from tunehook.trial import Trial
+from tunehook.trial.ends import holds_numbers, returned_value
+from tunehook.trial.values import Trial
 
 TRIAL = Trial("digits", 3, {"size": (32, 32), "lr": 0.1}, Path("there"), "acc", "max")
 

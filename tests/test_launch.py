@@ -23,17 +23,17 @@ import pytest
 
 import launch_scripts as scripts
 import tunehook as th
-import tunehook.launch.channel
-import tunehook.launch.lead
-import tunehook.launch.node
-from tunehook.active import active
-from tunehook.errors import InjectionError, StudyError, TrialError
-from tunehook.holder import is_alive
-from tunehook.launch import child
-from tunehook.launch.channel import Gate
-from tunehook.launch.function import Function
-from tunehook.launch.process import devices
-from tunehook.record import read_journal
+import tunehook.launch.leader
+import tunehook.launch.node.channel
+import tunehook.launch.node.node
+from tunehook.launch.node import child
+from tunehook.launch.node.channel import Gate
+from tunehook.launch.node.function import Function
+from tunehook.launch.node.process import devices
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active
+from tunehook.storage.liveness import is_alive
+from tunehook.trial.errors import InjectionError, StudyError, TrialError
 
 SCRIPT = Path(scripts.__file__)
 
@@ -346,7 +346,7 @@ def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: py
                 raise ConnectionResetError("reset by peer")
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
-    monkeypatch.setattr(tunehook.launch.lead, "_DEAF", 1.0)
+    monkeypatch.setattr(tunehook.launch.leader, "_DEAF", 1.0)
     study = scripts.study(tmp_path / "s", [0, 1], storage=Late(), stopper=ThresholdPruner(upper=9))
     run(study, scripts.gentle, report_timeout=1.5)
     assert states(study) == ["complete"] * 2
@@ -481,7 +481,7 @@ def test_the_channel_refuses_strangers() -> None:
 
 def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred that say nothing, garbage, and wrong keys all the time: its trials come in and end as ever."""
-    monkeypatch.setattr(tunehook.launch.channel, "PATIENCE", 1.0)
+    monkeypatch.setattr(tunehook.launch.node.channel, "PATIENCE", 1.0)
     silent: list[socket.socket] = []
     refused: list[Exception] = []
     is_over = threading.Event()
@@ -508,7 +508,7 @@ def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.
             threads[-1].start()
 
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(tunehook.launch.node, "Gate", Besieged)
+    monkeypatch.setattr(tunehook.launch.node.node, "Gate", Besieged)
     try:
         study = run(scripts.study(tmp_path / "s"), scripts.steps)
     finally:

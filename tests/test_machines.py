@@ -29,17 +29,17 @@ from optuna.trial import TrialState
 
 import launch_scripts
 import tunehook as th
-import tunehook.holder
-import tunehook.opening
-import tunehook.pulse
+import tunehook.storage.heartbeat
+import tunehook.storage.liveness
+import tunehook.storage.opening
 from postgres import serving
-from tunehook.active import active
-from tunehook.errors import StorageAway, StudyError, StudyFull
-from tunehook.inject import Slot
-from tunehook.record import read_journal
-from tunehook.storage import hidden
-from tunehook.study import Study
-from tunehook.trial import Budget, Outcome, Trial
+from tunehook.inject.slot import Slot
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active
+from tunehook.storage.messages import hidden
+from tunehook.study.study import Study
+from tunehook.trial.errors import StorageAway, StudyError, StudyFull
+from tunehook.trial.values import Budget, Outcome, Trial
 
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}
 SECRET = "s3cr%40t"  # noqa: S105 - of nobody
@@ -81,14 +81,15 @@ WORKER = """
     import sys, time
     import optuna
     import tunehook as th
-    import tunehook.holder, tunehook.patient, tunehook.pulse, tunehook.record, tunehook.study
+    import tunehook.record.journal, tunehook.study.study
+    import tunehook.storage.heartbeat, tunehook.storage.liveness, tunehook.storage.retrying
     from tunehook.inject import Slot
-    from tunehook.active import active
+    from tunehook.session import active
     host, folder, hangs = sys.argv[1:]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for module in (tunehook.record, tunehook.study, tunehook.patient, tunehook.holder):
+    for module in (tunehook.record.journal, tunehook.study.study, tunehook.storage.retrying, tunehook.storage.liveness):
         module.host = lambda: host  # as if on another machine
-    tunehook.pulse.INTERVAL, tunehook.pulse.GRACE = 0.3, 2.0
+    tunehook.storage.heartbeat.INTERVAL, tunehook.storage.heartbeat.GRACE = 0.3, 2.0
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid", folder=folder)
     def train():
@@ -153,7 +154,7 @@ def test_the_server_is_away_for_good(
     The password is one that this server does not ask for.
     """
     caplog.set_level(logging.WARNING, logger="tunehook")
-    monkeypatch.setattr(tunehook.opening, "PATIENCE", 1.0)
+    monkeypatch.setattr(tunehook.storage.opening, "PATIENCE", 1.0)
     url = server.get_uri().replace("postgres:@", f"postgres:{SECRET}@")
     opened = study(storage=url)
     trial = opened.ask()
@@ -182,7 +183,9 @@ def test_the_server_is_away_for_good(
         assert "s3cr@t" not in said
     server.start()
     again = study(storage=url)
-    monkeypatch.setattr(tunehook.holder, "is_alive", lambda *_, **__: False)  # this process is another one by then
+    monkeypatch.setattr(
+        tunehook.storage.liveness, "is_alive", lambda *_, **__: False
+    )  # this process is another one by then
     again._looked = float("-inf")
     again.reclaim()
     (found,) = again.trials
@@ -305,7 +308,7 @@ def test_the_proxy(tmp_path: Path) -> None:
 def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told with the way out; a URL without a port is none."""
     pytest.importorskip("grpc")
-    monkeypatch.setattr(tunehook.database, "_ANSWER", 0.3)
+    monkeypatch.setattr(tunehook.storage.database, "_ANSWER", 0.3)
     with pytest.raises(StudyError, match=re.escape("The storage grpc://127.0.0.1:1 does not answer")):
         study(storage="grpc://127.0.0.1:1").ask()
     with pytest.raises(StudyError, match="a gRPC proxy is given as grpc://host:port"):
@@ -414,19 +417,19 @@ def test_secrets_of_a_whole_study_are_nowhere(server: Any) -> None:
         for text in (done.stdout.encode(), *lines, *(path.read_bytes() for path in files)):
             for secret in (SECRET, "s3cr@t", KEY):
                 assert secret.encode() not in text
-    assert any(b"tunehook.launch.child" in line for line in lines)
+    assert any(b"tunehook.launch.node.child" in line for line in lines)
     assert {path.suffix for path in files} >= {".jsonl", ".txt", ".wandb", ".log", ".json"}
     assert len(list(Path("study").glob("*/output.txt"))) == 4
 
 
 def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that nobody has any more writes nothing, and leaves no thread."""
-    monkeypatch.setattr(tunehook.pulse, "INTERVAL", 0.05)
+    monkeypatch.setattr(tunehook.storage.heartbeat, "INTERVAL", 0.05)
     before = set(threading.enumerate())
     opened = study(storage=JournalStorage(JournalFileBackend("journal.log")))
     opened.ask()
     (thread,) = set(threading.enumerate()) - before
-    while tunehook.pulse.ALIVE not in Path("journal.log").read_text():
+    while tunehook.storage.heartbeat.ALIVE not in Path("journal.log").read_text():
         time.sleep(0.01)
     _OPENED.clear()
     del opened
@@ -535,7 +538,7 @@ DYING = """
     import os, signal, sys
     import optuna
     import tunehook as th
-    import tunehook.study
+    import tunehook.study.study
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid")
@@ -545,7 +548,7 @@ DYING = """
     if sys.argv[1] == "sampling":
         optuna.Trial._suggest = die
     elif sys.argv[1] == "before the journal":
-        tunehook.study.Journal.begin = die
+        tunehook.study.study.Journal.begin = die
     else:
         optuna.Study.enqueue_trial = die
     study.tell(study.ask(), th.Outcome("interrupted", "Ctrl-C"))
@@ -578,7 +581,7 @@ SEEDED = """
     import optuna
     import tunehook as th
     from tunehook.inject import Slot
-    from tunehook.active import active
+    from tunehook.session import active
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search, kill = sys.argv[1], sys.argv[2]
     study = th.Study("seeded", {"x": th.Float(0, 1), "n": th.Int(1, 9)}, metric="acc", mode="max", search=search,

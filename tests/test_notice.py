@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tunehook import notice
-from tunehook.active import sigterm_raised
-from tunehook.notice import Notice, Terminated
+from tunehook.session.in_progress import sigterm_raised
+from tunehook.system import signals as notice
+from tunehook.system.signals import Notice, Terminated
 
 
 class Clock:

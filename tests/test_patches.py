@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from tunehook.patches import follow_subclasses, hear_calls, hear_own_calls, stands_for, subclasses
+from tunehook.adapter.patches import follow_subclasses, hear_calls, hear_own_calls, stands_for, subclasses
 
 
 class Heard:

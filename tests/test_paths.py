@@ -17,14 +17,15 @@ import pytest
 
 import launch_scripts as scripts
 import tunehook as th
-from tunehook import checkpoint, paths
-from tunehook.checkpoint import CheckpointError, Checkpoints
-from tunehook.errors import JournalError, StudyError
-from tunehook.optuna_trial import OptunaTrial
-from tunehook.paths import LinkError, StudyPaths, check_place, copy, files_in, make_folder, open_file, remove
-from tunehook.record import Journal, read_journal
-from tunehook.study import Study
-from tunehook.trial import Outcome, Trial, is_key, key_of
+from tunehook.record import paths
+from tunehook.record.journal import Journal, read_journal
+from tunehook.record.paths import LinkError, StudyPaths, check_place, copy, files_in, make_folder, open_file, remove
+from tunehook.session import checkpoints as checkpoint
+from tunehook.session.checkpoints import CheckpointError, Checkpoints
+from tunehook.study.optuna_trial import OptunaTrial
+from tunehook.study.study import Study
+from tunehook.trial.errors import JournalError, StudyError
+from tunehook.trial.values import Outcome, Trial, is_key, key_of
 
 KEY = "0000-12345678"
 

@@ -11,13 +11,13 @@ import optuna
 import pytest
 from rich.console import Console
 
-from tunehook.errors import StorageAway
-from tunehook.progress import Progress
-from tunehook.record import Recorder
-from tunehook.status import best_of, lines, status_of
-from tunehook.study import Study
-from tunehook.table import clock, short
-from tunehook.trial import Mode, Outcome, Standing, State
+from tunehook.launch.progress import Progress
+from tunehook.record.journal import Recorder
+from tunehook.report.status import best_of, lines, status_of
+from tunehook.study.study import Study
+from tunehook.system.table import clock, short
+from tunehook.trial.errors import StorageAway
+from tunehook.trial.values import Mode, Outcome, Standing, State
 
 
 class Clock:
@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("tunehook.progress.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("tunehook.launch.progress.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunehook.randomness import fresh_random, kept_random, random_state, restore_random, same_part, same_random
+from tunehook.system.randomness import fresh_random, kept_random, random_state, restore_random, same_part, same_random
 
 
 class Gpus:

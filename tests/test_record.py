@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tunehook.paths
-from tunehook.errors import JournalError
-from tunehook.record import Journal, Recorder, host, outline, plain, read_journal, read_trial
-from tunehook.trial import Decision, Outcome, Trial
+import tunehook.record.paths
+from tunehook.record.journal import Journal, Recorder, host, outline, plain, read_journal, read_trial
+from tunehook.trial.errors import JournalError
+from tunehook.trial.values import Decision, Outcome, Trial
 
 
 def trial(folder: Path) -> Trial:
@@ -207,7 +207,7 @@ def test_a_file_in_the_way() -> None:
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event tells it, and closing raises nothing more."""
-    monkeypatch.setattr(tunehook.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr(tunehook.record.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
     journal = Journal(Path("t"))
     for _ in range(2):
         with pytest.raises(JournalError, match=re.escape("cannot be written: No space left on device.\n")):

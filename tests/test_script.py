@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunehook.launch.script import _is_installed
+from tunehook.adapter.script import _is_installed
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
-from tunehook.grid import GridSampler
-from tunehook.guard import Guarded
-from tunehook.search import STOPPERS, make_sampler, make_stopper, startup, warm_up
-from tunehook.space import Choice, Float, GridExhausted, Int, LogNormal, Normal, Space, SpaceError
-from tunehook.trial import Budget
+from tunehook.search.grid import GridSampler
+from tunehook.search.guard import Guarded
+from tunehook.search.samplers import STOPPERS, make_sampler, make_stopper, startup, warm_up
+from tunehook.space.distributions import Choice, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space.space import GridExhausted, Space
+from tunehook.trial.values import Budget
 
 MIXED = Space(
     {

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-import tunehook.paths
-from tunehook.active import activate, active, check_idle
-from tunehook.ends import Objective, describe, is_out_of_memory, objective_value
-from tunehook.errors import InjectionError, JournalError, TrialError
-from tunehook.inject import Slot
-from tunehook.record import read_journal
-from tunehook.session import TrialSession
-from tunehook.trial import Budget, Decision, Mode, Outcome, State, Trial
+import tunehook.record.paths
+from tunehook.inject.slot import Slot
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import activate, active, check_idle
+from tunehook.session.session import TrialSession
+from tunehook.trial.ends import Objective, describe, is_out_of_memory, objective_value
+from tunehook.trial.errors import InjectionError, JournalError, TrialError
+from tunehook.trial.values import Budget, Decision, Mode, Outcome, State, Trial
 
 NAN, INF = math.nan, math.inf
 
@@ -430,7 +430,7 @@ def test_a_full_disk_tells_the_study_and_closes_the_recorders(monkeypatch: pytes
     session = begun(court, *tapes)
     assert session._journal is not None
     session._journal.close()
-    monkeypatch.setattr(tunehook.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr(tunehook.record.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
     with pytest.raises(JournalError) as caught:
         session.report(1, {"acc": 0.5})
     with pytest.raises(JournalError, match="No space left on device"):

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from numpy.typing import NDArray
 
-from tunehook import snapshot_arrays
-from tunehook.snapshot import BINS, Snapshot, TensorStats, bin_edges, total_variation, variation_bound
-from tunehook.snapshot_merge import merge
-from tunehook.snapshot_take import Snapshots
-from tunehook.snapshot_torch import TorchReader
+from tunehook.snapshot import arrays as snapshot_arrays
+from tunehook.snapshot.merge import merge
+from tunehook.snapshot.take import Snapshots
+from tunehook.snapshot.torch_arrays import TorchReader
+from tunehook.snapshot.values import BINS, Snapshot, TensorStats, bin_edges, total_variation, variation_bound
 
 TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"]
 

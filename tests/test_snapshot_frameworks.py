@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tunehook.snapshot_arrays import JaxDevice, JaxReader, TensorFlowDevice, TensorFlowReader, look_on_device, reader_of
-from tunehook.snapshot_take import Snapshots
+from tunehook.snapshot.arrays import JaxDevice, JaxReader, TensorFlowDevice, TensorFlowReader, look_on_device, reader_of
+from tunehook.snapshot.take import Snapshots
 
 WHY = {
     "jax": "JAX is not installed: pip install jax",
@@ -156,7 +156,7 @@ def test_no_framework_is_loaded(given: str, loaded: list[str]) -> None:
     """Only that whose arrays are given; values and schedule load not even NumPy."""
     code = (
         "import sys, json\nfrom tunehook.snapshot import Snapshot\nfrom tunehook.snapshot_schedule import Schedule\n"
-        "assert 'numpy' not in sys.modules\nimport numpy\nfrom tunehook.snapshot_take import Snapshots\n"
+        "assert 'numpy' not in sys.modules\nimport numpy\nfrom tunehook.snapshot import Snapshots\n"
         f"for exact in (True, False): Snapshots(exact=exact).take(0, {{'x': {given}}})\n"
         "print(json.dumps([name for name in ('torch', 'jax', 'tensorflow', 'keras') if name in sys.modules]))"
     )

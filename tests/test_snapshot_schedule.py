@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunehook.snapshot_schedule import Schedule
+from tunehook.snapshot.schedule import Schedule
 
 
 class Clock:

@@ -18,19 +18,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tunehook.search import make_sampler
-from tunehook.space import (
-    Choice,
-    Distribution,
-    Fixed,
-    Float,
-    GridExhausted,
-    Int,
-    LogNormal,
-    Normal,
-    Space,
-    SpaceError,
-)
+from tunehook.search.samplers import make_sampler
+from tunehook.space.distributions import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space.space import GridExhausted, Space
 
 MIXED = Space(
     {

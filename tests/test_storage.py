@@ -31,8 +31,8 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
-import tunehook.sqlite
-from tunehook.sqlite import SqliteStorage, sqlite
+import tunehook.storage.sqlite
+from tunehook.storage.sqlite import SqliteStorage, sqlite
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -339,7 +339,7 @@ def test_tables_that_we_do_not_know_are_left_to_optuna(
     path: Path, monkeypatch: pytest.MonkeyPatch, schema: tuple[int, str]
 ) -> None:
     """Where Optuna's schema is another one than ours, its own storage serves, on the same file in the same way."""
-    monkeypatch.setattr(tunehook.sqlite, "SCHEMA", schema)
+    monkeypatch.setattr(tunehook.storage.sqlite, "SCHEMA", schema)
     storage = sqlite(path)
     assert type(storage) is RDBStorage
     study = optuna.create_study(storage=storage)

@@ -32,14 +32,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
-from tunehook.active import active
-from tunehook.errors import JournalError, StudyError, StudyFinished
-from tunehook.holder import is_alive
-from tunehook.optuna_trial import OptunaTrial
-from tunehook.record import host, read_journal
-from tunehook.search import SEARCHES
-from tunehook.study import ATTEMPTS, Study
-from tunehook.trial import Budget, Outcome, State, Trial
+from tunehook.record.journal import host, read_journal
+from tunehook.search.samplers import SEARCHES
+from tunehook.session.in_progress import active
+from tunehook.storage.liveness import is_alive
+from tunehook.study.optuna_trial import OptunaTrial
+from tunehook.study.study import ATTEMPTS, Study
+from tunehook.trial.errors import JournalError, StudyError, StudyFinished
+from tunehook.trial.values import Budget, Outcome, State, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([[1], "x"])}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, SpaceError
-from tunehook.sweep import read_space
+from tunehook.space.distributions import Choice, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.sweep.read import read_space
 
 
 def write(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from screen import Screen, run_script
-from tunehook.terminal import make_visible, written_above
+from tunehook.system.terminal import make_visible, written_above
 
 
 class Terminal(io.StringIO):

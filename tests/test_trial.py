@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tunehook.paths import StudyPaths, journal_of
-from tunehook.trial import Budget, Decision, Mode, Outcome, State, Trial, best_of, is_better
+from tunehook.record.paths import StudyPaths, journal_of
+from tunehook.trial.values import Budget, Decision, Mode, Outcome, State, Trial, best_of, is_better
 
 TRIAL = Trial("digits", 7, {"lr": 0.1}, Path("somewhere"), "acc", "max")
 

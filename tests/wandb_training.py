@@ -24,12 +24,12 @@ import torch
 import wandb
 
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb_shield import service_process
-from tunehook.record import Journal
-from tunehook.session import TrialSession
-from tunehook.snapshot import Snapshot
-from tunehook.snapshot_plan import SnapshotPlan
-from tunehook.trial import Outcome, Trial
+from tunehook.integrations.wandb.shield import service_process
+from tunehook.record.journal import Journal
+from tunehook.session.session import TrialSession
+from tunehook.snapshot.plan import SnapshotPlan
+from tunehook.snapshot.values import Snapshot
+from tunehook.trial.values import Outcome, Trial
 from wandb_trials import Judge
 
 

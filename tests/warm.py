@@ -28,7 +28,7 @@ IMPORTED = (
     "wandb",
     "wandb_training",
     "tunehook.integrations.wandb",
-    "tunehook.integrations.wandb_sync",
+    "tunehook.integrations.wandb.sync",
     "typer",
 )
 

@@ -9,15 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunehook.errors import InjectionError as InjectionError
-    from tunehook.errors import StudyError as StudyError
-    from tunehook.objective import objective as objective
-    from tunehook.reading import current as current
-    from tunehook.reading import value as value
+    from tunehook.adapter import current as current
+    from tunehook.adapter import objective as objective
+    from tunehook.adapter import value as value
     from tunehook.record import Journal as Journal
     from tunehook.record import Recorder as Recorder
     from tunehook.session import TrialSession as TrialSession
-    from tunehook.snapshot_plan import SnapshotPlan as SnapshotPlan
+    from tunehook.snapshot import SnapshotPlan as SnapshotPlan
     from tunehook.space import Choice as Choice
     from tunehook.space import Fixed as Fixed
     from tunehook.space import Float as Float
@@ -28,17 +26,19 @@ if TYPE_CHECKING:
     from tunehook.space import SpaceError as SpaceError
     from tunehook.study import Study as Study
     from tunehook.trial import Decision as Decision
+    from tunehook.trial import InjectionError as InjectionError
     from tunehook.trial import Outcome as Outcome
+    from tunehook.trial import StudyError as StudyError
     from tunehook.trial import Trial as Trial
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InjectionError": "errors",
+    "InjectionError": "trial",
     "Journal": "record",
     "Recorder": "record",
     "TrialSession": "session",
-    "SnapshotPlan": "snapshot_plan",
+    "SnapshotPlan": "snapshot",
     "Choice": "space",
     "Fixed": "space",
     "Float": "space",
@@ -48,13 +48,13 @@ _HOMES = {
     "Space": "space",
     "SpaceError": "space",
     "Study": "study",
-    "StudyError": "errors",
+    "StudyError": "trial",
     "Decision": "trial",
     "Outcome": "trial",
     "Trial": "trial",
-    "current": "reading",
-    "objective": "objective",
-    "value": "reading",
+    "current": "adapter",
+    "objective": "adapter",
+    "value": "adapter",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -63,7 +63,7 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name not in _HOMES:
-        from tunehook.foreign import MODULE, unknown_attribute
+        from tunehook.system import MODULE, unknown_attribute
 
         raise unknown_attribute("module 'tunehook'", name, MODULE, __all__)
     value = getattr(importlib.import_module(f"tunehook.{_HOMES[name]}"), name)

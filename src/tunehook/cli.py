@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tunehook
-from tunehook.paths import ROOT
-from tunehook.record import read_journal
+from tunehook.record import ROOT, read_journal
 
 if TYPE_CHECKING:
     from tunehook.study import Study
@@ -89,7 +88,7 @@ def workspace(
         typer.echo(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
         raise typer.Exit(2)
     try:
-        module = importlib.import_module("tunehook.integrations.wandb_workspace")
+        module = importlib.import_module("tunehook.integrations.wandb.workspace")
     except ModuleNotFoundError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -117,7 +116,7 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
 
     Example: tunehook status digits
     """
-    from tunehook.status import lines, status_of
+    from tunehook.report import lines, status_of
 
     with _told():
         found = status_of(_open(study, storage, folder))
@@ -132,7 +131,7 @@ def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json
 
     Example: tunehook best digits --json
     """
-    from tunehook.status import best_of
+    from tunehook.report import best_of
 
     with _told():
         opened = _open(study, storage, folder)
@@ -162,7 +161,7 @@ def watch(
     from rich.console import Console
     from rich.live import Live
 
-    from tunehook.status import Watch, ending, lines, table
+    from tunehook.report import Watch, ending, lines, table
 
     console, before = Console(), ""
     with _told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
@@ -203,7 +202,7 @@ def _open(study: str, storage: str | None, folder: Path | None) -> Study:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """An error of a study is a line, not a traceback."""
-    from tunehook.errors import StudyError
+    from tunehook.trial import StudyError
 
     try:
         yield

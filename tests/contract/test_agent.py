@@ -12,7 +12,7 @@ import pytest
 
 import tunehook as th
 from adapters import Project
-from tunehook.errors import InjectionError, TrialError
+from tunehook.trial.errors import InjectionError, TrialError
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import config_util  # noqa: E402

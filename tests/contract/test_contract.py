@@ -14,8 +14,8 @@ import pytest
 import tunehook as th
 from adapters import Project
 from contract_study import Kept, a_study, events, run
-from tunehook.errors import InjectionError, TrialError
-from tunehook.trial import Outcome
+from tunehook.trial.errors import InjectionError, TrialError
+from tunehook.trial.values import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
 

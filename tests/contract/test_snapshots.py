@@ -11,8 +11,8 @@ import pytest
 import tunehook as th
 from adapters import Project
 from contract_study import Kept, a_study, events, run
-from tunehook.errors import TrialError
-from tunehook.snapshot import Snapshot
+from tunehook.snapshot.values import Snapshot
+from tunehook.trial.errors import TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
 
@@ -136,7 +136,7 @@ def test_a_recorder_is_shown_them(project: Project) -> None:
 
 def test_statistics_that_fail_end_no_training(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told in the journal, and the trial is complete."""
-    from tunehook.snapshot_take import Snapshots
+    from tunehook.snapshot.take import Snapshots
 
     def fail(*_: Any) -> None:
         raise RuntimeError("no such kernel")

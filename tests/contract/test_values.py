@@ -13,7 +13,7 @@ import pytest
 import tunehook as th
 from adapters import Project
 from contract_study import a_study, events, run
-from tunehook.errors import InjectionError, TrialError
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
 from wandb_server import WandbServer, serving
 from warm import warm_python
 
@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "checkpoint_training.py"
 WHOLE: dict[str, Any] = {"lightning": {"workers": 2, "trials": 2}, "keras": {}}
 SYNC = """
 from pathlib import Path
-from tunehook.integrations.wandb_sync import sync
+from tunehook.integrations.wandb.sync import sync
 sync(Path("studies"), lambda synced: print(synced.state))
 """
 

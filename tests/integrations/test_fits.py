@@ -12,8 +12,8 @@ from torch import nn
 
 import tunehook as th
 from lightning_projects import assert_same, loader, seed, trainer, weights
-from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.trial.errors import InjectionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

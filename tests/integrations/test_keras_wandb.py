@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.active import activate
-from tunehook.session import TrialSession
+from tunehook.session.in_progress import activate
+from tunehook.session.session import TrialSession
 from wandb_trials import make_session
 
 wandb = pytest.importorskip("wandb", reason="recording to W&B needs it: pip install 'tunehook[wandb]'")

@@ -19,8 +19,8 @@ import tunehook as th
 from accelerator import ACCELERATOR
 from run_file import read_runs
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import read_journal
-from tunehook.snapshot import Snapshot
+from tunehook.record.journal import read_journal
+from tunehook.snapshot.values import Snapshot
 
 pytestmark = pytest.mark.slow
 

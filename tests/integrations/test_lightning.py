@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
 from accelerator import ACCELERATOR
-from tunehook.active import active
-from tunehook.errors import InjectionError, StudyError, TrialError
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.study import Study
-from tunehook.trial import Outcome, Trial
+from tunehook.session.in_progress import active
+from tunehook.study.study import Study
+from tunehook.trial.errors import InjectionError, StudyError, TrialError
+from tunehook.trial.values import Outcome, Trial
 
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
 

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
-from tunehook.errors import InjectionError, TrialError
 from tunehook.inject import calls
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.paths import plans_of
+from tunehook.record.paths import plans_of
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: small data, few workers
 

@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
 from lightning_projects import seed, trainer
-from tunehook import checkpoint
-from tunehook.active import active
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.session import checkpoints as checkpoint
+from tunehook.session.in_progress import active
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

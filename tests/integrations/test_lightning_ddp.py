@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import tunehook as th
-from tunehook.record import read_journal
-from tunehook.snapshot import Snapshot
+from tunehook.record.journal import read_journal
+from tunehook.snapshot.values import Snapshot
 
 pytestmark = pytest.mark.slow
 

@@ -31,8 +31,8 @@ from lightning_projects import (
     trainer,
     weights,
 )
-from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.trial.errors import InjectionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
 from lightning_projects import assert_same, attached, classes, dataset, loader, refused, trained, trainer
-from tunehook.errors import InjectionError
-from tunehook.integrations.lightning_slots import LightningSlots
+from tunehook.integrations.lightning.slots import LightningSlots
+from tunehook.trial.errors import InjectionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

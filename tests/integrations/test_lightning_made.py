@@ -29,9 +29,9 @@ from lightning_projects import (
     warm_up,
     weights,
 )
-from tunehook.errors import InjectionError, TrialError
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.integrations.lightning_window import Window, close_window, open_window
+from tunehook.integrations.lightning.constructors import Window, close_window, open_window
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

@@ -15,8 +15,8 @@ from torch import nn
 
 import tunehook as th
 from lightning_projects import assert_same, classes, loader, refused, trained, trainer
-from tunehook.errors import InjectionError
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.trial.errors import InjectionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

@@ -25,11 +25,11 @@ from lightning_projects import (
     trainer,
     weights,
 )
-from tunehook.inject import UNKNOWN
 from tunehook.inject.calls import MADE_BY, trace_in_progress
+from tunehook.inject.slot import UNKNOWN
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.integrations.lightning_calls import hear_all
-from tunehook.integrations.lightning_slots import LightningSlots
+from tunehook.integrations.lightning.calls import hear_all
+from tunehook.integrations.lightning.slots import LightningSlots
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import tunehook as th
 from accelerator import ACCELERATOR
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.snapshot import Snapshot
+from tunehook.snapshot.values import Snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
 

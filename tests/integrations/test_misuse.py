@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, trainer
-from tunehook.errors import InjectionError, TrialError
-from tunehook.inject import same, show
+from tunehook.inject.slot import same, show
 from tunehook.integrations.keras import TuneCallback as KerasCallback
 from tunehook.integrations.lightning import TuneCallback
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, few workers
 

@@ -19,15 +19,16 @@ import launch_scripts as scripts
 import ray_scripts
 import tunehook as th
 from run_file import read_run
-from tunehook.errors import InjectionError, JournalError, StudyError
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import read_journal
-from tunehook.trial import Outcome
+from tunehook.record.journal import read_journal
+from tunehook.trial.errors import InjectionError, JournalError, StudyError
+from tunehook.trial.values import Outcome
 
 ray = pytest.importorskip("ray")
 
-from tunehook.integrations.ray import RayLauncher, RayLeader, _Task  # noqa: E402 - where there is Ray
-from tunehook.integrations.ray_task import GIVEN_UP, Lines, Message  # noqa: E402
+from tunehook.integrations.ray import RayLauncher  # noqa: E402 - where there is Ray
+from tunehook.integrations.ray.launcher import RayLeader, _Task  # noqa: E402 - where there is Ray
+from tunehook.integrations.ray.task import GIVEN_UP, Lines, Message  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # of Ray's own sockets
 

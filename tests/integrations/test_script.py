@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tunehook as th
-from tunehook.trial import FinishedTrial
+from tunehook.trial.values import FinishedTrial
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.record import Recorder
-from tunehook.trial import Outcome, Trial, key_of
+from tunehook.record.journal import Recorder
+from tunehook.trial.values import Outcome, Trial, key_of
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
 from run_file import RunFile, read_runs
-from tunehook.active import active, set_broadcast
-from tunehook.errors import TrialError
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.launch import ranks
-from tunehook.trial import Outcome, Trial
+from tunehook.session.in_progress import active, set_broadcast
+from tunehook.trial.errors import TrialError
+from tunehook.trial.values import Outcome, Trial
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import module  # noqa: E402
@@ -207,7 +207,7 @@ SCRIPT = """
 import sys
 import wandb
 import tunehook as th
-from tunehook.active import active
+from tunehook.session import active
 
 
 def train():

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from run_file import read_runs
-from tunehook.record import Journal
-from tunehook.trial import Decision, Trial
+from tunehook.record.journal import Journal
+from tunehook.trial.values import Decision, Trial
 from wandb_server import online, serving
 
 pytest.importorskip("wandb")
 
 import tunehook as th
-from tunehook.integrations import wandb_sync
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb_journal import Row, join_rows
-from tunehook.snapshot import Snapshot, TensorStats
+from tunehook.integrations.wandb import sync as wandb_sync
+from tunehook.integrations.wandb.journal import Row, join_rows
+from tunehook.snapshot.values import Snapshot, TensorStats
 
 
 def report(step: int, attempt: int, name: str = "v") -> Row:

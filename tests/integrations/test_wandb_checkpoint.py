@@ -99,7 +99,7 @@ def test_the_best_checkpoint_is_an_artifact(tmp_path: Path, name: str) -> None:
 
 def tune(study: th.Study, trials: int, path: Path, *, writes: bool = True, sign: float = 1.0) -> None:
     """Trials whose value is their number, with a sign, and whose checkpoint is a text at one and the same path."""
-    from tunehook.active import active
+    from tunehook.session.in_progress import active
 
     def train() -> None:
         session = active()

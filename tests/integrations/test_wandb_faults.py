@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tunehook.record import Journal, read_journal
-from tunehook.trial import Outcome, Trial
+from tunehook.record.journal import Journal, read_journal
+from tunehook.trial.values import Outcome, Trial
 from wandb_server import ENTITY, Fault, WandbServer, serving
 from warm import Program, warm_python
 
@@ -94,7 +94,7 @@ def run_sync(server: WandbServer, folder: Path, *, times: int = 1) -> subprocess
     code = f"""
 import dataclasses, json
 from pathlib import Path
-from tunehook.integrations.wandb_sync import sync
+from tunehook.integrations.wandb.sync import sync
 for _ in range({times}):
     sync(Path("studies"), lambda synced: print(json.dumps(dataclasses.asdict(synced))))
 """

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from run_file import read_runs
-from tunehook.session import TrialSession
+from tunehook.session.session import TrialSession
 from wandb_server import ENTITY, WandbServer, online, serving
 from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations import wandb_run  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+from tunehook.integrations.wandb import run as wandb_run  # noqa: E402
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from run_file import read_finished, read_runs
-from tunehook.record import Journal
+from tunehook.record.journal import Journal
 from wandb_server import online, serving
 from wandb_trials import begin, make_session
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations import wandb_own  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
-from tunehook.integrations.wandb_shield import service_process  # noqa: E402
+from tunehook.integrations.wandb import own as wandb_own  # noqa: E402
+from tunehook.integrations.wandb.shield import service_process  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_an_inherited_service_that_has_died(tmp_path: Path) -> None:
 UPLOAD = """
 import logging
 from pathlib import Path
-from tunehook.integrations import wandb_sync
+from tunehook.integrations.wandb import sync as wandb_sync
 logging.basicConfig(format="%(message)s")
 wandb_sync.SETTLED = 0  # the process that recorded the trial lives
 wandb_sync.sync(Path("studies"), lambda synced: print(synced.state))

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.session import TrialSession
-from tunehook.snapshot_plan import SnapshotPlan
-from tunehook.trial import Outcome, Trial
+from tunehook.session.session import TrialSession
+from tunehook.snapshot.plan import SnapshotPlan
+from tunehook.trial.values import Outcome, Trial
 from wandb_trials import Judge
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations import wandb_own  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+from tunehook.integrations.wandb import own as wandb_own  # noqa: E402
 
 WEIGHTS = {"fc.weight": np.linspace(-1.0, 3.0, 64), "fc.bias": np.ones(4), "bad.weight": np.full(3, np.nan)}
 GRADIENTS = {"fc.weight": np.full(64, 0.5), "fc.bias": np.array([np.inf, 1.0, 2.0, 3.0])}

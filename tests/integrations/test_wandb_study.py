@@ -16,14 +16,14 @@ import pytest
 
 import tunehook as th
 from run_file import RunFile, read_runs
-from tunehook.active import active
-from tunehook.record import read_journal
-from tunehook.trial import Outcome
+from tunehook.record.journal import read_journal
+from tunehook.session.in_progress import active
+from tunehook.trial.values import Outcome
 from wandb_server import ServerRun, WandbServer, online, serving
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations import wandb_study  # noqa: E402
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+from tunehook.integrations.wandb import study as wandb_study  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -336,8 +336,8 @@ def test_machines_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     study = make_study(WandbRecorder("digits"), storage=f"sqlite:///{tmp_path}/shared.db")
     assert study.claim("show", seconds=60)
     assert study.claim("show", seconds=60)
-    monkeypatch.setattr("tunehook.study.host", lambda: "another")
+    monkeypatch.setattr("tunehook.study.study.host", lambda: "another")
     assert not study.claim("show", seconds=60)
     assert study.claim("something else", seconds=60)
-    monkeypatch.setattr("tunehook.study.time.time", lambda clock=time.time: clock() + 61)
+    monkeypatch.setattr("tunehook.study.study.time.time", lambda clock=time.time: clock() + 61)
     assert study.claim("show", seconds=60)

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 import tunehook as th
-from tunehook.record import Journal
-from tunehook.trial import Outcome, Trial
+from tunehook.record.journal import Journal
+from tunehook.trial.values import Outcome, Trial
 from wandb_server import ServerRun, WandbServer, online, serving
 from wandb_trials import Judge
 
 pytest.importorskip("wandb")
 
-from tunehook.integrations import wandb_sync
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb_journal import note_run
-from tunehook.integrations.wandb_run import run_id
+from tunehook.integrations.wandb import sync as wandb_sync
+from tunehook.integrations.wandb.journal import note_run
+from tunehook.integrations.wandb.run import run_id
 
 
 @pytest.fixture

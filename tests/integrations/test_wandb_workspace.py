@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import tunehook as th
 from tunehook.cli import app
-from tunehook.integrations.wandb_journal import note_run
-from tunehook.record import Journal
-from tunehook.trial import Outcome
+from tunehook.integrations.wandb.journal import note_run
+from tunehook.record.journal import Journal
+from tunehook.trial.values import Outcome
 from wandb_server import ENTITY, WandbServer, online, serving
 
 wandb = pytest.importorskip("wandb")
@@ -158,7 +158,7 @@ def test_what_is_missing_is_told(server: WandbServer, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     for name in [name for name in sys.modules if name.startswith("wandb_workspaces.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "tunehook.integrations.wandb_workspace")
+    monkeypatch.delitem(sys.modules, "tunehook.integrations.wandb.workspace")
     done = save("digits")
     assert done.exit_code == 1
     assert "pip install 'tunehook[workspace]'" in done.stderr

@@ -13,7 +13,7 @@ import tunehook as th
 from keras_projects import QUIET
 from tunehook.inject.calls import trace_in_progress
 from tunehook.integrations.keras import TuneCallback
-from tunehook.integrations.keras_arguments import KerasArguments
+from tunehook.integrations.keras.arguments import KerasArguments
 
 pytestmark = QUIET
 

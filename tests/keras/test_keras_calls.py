@@ -32,9 +32,9 @@ from keras_projects import (
     state,
     study,
 )
-from tunehook.errors import InjectionError
+from tunehook.inject.known import known_trial
 from tunehook.integrations.keras import TuneCallback
-from tunehook.known import known_trial
+from tunehook.trial.errors import InjectionError
 
 pytestmark = QUIET
 

@@ -17,11 +17,11 @@ import pytest
 import keras_projects as projects
 import tunehook as th
 from keras_projects import ONCE, QUIET, X, Y
-from tunehook import checkpoint
-from tunehook.active import active
 from tunehook.integrations.keras import TuneCallback
-from tunehook.notice import Terminated
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.session import checkpoints as checkpoint
+from tunehook.session.in_progress import active
+from tunehook.system.signals import Terminated
 
 pytestmark = QUIET
 

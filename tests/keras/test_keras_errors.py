@@ -27,8 +27,8 @@ from keras_projects import (
     study,
     with_callback,
 )
-from tunehook.errors import InjectionError, TrialError
 from tunehook.integrations.keras import TuneCallback
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = QUIET
 

@@ -37,10 +37,10 @@ from keras_projects import (
     study,
     with_callback,
 )
-from tunehook.errors import InjectionError, TrialError
-from tunehook.integrations import keras as adapter
 from tunehook.integrations.keras import TuneCallback
-from tunehook.record import read_journal
+from tunehook.integrations.keras import callback as adapter
+from tunehook.record.journal import read_journal
+from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = QUIET
 torch_only = pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")

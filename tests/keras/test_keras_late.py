@@ -37,9 +37,9 @@ from keras_projects import (
     study,
     with_callback,
 )
-from tunehook.errors import InjectionError
 from tunehook.integrations.keras import TuneCallback
-from tunehook.record import read_journal
+from tunehook.record.journal import read_journal
+from tunehook.trial.errors import InjectionError
 
 pytestmark = QUIET
 

@@ -13,7 +13,7 @@ import pytest
 import tunehook as th
 from keras_projects import BACKEND, QUIET
 from tunehook.integrations.keras import TuneCallback
-from tunehook.snapshot import Snapshot
+from tunehook.snapshot.values import Snapshot
 
 pytestmark = QUIET
 

@@ -1,10 +1,46 @@
 """Putting a trial's values into objects: slots and names, arguments, the calls of a script, apply and read back."""
 
-from tunehook.errors import InjectionError
-from tunehook.inject.injection import IN_FUNCTION, Injection, tell_late
-from tunehook.inject.slot import UNKNOWN, Find, Slot, check_type, names_in, near, resolve, same, show
+from tunehook.inject.arguments import NAMED, Arguments, signature_of
+from tunehook.inject.calls import (
+    MADE_BY,
+    Again,
+    Call,
+    Calls,
+    Plan,
+    Told,
+    Trace,
+    call_traced,
+    check_thread,
+    is_read,
+    keep,
+    trace_in_progress,
+)
+from tunehook.inject.injection import IN_FUNCTION, Injection
+from tunehook.inject.known import (
+    ending_early,
+    finding_ranks,
+    finds_ranks,
+    handed_trial,
+    knowing,
+    known_trial,
+    learn,
+    leave_if_stopped,
+    may_return_value,
+    names_read,
+    names_read_too_early,
+    note_injected,
+    note_read,
+    note_stop,
+    unread_values,
+    was_injected,
+    was_read,
+)
+from tunehook.inject.slot import UNKNOWN, Find, Slot, names_in, near, resolve, same, show
 
 __all__ = [
-    "IN_FUNCTION", "UNKNOWN", "Find", "Injection", "InjectionError", "Slot", "check_type", "names_in", "near",
-    "resolve", "same", "show", "tell_late",
+    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "MADE_BY", "NAMED", "Plan", "Slot",
+    "Told", "Trace", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks", "finds_ranks",
+    "handed_trial", "is_read", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",
+    "names_in", "names_read", "names_read_too_early", "near", "note_injected", "note_read", "note_stop", "resolve",
+    "same", "show", "signature_of", "trace_in_progress", "unread_values", "was_injected", "was_read",
 ]  # fmt: skip

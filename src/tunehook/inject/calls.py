@@ -22,12 +22,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from tunehook.errors import InjectionError
 from tunehook.inject.arguments import Arguments, is_mentioned
 from tunehook.inject.slot import Find, Slot, check_type, names_in, number_of, resolve
 from tunehook.inject.variables import Typed, other_uses
-from tunehook.randomness import random_state, restore_random
-from tunehook.trial import Trial
+from tunehook.system import random_state, restore_random
+from tunehook.trial import InjectionError, Trial
 
 log = logging.getLogger("tunehook")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from tunehook.errors import InjectionError
 from tunehook.inject.slot import UNKNOWN, Find, Slot, check_type, resolve, same, show
+from tunehook.trial import InjectionError
 
 log = logging.getLogger("tunehook")
 

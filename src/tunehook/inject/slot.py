@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tunehook.errors import InjectionError
-from tunehook.known import known_trial
+from tunehook.inject.known import known_trial
+from tunehook.trial import InjectionError
 
 
 class _Unknown:

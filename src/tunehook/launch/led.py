@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from tunehook.paths import StudyPaths
-from tunehook.record import Recorder
+from tunehook.record import Recorder, StudyPaths
 from tunehook.session import Judge, TrialSession
 from tunehook.space import Space
 from tunehook.trial import Standing, Trial

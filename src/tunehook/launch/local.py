@@ -10,14 +10,12 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from tunehook.active import broadcast
-from tunehook.ends import MISUSE, is_misuse
-from tunehook.errors import StudyError, StudyFinished, StudyFull, TrialError
 from tunehook.launch.led import Led
 from tunehook.launch.one import train_one
+from tunehook.launch.progress import Progress
 from tunehook.launch.ranks import announce
-from tunehook.progress import Progress
-from tunehook.session import TrialSession
+from tunehook.session import TrialSession, broadcast
+from tunehook.trial import MISUSE, StudyError, StudyFinished, StudyFull, TrialError, is_misuse
 
 log = logging.getLogger("tunehook")
 

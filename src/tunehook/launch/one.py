@@ -13,14 +13,11 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from tunehook.active import activate, broadcast
-from tunehook.apart import begin_again
-from tunehook.inject.calls import Plan, Told, call_traced
-from tunehook.known import ending_early, finding_ranks, learn, unread_values
+from tunehook.inject import Plan, Told, call_traced, ending_early, finding_ranks, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
-from tunehook.progress import Progress
-from tunehook.randomness import random_state, restore_random
-from tunehook.session import TrialSession
+from tunehook.launch.progress import Progress
+from tunehook.session import TrialSession, activate, begin_again, broadcast
+from tunehook.system import random_state, restore_random
 from tunehook.trial import Trial
 
 

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunehook.checks import has, is_text, is_whole, maybe
-from tunehook.inject.calls import Calls, Plan
-from tunehook.paths import LinkError, open_file, plans_of
+from tunehook.inject import Calls, Plan
+from tunehook.record import LinkError, has, is_text, is_whole, maybe, open_file, plans_of
 
 _PARTS = [part.name for part in dataclasses.fields(Plan)]
 

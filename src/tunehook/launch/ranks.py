@@ -7,10 +7,9 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 
-from tunehook.active import broadcast, following, set_broadcast
-from tunehook.apart import apart
-from tunehook.known import handed_trial, knowing
+from tunehook.inject import handed_trial, knowing
 from tunehook.launch.one import call, forget_plans, may_return, with_values
+from tunehook.session import apart, broadcast, following, set_broadcast
 from tunehook.trial import Trial
 
 # Names the process that leads a study; the ranks that a framework starts from it inherit the variable.

@@ -1,0 +1,5 @@
+"""TuneCallback for Keras 3, on torch, TensorFlow and JAX."""
+
+from tunehook.integrations.keras.callback import TuneCallback
+
+__all__ = ["TuneCallback"]

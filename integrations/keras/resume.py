@@ -1,0 +1,261 @@
+"""Checkpoints of a fit of Keras that may be interrupted: kept at the ends of epochs, and restored as Keras does it.
+
+The weights, with all that optimizers keep, go through ``save_weights``, and ``fit`` is told the epoch to begin with, as
+``BackupAndRestore`` has it. What that leaves out is kept beside: the states of the random generators and of the
+callbacks.
+"""
+# ruff: noqa: SLF001 - the epoch to begin with, and the seeds of layers, have no public way
+
+from __future__ import annotations
+
+import datetime
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
+
+from tunehook.session import Found, TrialSession
+from tunehook.system import (
+    Notice,
+    find_generators,
+    generator_states,
+    kept_random,
+    random_state,
+    restore_generators,
+    restore_random,
+)
+
+_WEIGHTS = "model.weights.h5"
+_REST = "rest.pickle"
+# What Keras itself puts into a callback for each fit.
+_NOT_KEPT = {"_model", "model", "params", "_tunehook_state"}
+_NUMBERS = (bool, int, float, complex, np.ndarray, np.generic)
+_PLAIN = (*_NUMBERS, str, bytes, type(None), Path, datetime.date, datetime.timedelta)
+
+
+class FitCheckpoints:
+    """Keeps checkpoints of one fit, and lets it go on from that of an earlier attempt.
+
+    A callback that comes after all others calls `start` in ``on_train_begin``, `begin_epoch` and `end_epoch`, and
+    `finish` with what ``fit`` returned.
+
+    Args:
+        session: The session of the trial.
+        model: The model.
+        arguments: The arguments of ``fit``.
+        callbacks: The other callbacks of the fit.
+    """
+
+    def __init__(
+        self, session: TrialSession, model: Any, arguments: Mapping[str, Any], callbacks: Sequence[Any]
+    ) -> None:
+        self._session, self._model, self._arguments, self._callbacks = session, model, arguments, callbacks
+        self._states: list[dict[str, bytes]] = []
+        self._epochs: list[tuple[int, dict[str, Any]]] = []
+        self._has_first = False
+        self._notice = Notice()
+        self._kept = 0  # how many epochs the history has from earlier attempts
+
+    def _why_not(self) -> str:
+        """Why the fit could not go on exactly, an empty text where it can."""
+        if self._session.fits:
+            return "it has more than one fit"
+        if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in self._callbacks):
+            return "a BackupAndRestore of yours does it"
+        return ""
+
+    def start(self) -> None:
+        """Go on, or begin; from here on a checkpoint is kept at the ends of epochs."""
+        session = self._session
+        why, session.fits = self._why_not(), session.fits + 1
+        if session.checkpoints is None:
+            return
+        if why:
+            session.drop_checkpoints(why)
+            return
+        self._states = [*map(_plain_state, self._callbacks)]
+        found = session.find_checkpoint()
+        if found is not None and self._restore(found):
+            session.go_on(found)
+        session.checkpoints.begin()
+        self._notice.open()
+
+    def begin_epoch(self) -> None:
+        """Let a later fit of the model begin with its own first epoch."""
+        self._notice.begin_epoch()
+        self._forget_first()
+
+    def _forget_first(self) -> None:
+        if self._has_first:
+            self._model._initial_epoch, self._has_first = None, False
+
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Keep a checkpoint, where one is due and the training goes on."""
+        session, checkpoints = self._session, self._session.checkpoints
+        if checkpoints is None:
+            return
+        self._epochs.append((epoch, dict(logs)))
+        goes_on = epoch + 1 < int(self._arguments.get("epochs", 1)) and not self._model.stop_training
+        if goes_on and (self._notice.is_given or checkpoints.is_due(self._size())):
+            random = random_state()
+            with kept_random(), checkpoints.measure():
+                session.keep_checkpoint(lambda folder: self._write(folder, epoch + 1, random))
+        if goes_on and self._notice.is_given:
+            self._notice.pass_on()
+
+    def close(self) -> None:
+        """Undo what was for this fit only; may be called more than once."""
+        self._notice.close()
+        self._forget_first()
+
+    def finish(self, history: Any) -> None:
+        """Complete the history that ``fit`` returns with the epochs of earlier attempts."""
+        if not self._kept or not isinstance(history, keras.callbacks.History):
+            return
+        before = self._epochs[: self._kept]
+        if history.epoch[:1] == [before[0][0]]:  # a History of the user's, which has them
+            return
+        history.epoch[:0] = [epoch for epoch, _ in before]
+        for name in {name for _, logs in before for name in logs}:
+            history.history[name] = [logs[name] for _, logs in before if name in logs] + history.history.get(name, [])
+
+    # ------------------------------------------------------------------ writing and reading
+
+    def _write(self, folder: Path, epoch: int, random: Mapping[str, Any]) -> None:
+        model = self._model
+        if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
+            model.jax_state_sync()
+        now = [*map(_plain_state, self._callbacks)]
+        rest = {
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "made_by": _versions(),
+            "seeds": [_value(state) for state in _seeds(model)],
+            "global_seed": _value(state) if (state := _global_seed()) is not None else None,
+            "random": random,
+            "generators": generator_states(self._generators()),
+            "callbacks": [
+                {name: value for name, value in state.items() if before.get(name) != value}
+                for before, state in zip(self._states, now, strict=True)
+            ],
+        }
+        (folder / _REST).write_bytes(pickle.dumps(rest))
+        model.save_weights(folder / _WEIGHTS)
+
+    def _restore(self, found: Found) -> bool:
+        """Restore everything; where that fails, leave everything as it was."""
+        model = self._model
+        random, before = random_state(), [(variable, _value(variable)) for variable in self._variables()]
+        try:
+            rest = self._load(found.folder)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the trial begins anew
+            for variable, value in before:
+                variable.assign(value)
+            restore_random(random)
+            said = str(error).strip().splitlines()
+            self._session.begin_anew(
+                f"its checkpoint cannot be restored: {type(error).__name__}: {said[0] if said else ''}"
+            )
+            return False
+        for callback, state in zip(self._callbacks, rest["callbacks"], strict=True):
+            for name, value in state.items():
+                setattr(callback, name, pickle.loads(value))  # noqa: S301 - our own file
+        if rest["global_seed"] is not None:
+            seed_generator.global_seed_generator().state.assign(rest["global_seed"])
+        restore_random(rest["random"])
+        self._epochs, self._kept = list(rest["epochs"]), len(rest["epochs"])
+        model._initial_epoch, self._has_first = rest["epoch"], True
+        return True
+
+    def _load(self, folder: Path) -> dict[str, Any]:
+        """Restore the model and the generators of the training's own.
+
+        Returns:
+            What is to be restored after them.
+
+        Raises:
+            ValueError: The checkpoint is another training's.
+            OSError, UnpicklingError: It cannot be read.
+        """
+        model = self._model
+        rest: dict[str, Any] = pickle.loads((folder / _REST).read_bytes())  # noqa: S301 - our own file
+        if rest["made_by"] != _versions():
+            raise ValueError(f"it was made by {rest['made_by']}")
+        if rest["epoch"] >= int(self._arguments.get("epochs", 1)):
+            raise ValueError(f"it was made after {rest['epoch']} epochs")
+        if len(self._callbacks) != len(rest["callbacks"]):
+            raise ValueError(f"it was made with {len(rest['callbacks'])} callbacks")
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(folder / _WEIGHTS)
+        for state, value in zip(_seeds(model), rest["seeds"], strict=True):
+            state.assign(value)
+        restore_generators(self._generators(), rest["generators"])
+        return rest
+
+    def _variables(self) -> list[Any]:
+        """All that a checkpoint may change."""
+        model = self._model
+        optimizer = [] if model.optimizer is None else model.optimizer.variables
+        return [*{id(one): one for one in (*model.variables, *optimizer, *_seeds(model))}.values()]
+
+    def _size(self) -> int:
+        """Bytes of the weights and of what the optimizer keeps."""
+        return sum(4 * int(np.prod(variable.shape)) for variable in self._variables())
+
+    def _generators(self) -> list[Any]:
+        """The generators of the training's own objects: of the model, the callbacks and the data."""
+        data = [self._arguments.get(name) for name in ("x", "validation_data")]
+        data += [getattr(one, name, None) for one in data for name in ("dataset", "sampler", "batch_sampler")]
+        return find_generators([self._model, *self._callbacks, *data])
+
+
+def _seeds(model: Any) -> Iterator[Any]:
+    """The states of the seed generators, which ``save_weights`` leaves out."""
+    for layer in model._flatten_layers():
+        for generator in layer._seed_generators:
+            yield generator.state
+
+
+def _global_seed() -> Any:
+    """The state of Keras's own seed generator, ``None`` where it was not used yet."""
+    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    return None if generator is None else generator.state
+
+
+def _value(variable: Any) -> Any:
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
+def _versions() -> str:
+    return f"Keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def _plain_state(callback: Any) -> dict[str, bytes]:
+    """The plain attributes of a callback, pickled; those that a fit has changed tell how far it was."""
+    held = vars(callback).items()
+    return {name: pickle.dumps(value) for name, value in held if name not in _NOT_KEPT and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if type(value) in (list, tuple, set, frozenset):
+        return all(map(_is_plain, value))
+    if isinstance(value, FunctionType | BuiltinFunctionType | type):  # by its name, such as keras.ops.less
+        return _is_importable(value)
+    return isinstance(value, _PLAIN)
+
+
+def _is_importable(value: Callable[..., Any]) -> bool:
+    try:
+        pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True

@@ -1,0 +1,402 @@
+"""Checkpoints of a Lightning fit that may be interrupted: kept between two epochs, restored by Lightning's own means.
+
+Between two epochs all of the one is done (hooks, schedulers, logged metrics) and nothing of the next one, so a fit that
+goes on there draws the same random numbers, and counts the same steps, as one that was never interrupted.
+"""
+# ruff: noqa: SLF001 - how a Trainer restores itself, and where one epoch ends, has no public way
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import distributed
+
+from tunehook.session import Found, TrialSession
+from tunehook.system import (
+    Notice,
+    find_generators,
+    generator_states,
+    kept_random,
+    random_state,
+    restore_generators,
+    restore_random,
+)
+
+_FILE = "lightning.ckpt"
+_KEY = "tunehook"
+# Callbacks that run a training of their own before the fit, and restore a checkpoint of theirs after it.
+_FINDERS = {"LearningRateFinder", "BatchSizeFinder"}
+
+
+class Fit(Protocol):
+    """What a callback knows of a fit, and the trainer does not."""
+
+    def take_late(self) -> None:
+        """Report what the epoch has still to say."""
+
+    def memory(self) -> dict[str, Any]:
+        """Plain values to go on with."""
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Go on with them."""
+
+
+class FitCheckpoints:
+    """Keeps checkpoints of one fit, and lets it go on from that of an earlier attempt, on all ranks.
+
+    A callback makes one in ``setup`` when the values are injected; calls `start` in ``on_train_start``, and `close`
+    whenever the fit ends.
+
+    Args:
+        trainer: The Trainer.
+        session: The session of the trial; one that only follows, on ranks above 0.
+        fit: What the callback knows of the fit.
+    """
+
+    def __init__(self, trainer: Any, session: TrialSession, fit: Fit) -> None:
+        self._trainer, self._session, self._fit = trainer, session, fit
+        self._found: Found | None = None
+        self._extra: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
+        self._wrapped: list[tuple[Any, str]] = []
+        self._processed = 0  # epochs before the last checkpoint
+        self._has_begun = False
+        self._notice = Notice()
+        self.is_restored = False
+        self._is_kept, self._why = self._agree((session.checkpoints is not None, self._why_not()))
+        if self._is_kept and not self._why:
+            self._wrap(trainer._checkpoint_connector, "resume_start", self._resume)
+
+    def _why_not(self) -> str:
+        """Why the fit could not go on exactly, an empty text where it can."""
+        trainer = self._trainer
+        kinds = {cls.__name__ for callback in trainer.callbacks for cls in type(callback).__mro__}
+        if self._session.fits:
+            return "it has more than one fit"
+        if kinds & _FINDERS:
+            return f"a {min(kinds & _FINDERS)} trains before the fit"
+        if trainer.fast_dev_run:
+            return "fast_dev_run keeps none"
+        strategy = trainer.strategy
+        if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
+            return f"{type(strategy).__name__} has a way of its own to restore"
+        return ""
+
+    def _drop(self, why: str) -> None:
+        self._is_kept, self._why = False, ""
+        self._session.drop_checkpoints(why)
+
+    # ------------------------------------------------------------------ going on
+
+    def _resume(self, checkpoint_path: Any = None, *rest: Any, **options: Any) -> None:
+        """In place of Lightning's own loading of a checkpoint, once: model, callbacks and loops are restored by it."""
+        connector = self._trainer._checkpoint_connector
+        self._unwrap("resume_start")
+        connector.resume_start(checkpoint_path, *rest, **options)
+        if checkpoint_path:
+            self._drop(f"the fit begins from a checkpoint of yours, {checkpoint_path}")
+            return
+        found = self._session.find_checkpoint()
+        folder = self._agree(None if found is None else found.folder)
+        if folder is None:
+            return
+        loaded: dict[str, Any] = {}
+        problem = self._try(lambda: loaded.update(_load(folder / _FILE)))
+        extra = loaded.get(_KEY, {})
+        if not problem and extra["made_by"] != _versions(self._trainer):
+            problem = f"it was made by {extra['made_by']}"
+        if not problem and len(extra["ranks"]) != self._trainer.world_size:
+            problem = f"it was made on {len(extra['ranks'])} ranks"
+        if problem:
+            self._begin_anew(problem)
+            return
+        self._found, self._extra = found, loaded.pop(_KEY)
+        self._keep_dirpaths(loaded["callbacks"])
+        self._before = {"random": random_state(), **copy.deepcopy(self._model_states())}
+        connector._loaded_checkpoint = loaded
+        for name in ("restore_model", "restore_datamodule", "restore_callbacks", "restore_training_state"):
+            self._wrap(connector, name, self._restoring(name, getattr(connector, name)))
+
+    def _restoring(self, name: str, restore: Callable[[], None]) -> Callable[[], None]:
+        """A step of Lightning's restoring that is undone where it fails, on all ranks."""
+        connector = self._trainer._checkpoint_connector
+
+        def step() -> None:
+            self._unwrap(name)
+            if not connector._loaded_checkpoint:
+                return
+            is_last = name == "restore_training_state"
+            if is_last:
+                self._before |= {"random": random_state(), **copy.deepcopy(self._optimizer_states())}
+            problem = self._try(restore)
+            if problem:
+                self._undo(is_made=is_last)
+                self._begin_anew(problem)
+            elif is_last:
+                self.is_restored, self._before = True, {}
+                self._mark_finished()
+                # The sanity check was made by the first attempt, and would run into what was restored.
+                self._trainer.fit_loop.epoch_loop.val_loop._restarting = True
+
+        return step
+
+    def _undo(self, *, is_made: bool) -> None:
+        """Take back what was restored before a step failed."""
+        trainer, before, self._before = self._trainer, self._before, {}
+        trainer._checkpoint_connector._loaded_checkpoint = {}
+        with kept_random():
+            trainer.lightning_module.load_state_dict(before["model"], strict=False)
+            for callback, state in zip(trainer.callbacks, before["callbacks"], strict=True):
+                if state:
+                    callback.load_state_dict(state)
+            if trainer.datamodule is not None and before["datamodule"]:
+                trainer.datamodule.load_state_dict(before["datamodule"])
+            trainer.fit_loop.load_state_dict(before["loops"])
+            if is_made:
+                if before["precision"]:
+                    trainer.precision_plugin.load_state_dict(before["precision"])
+                for one, state in zip(trainer.optimizers, before["optimizers"], strict=True):
+                    one.load_state_dict(state)
+                for config, state in zip(trainer.lr_scheduler_configs, before["schedulers"], strict=True):
+                    config.scheduler.load_state_dict(state)
+        restore_random(before["random"])
+        self._mark_finished()
+
+    def _model_states(self) -> dict[str, Any]:
+        trainer = self._trainer
+        return {
+            "model": trainer.lightning_module.state_dict(),
+            "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+            "datamodule": None if trainer.datamodule is None else trainer.datamodule.state_dict(),
+            "loops": trainer.fit_loop.state_dict(),
+        }
+
+    def _optimizer_states(self) -> dict[str, Any]:
+        return {
+            "optimizers": [one.state_dict() for one in self._trainer.optimizers],
+            "schedulers": [config.scheduler.state_dict() for config in self._trainer.lr_scheduler_configs],
+            "precision": self._trainer.precision_plugin.state_dict(),  # of half precision, the scale of the loss
+        }
+
+    def _begin_anew(self, problem: str) -> None:
+        self._found, self._extra = None, {}
+        if self._trainer.is_global_zero:
+            self._session.begin_anew(f"its checkpoint cannot be restored: {problem}")
+
+    def _mark_finished(self) -> None:
+        """Let the loops take what was restored for epochs of their own, which have ended: nothing is to be repeated."""
+        for loop in _loops(self._trainer.fit_loop):
+            loop._restarting = loop._loaded_from_state_dict = loop._resuming_from_checkpoint = False
+
+    def _keep_dirpaths(self, states: dict[str, Any]) -> None:
+        """Let a ``ModelCheckpoint`` go on with what it kept, also where it keeps its files in another folder now."""
+        for callback in self._trainer.callbacks:
+            state = states.get(callback.state_key)
+            if isinstance(state, dict) and "dirpath" in state and hasattr(callback, "dirpath"):
+                state["dirpath"] = callback.dirpath
+
+    def start(self) -> None:
+        """Go on, or begin; from here on a checkpoint is kept between epochs."""
+        trainer, session = self._trainer, self._session
+        is_exact = trainer.strategy.root_device.type != "cuda" or not any(map(_has_dropout, trainer.model.modules()))
+        why = self._why if is_exact else "cuDNN keeps the random numbers of dropout between recurrent layers to itself"
+        if self._is_kept and why:
+            self._drop(why)
+        session.fits += 1
+        if not self._is_kept:
+            return
+        loop = trainer.fit_loop
+        if self.is_restored:
+            loop._last_train_dl_reload_epoch = self._extra["reloaded"]
+            device = trainer.strategy.root_device
+            metrics = {name: value.to(device) for name, value in self._extra["metrics"].items()}
+            trainer._logger_connector._callback_metrics.update(metrics)
+            self._fit.remember(self._extra["memory"])
+            trainer.should_stop = self._extra["should_stop"]
+            self._set_up_validation()
+            if self._found is not None:
+                session.go_on(self._found)
+        if session.checkpoints is not None:
+            session.checkpoints.begin()
+        self._processed = loop.epoch_progress.current.processed
+        self._wrap(loop, "on_advance_start", self._between)
+        if trainer.world_size == 1:
+            self._notice.open()
+
+    def _set_up_validation(self) -> None:
+        """What the sanity check did in the first attempt, whose loaders may have generators of their own."""
+        trainer, loop = self._trainer, self._trainer.fit_loop.epoch_loop.val_loop
+        loop._restarting = False
+        if trainer.enable_validation and loop._combined_loader is None:
+            trainer.validating = True
+            loop.setup_data()
+            trainer.training = True
+
+    # ------------------------------------------------------------------ keeping
+
+    def _between(self) -> None:
+        """Between two epochs: keep a checkpoint where one is due."""
+        loop = self._trainer.fit_loop
+        if self._has_begun:
+            self._save()
+        elif self.is_restored:
+            mine = self._extra["ranks"][self._trainer.global_rank]
+            restore_generators(self._generators(), mine["generators"])
+            restore_random(mine["random"])
+        self._has_begun = True
+        if self._notice.is_given:
+            self.save_last()
+            self._notice.pass_on()
+        self._notice.begin_epoch()
+        type(loop).on_advance_start(loop)
+
+    def _save(self) -> None:
+        if not self._is_kept:
+            return
+        checkpoints = self._session.checkpoints
+        self._fit.take_late()
+        is_due = checkpoints is not None and checkpoints.is_due(self._size()) and self._is_exact()
+        if self._agree(is_due):
+            with contextlib.nullcontext() if checkpoints is None else checkpoints.measure():
+                self._write()
+
+    def _is_exact(self) -> bool:
+        """With loaders that are made anew every n epochs, only where they are: the next ones follow from that."""
+        trainer = self._trainer
+        reloads = not trainer.reload_dataloaders_every_n_epochs or trainer.fit_loop._should_reload_train_dl
+        return bool(reloads) and not self._session.decision.stop
+
+    def save_last(self) -> None:
+        """Keep one more where a signal ends the fit between two epochs, whatever it costs."""
+        loop = self._trainer.fit_loop
+        done = loop.epoch_progress.current
+        if (
+            self._is_kept
+            and self._trainer.world_size == 1
+            and done.ready == done.started == done.processed == done.completed > self._processed
+            and not self._trainer.should_stop
+            and done.processed != loop.max_epochs
+            and self._trainer.global_step != loop.max_steps
+        ):
+            self._fit.take_late()
+            if self._is_exact():
+                self._write()
+
+    def _write(self) -> None:
+        """All ranks say where their generators are; rank 0 writes."""
+        trainer = self._trainer
+        state: dict[str, Any] = {}
+        mine = {"random": random_state(), "generators": generator_states(self._generators())}
+        with kept_random():
+            problem = self._try(lambda: state.update(trainer._checkpoint_connector.dump_checkpoint(False)))
+            ranks = self._gather(mine)
+            if problem:
+                self._drop(f"it could not be saved: {problem}")
+                return
+            state[_KEY] = {
+                "ranks": ranks,
+                "made_by": _versions(trainer),
+                "metrics": dict(trainer.callback_metrics),
+                "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
+                "memory": self._fit.memory(),
+                "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
+            }
+            self._session.keep_checkpoint(lambda folder: torch.save(state, folder / _FILE))
+        self._processed = trainer.fit_loop.epoch_progress.current.processed
+        self._is_kept = self._agree(self._session.checkpoints is not None)
+
+    def _size(self) -> int:
+        """Bytes of the weights and of what the optimizers keep."""
+        tensors: list[Any] = list(self._trainer.lightning_module.state_dict().values())
+        for optimizer in self._trainer.optimizers:
+            tensors += [one for state in optimizer.state.values() for one in state.values()]
+        return sum(one.numel() * one.element_size() for one in tensors if isinstance(one, torch.Tensor))
+
+    def _generators(self) -> list[Any]:
+        """The generators of the training's own objects: of loaders, datasets, samplers, the modules and callbacks."""
+        trainer = self._trainer
+        owners: list[object] = [trainer.lightning_module, trainer.datamodule, *trainer.callbacks]
+        for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
+            combined = loop._combined_loader
+            for loader in [] if combined is None else combined.flattened:
+                owners += _parts(loader)
+        return find_generators(owners)
+
+    # ------------------------------------------------------------------ ranks, and Lightning's methods
+
+    def _agree(self, value: Any) -> Any:
+        """What rank 0 says."""
+        return value if self._trainer.world_size == 1 else self._trainer.strategy.broadcast(value)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """What each rank says, by rank."""
+        ranks = self._trainer.world_size
+        if ranks == 1 or not (distributed.is_available() and distributed.is_initialized()):
+            return [value]
+        values: list[Any] = [None] * ranks
+        distributed.all_gather_object(values, value)
+        return values
+
+    def _try(self, action: Callable[[], Any]) -> str:
+        """Do something on all ranks; what went wrong on the first one where it did, an empty text where on none."""
+        problem = ""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - told in a line; the trial begins anew, or keeps none
+            said = str(error).strip().splitlines()
+            problem = f"{type(error).__name__}: {said[0] if said else ''}"
+        return next((said for said in self._gather(problem) if said), "")
+
+    def _wrap(self, owner: Any, name: str, replacement: Callable[..., None]) -> None:
+        vars(owner)[name] = replacement
+        self._wrapped.append((owner, name))
+
+    def _unwrap(self, name: str) -> None:
+        for owner, other in [pair for pair in self._wrapped if pair[1] == name]:
+            vars(owner).pop(name, None)
+            self._wrapped.remove((owner, other))
+
+    def close(self) -> None:
+        """Leave Lightning's objects as they were; may be called more than once."""
+        self._notice.close()
+        for _, name in list(self._wrapped):
+            self._unwrap(name)
+
+
+def _has_dropout(module: Any) -> bool:
+    return isinstance(module, torch.nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
+
+
+def _load(file: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)  # our own file
+    return loaded
+
+
+def _versions(trainer: Any) -> str:
+    name = next(cls.__module__.partition(".")[0] for cls in type(trainer).__mro__ if cls.__name__ == "Trainer")
+    return f"{name} {sys.modules[name].__version__} and torch {torch.__version__}"
+
+
+def _loops(loop: Any) -> Iterator[Any]:
+    yield loop
+    for inner in list(vars(loop).values()):
+        if hasattr(inner, "_restarting"):
+            yield from _loops(inner)
+
+
+def _parts(loader: Any) -> Iterator[object]:
+    """A loader, and what it draws from."""
+    todo, seen = [loader], set()
+    while todo:
+        part = todo.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        todo += [getattr(part, name, None) for name in ("dataset", "sampler", "batch_sampler")]

@@ -1,0 +1,423 @@
+"""The recorder for Weights & Biases: every trial is a run, with its configuration, metrics, outcome and exit code."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+try:
+    # `import wandb` alone succeeds without the package wherever a folder `wandb/` with earlier runs lies about.
+    from wandb import Settings
+except ImportError as error:
+    if error.name != "wandb":
+        raise
+    raise ModuleNotFoundError(
+        "tunehook.integrations.wandb needs the package wandb: pip install 'tunehook[wandb]'", name="wandb"
+    ) from error
+
+import wandb
+
+from tunehook.integrations.wandb import logger as wandb_logger
+from tunehook.integrations.wandb import shared as wandb_shared
+from tunehook.integrations.wandb import values as wandb_values
+from tunehook.integrations.wandb.journal import note_run, runs_before
+from tunehook.integrations.wandb.own import CALL, Line, OwnRun, Wanted
+from tunehook.integrations.wandb.run import TrialRun, run_id
+from tunehook.integrations.wandb.shield import end_quietly, kill_service, leave_dead_service, tear_down
+from tunehook.integrations.wandb.study import StudyRun
+from tunehook.snapshot import Snapshot
+from tunehook.study import Study
+from tunehook.trial import Outcome, Trial
+
+RunMode = Literal["online", "offline", "disabled"]
+
+_FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
+_OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
+
+# Seconds that a row of a shared run is waited for, so that it lies between the user's rows as it was logged.
+_TURN = 0.02
+
+_log = logging.getLogger("tunehook")
+
+
+@dataclass
+class _Process:
+    """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
+
+    pid: int = field(default_factory=os.getpid)
+    live: OwnRun | TrialRun | None = None
+    latest: OwnRun | None = None  # where it lies is told when the server has answered
+    released: list[TrialRun] = field(default_factory=list)
+    line: Line = field(default_factory=Line)
+    studies: dict[Path, StudyRun] = field(default_factory=dict)
+
+
+class WandbRecorder:
+    """Keeps each trial as a run of Weights & Biases.
+
+    Where the user's training has a run, the trial shares it and finishes it at its end: the run of a Lightning
+    ``WandbLogger``; the open ``wandb.run``, with or without W&B's callbacks for Keras (``WandbMetricsLogger``,
+    ``WandbModelCheckpoint``, ``WandbEvalCallback``). Else the trial has a run of its own. Two trials never end in one
+    run, so each training has to open its own.
+
+    A ``wandb.run`` that was open already when the recorder was made is a run around the study: it is left alone, unless
+    one of these loggers writes to it. So make the recorder after such a run, and before the run of a training.
+
+    After the trial ``wandb.run`` is ``None``, and ``wandb.log`` raises. What a ``WandbLogger`` gets, as from
+    ``trainer.test``, goes on in the same run. Where the training finishes the run itself, it is resumed to keep the
+    rest and the outcome. ``wandb.init`` never returns the trial's own run: where the training calls it after the fit
+    has begun, it opens a run of the user's beside it, which no trial shares, and which ends with the trial in
+    ``study.optimize``.
+
+    - *Configuration*: the sampled values by their names at the top level, and under ``tunehook`` the study, the number
+      and attempt of the trial, metric, mode and the effective configuration (``tunehook.slots``). What is not plain
+      (objects, NaN) is kept as text.
+    - *Metrics* have the axis ``trial/step``. In a run of our own they keep their names. In a shared run they are called
+      ``trial/<metric>``, because the user writes ``<metric>`` or the like, at other moments and on another axis. They
+      leave the steps alone that the user gives to ``wandb.log``: there they join the user's row of the same step.
+    - *Snapshots* of the parameters are rows of their own, on the axis ``snapshot/step`` (optimizer steps): a histogram
+      ``parameters/<name>`` and ``gradients/<name>``, ``ratio/<layer>`` of update to weight, and the whole model in
+      numbers, ``snapshot/parameters/<norm, mean, ...>``. They stay out of the summary.
+    - *Summary*: ``best/<metric>``, ``best/step``, ``outcome``, ``reason``, and ``traceback`` (at most 4000 characters).
+    - *Run id*: the study's name and the trial's key, which follows from its number and the time at which it was asked
+      for: a trial that is begun again goes on in its run (offline: a fragment of the same id), and another study of
+      the same name never does. In a shared run the id is the user's, if the run is made already.
+
+    The study itself is one more run, of job type ``study`` and in the same group: the table of its trials, the best so
+    far (``best/<metric>`` on the axis ``study/trials``), the importance of the hyperparameters, and the values and the
+    effective configuration of the best trial. Online it is brought up to date as trials end, at most 2 % of the time;
+    offline when ``study.optimize`` returns, or at the end of the process.
+
+    A run costs about 65 ms offline, of which ``requirements.txt`` is 50; ``lean`` makes it 10. It is a choice, because
+    a run without its packages, git state, console and system metrics is less of a record.
+
+    Args:
+        project: The W&B project of runs of our own; a shared run lies where its user says.
+        entity: The user or team. Default: the account's own.
+        group: Groups the runs of a study. Default: the study's name.
+        tags: Tags of every run, each of 1 to 64 characters.
+        mode: ``"online"``, ``"offline"`` or ``"disabled"``. Default: ``WANDB_MODE`` or W&B's settings; without
+            either, online where an API key is configured, else offline. A shared run has its own.
+        dir: Where W&B keeps its ``wandb`` folder. Default: ``WANDB_DIR``, else the working directory.
+        lean: Leaves out requirements, system metrics, console output, git, machine information and the links to the
+            latest run, in our own runs.
+        init_timeout: Seconds after which a run of our own that cannot begin online is begun offline. Default: 20.
+        finish_timeout: Seconds that the upload of a run may take at its end. Default: 20. The end of the process waits
+            for W&B, at most as long as both limits together and a few seconds more.
+        study_run: Keep the study itself as a run too. Default: True.
+        best_checkpoint: Keep the checkpoint of the best trial, which the training's own ``ModelCheckpoint`` wrote, as
+            an artifact of the study's run with the alias ``best``. Default: False.
+
+    Raises:
+        TypeError: If ``tags`` is a single text.
+        ValueError: If ``project`` is empty, ``mode`` is unknown, a tag is empty or too long, or a time is not above 0.
+
+    Example:
+        >>> recorder = WandbRecorder("digits", tags=["first try"], mode="offline")
+        >>> recorder.where() is None
+        True
+    """
+
+    def __init__(
+        self,
+        project: str,
+        *,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        mode: RunMode | None = None,
+        dir: str | Path | None = None,  # noqa: A002 - as in wandb.init
+        lean: bool = False,
+        init_timeout: float = 20.0,
+        finish_timeout: float = 20.0,
+        study_run: bool = True,
+        best_checkpoint: bool = False,
+    ) -> None:
+        if not project:
+            raise ValueError("project must be the name of a W&B project, got an empty text.")
+        _check_project(project)
+        if mode is not None and mode not in get_args(RunMode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(RunMode))} or None, got {mode!r}.")
+        for name, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
+            if not (seconds > 0 and math.isfinite(seconds)):
+                raise ValueError(f"{name} must be a number of seconds above 0, got {seconds!r}.")
+        self.project, self.entity, self.group = project, entity, group
+        self.init_timeout, self.finish_timeout = init_timeout, finish_timeout
+        if best_checkpoint and not study_run:
+            raise ValueError("best_checkpoint=True needs study_run=True: the checkpoint is kept in the study's run.")
+        self.study_run, self.best_checkpoint = study_run, best_checkpoint
+        self.tags, self.mode, self.lean = _check_tags(tags), mode, lean
+        self.dir = None if dir is None else Path(dir)
+        # By its id, which travels to other processes: what is open there and bears another one is a training's.
+        self._around = None if wandb.run is None else wandb.run.id
+        self._where: str | None = None
+        self._told_mode = False
+        self._process = _Process()
+
+    def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
+        """Begin the trial's run, or share that of the user's training, and write the configuration.
+
+        Args:
+            trial: The trial, with its sampled values.
+            config: The effective configuration by slot path.
+            loggers: The loggers or callbacks that the user gave to the framework.
+
+        Raises:
+            ValueError: If the user's run is another trial's or finished, if a callback of W&B finds no open run, or if
+                a hyperparameter bears a name that is taken (``tunehook``, ``_wandb``).
+        """
+        if self._here.line.writer.is_stuck:
+            kill_service()
+        self._close_left_over(_OVERTAKEN, trial, loggers)
+        values = wandb_values.describe_trial(trial, config)
+        users = wandb_shared.find_run(loggers, self._around)
+        if users is None:
+            self._open_own(trial, values)
+        else:
+            self._open_shared(trial, values, users)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step as one row, on the axis ``trial/step``, without waiting for W&B."""
+        self._log(step, dict(metrics))
+
+    def snapshot(self, step: int, snapshot: Snapshot) -> None:
+        """Log the statistics of the parameters as one row, on the axis ``snapshot/step``, as `report` does."""
+        self._log(step, snapshot)
+
+    def _log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
+        here, live = self._here, self._here.live
+        if live is None:
+            raise RuntimeError("The recorder has no open trial: call open() before report().")
+        if here.line.writer.is_stuck:
+            kill_service()
+        if isinstance(live, OwnRun):
+            live.log(step, row)
+        else:
+            here.line.writer.call(functools.partial(_try, live, live.log, step, row), limit=CALL, wait=_TURN)
+            self._tell_failure(live)
+
+    def close(self, outcome: Outcome) -> None:
+        """Write the summary and finish the run with the outcome's exit code; harmless without an open run.
+
+        A run of our own is finished while the training goes on. Online that may last after this returns, but at most
+        ``finish_timeout``, which the end of the process waits for too.
+        """
+        here, live = self._here, self._here.live
+        if live is None:
+            return
+        here.live = None
+        if isinstance(live, OwnRun):
+            live.finish(outcome)
+            if wandb.run is not None:  # opened after the trial had begun, so no later trial's either
+                self._around = wandb.run.id
+            return
+        try:
+            self._tell_failure(live)
+            job = functools.partial(_try, live, live.finish, outcome)
+            if not here.line.writer.call(job, limit=self.finish_timeout + CALL, wait=self.finish_timeout):
+                live.is_stuck = True
+                wandb_shared.abandon_run(live.run)
+                _note_gap(live)
+                raise TimeoutError(f"The W&B run {live.run.id!r} did not finish in {self.finish_timeout:g} s.")
+            self._tell_failure(live)
+        finally:
+            here.released.append(live)
+
+    def update(self, study: Study, *, is_last: bool) -> None:
+        """Bring the run of the study up to date, if it is time; the training does not wait for W&B."""
+        if not self.study_run:
+            return
+        here = self._here
+        shown = here.studies.get(study.paths.folder)
+        if shown is None:
+            options = {"project": self.project, "entity": self.entity, "group": self.group or study.name,
+                       "job_type": "study", "name": study.name, "tags": self.tags or None, "dir": self.dir}  # fmt: skip
+            shown = here.studies[study.paths.folder] = StudyRun(
+                options, here.line, lambda: self._find_mode()[0], init_timeout=self.init_timeout,
+                finish_timeout=self.finish_timeout, started=self._watch_exit,
+            )  # fmt: skip
+            self._watch_exit()
+        if self.best_checkpoint:
+            shown.keep_best(study)
+        shown.update(study, is_last=is_last)
+
+    def wait(self) -> None:
+        """Wait until W&B has written all, in a process that is about to end; at most as long as that end would."""
+        self._close_at_exit()
+        tear_down()  # whose files are not whole before; a cluster kills it with the process
+
+    def has_reports(self, taken: int, made: int) -> int:
+        """How many reports of a trial that goes on its run has: a run of our own those of all earlier attempts.
+
+        What it lacks of them is read from the journals. A shared run that the earlier attempts had too gets those
+        behind the checkpoint once more, since no journal says what it has; a new one has nothing (-1) and gets all.
+        """
+        live = self._here.live
+        if live is None or isinstance(live, OwnRun):
+            return made
+        return taken if live.run.id in runs_before(live.trial) else -1
+
+    def wants_stop(self) -> str | None:
+        """Why the trial shall stop: someone pressed the Stop button of its run's web page."""
+        live = self._here.live
+        return "stopped by hand on the W&B page of its run" if isinstance(live, OwnRun) and live.is_stopped else None
+
+    def where(self) -> str | None:
+        """The address of the run that was opened last, or its folder if it is offline.
+
+        Online it is ``None`` until the server has answered; the journal gets the address then.
+        """
+        if (latest := self._here.latest) is not None:
+            self._where = latest.address()
+        return self._where
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_where": self.where(), "_process": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=_Process())
+
+    @property
+    def _here(self) -> _Process:
+        if self._process.pid != os.getpid():
+            self._process = _Process()
+        return self._process
+
+    def _open_own(self, trial: Trial, values: dict[str, Any]) -> None:
+        here = self._here
+        mode, why = self._find_mode()
+        options = {
+            "project": self.project,
+            "entity": self.entity,
+            "group": self.group or trial.study,
+            "job_type": "trial",
+            "name": trial.name,
+            "tags": self.tags or None,
+            "dir": self.dir,
+        }
+        wanted = Wanted(options, values, mode, self.lean, self.init_timeout, self.finish_timeout)
+        here.live = here.latest = live = OwnRun(trial, wanted, here.line, self._watch_exit)
+        note_run(trial, run_id(trial), options)
+        self._watch_exit()
+        self._tell_mode(mode, why)
+        live.open()
+
+    def _open_shared(self, trial: Trial, values: dict[str, Any], users: wandb_shared.UsersRun) -> None:
+        defaults = wandb_shared.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
+        run = wandb_shared.share_run(users, trial, defaults)
+        self._here.live, self._here.latest = live, _ = TrialRun(run, trial, values, users), None
+        self._where = live.address()
+        note_run(trial, run.id, {"project": run.project, "entity": run.entity}, is_shared=True)
+        self._watch_exit()
+        live.write_config()
+
+    def _tell_failure(self, live: TrialRun) -> None:
+        """Leave a run in which the SDK failed; the session tells it, and the training goes on."""
+        if live.failure is not None:
+            self._here.live = None
+            _note_gap(live)
+            raise live.failure
+
+    def _find_mode(self) -> tuple[Any, str]:
+        """The mode of our own runs and why, found without a question and without the network."""
+        if self.mode is not None:
+            return self.mode, "as asked for"
+        if from_environment := os.environ.get("WANDB_MODE"):
+            return from_environment, "WANDB_MODE"
+        try:
+            leave_dead_service()
+            settings = wandb.setup().settings
+        except Exception as error:  # noqa: BLE001 - no service; the run tells what it cannot do
+            return "offline", f"W&B does not start: {error}"
+        if settings.mode != "online":
+            return settings.mode, "W&B's settings"
+        if wandb_shared.has_key(settings):
+            return "online", "an API key is configured"
+        return "offline", "no API key is configured; `wandb login` before the study, or `wandb sync` after it"
+
+    def _tell_mode(self, mode: str, why: str) -> None:
+        if not self._told_mode:
+            self._told_mode = True
+            _log.info("W&B records the trials in project %r, %s (%s).", self.project, mode, why)
+
+    def _close_left_over(self, outcome: Outcome, trial: Trial | None = None, loggers: Sequence[object] = ()) -> None:
+        """Finish what earlier trials left open: a forgotten run, and a run that a logger resumed after its trial."""
+        live = self._here.live
+        finished = [] if live is None or live.run is None else [live.run]
+        try:
+            self.close(outcome)
+        except Exception as error:  # noqa: BLE001 - of the trial before, which this one shall not suffer from
+            _log.warning("The W&B run of %s could not be finished: %s", live.trial.name if live else "?", error)
+        released, self._here.released = self._here.released, []
+        others = [past for past in released if not _is_same_trial(past.trial, trial)]
+        whole = [past for past in others if past.failure is None and not past.is_stuck]
+        finished += [run for past in whole if (run := past.finish_resumed()) is not None]
+        wandb_logger.forget_runs(loggers, finished)
+
+    def _watch_exit(self) -> None:
+        """Be called at exit before W&B's own handler, so registered later than that; the SDK's service registers it."""
+        atexit.unregister(self._close_at_exit)
+        atexit.register(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        writer = self._here.line.writer
+        try:
+            self._close_left_over(_FORGOTTEN)
+        except Exception as error:  # noqa: BLE001 - the process ends
+            _log.warning("A W&B run could not be finished: %s", error)
+        for shown in self._here.studies.values():
+            try:
+                shown.flush()
+            except Exception as error:  # noqa: BLE001 - the process ends
+                _log.warning("The W&B run of a study is not up to date: %s", error)
+        if not writer.drain(self.init_timeout + self.finish_timeout):
+            kill_service()
+            writer.drain(CALL)
+        end_quietly(wait=self.finish_timeout)
+
+
+def _try(live: TrialRun, call: Callable[..., None], *values: Any) -> None:
+    """Call the SDK in the writer's thread; its failure may come too late for the report that waits for it."""
+    if live.failure is None:
+        try:
+            call(*values)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
+            live.failure = error
+            wandb_shared.bury_run(live.run, live.service)
+
+
+def _note_gap(live: TrialRun) -> None:
+    """Note which rows were handed over to a shared run that has failed, so that the others can be uploaded."""
+    run = live.run
+    if not (run.offline or run.disabled):
+        place = {"project": run.project, "entity": run.entity}
+        note_run(live.trial, run.id, place, is_shared=True, steps=live.steps)
+
+
+def _is_same_trial(first: Trial, second: Trial | None) -> bool:
+    return second is not None and (first.folder, first.number) == (second.folder, second.number)
+
+
+def _check_project(project: str) -> None:
+    """Before the first trial, since a run is begun beside the training, which hears of no error then."""
+    try:
+        Settings(project=project)
+    except wandb.Error as error:
+        rule = r"without / \ # ? % : and of at most 128 characters"
+        raise ValueError(f"project must be the name of a W&B project, {rule}, got {project!r}.") from error
+
+
+def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a sequence of texts, got the single text {tags!r}; write [{tags!r}].")
+    for tag in tags:
+        if not 1 <= len(tag) <= 64:
+            raise ValueError(f"A tag must have 1 to 64 characters, got {len(tag)}: {tag!r}.")
+    return tuple(tags)

@@ -1,0 +1,292 @@
+"""Uploading from the journals what W&B did not get, into the runs that it has; twice is as good as once."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+try:
+    from wandb import Run
+except ImportError as error:
+    if error.name != "wandb":
+        raise
+    raise ModuleNotFoundError(
+        "Uploading W&B runs needs the package wandb: pip install 'tunehook[wandb]'", name="wandb"
+    ) from error
+
+import wandb
+
+from tunehook.integrations.wandb import shared as wandb_shared
+from tunehook.integrations.wandb import values as wandb_values
+from tunehook.integrations.wandb.journal import Row, join_rows, mark_synced, note_run, rows_of, runs_in
+from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun
+from tunehook.integrations.wandb.shield import first_line, leave_dead_service
+from tunehook.record import Journal, check_place, events_of, host, read_journal
+from tunehook.storage import is_alive
+from tunehook.trial import Outcome, Trial
+
+# A process may still upload the end of its trial itself for so many seconds.
+SETTLED = 60.0
+# Seconds until a server that does not answer ends the upload.
+TIMEOUT = 30.0
+
+State = Literal["uploaded", "complete", "left"]
+
+_log = logging.getLogger("tunehook")
+
+
+class SyncError(RuntimeError):
+    """W&B cannot be reached, or refuses."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of one run.
+
+    Attributes:
+        trial: Study and name of the latest attempt, such as ``digits/trial-0007``.
+        state: ``"uploaded"``, ``"complete"`` (W&B had everything) or ``"left"`` (with the reason).
+        rows: How many rows were uploaded.
+        reason: Why the run was left.
+        address: Where the run lies, if W&B was asked.
+    """
+
+    trial: str
+    state: State
+    rows: int = 0
+    reason: str = ""
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a journal holds of one attempt of a trial."""
+
+    path: Path
+    trial: Trial
+    run: Mapping[str, Any]
+    places: tuple[str, ...]
+    slots: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    outcome: Outcome | None
+    processes: tuple[Mapping[str, Any], ...]
+    last: float
+    synced: int | None
+
+
+def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
+    """Upload what W&B lacks of the trials below a folder.
+
+    Of a run that the training had only our rows are uploaded, where it failed online: no journal has the user's own.
+
+    Args:
+        folder: A study's folder, or one with studies below.
+        tell: Is called with each run, as soon as it is done.
+
+    Raises:
+        SyncError: W&B cannot be reached, or refuses; runs before it are done.
+    """
+    runs: dict[str, list[Attempt]] = {}
+    empty: set[tuple[str, int]] = set()
+    for path in sorted(folder.rglob("journal.jsonl")):
+        events = read_latest(path)
+        if events and events[0]["event"] != "begin":
+            if runs_in(events):
+                name = f"{path.parents[1].name}/{path.parent.name}"
+                tell(Synced(name, "left", reason="the line with which its journal begins is damaged"))
+        elif (attempt := read_attempt(path, events)) is not None:
+            runs.setdefault(str(attempt.run["id"]), []).append(attempt)
+        elif events and not rows_of(events):
+            empty.add((events[0].get("key", ""), events[0]["attempt"]))
+    leave_dead_service()
+    for attempts in runs.values():
+        ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
+        tell(try_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
+
+
+def read_latest(path: Path) -> list[dict[str, Any]]:
+    """The events of the latest trial of a journal; all where none begins, since that line is damaged."""
+    events = list(read_journal(path))
+    begins = [event for event in events if event["event"] == "begin"]
+    return list(events_of(begins[-1].get("key", ""), events)) if begins else events
+
+
+def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
+    """The trial of these events, ``None`` if no W&B run belongs to it."""
+    runs = runs_in(events)
+    if not runs:
+        return None
+    # The one that asked for the trial, and the one that trains it, where that is another one of this machine.
+    processes = tuple(event for event in events if event["event"] in ("begin", "process"))
+    begun = [event for event in processes if event["event"] == "begin"][-1]
+    trial = Trial(begun["study"], begun["trial"], begun["params"], path.parent, begun["metric"], begun["mode"],
+                  begun["attempt"], begun.get("key", ""))  # fmt: skip
+    return Attempt(
+        path,
+        trial,
+        runs[-1],
+        tuple(place for event in events for place in event.get("records") or ()),
+        _last(events, "config", {}).get("effective") or {},
+        tuple(rows_of(events)),
+        _outcome(_last(events, "end", None)),
+        processes,
+        float(events[-1].get("time") or 0.0),
+        _last(events, "synced", {}).get("rows"),
+    )
+
+
+def try_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+    """The same as `sync_run`, but a run that the SDK refuses is left, so that it holds up no other one.
+
+    Raises:
+        SyncError: W&B cannot be reached.
+    """
+    try:
+        return sync_run(attempts, empty)
+    except SyncError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+        trial = attempts[-1].trial
+        _log.debug("The W&B run of %s could not be uploaded.", trial.name, exc_info=error)
+        return Synced(f"{trial.study}/{trial.name}", "left", reason=f"it cannot be uploaded: {first_line(error)}")
+
+
+def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+    """Upload what W&B lacks of one run.
+
+    Args:
+        attempts: What the journals hold of it, in order.
+        empty: Attempts that ended before their run was begun.
+    """
+    latest = attempts[-1]
+    name = f"{latest.trial.study}/{latest.trial.name}"
+    if reason := why_left(attempts, empty):
+        return Synced(name, "left", reason=reason)
+    is_shared = latest.run["is_shared"]
+    rows = [*latest.rows] if is_shared else join_rows(attempt.rows for attempt in attempts)
+    if latest.synced == len(rows):
+        return Synced(name, "complete")
+    run = _resume(latest)
+    try:
+        wandb_shared.claim_run(run, latest.trial)
+        return _fill(run, name, rows, attempts)
+    finally:
+        wandb_shared.let_go(run)
+        run.finish(exit_code=_end_of(latest).exit_code)
+
+
+def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
+    """Why a run is not uploaded now, an empty text where it is."""
+    latest = attempts[-1]
+    if latest.run["is_shared"] and "steps" not in latest.run:
+        return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
+    missing = {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}
+    if missing and not latest.run["is_shared"]:
+        return "the journals of its earlier attempts are missing"
+    first, last = latest.processes[0], latest.processes[-1]
+    is_here = last["host"] == host()
+    alive = [each["pid"] for each in (last, first) if is_here and is_alive(each["pid"], since=each["time"])]
+    if latest.outcome is None and alive:
+        return f"it is running, in process {alive[0]}"
+    if latest.outcome is None and not is_here:
+        return f"it may be running on {last['host']}"
+    if alive and time.time() - latest.last < SETTLED:
+        return "it has just ended, and its process may be uploading it"
+    return ""
+
+
+def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Synced:
+    latest = attempts[-1]
+    is_shared, steps = latest.run["is_shared"], latest.run.get("steps", ())
+    there, summary = run.starting_step, dict(run.summary)
+    if is_shared:  # W&B has what came before its next step
+        there = sum(step < there for step in steps)
+    elif there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
+        reason = f"W&B has {there} rows, which are not the first of the {len(rows)} in the journal"
+        return Synced(name, "left", reason=reason, address=run.url)
+    outcome = _end_of(latest)
+    if there == len(rows) and summary.get("outcome") == outcome.state:
+        if latest.outcome is not None:
+            journal = Journal(latest.path.parent)
+            journal.synced(len(rows))
+            journal.close()
+        return Synced(name, "complete", address=run.url)
+    open_run = TrialRun(run, latest.trial, _config(run, latest), prefix=SHARED_PREFIX if is_shared else "")
+    for step, row in rows[there:]:
+        open_run.log(step, row)
+    open_run.sum_up(outcome)
+    if is_shared:
+        note_run(latest.trial, run.id, latest.run, is_shared=True, steps=[*steps[:there], *open_run.steps])
+    _mark_folders(attempts)
+    return Synced(name, "uploaded", len(rows) - there, address=run.url)
+
+
+def _resume(latest: Attempt) -> Run:
+    settings = wandb_shared.LEAN.model_copy()
+    settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, TIMEOUT
+    if "finish_timeout" in type(settings).model_fields:
+        settings.finish_timeout = TIMEOUT
+    known = latest.run
+    check_place(latest.path.parent / "wandb", below=latest.path.parent.parent)  # where the SDK keeps its files
+    try:
+        run = wandb_shared.begin_run(
+            known["id"],
+            project=known["project"],
+            entity=known["entity"],
+            group=known["group"],
+            name=known["name"],
+            tags=known["tags"],
+            job_type=None if known["is_shared"] else "trial",
+            mode="online",  # without a configuration, which would be over that of a run that is left
+            resume="allow",
+            dir=latest.path.parent,
+            settings=settings,
+        )
+    except wandb.Error as error:
+        raise SyncError(
+            f"W&B cannot be reached: {first_line(error)}.\n"
+            "  Log in with `wandb login`, check WANDB_BASE_URL, and sync again."
+        ) from error
+    return run
+
+
+def _config(run: Run, latest: Attempt) -> dict[str, Any]:
+    """The configuration of an attempt as W&B has it, else that of the journal, which has objects as their ``repr``."""
+    config = wandb_values.describe_trial(latest.trial, latest.slots)
+    there = dict(run.config)
+    ours = there.get(wandb_values.OURS)
+    if isinstance(ours, Mapping) and ours.get("attempt") == latest.trial.attempt:
+        # At the top level the user's code may have written over the values of a shared run.
+        kept = {wandb_values.OURS} if latest.run["is_shared"] else config.keys()
+        config |= {name: there[name] for name in kept if name in there}
+    return config
+
+
+def _end_of(latest: Attempt) -> Outcome:
+    return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1]['pid']} was killed")
+
+
+def _mark_folders(attempts: Iterable[Attempt]) -> None:
+    """Let `wandb sync` pass over the offline folders whose rows are uploaded, as it does with those of its own."""
+    for attempt in attempts:
+        run_id, folders = attempt.run["id"], {Path(place) for place in attempt.places}
+        if root := attempt.run.get("dir"):
+            folders.update(Path(root).glob(f"*wandb/offline-run-*-{glob.escape(run_id)}"))
+        for folder in folders:
+            mark_synced(folder, run_id)
+
+
+def _last(events: list[dict[str, Any]], kind: str, default: Any) -> Any:
+    return next((event for event in reversed(events) if event["event"] == kind), default)
+
+
+def _outcome(event: Mapping[str, Any] | None) -> Outcome | None:
+    if event is None:
+        return None
+    value = None if event["value"] is None else float(event["value"])
+    return Outcome(event["state"], event["reason"], value, event["step"], event["traceback"])

@@ -1,0 +1,395 @@
+"""Leading a study whose trials train elsewhere: when to ask for one, what its end means, and when to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from tunehook.launch.failures import KILL, Verdicts
+from tunehook.launch.led import Led
+from tunehook.launch.progress import Progress
+from tunehook.session import TrialSession
+from tunehook.system import Terminated, handling
+from tunehook.trial import Budget, Decision, Outcome, State, StorageAway, StudyFinished
+
+log = logging.getLogger("tunehook")
+
+# Seconds between looks at what nobody announces: limits of time, processes without a warm parent, the table.
+PULSE = 0.2
+PULSE_FRESH = 0.02
+_PAUSE = 1.0  # while other processes run the last trials
+# Seconds that a process may live on after its trial, such as to upload to W&B.
+LINGER = 120.0
+# Seconds that trials have to end in good order where the study ends with an error, and processes that hung up.
+GRACE = 10.0
+# After so many seconds in which nobody was listened to, no process is blamed for its silence.
+_DEAF = 3.0
+# Where the study was asked to end, a storage is waited for no longer than up to a rest of so many seconds.
+_HICCUP = 0.5
+RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
+VARIABLE = "TUNEHOOK_LAUNCHER"  # the launcher of studies that are given none
+LAUNCHERS = {"ray": "RayLauncher"}
+
+
+@dataclass
+class Running:
+    """A trial that trains elsewhere.
+
+    Attributes:
+        token: Names it on its way here.
+        session: The session that stays here, to recover the trial where the process is gone.
+        pid: The id of its process, once that has said hello.
+        told: How the trial ended, once that is known.
+        is_done: Whether the training function has returned.
+        heard: When it began, or reported last.
+        why: Why it was killed from here.
+    """
+
+    token: str
+    session: TrialSession
+    pid: int | None = None
+    told: Outcome | None = None
+    is_done: bool = False
+    heard: float = field(default_factory=time.monotonic)
+    why: str = ""
+
+
+One = TypeVar("One", bound=Running)
+
+
+class Launcher(Protocol):
+    """Where trials run other than on this machine, such as `RayLauncher` in ``tunehook.integrations.ray``."""
+
+    def leader(
+        self,
+        study: Led,
+        train: Callable[[], object],
+        *,
+        trials: int | None,
+        end: float,
+        workers: int | None,
+        gpus_per_trial: int,
+        report_timeout: float | None,
+    ) -> Leader[Any]:
+        """Who leads the study there; the arguments are those of `Study.optimize`, ``end`` on the monotonic clock."""
+
+
+class Leader(ABC, Generic[One]):
+    """Leads a study with trials side by side; a context, in which they can be started.
+
+    Args:
+        study: The study.
+        trials: How many finished trials the study shall have, ``None`` for no limit.
+        end: When no further trial begins, on the monotonic clock.
+        workers: How many trials run at once.
+        report_timeout: Seconds without a report after which a trial's process is killed, ``None`` for no limit.
+    """
+
+    def __init__(
+        self, study: Led, *, trials: int | None, end: float, workers: int, report_timeout: float | None = None
+    ) -> None:
+        self._study, self._trials, self._end, self._workers = study, trials, end, workers
+        self._limit = report_timeout
+        self._table: Progress | None = None
+        self._running: dict[str, One] = {}
+        self._is_exhausted = self._is_told = False
+        self._finished, self._counted = 0, float("-inf")  # trials of the study, and when they were counted
+        self._signals: list[int] = []
+        self._heeded = 0  # of the signals
+        self._asked_to_end = 0.0
+        self._thread = threading.get_ident()
+        self._checked = time.monotonic()
+        self._verdicts = Verdicts(study)
+
+    def __enter__(self) -> Self:
+        """Begin to make ready what the trials need."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what is left."""
+
+    def run(self, table: Progress | None = None) -> None:
+        """Train until there are enough trials.
+
+        Args:
+            table: The live table.
+
+        Raises:
+            StudyError: Too many trials in a row failed, or no process can be started.
+            InjectionError, TrialError: The script has to change.
+            JournalError: A journal cannot be written, as where the disk is full.
+            KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
+        """
+        self._table = table
+        with handling(self._note, signal.SIGINT, signal.SIGTERM), self._study.resting(self._rest):
+            try:
+                self._open()
+                self._loop()
+                self._wait_for_uploads()
+            except BaseException as error:
+                is_wanted = isinstance(error, StorageAway) and bool(self._signals)
+                self._end_all(GRACE)
+                if not is_wanted:
+                    raise
+                log.warning("%s", error)
+        if self._signals:
+            raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
+        self._verdicts.close()
+
+    # ------------------------------------------------------------------ said by who runs them
+
+    @abstractmethod
+    def _begin(self, session: TrialSession) -> None:
+        """Start a trial elsewhere, and note it among those that run."""
+
+    @abstractmethod
+    def _listen(self, seconds: float) -> None:
+        """Take what came from the trials, and wait for it."""
+
+    @abstractmethod
+    def _signal(self, one: One, number: int) -> None:
+        """Ask a trial to end in good order (SIGTERM), or end it with all that it started (SIGKILL)."""
+
+    def _open(self) -> None:
+        """Wait until trials can be started."""
+
+    def _wake(self) -> None:
+        """Wake who listens, from a signal handler."""
+
+    def _collect(self, seconds: float) -> None:
+        """Let this time pass while the storage is away; what comes from the trials may be kept for later."""
+        time.sleep(seconds)
+
+    def _has_said_its_end(self, one: One) -> bool:
+        """Whether nothing more is to be waited for from a trial that was asked to end."""
+        return one.told is not None
+
+    def _forgive(self, one: One, now: float) -> None:
+        """Take the silence of a trial for ours: nobody listened."""
+        one.heard = now
+
+    def _busy(self) -> list[One]:
+        """Those that take a place."""
+        return [one for one in self._running.values() if not one.is_done]
+
+    def _places(self) -> int:
+        """How many may run at once."""
+        return self._workers
+
+    def _prepare(self, left: int) -> None:
+        """Make ready for the next trials, as many as are left; called where there is no place, or none is left."""
+
+    @property
+    def _pulse(self) -> float:
+        return PULSE
+
+    def _overdue(self, one: One) -> str | None:
+        """Why a trial is to be killed, ``None`` where it is not."""
+        if one.is_done or one.pid is None or self._limit is None or time.monotonic() - one.heard <= self._limit:
+            return None
+        return f"no report for {self._limit:g} s, so its process was killed"
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(self) -> None:
+        while True:
+            self._heed()
+            self._fill()
+            if not self._busy() and not self._waits():
+                return
+            self._listen(self._pulse if self._busy() else _PAUSE)
+            self._check_limits()
+            if self._table is not None:
+                self._table.refresh()
+
+    def _check_limits(self) -> None:
+        """Kill what says nothing for too long."""
+        self._verdicts.memory.look()
+        now = time.monotonic()
+        was_deaf, self._checked = now - self._checked > _DEAF, now
+        for one in list(self._running.values()):
+            if was_deaf:  # the storage was away
+                self._forgive(one, now)
+            if (why := self._overdue(one)) is not None:
+                self._kill(one, why)
+
+    def _heed(self) -> None:
+        """Stop as often as it was asked for."""
+        if len(self._signals) > self._heeded:
+            self._asked_to_end = self._asked_to_end or time.monotonic()
+            self._heeded = len(self._signals)
+            self._stop(by_force=self._heeded > 1)
+
+    def _rest(self, seconds: float) -> bool:
+        """While the storage is away, let the trainings go on, and heed Ctrl-C; answers whether to wait on."""
+        if threading.get_ident() != self._thread:  # a recorder that looks at the study
+            time.sleep(seconds)
+            return True
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._heed()
+            if self._signals and self._is_rest_over(seconds):
+                return False
+            self._collect(min(left, PULSE))
+        return True
+
+    def _is_rest_over(self, seconds: float) -> bool:
+        """Whether those who were asked to end have done so, or had the time for it; their journals say how."""
+        if len(self._signals) > 1:
+            return True
+        if seconds < _HICCUP:
+            return False
+        is_waiting = any(not self._has_said_its_end(one) for one in self._running.values())
+        return not is_waiting or time.monotonic() - self._asked_to_end > GRACE
+
+    def _waits(self) -> bool:
+        """Whether the last trials run in other processes: where one is lost, its values are asked here."""
+        is_over = self._trials is not None and self._study.finished >= self._trials
+        if self._signals or is_over or time.monotonic() >= self._end:
+            return False
+        self._study.reclaim()
+        self._is_exhausted = False
+        others = self._study.waits_for()
+        if others and not self._is_told:
+            self._is_told = True
+            log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
+        return bool(others) or self._study.has_waiting
+
+    def _fill(self) -> None:
+        """Begin trials as long as there is a place."""
+        while not self._signals and not self._is_exhausted and time.monotonic() < self._end:
+            busy = self._busy()
+            left = self._left(busy)
+            if len(busy) >= self._places() or left < 1:
+                self._prepare(left)
+                return
+            try:
+                trial = self._study.ask()
+            except StudyFinished:
+                self._is_exhausted = True
+                return
+            if self._table is not None:
+                self._table.begin(trial)
+            self._begin(self._study.session(trial))
+
+    def _left(self, busy: list[One]) -> int:
+        """How many trials are to be asked for beside those that run."""
+        if self._trials is None:
+            return self._places()
+        now = time.monotonic()
+        if now - self._counted > PULSE:  # other processes may end trials, too
+            self._finished, self._counted = self._study.finished, now
+        return self._trials - self._finished - sum(one.told is None for one in busy)
+
+    def _take_report(self, one: One, step: int, value: float, budget: Budget) -> Decision:
+        """A trial has measured; returns what is decided."""
+        decision = self._study.report(one.session.trial, step, value, budget)
+        if self._table is not None:
+            self._table.measure(one.session.trial.number, step, value)
+        return decision
+
+    # ------------------------------------------------------------------ ends
+
+    def _take_end(self, one: One, outcome: Outcome) -> None:
+        """A trial has told its end."""
+        if one.told is None:
+            one.told = outcome
+            self._study.tell(one.session.trial, outcome)
+            self._show_end(one, outcome)
+
+    def _take_loss(self, one: One, reason: str, state: State) -> None:
+        """A process has ended; where it told nothing, the trial ends as what befell it."""
+        if one.told is None:
+            one.told = one.session.recover(reason, state=state)
+            self._show_end(one, one.told)
+
+    def _show_end(self, one: One, outcome: Outcome) -> None:
+        self._is_exhausted = False  # an interrupted trial is asked again
+        self._counted = float("-inf")
+        self._verdicts.count()
+        if self._table is not None:
+            self._table.finish(one.session.trial.number, outcome)
+
+    def _judge(self, one: One, said: tuple[str, str] | None) -> None:
+        """Raise where no further trial makes sense.
+
+        Args:
+            one: A trial that has ended.
+            said: What the training raised: the name of its class, and its text.
+        """
+        if one.told is not None and not self._signals:
+            self._verdicts.judge(one.told, said, is_done=one.is_done)
+
+    def _stop(self, *, by_force: bool) -> None:
+        """Let the running trials end, in good order or now."""
+        name = signal.Signals(self._signals[0]).name
+        log.warning("%s: %s", "Ctrl-C" if name == "SIGINT" else name,
+                    "the running trials are killed." if by_force else
+                    "no new trials; the running ones end in good order. Once more ends them at once.")  # fmt: skip
+        for one in [one for one in self._running.values() if not one.is_done]:
+            if by_force:
+                one.why = one.why or "Ctrl-C"
+            self._signal(one, KILL if by_force else signal.SIGTERM)
+
+    def _kill(self, one: One, why: str) -> None:
+        one.why = one.why or why
+        one.heard = time.monotonic()
+        self._signal(one, KILL)
+
+    def _end_all(self, seconds: float) -> None:
+        """End what runs: in good order, then by force; every trial is told."""
+        self._signals = self._signals or [signal.SIGTERM]
+        self._heeded = many = len(self._signals)
+        for one in [one for one in self._running.values() if not one.is_done]:
+            with contextlib.suppress(Exception):  # the error that ends the study comes first, here and below
+                self._signal(one, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while (
+            any(not one.is_done for one in self._running.values())
+            and time.monotonic() < deadline
+            and len(self._signals) == many
+        ):
+            with contextlib.suppress(Exception):
+                self._listen(PULSE_FRESH)
+        for one in list(self._running.values()):
+            if one.told is None:
+                one.why = one.why or "the study was stopped"
+                with contextlib.suppress(Exception):
+                    self._kill(one, one.why)
+                    one.told = one.session.recover(one.why)
+
+    def _wait_for_uploads(self) -> None:
+        """Wait for processes that have done their trial, and still send its record away."""
+        deadline = time.monotonic() + LINGER
+        while self._running and time.monotonic() < deadline and len(self._signals) < 2:
+            self._listen(PULSE_FRESH)
+
+    def _note(self, number: int, _frame: object) -> None:
+        """Note Ctrl-C and SIGTERM, from a signal handler."""
+        self._signals.append(number)
+        self._wake()
+
+
+def launcher_from_environment() -> Launcher | None:
+    """The launcher that ``TUNEHOOK_LAUNCHER`` names, made without arguments; ``None`` where it names none.
+
+    Raises:
+        ValueError: There is no such launcher.
+    """
+    name = os.environ.get(VARIABLE, "").strip()
+    if not name:
+        return None
+    if name not in LAUNCHERS:
+        raise ValueError(f"The environment variable {VARIABLE} is one of {', '.join(LAUNCHERS)}; got {name!r}.")
+    # By its name, since the core knows no framework.
+    module: Any = importlib.import_module(f"tunehook.integrations.{name}")
+    return getattr(module, LAUNCHERS[name])()  # type: ignore[no-any-return]

@@ -1,0 +1,354 @@
+"""The node process: asks the study, hands trials to processes of their own, takes their reports, and decides."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Self
+
+from tunehook.launch import GRACE, KILL, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Led, Running, not_importable
+from tunehook.launch.node.channel import Gate
+from tunehook.launch.node.child import Work
+from tunehook.launch.node.function import Function, pickled
+from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
+from tunehook.launch.node.standby import Spare, Spares
+from tunehook.session import TrialSession
+from tunehook.trial import Decision, State, StudyError
+
+log = logging.getLogger("tunehook")
+
+_LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
+
+
+@dataclass
+class _Process(Running):
+    """A trial process.
+
+    Attributes:
+        devices: The GPUs that it has.
+        connection: The way to it, once it has said hello.
+        inbox: What it said while the storage was away.
+        is_owed: Whether it waits for the answer to a report.
+        hung_up: When it closed its connection.
+    """
+
+    devices: list[str] = field(default_factory=list)
+    connection: Connection | None = None
+    inbox: deque[tuple[Any, ...]] = field(default_factory=deque)
+    is_owed: bool = False
+    hung_up: float | None = None
+
+
+class Node(Leader[_Process]):
+    """Leads a study on this machine, with trials side by side; a context, in which trial processes can be started.
+
+    Args:
+        study: The study.
+        train: The training.
+        trials: How many finished trials the study shall have, ``None`` for no limit.
+        end: When no further trial begins, on the monotonic clock.
+        workers: How many trials run at once.
+        gpus_per_trial: GPUs for each.
+        report_timeout: Seconds without a report after which a trial's process is killed, ``None`` for no limit.
+    """
+
+    def __init__(
+        self,
+        study: Led,
+        train: Callable[[], object],
+        *,
+        trials: int | None,
+        end: float,
+        workers: int,
+        gpus_per_trial: int = 0,
+        report_timeout: float | None = None,
+    ) -> None:
+        super().__init__(study, trials=trials, end=end, workers=workers, report_timeout=report_timeout)
+        self._gpus = gpus_per_trial
+        self._free = devices() if gpus_per_trial else []
+        if gpus_per_trial and len(self._free) < gpus_per_trial * workers:
+            raise StudyError(
+                f"{workers} workers with {gpus_per_trial} GPUs each need {workers * gpus_per_trial}, but there are "
+                f"{len(self._free)}: {', '.join(self._free)}.\n  Take fewer workers or GPUs."
+            )
+        pickled(study.recorders, *RECORDERS)
+        self._function = Function.of(train)
+        self._threads = max(1, cores() // workers)
+        self._gate = Gate()
+        self._strangers: list[Connection] = []
+        self._warm: Warm | None = None
+        self._fresh: Fresh | None = None
+        self._spares = Spares(lambda token: self._start(token, []))
+
+    def __enter__(self) -> Self:
+        """Begin to import what the training needs, in a process of its own."""
+        self._begin_to_import()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all processes."""
+        self._spares.close()
+        if self._starter is not None:
+            self._starter.close()
+        self._gate.close()
+
+    # ------------------------------------------------------------------ processes
+
+    def _begin_to_import(self) -> None:
+        if not self._gpus and can_fork():
+            self._warm = Warm(self._gate.address, self._function, self._threads)
+
+    def _open(self) -> None:
+        """Find out whether trial processes can be forked, and say why where they cannot."""
+        if self._warm is not None:
+            why = self._hear_of(self._warm)
+            if why.startswith("!"):
+                raise not_importable(why[1:])
+            if not why:
+                return
+            self._warm.close()
+            self._warm = None
+        else:
+            why = "forked processes with GPUs are not safe everywhere" if self._gpus else "this system cannot fork"
+        log.warning("Each trial starts a fresh process, which imports everything anew: %s.", why)
+        self._fresh = Fresh(self._gate.address, self._function, self._threads)
+
+    def _hear_of(self, warm: Warm) -> str:
+        """Wait until the warm parent has imported everything, and take what keeps it from forking."""
+        gone: float | None = None
+        while not self._signals:
+            sources: list[Any] = [self._gate, *self._strangers]
+            found: list[Any] = wait(sources, PULSE)
+            for connection in found:
+                if connection is self._gate:
+                    self._strangers += self._gate.take()
+                    continue
+                self._strangers.remove(connection)
+                with contextlib.suppress(OSError, EOFError):
+                    kind, problem = connection.recv()[:2]
+                    if kind == "warm":
+                        warm.connection = connection
+                        return str(problem)
+                connection.close()
+            if warm.process.poll() is None:
+                continue
+            gone = gone or time.monotonic()
+            if time.monotonic() - gone > _LAST_WORDS:
+                raise StudyError(
+                    f"The process that imports the training function ended with exit code {warm.process.returncode} "
+                    "before it was ready.\n  What it printed stands above."
+                )
+        return ""
+
+    @property
+    def _starter(self) -> Starter | None:
+        return self._warm or self._fresh
+
+    # ------------------------------------------------------------------ trials
+
+    @property
+    def _pulse(self) -> float:
+        return PULSE if self._fresh is None else PULSE_FRESH
+
+    def _wake(self) -> None:
+        self._gate.wake()
+
+    def _busy(self) -> list[_Process]:
+        """The processes that take a place."""
+        return [one for one in self._running.values() if not one.is_done or self._gpus]
+
+    def _prepare(self, left: int) -> None:
+        if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
+            self._spares.fill(min(left, self._workers))
+
+    def _begin(self, session: TrialSession) -> None:
+        given, self._free = self._free[: self._gpus], self._free[self._gpus :]
+        spare = self._spares.take()
+        one = _Process(secrets.token_hex(8) if spare is None else spare.token, session, devices=given)
+        self._running[one.token] = one
+        if spare is None:
+            self._start(one.token, given)
+        else:
+            self._hand_over(one, spare)
+
+    def _start(self, token: str, given: list[str]) -> None:
+        starter = self._starter
+        with contextlib.suppress(OSError):  # the warm parent is gone, which is heard of next
+            if starter is not None:
+                starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
+
+    def _listen(self, seconds: float) -> None:
+        """Take what came, and wait for it."""
+        for one in list(self._running.values()):
+            while one.inbox:
+                self._take(one, one.inbox.popleft())
+        connections = {one.connection: one for one in self._running.values() if one.connection is not None}
+        parent = None if self._warm is None else self._warm.connection
+        sources: list[Any] = [self._gate, *self._strangers, *connections]
+        for source in wait(sources if parent is None else [*sources, parent], seconds):
+            if source is self._gate:  # type: ignore[comparison-overlap]
+                self._strangers += self._gate.take()
+            elif source is parent:
+                self._hear_exits()
+            elif source in connections:
+                self._hear(connections[source])
+            elif source in self._strangers:
+                self._greet(source)
+        for token, code in [] if self._starter is None else self._starter.ended():
+            self._spares.drop(token)
+            if token in self._running:
+                self._take_exit(self._running[token], code)
+
+    def _hear_exits(self) -> None:
+        """Take what the warm parent says: which of its processes have ended."""
+        warm = self._warm
+        if warm is None or warm.connection is None:
+            return
+        try:
+            while warm.connection.poll():
+                _, token, code = warm.connection.recv()
+                warm.note(token, code)
+        except (OSError, EOFError):
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """The warm parent was killed, and the kernel has ended its children with it."""
+        if self._warm is not None:
+            self._warm.close()
+        self._warm = None
+        self._spares.close()
+        for one in list(self._running.values()):
+            self._drain(one)
+            self._take_exit(one, -KILL)
+        self._begin_to_import()
+        self._open()
+
+    def _greet(self, connection: Connection) -> None:
+        """A trial process has come in."""
+        self._strangers.remove(connection)
+        try:
+            _, token, pid = connection.recv()
+            spare = Spare(token, connection, pid)
+            if not self._spares.greet(spare):
+                self._hand_over(self._running[token], spare)
+        except (OSError, EOFError, KeyError, ValueError):
+            connection.close()  # of a trial that was given up
+
+    def _hand_over(self, one: _Process, process: Spare) -> None:
+        """Give a process its trial."""
+        one.connection, one.pid, one.heard = process.connection, process.pid, time.monotonic()
+        trial = one.session.trial
+        work = Work(one.session.handed_over(), self._study.paths.output(trial.number), self._study.name)
+        with contextlib.suppress(OSError):  # it is gone again; its exit tells
+            process.connection.send_bytes(pickled(work, *RECORDERS))
+
+    def _collect(self, seconds: float) -> None:
+        """Take what comes from trial processes, for later. Where the study judges reports, a training waits there."""
+        for one in [] if self._study.judges else list(self._running.values()):
+            self._acknowledge(one, Decision())
+        connections = {one.connection: one for one in self._running.values() if one.connection is not None}
+        sources: list[Any] = [self._gate, *self._strangers, *connections]
+        for source in wait(sources, seconds):
+            if source is self._gate:  # type: ignore[comparison-overlap]
+                self._strangers += self._gate.take()
+            elif source in connections:
+                one = connections[source]
+                if (message := self._receive(one)) is not None:
+                    one.inbox.append(message)
+            elif source in self._strangers:
+                self._greet(source)
+
+    def _hear(self, one: _Process) -> None:
+        """Take one message of a trial process, the one that came first."""
+        message = one.inbox.popleft() if one.inbox else self._receive(one)
+        if message is not None:
+            self._take(one, message)
+
+    def _receive(self, one: _Process) -> tuple[Any, ...] | None:
+        """The next message of a trial process, ``None`` where it has hung up."""
+        if one.connection is None:
+            return None
+        try:
+            message: tuple[Any, ...] = one.connection.recv()
+        except (OSError, EOFError):
+            one.connection.close()
+            one.connection, one.hung_up = None, time.monotonic()
+            return None
+        one.heard = time.monotonic()
+        one.is_owed = message[0] == "report"
+        return message
+
+    def _take(self, one: _Process, message: tuple[Any, ...]) -> None:
+        """Do what a message asks for."""
+        kind, *what = message
+        if kind == "report":
+            self._acknowledge(one, self._take_report(one, *what))
+        elif kind == "tell":
+            try:
+                self._take_end(one, what[0])
+            finally:  # it has its record to close, also where the study cannot be told
+                self._answer(one, True)
+        elif kind == "done":
+            one.is_done = True
+            self._judge(one, what[0])
+        elif kind == "broken":
+            raise not_importable(what[0])
+
+    def _answer(self, one: _Process, answer: object) -> None:
+        if one.connection is not None:
+            with contextlib.suppress(OSError):  # it is gone; its exit tells
+                one.connection.send(answer)
+
+    def _acknowledge(self, one: _Process, decision: Decision) -> None:
+        """Answer the report of a process that waits for it."""
+        if one.is_owed:
+            one.is_owed, one.heard = False, time.monotonic()
+            self._answer(one, decision)
+
+    def _drain(self, one: _Process) -> None:
+        """Take what a process said before it ended."""
+        while one.inbox or (one.connection is not None and one.connection.poll()):
+            self._hear(one)
+
+    # ------------------------------------------------------------------ ends
+
+    def _take_exit(self, one: _Process, code: int) -> None:
+        """The process has ended; where it told nothing, the trial ends as what befell it."""
+        self._drain(one)
+        del self._running[one.token]
+        self._free += one.devices
+        if one.connection is not None:
+            one.connection.close()
+        if one.told is None:
+            by_us: tuple[str, State] = (one.why, "interrupted")
+            befell = by_us if one.why else self._verdicts.explain(one.session.trial.number, one.pid, code)
+            self._take_loss(one, *befell)
+        if not one.is_done:
+            self._judge(one, None)
+
+    def _signal(self, one: _Process, number: int) -> None:
+        if self._starter is not None:
+            self._starter.signal(one.token, number)
+
+    def _has_said_its_end(self, one: _Process) -> bool:
+        is_gone = one.hung_up is not None
+        return one.told is not None or is_gone or any(kind in ("tell", "done") for kind, *_ in one.inbox)
+
+    def _forgive(self, one: _Process, now: float) -> None:
+        super()._forgive(one, now)
+        one.hung_up = None if one.hung_up is None else now
+
+    def _overdue(self, one: _Process) -> str | None:
+        """Why a process is to be killed: it says nothing, or does not end, for too long."""
+        now = time.monotonic()
+        if one.is_done:
+            return "" if now - one.heard > LINGER else None
+        if one.hung_up is not None and now - one.hung_up > GRACE:
+            return "its process closed the connection and did not end"
+        return super()._overdue(one)

@@ -1,0 +1,338 @@
+"""Keeping the record of a trial: the recorder protocol, and the journal on disk that is the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import math
+import os
+import reprlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol, runtime_checkable
+
+from tunehook.record.checks import is_event
+from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
+from tunehook.trial import Decision, JournalError, Outcome, Trial
+
+log = logging.getLogger("tunehook")
+
+_DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
+_BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
+_SHORT = reprlib.Repr()
+_SHORT.maxother = 200
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Something that keeps a trial's record, such as `WandbRecorder` in ``tunehook.integrations.wandb``.
+
+    A study holds recorders and calls them on one rank only, from the thread that trains, in this order: `open` once,
+    `report` any number of times, `close` once. One recorder serves one trial after the other.
+
+    A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
+    stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
+    ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
+    A trial that goes on from a checkpoint of an earlier attempt hands over the reports of that attempt first. One whose
+    record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already,
+    asked after `open` and where the trial goes on. The first ``taken`` reports lie before the checkpoint, none where
+    the trial begins anew, and earlier attempts have made ``made`` of them. -1 says that it has not even the snapshots
+    that lie before the first report.
+    One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
+    One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
+    trial in the processes of a cluster.
+    One that shows the study as a whole has ``update(study: Study, *, is_last: bool)``: called after the end of each
+    trial in the process that tells the study, and with ``is_last`` when ``study.optimize`` returns.
+    """
+
+    def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
+        """Begin the record of a trial, before its first step.
+
+        Args:
+            trial: The trial, with its sampled values.
+            config: The effective configuration by slot path: the sampled values and every other slot that exists, as
+                `outline` has them.
+            loggers: The loggers that the user gave to the framework, for a recorder that shares their run.
+        """
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of one step; steps never go down."""
+
+    def close(self, outcome: Outcome) -> None:
+        """End the record, whatever happened."""
+
+    def where(self) -> str | None:
+        """Where a person finds the record of the trial that was opened last: a path or an address."""
+
+
+class Journal:
+    """The durable record of one trial: one JSON object a line, on disk when `report` and `end` return.
+
+    Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
+    that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
+    ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
+    to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
+    and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, so that every line is JSON.
+
+    Args:
+        folder: The trial's folder; it is made where it does not exist.
+
+    Raises:
+        JournalError: The folder or the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = journal_of(folder)
+        self._file: IO[bytes] | None = None
+
+    def begin(self, trial: Trial) -> None:
+        """Write that this process begins the trial, and close the file: the session opens it again."""
+        self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
+                    params=dict(trial.params), metric=trial.metric, mode=trial.mode, pid=os.getpid(),
+                    host=host(), is_urgent=False)  # fmt: skip
+        self.close()
+
+    def process(self) -> None:
+        """Write that this process trains the trial, which another one began."""
+        self._write("process", pid=os.getpid(), host=host(), is_urgent=False)
+
+    def task(self, place: str) -> None:
+        """Write that this process trains the trial on a cluster, which ends it where the one that began it is gone."""
+        self._write("task", pid=os.getpid(), host=host(), place=place)
+
+    def carry(self, lines: bytes) -> None:
+        """Write whole lines of this journal that were written on a machine which does not see its folder."""
+        self._put(lines, is_urgent=True)
+
+    def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
+        """Write the effective configuration by slot path, and where other recorders keep the trial."""
+        self._write("config", effective=dict(effective), records=list(records), is_urgent=False)
+
+    def recorder(self, name: str, run: Mapping[str, Any], *, places: Sequence[str] = ()) -> None:
+        """Write by which name a recorder keeps the trial, and where, for those who look after the process is gone."""
+        self._write("recorder", recorder=name, run=dict(run), records=list(places), is_urgent=False)
+
+    def synced(self, rows: int) -> None:
+        """Write that another recorder was found to have so many reports, and the end of the trial."""
+        self._write("synced", rows=rows)
+
+    def goes_on(self, *, trial: int, attempt: int, step: int, reports: int) -> None:
+        """Write from which trial, an earlier attempt, this one goes on, after which step; its reports come next."""
+        self._write("continue", trial=trial, attempt=attempt, step=step, reports=reports, is_urgent=False)
+
+    def report(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
+        """Write the metrics of one step."""
+        self._write("report", step=step, metrics=dict(metrics), is_urgent=is_urgent)
+
+    def snapshot(self, step: int, values: Mapping[str, Any]) -> None:
+        """Write the statistics of the parameters, after the measurement of a step, as `Snapshot.as_json` gives them."""
+        self._write("snapshot", step=step, snapshot=dict(values), is_urgent=False, is_plain=True)
+
+    def decision(self, step: int, decision: Decision) -> None:
+        """Write that the trial is stopped, and why."""
+        self._write("decision", step=step, stop=decision.stop, state=decision.state, reason=decision.reason,
+                    is_urgent=False)  # fmt: skip
+
+    def checkpoint(self, path: Path) -> None:
+        """Write where the training has kept its model, with what tells whether the file is changed later.
+
+        Raises:
+            LinkError: It is or holds a link; links on the way to it are followed now, and not later.
+        """
+        path = path.parent.resolve() / path.name
+        size, changed = stamp(path)
+        self._write("checkpoint", path=str(path), size=size, changed=changed, is_urgent=False)
+
+    def problem(self, text: str) -> None:
+        """Write that something beside the training went wrong, such as a recorder."""
+        self._write("problem", text=text)
+
+    def end(self, outcome: Outcome) -> None:
+        """Write how the trial ended, and close the file."""
+        self._write("end", state=outcome.state, reason=outcome.reason, value=outcome.value, step=outcome.step,
+                    traceback=outcome.traceback)  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next event opens it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # a line that could not be written was told, and is in its buffer still
+                file.close()
+
+    def _write(self, event: str, *, is_urgent: bool = True, is_plain: bool = False, **fields: Any) -> None:
+        """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
+        fields = fields if is_plain else plain(fields)
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
+        self._put(line.encode() + b"\n", is_urgent=is_urgent)
+
+    def _put(self, lines: bytes, *, is_urgent: bool) -> None:
+        try:
+            if self._file is None:
+                self._file = _append(self.path)
+            self._file.write(lines)
+            self._file.flush()
+            if is_urgent:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            self.close()  # the next event ends the torn line first
+            way_out = (
+                "Remove what is there" if isinstance(error, LinkError) else "Make room or make the folder writable"
+            )
+            raise JournalError(
+                f"The journal {self.path} cannot be written: {error.strerror or error}.\n"
+                f"  {way_out}, or give the study another folder: Study(..., folder=...)."
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """The size of a file or folder in bytes, and when it was changed last, in nanoseconds.
+
+    Raises:
+        LinkError: A link is among it.
+        OSError: It is gone.
+    """
+    files = [file.lstat() for file in files_in(path)]
+    return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+
+
+def _append(path: Path) -> IO[bytes]:
+    """Open a journal for appending; a torn last line is closed first, so that it spoils no other."""
+    study = path.parent.parent
+    make_folder(path.parent, below=study)
+    file = open_file(path, "ab+", below=study)
+    if file.seek(0, os.SEEK_END) > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file
+
+
+def read_trial(trial: Trial) -> Iterator[dict[str, Any]]:
+    """The events of one trial, without those of an older trial in the same folder, whose storage is gone."""
+    mine = True
+    for event in read_journal(journal_of(trial.folder)):
+        if event["event"] == "begin":
+            mine = event.get("key", "") == trial.key
+        if mine:
+            yield event
+
+
+def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events of the trial of this key, without those of another one that had the folder before."""
+    mine = False
+    for event in events:
+        if event["event"] == "begin":
+            mine = event.get("key", "") == key
+        if mine:
+            yield event
+
+
+def read_earlier(trial: Trial) -> list[list[dict[str, Any]]]:
+    """The events of the trial's earlier attempts in their order; these are trials of other numbers and the same key."""
+    found: list[tuple[int, list[dict[str, Any]]]] = []
+    if trial.attempt == 0:
+        return []
+    for folder in sorted(trial.folder.parent.glob("trial-*")):
+        events = [*events_of(trial.key, read_journal(journal_of(folder)))]
+        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
+            found.append((attempt, events))
+    return [events for _, events in sorted(found, key=lambda item: item[0])]
+
+
+def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
+    """The events of a journal in order.
+
+    A line that is no event (the last one, where the process or the machine died while it was written) is left out and
+    told in one warning, and so is a journal that is a link. A journal that does not exist has no events.
+
+    Args:
+        path: The file.
+        tail: Read so many bytes at its end only, from the first whole line on. Defaults to None, all of it.
+    """
+    try:
+        with open_file(path, "rb", below=path.parent.parent) as file:
+            skipped = 0 if tail is None else max(0, file.seek(0, os.SEEK_END) - tail)
+            file.seek(skipped)
+            lines = file.read().split(b"\n")[1 if skipped else 0 :]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except LinkError as error:
+        log.warning("A journal is left out: %s.", error)
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if is_event(event):
+            yield event
+        else:
+            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
+
+
+def plain(value: Any) -> Any:
+    """The same value in what JSON knows; other objects become their ``repr``, numbers beyond JSON their names."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # scalars of NumPy, torch, JAX
+        return plain(value.item())
+    return repr(value)
+
+
+def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any:
+    """What `plain` gives, in short, for whatever a slot may hold: nothing raises, and nothing takes long.
+
+    Args:
+        value: Anything. Of containers the first thousand entries in all are kept, down to eight levels; of arrays their
+            type, shape and kind of number; of other objects a short ``repr``.
+        depth: How deep in containers the value lies.
+        room: How many entries may still be kept, in a list so that all levels count it down.
+    """
+    room = [_MANY] if room is None else room
+    if value is None or isinstance(value, bool | float | str):
+        return plain(value)
+    try:
+        if isinstance(value, int) and value.bit_length() <= _BITS:
+            return value
+        if isinstance(value, os.PathLike):
+            return str(value)
+        if isinstance(value, Mapping | list | tuple | set | frozenset) and depth < _DEEP:
+            few = [*itertools.islice(value, max(room[0], 0))]
+            room[0] -= len(few)
+            more = [f"... and {len(value) - len(few)} more"] if len(few) < len(value) else []
+            if isinstance(value, Mapping):
+                found = {str(key): outline(value[key], depth=depth + 1, room=room) for key in few}
+                return found | dict.fromkeys(more, "")
+            return [outline(item, depth=depth + 1, room=room) for item in few] + more
+        if (shape := getattr(value, "shape", None)) is not None and hasattr(value, "dtype"):
+            return (
+                outline(value.item(), depth=_DEEP)
+                if shape == ()
+                else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
+            )
+        return _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
+        return f"a {type(value).__name__}"
+
+
+def host() -> str:
+    """The name of this machine."""
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "unknown")

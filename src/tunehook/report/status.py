@@ -1,0 +1,235 @@
+"""Looking at a study from outside: how far it is, what runs, how long it takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.text import Text
+
+from tunehook.launch import count_line
+from tunehook.record import read_journal
+from tunehook.storage import GRACE
+from tunehook.study import Study
+from tunehook.system import Row, clock, make_table, short, told_values
+from tunehook.trial import FinishedTrial, State
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+_LAST = 20  # so many finished trials say how long one takes
+_TAIL = 65536  # bytes of the end of a journal, in which its last measurement stands
+_AROUND = 9  # lines around the rows of a table
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that trains now.
+
+    Attributes:
+        number: Its number.
+        params: Its values.
+        step: Its last step, ``None`` before the first.
+        value: The metric there.
+        seconds: How long it has been running.
+        lost: What happened to its process, ``None`` where that lives as far as is known.
+    """
+
+    number: int
+    params: dict[str, Any]
+    step: int | None
+    value: float | None
+    seconds: float | None
+    lost: str | None = None
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best complete trial.
+
+    Attributes:
+        number: Its number.
+        value: Its objective.
+        params: Its values.
+        records: Where its record lies.
+        step: The step of its value.
+    """
+
+    number: int
+    value: float
+    params: dict[str, Any]
+    records: list[str]
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a study is.
+
+    Attributes:
+        study: Its name.
+        metric: The metric that is tuned.
+        mode: ``"min"`` or ``"max"``.
+        counts: Number of trials by state.
+        finished: How many count: complete, pruned and infeasible ones.
+        wanted: How many there shall be, ``None`` where it is not known.
+        best: The best one.
+        running: Those that train now.
+        seconds_a_trial: Median of the last ones, ``None`` before the first has ended.
+        seconds_left: Until there are as many as wanted, where that is known and something runs.
+        processes: Whether a process works on it: ``"live"``, ``"gone"`` or, where they were on other machines and none
+            of them runs a trial, ``"unknown"``.
+    """
+
+    study: str
+    metric: str
+    mode: str
+    counts: dict[State, int]
+    finished: int
+    wanted: int | None
+    best: Best | None
+    running: list[Running] = field(default_factory=list)
+    seconds_a_trial: float | None = None
+    seconds_left: float | None = None
+    processes: str = "live"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are as many trials as wanted, and none runs."""
+        return self.wanted is not None and self.finished >= self.wanted and not self.running
+
+
+def best_of(study: Study) -> Best:
+    """The best complete trial.
+
+    Raises:
+        StudyError: There is none.
+    """
+    return _named(study, study.best)
+
+
+def _named(study: Study, found: FinishedTrial) -> Best:
+    return Best(found.number, float(found.value or 0.0), dict(found.params), study.records(found.number),
+                found.outcome.step)  # fmt: skip
+
+
+def status_of(study: Study) -> Status:
+    """How far a study is now, from its storage and the journals that can be read here."""
+    standing, lost, wanted = study.standing(), study.lost(), study.wanted
+    frozen = {one.number: one for one in study.optuna.get_trials(deepcopy=False)}
+    running = [
+        _running(study, frozen[trial.number], dict(trial.params), lost.get(trial.number)) for trial in study.trials
+        if trial.outcome.state == "running"
+    ]  # fmt: skip
+    took = [
+        (one.datetime_complete - one.datetime_start).total_seconds()
+        for one in frozen.values()
+        if one.state.name in ("COMPLETE", "PRUNED") and one.datetime_complete and one.datetime_start
+    ][-_LAST:]
+    each = statistics.median(took) if took else None
+    left = None
+    live = [one for one in running if one.lost is None]
+    if each is not None and wanted is not None and (live or standing.finished >= wanted):
+        left = max(0, wanted - standing.finished) * each / max(1, len(live))
+    return Status(
+        study.name, study.metric, study.mode, standing.counts, standing.finished, wanted,
+        None if standing.best is None else _named(study, standing.best), running, each, left, study.attendance(lost),
+    )  # fmt: skip
+
+
+def _running(study: Study, frozen: FrozenTrial, params: dict[str, Any], lost: str | None) -> Running:
+    step, value = max(frozen.intermediate_values.items(), default=(None, None))
+    path = study.paths.journal(frozen.number)
+    # The journal is further on where the storage is away; a trial of another machine may have none here.
+    if path.is_file():
+        for event in read_journal(path, tail=_TAIL):
+            told = event.get("metrics", {}).get(study.metric) if event["event"] == "report" else None
+            if told is not None and event["step"] >= (step or 0):
+                step, value = event["step"], float(told)
+    began = frozen.datetime_start
+    seconds = None if began is None else max(0.0, (datetime.now() - began).total_seconds())
+    return Running(frozen.number, params, step, value, seconds, lost)
+
+
+class Watch:
+    """Looks at a study again and again, to see what one look cannot: whether anything happens.
+
+    Where the processes of a study were on other machines and none of them runs a trial, they are taken for gone once
+    nothing has changed for as long as a trial may give no sign of life.
+
+    Args:
+        study: The study.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, study: Study, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._study, self._clock = study, clock
+        self._seen: object = None
+        self._since = clock()
+
+    def look(self) -> Status:
+        """How far the study is now."""
+        found = status_of(self._study)
+        seen = (found.counts, [one.number for one in found.running])
+        if seen != self._seen:
+            self._seen, self._since = seen, self._clock()
+        is_quiet = self._clock() - self._since > GRACE
+        return replace(found, processes="gone") if found.processes == "unknown" and is_quiet else found
+
+
+def lines(status: Status) -> list[str]:
+    """The status for people, in lines."""
+    return [*_head(status), *(_told(one, status.metric) for one in status.running), *_pace(status)]
+
+
+def table(status: Status, *, width: int, height: int) -> Group:
+    """The status for a terminal of so many columns and lines: the best trial, and those that run."""
+    best, room = status.best, max(2, height - _AROUND)
+    rows = [
+        Row(one.number, "running" if one.lost is None else "lost", one.params, one.value, one.step,
+            "-" if one.seconds is None else clock(one.seconds)) for one in status.running
+    ]  # fmt: skip
+    if best is not None:
+        rows = [Row(best.number, "complete", best.params, best.value, best.step, "-", is_best=True), *rows]
+    names = list(rows[0].params) if rows else []
+    first, *rest = _head(status)
+    lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
+    shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)
+    # Text throughout: rich would read [...] in names and values as markup.
+    return Group(shown, *map(Text, [*rest, *lost, *_pace(status)]))
+
+
+def ending(status: Status) -> str:
+    """Why nobody has to wait for a study any longer, though it is not done."""
+    of = f" of {status.wanted}" if status.wanted is not None else ""
+    return (
+        f"No process works on study '{status.study}' any more; {status.finished}{of} trials are finished.\n"
+        "  Start its script again: the study goes on where it was."
+    )
+
+
+def _head(status: Status) -> list[str]:
+    told = [count_line(status.study, status.counts, status.finished, status.wanted)]
+    if status.best is not None:
+        told.append(f"best {status.metric} {short(status.best.value)}, trial {status.best.number}: "
+                    f"{told_values(status.best.params)}")  # fmt: skip
+    return told
+
+
+def _told(one: Running, metric: str) -> str:
+    at = f" at step {one.step}, {metric} {short(one.value)}" if one.step is not None else ""
+    since = f", for {clock(one.seconds)}" if one.seconds is not None else ""
+    how = f"runs{at}{since}" if one.lost is None else f"was left{at} ({one.lost})"
+    return f"trial {one.number} {how}: {told_values(one.params)}"
+
+
+def _pace(status: Status) -> list[str]:
+    if status.seconds_a_trial is None:
+        return []
+    left = "" if status.seconds_left is None else f", {clock(status.seconds_left)} left"
+    return [f"{status.seconds_a_trial:.1f} s a trial{left}"]

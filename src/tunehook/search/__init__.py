@@ -1,0 +1,22 @@
+"""Names of search methods and stoppers, made into those of Optuna."""
+
+from typing import TYPE_CHECKING
+
+from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.system import lazily
+
+if TYPE_CHECKING:
+    from tunehook.search.grid import GridSampler as GridSampler
+    from tunehook.search.guard import Guarded as Guarded
+
+__all__ = [
+    "GridSampler", "Guarded", "SEARCHES", "STOPPERS", "check_name", "check_space", "make_sampler", "make_stopper",
+]  # fmt: skip
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "GridSampler": "grid",
+        "Guarded": "guard",
+    },
+)

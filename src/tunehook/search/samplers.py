@@ -1,0 +1,285 @@
+"""Names of search methods and stoppers, made into Optuna's samplers and pruners.
+
+What is chosen by default follows from measurements at equal budgets (10 tasks of LCBench, 650 to 2,600 epochs): on a
+few numeric hyperparameters a Gaussian process is far ahead of TPE, on tables of discrete choices TPE is ahead; and
+most stopping rules with the libraries' defaults end no better than random search, because the order of the trials
+after one epoch is noise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from tunehook.space import GridExhausted as GridExhausted
+from tunehook.space import Space, SpaceError
+from tunehook.trial import Budget
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+# A name gives a sampler and why; Optuna is imported by the functions, so that checking a name is cheap.
+_Make = Callable[[Space, int | None, int | None], tuple[Any, str]]
+
+GP_DIMENSIONS = 10  # as many numeric hyperparameters as the measurements come near (7)
+GP_TRIALS = 200  # a proposal takes 0.2 s at 50 trials, 1.3 s at 500, 5 s at 1,000 (7 dimensions, 1 core)
+WARM_UP_EPOCHS = 3  # never judge earlier
+WARM_UP_SHARE = 6  # judge after a sixth of the epochs: 9 of 52 helped early and cost nothing later
+REDUCTION = 3  # one trial in three goes on from a rung to the next
+
+
+def make_sampler(
+    search: str | BaseSampler, space: Space, *, seed: int | None = None, trials: int | None = None
+) -> tuple[BaseSampler, str]:
+    """Make the sampler that a search method means.
+
+    Args:
+        search: ``"grid"`` (all combinations), ``"random"``, ``"qmc"`` (spread evenly), ``"bayes"`` (a Gaussian process
+            or TPE, by the space and the number of trials), ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler.
+        space: The space that is searched.
+        seed: Seed of the search; what a trial draws follows from it and the trial's number, also where a study is gone
+            on with or shared by processes. Defaults to None, an unpredictable one.
+        trials: How many trials are planned; None where nobody knows.
+
+    Returns:
+        The sampler, and one line that says what was chosen and why (empty for a sampler that was given).
+
+    Raises:
+        ValueError: The name is unknown.
+        SpaceError: The method cannot search the space.
+        ModuleNotFoundError: The method needs a package that is not installed.
+    """
+    from optuna.samplers import BaseSampler
+
+    if isinstance(search, BaseSampler):
+        return search, ""
+    check_name("search method", search, SEARCHES, "any Optuna sampler")
+    check_space(search, space)
+    make = SEARCHES[search]
+    sampler, why = make(space, seed, trials)
+    if seed is not None and search not in _SEEDED_AS_A_WHOLE:
+        from tunehook.search.seeding import SeededByNumber
+
+        sampler = SeededByNumber(lambda mixed: make(space, mixed, trials)[0], seed)
+    return sampler, f"{search}: {why}"
+
+
+def check_space(search: str, space: Space) -> None:
+    """Check, without loading Optuna, that a search method can search a space.
+
+    Raises:
+        SpaceError: It cannot, and which one can.
+    """
+    if search == "grid":
+        space.grid_size()
+    elif search == "cmaes":
+        unordered = [name for name, d in space.searched.items() if not d.is_numeric]
+        if unordered:
+            raise SpaceError(
+                f"The search 'cmaes' is for numbers only, but {', '.join(map(repr, unordered))} "
+                "is a Choice: use search='bayes', or fix it."
+            )
+        if len(space.searched) < 2:
+            raise SpaceError(
+                f"The search 'cmaes' needs two hyperparameters or more, got {space!r}: use search='bayes'."
+            )
+
+
+def _grid(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from tunehook.search.grid import GridSampler
+
+    size = space.grid_size()
+    part = f", of which the first {trials} are tried" if trials is not None and trials < size else ""
+    return GridSampler(space), f"{size} combinations{part}"
+
+
+def _random(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed), f"{_count(len(space.searched), 'dimension')}, {_planned(trials)}"
+
+
+def _qmc(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import QMCSampler
+
+    _check_installed("qmc", "scipy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = QMCSampler(seed=seed, scramble=seed is not None)
+    kind = "Sobol points" if seed is None else "scrambled Sobol points"
+    return sampler, f"{kind} ({_count(len(space.searched), 'dimension')}, {_planned(trials)})"
+
+
+def _bayes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    against = _against_gp(space, trials)
+    if against:
+        return _tpe_sampler(seed, trials), f"TPE ({against})"
+    return _gp(space, seed, trials)
+
+
+def _against_gp(space: Space, trials: int | None) -> str:
+    """Why a Gaussian process is not the best choice; empty if it is."""
+    searched = space.searched
+    unordered = [name for name, d in searched.items() if not d.is_numeric]
+    if unordered:
+        return f"{len(unordered)} of {_count(len(searched), 'dimension')} are choices without an order"
+    if len(searched) > GP_DIMENSIONS:
+        return f"{len(searched)} dimensions are more than the {GP_DIMENSIONS} that suit a Gaussian process"
+    if trials is not None and trials > GP_TRIALS:
+        return f"{trials} trials are more than the {GP_TRIALS} that suit a Gaussian process"
+    missing = [module for module in ("torch", "scipy") if importlib.util.find_spec(module) is None]
+    return f"a Gaussian process needs {' and '.join(missing)}, not installed here" if missing else ""
+
+
+def _gp(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from optuna.samplers import GPSampler
+
+    _check_installed("gp", "torch", "scipy")
+    kind = "numeric dimension" if space.numeric else "dimension"
+    sampler = GPSampler(seed=seed, n_startup_trials=startup(trials))
+    return sampler, f"Gaussian process ({_count(len(space.searched), kind)}, {_planned(trials)})"
+
+
+def _tpe(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    return _tpe_sampler(seed, trials), f"{_count(len(space.searched), 'dimension')}, {_planned(trials)}"
+
+
+def _tpe_sampler(seed: int | None, trials: int | None) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    # No `group`: it is for conditional spaces, and ours have every name in every trial.
+    return TPESampler(seed=seed, n_startup_trials=startup(trials), multivariate=True)
+
+
+def _cmaes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from optuna.samplers import CmaEsSampler
+
+    _check_installed("cmaes", "cmaes")
+    return CmaEsSampler(seed=seed), f"{len(space.searched)} numeric dimensions, {_planned(trials)}"
+
+
+SEARCHES: dict[str, _Make] = {
+    "bayes": _bayes,
+    "grid": _grid,
+    "random": _random,
+    "qmc": _qmc,
+    "tpe": _tpe,
+    "gp": _gp,
+    "cmaes": _cmaes,
+}
+
+
+# A grid draws nothing; the points of a Sobol sequence belong together by its seed.
+_SEEDED_AS_A_WHOLE = ("grid", "qmc")
+
+
+def startup(trials: int | None) -> int:
+    """How many random trials come before the first that a model proposes.
+
+    A quarter of the trials, from 4 to 10: Optuna's 10 would leave a study of 12 trials nearly random. 10 where the
+    number of trials is not known.
+    """
+    return 10 if trials is None else min(10, max(4, trials // 4))
+
+
+def warm_up(budget: Budget) -> int:
+    """The number of reports that every trial may make before it is judged.
+
+    A sixth of the epochs, rounded up, never fewer than three epochs; three where the epochs are not known.
+    """
+    epochs = max(WARM_UP_EPOCHS, math.ceil((budget.epochs or 0) / WARM_UP_SHARE))
+    return max(1, math.ceil(epochs * budget.reports_per_epoch))
+
+
+def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner:
+    """Make the pruner that a stopping rule means.
+
+    The steps that trials report count the reports: 1, 2, 3 and so on. The named rules judge from report `warm_up` on,
+    and never at the last one, where nothing is left to save.
+
+    Args:
+        stopper: ``"median"`` (worse than half of the finished trials, once there are five), ``"asha"`` (asynchronous
+            successive halving: one in three goes on from each rung; Li et al., 2020, arXiv:1810.05934),
+            ``"hyperband"`` (the same with several first rungs; Li et al., 2018, arXiv:1603.06560), any Optuna pruner
+            as it is, or None: every trial trains to its end.
+        budget: How long a trial may train.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    from optuna.pruners import BasePruner, NopPruner
+
+    from tunehook.search.guard import Guarded
+
+    if stopper is None:
+        return NopPruner()
+    if isinstance(stopper, BasePruner):
+        return stopper
+    check_name("stopper", stopper, STOPPERS, "any Optuna pruner")
+    return Guarded(STOPPERS[stopper](budget), first=warm_up(budget), last=budget.reports)
+
+
+def _median(budget: Budget) -> BasePruner:
+    from optuna.pruners import MedianPruner
+
+    return MedianPruner(n_warmup_steps=warm_up(budget))  # judges the step `n_warmup_steps` itself
+
+
+def _asha(budget: Budget) -> BasePruner:
+    from optuna.pruners import SuccessiveHalvingPruner
+
+    return SuccessiveHalvingPruner(min_resource=warm_up(budget), reduction_factor=REDUCTION)
+
+
+def _hyperband(budget: Budget) -> BasePruner:
+    from optuna.pruners import HyperbandPruner
+
+    longest = "auto" if budget.reports is None else budget.reports
+    return HyperbandPruner(min_resource=warm_up(budget), max_resource=longest, reduction_factor=REDUCTION)
+
+
+STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
+
+
+def check_name(role: str, name: object, names: Iterable[str], other: str) -> None:
+    """Check that a method exists.
+
+    Args:
+        role: What it is, for the message.
+        name: Its name.
+        names: All names.
+        other: What can be given in place of a name.
+
+    Raises:
+        ValueError: It does not.
+    """
+    known = list(names)
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name).lower(), known, n=2)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(f"There is no {role} {name!r}.{hint} There are {', '.join(map(repr, known))}, and {other}.")
+
+
+def _check_installed(search: str, *modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"The search '{search}' needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+            "or use search='bayes', which does without.",
+            name=missing[0],
+        )
+
+
+def _planned(trials: int | None) -> str:
+    return "number of trials unknown" if trials is None else _count(trials, "trial")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

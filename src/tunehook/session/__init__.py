@@ -1,0 +1,27 @@
+"""The life of one trial: what adapters call, checkpoints to go on from, and the trial in progress."""
+
+from tunehook.session.checkpoints import Checkpoints, Found
+from tunehook.session.continuation import BEGINNING, next_place
+from tunehook.session.in_progress import (
+    activate,
+    active,
+    broadcast,
+    check_alone,
+    check_idle,
+    check_not_importing,
+    following,
+    importing,
+    is_following,
+    left_to_parent,
+    set_broadcast,
+    sigterm_raised,
+    surround,
+)
+from tunehook.session.isolation import apart, begin_again
+from tunehook.session.session import Judge, TrialSession
+
+__all__ = [
+    "BEGINNING", "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "apart", "begin_again",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "following", "importing", "is_following",
+    "left_to_parent", "next_place", "set_broadcast", "sigterm_raised", "surround",
+]  # fmt: skip

@@ -1,0 +1,265 @@
+"""What an interrupted trial goes on from: its last checkpoint, whole or not there, at a pace that costs little."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunehook.record import (
+    StudyPaths,
+    check_place,
+    checkpoints_of,
+    events_of,
+    files_in,
+    is_whole,
+    open_file,
+    plain,
+    read_journal,
+    remove,
+)
+from tunehook.trial import Trial
+
+# Share of the training time that checkpoints may take.
+SHARE = 0.01
+# What the first one is taken to cost: seconds, and bytes a second.
+_START, _SPEED = 0.005, 2.5e8
+
+_PROGRESS = "progress.json"
+
+
+class CheckpointError(RuntimeError):
+    """A trial cannot go on from its checkpoint."""
+
+
+class Pace:
+    """Says when the next checkpoint is due, so that all of them take one percent of the training time at most.
+
+    What one costs is measured; before the first it is guessed from its size. So what a kill takes away is the epoch
+    that was going on, or a hundred times what a checkpoint costs.
+
+    Args:
+        clock: Seconds that never go back.
+
+    Example:
+        >>> seconds = iter([0.0, 1.0, 1.0, 3.0, 202.0, 404.0])
+        >>> pace = Pace(clock=lambda: next(seconds))
+        >>> pace.is_due(size=0)
+        True
+        >>> with pace.measure():
+        ...     pass  # it takes from 1 to 3 seconds
+        >>> pace.is_due(size=0), pace.is_due(size=0)
+        (False, True)
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._costs = 0.0
+        self._last: float | None = None
+
+    def is_due(self, size: int) -> bool:
+        """Whether the share has room for one more, which costs what the last one did.
+
+        Args:
+            size: Bytes of a checkpoint, about.
+        """
+        next_one = _START + size / _SPEED if self._last is None else self._last
+        trained = self._clock() - self._began - self._costs
+        return self._costs + next_one <= SHARE * trained
+
+    @contextlib.contextmanager
+    def measure(self) -> Iterator[None]:
+        """Take the time of a checkpoint inside, also of one that fails."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._last = self._clock() - start
+            self._costs += self._last
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial was at a checkpoint.
+
+    Attributes:
+        trial: Number of the trial that wrote it, an earlier attempt.
+        attempt: Which attempt that was.
+        step: Its last measurement of the tuned metric.
+        reports: How many reports its journal had.
+        params: Its values as plain ones.
+    """
+
+    trial: int
+    attempt: int
+    step: int
+    reports: int
+    params: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not all(map(is_whole, (self.trial, self.attempt, self.step, self.reports))):
+            raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {self}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to go on from.
+
+    Attributes:
+        folder: Where the adapter finds its files.
+        progress: How far the trial was.
+        reports: The reports up to there, as events of the journal.
+    """
+
+    folder: Path
+    progress: Progress
+    reports: tuple[dict[str, Any], ...]
+
+
+class Checkpoints:
+    """The checkpoints of one trial and its later attempts, of which the newest is kept.
+
+    Each is a folder of files that the adapter writes. It is renamed into its place when all of it is on disk, and the
+    one before is removed then: at no moment is there none, or half of one. A checkpoint may hold any object of the
+    training, so reading it runs code: one that is or holds a link, or is another user's, is not gone on from.
+
+    Args:
+        trial: The trial.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.folder = checkpoints_of(trial.folder, trial.key)
+        self._study = trial.folder.parent
+        self._trial = trial
+        self._pace = Pace()
+
+    def begin(self) -> None:
+        """Begin the time of which they take a share, where the training begins."""
+        self._pace = Pace()
+
+    def is_due(self, size: int) -> bool:
+        """Whether it is time for the next one, of so many bytes."""
+        return self._pace.is_due(size)
+
+    def measure(self) -> AbstractContextManager[None]:
+        """Take the time of the next one inside."""
+        return self._pace.measure()
+
+    def save(self, write: Callable[[Path], None], *, step: int, reports: int) -> None:
+        """Keep a new one.
+
+        Args:
+            write: Writes the files into a folder.
+            step: The last measurement.
+            reports: How many reports the journal has.
+
+        Raises:
+            OSError: There is no room, or the folder cannot be written; the one before is left.
+        """
+        trial = self._trial
+        new = self.folder / f".new-{trial.attempt:03d}"
+        for half in self.folder.glob(".new-*"):  # of an attempt that was killed while it wrote
+            if half.name <= new.name:
+                remove(half, below=self._study)
+        try:
+            check_place(new, below=self._study)
+            _make(new)
+            write(new)
+            progress = Progress(trial.number, trial.attempt, step, reports, plain(trial.params))
+            with open_file(new / _PROGRESS, "w", below=self._study) as file:
+                json.dump(asdict(progress), file)
+            for written in (*new.iterdir(), new):
+                _sync(written)
+            there = self._there()
+            serial = int(there[-1].name.partition("-")[2]) + 1 if there else 0
+            place = self.folder / f"{trial.attempt:03d}-{serial:09d}"
+            new.rename(place)
+        except BaseException:
+            remove(new, below=self._study)
+            raise
+        _sync(self.folder)
+        for older in there:
+            if older.name < place.name:  # not one of a later attempt, where this process was taken for lost
+                remove(older, below=self._study)
+
+    def find(self) -> Found | None:
+        """The newest checkpoint of the earlier attempts, ``None`` where there is none.
+
+        Raises:
+            CheckpointError: There is one that cannot be used.
+        """
+        there = self._there()
+        if not there or self._trial.attempt == 0:
+            return None
+        try:
+            self._check_ours(there[-1])
+            with open_file(there[-1] / _PROGRESS, "r", below=self._study) as file:
+                progress = Progress(**json.load(file))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise CheckpointError(f"its checkpoint cannot be read: {error!r}") from error
+        if progress.params != plain(self._trial.params):
+            raise CheckpointError("its checkpoint was made with other values")
+        journal = StudyPaths(self._study).journal(progress.trial)
+        events = events_of(self._trial.key, read_journal(journal))
+        reports = itertools.islice((event for event in events if event["event"] == "report"), progress.reports)
+        found = Found(there[-1], progress, tuple(reports))
+        if len(found.reports) < progress.reports:
+            raise CheckpointError(f"the journal of trial {progress.trial} has not all of its reports")
+        return found
+
+    def discard(self) -> None:
+        """Remove them all."""
+        remove(self.folder, below=self._study)
+        with contextlib.suppress(OSError):  # those of other trials are in there
+            check_place(self.folder.parent, below=self._study).rmdir()
+
+    def _there(self) -> list[Path]:
+        """The whole ones, the newest last."""
+        return sorted(path for path in self.folder.glob("[0-9]*-[0-9]*") if re.fullmatch(r"\d{3,}-\d{9}", path.name))
+
+    def _check_ours(self, folder: Path) -> None:
+        """Check that a checkpoint is whole where its name says, and made by this user: it is unpickled.
+
+        Raises:
+            OSError: It is not.
+        """
+        check_place(folder, below=self._study)
+        # As whom files are made here: a server may have other numbers for users.
+        with tempfile.TemporaryFile(dir=folder.parent) as mine:
+            me = os.fstat(mine.fileno()).st_uid
+        for path in (folder, *files_in(folder)):
+            if (owner := path.lstat().st_uid) != me:
+                raise PermissionError(f"{path} belongs to another user ({owner}), whose code it could run")
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; the one above may be removed at that moment, with the last checkpoint of another trial."""
+    for is_last in (False, False, True):
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if is_last:
+                raise
+        else:
+            return
+
+
+def _sync(path: Path) -> None:
+    """Let the disk have a file, or what a folder lists, so that it outlives the machine."""
+    if os.name == "nt" and path.is_dir():  # folders cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

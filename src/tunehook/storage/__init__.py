@@ -1,0 +1,46 @@
+"""Where a study is kept: Optuna's storages, opened by several processes at once, failing with a way out."""
+
+from typing import TYPE_CHECKING
+
+from tunehook.storage.attributes import (
+    AGAIN,
+    ATTEMPT,
+    KEY,
+    LEADER,
+    OUTCOME,
+    OWNER,
+    PLAN,
+    stored_again,
+    stored_attempt,
+    stored_claim,
+    stored_key,
+    stored_leader,
+    stored_outcome,
+    stored_owner,
+    stored_plan,
+)
+from tunehook.storage.liveness import holder_of, is_alive
+from tunehook.storage.messages import from_environment, hidden, quiet
+from tunehook.system import lazily
+
+if TYPE_CHECKING:
+    from tunehook.storage.heartbeat import GRACE as GRACE
+    from tunehook.storage.opening import find_study as find_study
+    from tunehook.storage.opening import open_study as open_study
+    from tunehook.storage.retrying import PatientStorage as PatientStorage
+
+__all__ = [
+    "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
+    "from_environment", "hidden", "holder_of", "is_alive", "open_study", "quiet", "stored_again", "stored_attempt",
+    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
+]  # fmt: skip
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "GRACE": "heartbeat",
+        "find_study": "opening",
+        "open_study": "opening",
+        "PatientStorage": "retrying",
+    },
+)

@@ -1,0 +1,127 @@
+"""The attributes that tunehook writes into a storage, and reads back where they are of the kind that it writes.
+
+What is not was written by someone else, or is damaged. It counts as not written, and is told once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tunehook.record import END, PROCESS, Is, has, is_flag, is_number, is_text, is_values, is_whole, maybe, one_of
+from tunehook.space import Space
+from tunehook.trial import Mode, Outcome, is_key
+
+if TYPE_CHECKING:
+    from optuna import Trial as AskedTrial
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger("tunehook")
+
+TOKEN = "tunehook:token"  # noqa: S105 - no secret
+OWNER = "tunehook:owner"
+# User attributes of a trial: how it ended; which attempt it is, and the key that all attempts share, where it is asked
+# again; of an interrupted one, what is asked again, known before its end is.
+OUTCOME = "tunehook:outcome"
+ATTEMPT = "tunehook:attempt"
+KEY = "tunehook:key"
+AGAIN = "tunehook:again"
+# Of a study: what `optimize` was asked for last.
+PLAN = "tunehook:plan"
+LEADER = "tunehook:leader"  # the process that has called `optimize` last
+
+_told: set[tuple[str, str, str]] = set()
+
+
+def _is_space(value: Any) -> bool:
+    try:
+        Space.from_description(value)
+    except (ValueError, TypeError, KeyError, AttributeError, SyntaxError, RecursionError):
+        return False
+    return True
+
+
+def is_description(value: object) -> bool:
+    """Whether it says what a study searches, and how, as a study writes it."""
+    fields = {
+        "space": _is_space,
+        "metric": is_text,
+        "mode": one_of(Mode),
+        "objective": lambda one: is_text(one) or is_whole(one),
+    }
+    return has(value, fields)
+
+
+def stored_attempt(trial: FrozenTrial | AskedTrial) -> int | None:
+    """Which attempt a trial is; ``None`` for one that was not asked again."""
+    found: int | None = _of_trial(trial, ATTEMPT, is_whole)
+    return found
+
+
+def stored_key(trial: FrozenTrial | AskedTrial) -> str | None:
+    """The key that a trial has of the first attempt, ``None`` for a first attempt."""
+    found: str | None = _of_trial(trial, KEY, is_key)
+    return found
+
+
+def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
+    """What is asked again for an interrupted trial: the values, and attempt and key under their names."""
+    fields: dict[str, Is] = {"values": is_values, ATTEMPT: is_whole, KEY: is_key}
+    found: dict[str, Any] | None = _of_trial(trial, AGAIN, lambda value: has(value, fields))
+    return found
+
+
+def stored_outcome(trial: FrozenTrial) -> Outcome | None:
+    """How a trial ended, ``None`` where it was not told here."""
+    kept = _of_trial(trial, OUTCOME, lambda value: has(value, END))
+    if kept is None:
+        return None
+    value = None if kept.get("value") is None else float(kept["value"])
+    return Outcome(kept["state"], kept["reason"], value, kept.get("step"), kept.get("traceback"))
+
+
+def stored_owner(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:
+    """The process that asked for a trial: host, pid, time, and whether it had waited."""
+    found: dict[str, Any] | None = _of_trial(trial, OWNER, lambda value: has(value, PROCESS))
+    return found
+
+
+def stored_plan(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `optimize` was asked for last, by the attributes of the study; empty where that is not known."""
+    fields = {"trials": maybe(is_whole), "grid": is_flag}
+    return _checked("the study", attributes, PLAN, lambda value: has(value, fields)) or {}
+
+
+def stored_leader(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The process that has called `optimize` last, by the attributes of the study: host, pid and time."""
+    found: dict[str, Any] | None = _checked("the study", attributes, LEADER, lambda value: has(value, PROCESS))
+    return found
+
+
+def stored_claim(attributes: Mapping[str, Any], name: str) -> tuple[str, float]:
+    """Who has claimed a work on the whole study, and until when, by the attributes of the study."""
+
+    def is_claim(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) == 2 and is_text(value[0]) and is_number(value[1])
+
+    holder, until = _checked("the study", attributes, name, is_claim) or ("", 0.0)
+    return holder, until
+
+
+def _of_trial(trial: FrozenTrial | AskedTrial, name: str, is_ours: Is) -> Any:
+    """An attribute of a trial, ``None`` where it is none of ours."""
+    return _checked(f"trial {trial.number}", trial.user_attrs, name, is_ours)
+
+
+def _checked(whose: str, attributes: Mapping[str, Any], name: str, is_ours: Is) -> Any:
+    value = attributes.get(name)
+    if value is None or is_ours(value):
+        return value
+    told = (whose, name, repr(value)[:80])
+    if told not in _told:
+        _told.add(told)
+        log.warning(
+            "The storage has a %s of %s that tunehook does not write, %s: it is left out.", name, whose, told[2]
+        )
+    return None

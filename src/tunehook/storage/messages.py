@@ -1,0 +1,128 @@
+"""Where a study is kept: Optuna's storages, opened by several processes at once, and failing with a way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from tunehook.trial import StudyError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+# User attributes of a trial: a name that is in the storage together with it, and the process that has it.
+VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
+
+# What databases say where their disk is full.
+_FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
+
+
+def from_environment() -> str | None:
+    """The storage URL that the environment gives, ``None`` where it gives none."""
+    return os.environ.get(VARIABLE, "").strip() or None
+
+
+def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
+    """Make a storage, again where another process makes the tables of a new database at the same moment."""
+    import sqlalchemy.exc
+
+    for seconds in (0.1, 0.2, 0.4, 0.8, 1.6):
+        try:
+            return make()
+        except sqlalchemy.exc.DBAPIError as error:
+            if not re.search("already exists|unique", str(error.orig), re.IGNORECASE):
+                raise
+            time.sleep(seconds * random.SystemRandom().uniform(0.5, 1.5))
+    return make()
+
+
+@contextlib.contextmanager
+def quiet(optuna: Any) -> Iterator[None]:
+    """Optuna's own lines on a study that is opened say nothing that ours do not."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def hidden(text: str, *, url: object = None) -> str:
+    """A text without the passwords of the URLs in it.
+
+    Args:
+        text: What people are to read.
+        url: A URL whose password is hidden wherever it stands, also by itself.
+    """
+    for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)\b(\w*(?:password|passwd|pwd))=[^&\s'\"]+", r"\1=***", text)
+
+
+def _secrets(url: str) -> set[str]:
+    found = [*re.findall(r"://[^/@:\s]*:(\S*)@", url), *re.findall(r"(?i)(?:password|passwd|pwd)=([^&\s]+)", url)]
+    # Shorter ones would be found inside of words, which says what they are.
+    return {secret for raw in found for secret in (raw, unquote(raw)) if len(secret) > 2}
+
+
+def cause_of(error: BaseException) -> str:
+    """What an error of a storage says, in one line: that of the database's driver where there is one."""
+    cause = error.__cause__ or error
+    said = getattr(cause, "orig", None) or cause
+    details = getattr(said, "details", None)  # of gRPC, whose text is a whole page
+    text = (details() if callable(details) else None) or str(said) or repr(said)
+    return next((line for line in text.splitlines() if line.strip()), text).strip().rstrip(".")
+
+
+def way_out(said: str) -> str:
+    """What to do about what a storage says."""
+    if _FULL.search(said):
+        return (
+            "Make room, and start the script again: the study goes on where it was, and what was measured is in the "
+            "journals."
+        )
+    return "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
+
+
+def as_study_error(error: BaseException, kind: type[StudyError], text: str, *, url: object = None) -> StudyError:
+    """A `StudyError` in place of what a storage raised; its cause is left out where it names a password."""
+    told = kind(hidden(text, url=url))
+    whole = "".join(traceback.format_exception(error))
+    told.__cause__ = error if hidden(whole, url=url) == whole else None
+    told.__suppress_context__ = True
+    return told
+
+
+@contextlib.contextmanager
+def storage_errors(study: str, storage: object) -> Iterator[None]:
+    """Say which storage cannot be used and what to do; passwords stay out.
+
+    Args:
+        study: Name of the study.
+        storage: The storage, its URL or its file.
+
+    Raises:
+        StudyError: In place of what the storage raises.
+    """
+    import sqlalchemy.exc
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
+        place = getattr(storage, "url", storage)
+        said = cause_of(error)
+        told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
+                              f"  {way_out(said)}", url=place)  # fmt: skip
+    else:
+        return
+    # Outside of the except clause, so that what was raised is not even its context.
+    raise told

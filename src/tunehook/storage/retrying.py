@@ -1,0 +1,263 @@
+"""A storage that waits for a server that is away, and knows who has created each trial."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Container, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy  # private: the type of what get_all_studies returns
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tunehook.record import host
+from tunehook.storage.attributes import OWNER, TOKEN
+from tunehook.storage.database import is_away, is_failure
+from tunehook.storage.heartbeat import Pulse
+from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
+from tunehook.trial import StorageAway, StudyError
+
+log = logging.getLogger("tunehook")
+
+PATIENCE = 120.0  # seconds that one call waits for a server that is away
+
+_T = TypeVar("_T")
+
+
+class PatientStorage(BaseStorage):
+    """An Optuna storage, called with patience, whose errors are `StudyError`.
+
+    A call that fails since the server does not answer is made again. Whether the lost one had been carried out is not
+    known, so each call has to be one that may be carried out twice: reading and setting are; a trial is created with a
+    name of its own, by which it is found; the end of a trial counts where it is the end that was to be told.
+
+    Args:
+        storage: The storage.
+        study: Name of the study, for messages.
+        place: The storage's URL or file, for messages.
+
+    Attributes:
+        patience: Seconds that a call waits.
+        rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
+        pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
+    """
+
+    def __init__(self, storage: BaseStorage, *, study: str, place: object) -> None:
+        self._backend, self._name, self._place = storage, study, getattr(place, "url", place)
+        self._has_given_up = False
+        self.patience = 0.0
+        self.rest: Callable[[float], bool] = _sleep
+        inner = getattr(storage, "_backend", storage)
+        is_local = isinstance(storage, InMemoryStorage) or (
+            isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
+        )
+        self.pulse = None if is_local else Pulse(storage)
+        self._begun = threading.local()  # the trial that each thread began last
+
+    # ------------------------------------------------------------------ trials
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Create a trial with a name of its own; one that runs names this process, too."""
+        token = uuid.uuid4().hex
+        if template_trial is None:
+            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, OWNER: _owner()})
+            template.datetime_start = datetime.now()  # as Optuna does
+        else:
+            template = copy.copy(template_trial)
+            template.user_attrs = {**template.user_attrs, TOKEN: token}
+
+        def again() -> int:
+            for trial in self._backend.get_all_trials(study_id, deepcopy=False):
+                if trial.user_attrs.get(TOKEN) == token:
+                    return trial._trial_id  # noqa: SLF001 - no public way
+            return self._backend.create_new_trial(study_id, template)
+
+        trial_id = self._call(lambda: self._backend.create_new_trial(study_id, template), again)
+        if template.state == TrialState.RUNNING:
+            self._note_begun(trial_id)
+        return trial_id
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Keep the state of a trial; one that has the state already, after a lost call, was set by that call."""
+
+        def again() -> bool:
+            try:
+                return self._backend.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                found = self._backend.get_trial(trial_id)
+                if found.state == state and found.values == (None if values is None else list(values)):
+                    return True
+                raise
+
+        done = self._call(lambda: self._backend.set_trial_state_values(trial_id, state, values), again)
+        if state != TrialState.RUNNING:
+            if self.pulse is not None:
+                self.pulse.remove(trial_id)
+        elif done:  # it waited, and runs in this process from now on
+            self.set_trial_user_attr(trial_id, OWNER, {**_owner(), "taken": True})
+            self._note_begun(trial_id)
+        return done
+
+    def _note_begun(self, trial_id: int) -> None:
+        self._begun.trial = trial_id
+        if self.pulse is not None:
+            self.pulse.add(trial_id)
+
+    def begun(self) -> FrozenTrial | None:
+        """The trial that this thread began last, as it is now; ``None`` where it began none."""
+        trial_id = getattr(self._begun, "trial", None)
+        return None if trial_id is None else self.get_trial(trial_id)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_trial_param(trial_id, param_name, param_value_internal, distribution))
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_trial_intermediate_value(trial_id, step, intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_trial_user_attr(trial_id, key, value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_trial_system_attr(trial_id, key, value))
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_trial(trial_id))
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_trial_id_from_study_id_trial_number(study_id, trial_number))
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_best_trial(study_id))
+
+    # ------------------------------------------------------------------ studies
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """As the storage does; the second time, a study of this name is there."""
+        return self._call(lambda: self._backend.create_new_study(directions, study_name))
+
+    def delete_study(self, study_id: int) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.delete_study(study_id))
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_study_user_attr(study_id, key, value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the storage does."""
+        self._call(lambda: self._backend.set_study_system_attr(study_id, key, value))
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_study_id_from_name(study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_study_name_from_id(study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_study_directions(study_id))
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_study_user_attrs(study_id))
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the storage does."""
+        return self._call(lambda: self._backend.get_study_system_attrs(study_id))
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """As the storage does."""
+        return self._call(self._backend.get_all_studies)
+
+    def remove_session(self) -> None:
+        """As the storage does."""
+        self._backend.remove_session()
+
+    # ------------------------------------------------------------------ patience
+
+    def _call(self, call: Callable[[], _T], again: Callable[[], _T] | None = None) -> _T:
+        """Make a call until the storage answers.
+
+        Args:
+            call: The call.
+            again: The call where it may have been carried out already. Defaults to the same.
+        """
+        began: float | None = None
+        pause = 0.1
+        while True:
+            try:
+                answer = call()
+            except Exception as error:
+                if not is_failure(error):
+                    raise  # an answer: there is no such trial, it has ended
+                failure, told = error, self._judged(error, began)
+            else:
+                self._has_given_up = False
+                if began is not None:
+                    log.warning("The storage of study '%s' is back after %.0f s.", self._name, time.monotonic() - began)
+                return answer
+            if told is None:
+                began = time.monotonic() if began is None else began
+                if not self.rest(pause * random.SystemRandom().uniform(0.5, 1.5)):
+                    told = self._judged(failure, began, is_over=True)
+            if told is not None:
+                raise told
+            pause, call = min(2 * pause, 5.0), again or call
+
+    def _judged(self, error: Exception, began: float | None, *, is_over: bool = False) -> StudyError | None:
+        """The error to raise, ``None`` where the call is made again."""
+        said = hidden(cause_of(error), url=self._place)
+        if not is_away(error):
+            return as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' cannot be "
+                                  f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
+        # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
+        patience = 0.0 if self._has_given_up or is_over else self.patience
+        waited = 0.0 if began is None else time.monotonic() - began
+        if waited >= patience:
+            self._has_given_up = True
+            since = f" for {waited:.0f} s" if waited else ""
+            return as_study_error(error, StorageAway, f"The storage {self._place} of study '{self._name}' does not "
+                                  f"answer{since}: {said}.\n  When it is back, start the script again: the study "
+                                  "goes on where it was, and what was measured is in the journals.",
+                                  url=self._place)  # fmt: skip
+        if began is None:
+            place = hidden(str(self._place), url=self._place)
+            log.warning("The storage %s of study '%s' does not answer (%s); waiting up to %.0f s for it.",
+                        place, self._name, said, patience)  # fmt: skip
+        return None
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
+def _owner() -> dict[str, Any]:
+    return {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}

@@ -1,0 +1,228 @@
+"""What a study has found: its trials as plain values, the best one, and where their records lie."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunehook.record import StudyPaths, files_in, read_trial, stamp
+from tunehook.space import Space
+from tunehook.storage import stored_attempt, stored_key, stored_outcome
+from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, StudyError, Trial, best_of, key_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna import Study as OptunaStudy
+    from optuna import Trial as AskedTrial
+    from optuna.trial import FrozenTrial
+
+# Seconds by which two machines may take the same moment for another: some storages keep no time zone.
+_SKEW = 26 * 3600.0
+
+
+class Results(ABC):
+    """What a study has found. Nothing here writes.
+
+    Attributes:
+        name: Name of the study.
+        space: What is searched.
+        metric: Name of the tuned metric.
+        mode: ``"min"`` or ``"max"``.
+        paths: The names below the study's folder.
+    """
+
+    name: str
+    space: Space
+    metric: str
+    mode: Mode
+    paths: StudyPaths
+
+    @property
+    @abstractmethod
+    def optuna(self) -> OptunaStudy:
+        """The Optuna study below."""
+
+    @property
+    def trials(self) -> list[FinishedTrial]:
+        """All trials in the order of their numbers, running ones too."""
+        return [self._as_finished(frozen) for frozen in self._begun()]
+
+    @property
+    def best(self) -> FinishedTrial:
+        """The complete trial with the best value, of equal values the one that began first.
+
+        Raises:
+            StudyError: No trial is complete.
+        """
+        standing = self.standing()
+        if standing.best is None:
+            counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
+            raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
+        return standing.best
+
+    def standing(self) -> Standing:
+        """The number of trials by state, and the best one; of equal values the trial that began first.
+
+        Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
+        is read from a trial but its state and value.
+        """
+        begun = self._begun()
+        states = [_state_of(frozen) for frozen in begun]
+        complete = (frozen for frozen, state in zip(begun, states, strict=True) if state == "complete")
+        best = best_of(complete, self.mode, value=_value_of)
+        return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """The values of the `best` trial."""
+        return dict(self.best.params)
+
+    @property
+    def best_value(self) -> float:
+        """The objective of the `best` trial."""
+        return self.best.value  # type: ignore[return-value] # complete trials have one
+
+    @property
+    def ended(self) -> list[FinishedTrial]:
+        """The trials that have ended, in the order of their ends."""
+        ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]
+        return [
+            self._as_finished(frozen) for frozen in sorted(ended, key=lambda one: (one.datetime_complete, one.number))
+        ]
+
+    @property
+    def key(self) -> str:
+        """Tells this study from others of its name on every machine; empty before the first trial."""
+        first = next(iter(self._begun()), None)
+        return "" if first is None else self._as_trial(first).key.rpartition("-")[2]
+
+    def importance(self) -> dict[str, float]:
+        """The share of each hyperparameter in what tells the best trials from the others, the largest first.
+
+        It is Optuna's PED-ANOVA. Nothing where fewer than 20 trials are complete.
+        """
+        from tunehook.study.importance import find_importance
+
+        return find_importance(self._frozen(), self.mode)
+
+    def effective(self, number: int) -> dict[str, Any]:
+        """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
+        events = read_trial(self._as_trial(self._frozen()[number]))
+        return next((dict(event.get("effective") or {}) for event in events if event["event"] == "config"), {})
+
+    def checkpoint(self, number: int) -> Path | None:
+        """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
+
+        The place is the training's to choose, and may be anywhere; so it holds nothing but what was written since the
+        trial began, and no links.
+
+        Raises:
+            OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
+        """
+        trial = self._as_trial(self._frozen()[number])
+        events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
+        if not events:
+            return None
+        kept, path = events[-1], Path(events[-1]["path"])
+        if stamp(path) != (kept["size"], kept["changed"]):
+            raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
+        first = self._frozen()[min(number, int(trial.key.partition("-")[0]))].datetime_start
+        if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
+            raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
+        return path
+
+    def records(self, number: int) -> list[str]:
+        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
+        trial = self._as_trial(self._frozen()[number])
+        places = [place for event in read_trial(trial) for place in event.get("records") or ()]
+        return [str(self.paths.journal(number)), *places]
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        from optuna.trial import TrialState
+
+        # Called at each turn of a loop, over all trials: the name of a state would take most of the time.
+        ended, names = (TrialState.COMPLETE, TrialState.PRUNED), self.space.searched.keys()
+        return sum(frozen.state in ended and names <= frozen.params.keys() for frozen in self._frozen())
+
+    def counts(self) -> dict[State, int]:
+        """Number of trials by state."""
+        return self.standing().counts
+
+    def dataframe(self) -> pd.DataFrame:
+        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
+        rows = [
+            {
+                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
+                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
+            }
+            for trial in self.trials
+        ]  # fmt: skip
+        names = [f"params.{name}" for name in self.space.names]
+        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+
+    # ------------------------------------------------------------------ trials as Optuna has them
+
+    def _has_values(self, frozen: FrozenTrial) -> bool:
+        return self.space.searched.keys() <= frozen.params.keys()
+
+    def _frozen(self) -> list[FrozenTrial]:
+        """All trials as Optuna has them, not copied: for reading only."""
+        return self.optuna.get_trials(deepcopy=False)
+
+    def _begun(self) -> list[FrozenTrial]:
+        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
+        return [frozen for frozen in self._frozen() if self._has_values(frozen) and not is_waiting(frozen)]
+
+    def _as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
+        return Trial(
+            study=self.name,
+            number=asked.number,
+            params=self.space.decode(asked.params) if params is None else params,
+            folder=self.paths.trial(asked.number),
+            metric=self.metric,
+            mode=self.mode,
+            attempt=stored_attempt(asked) or 0,
+            key=self._key_of(asked),
+        )
+
+    def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
+        return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
+
+    def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
+        outcome = stored_outcome(frozen) or Outcome(_state_of(frozen), value=_value_of(frozen))
+        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+
+
+def _state_of(frozen: FrozenTrial) -> State:
+    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.state
+    states: dict[str, State] = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned"}
+    return states.get(frozen.state.name, "failed")
+
+
+def _value_of(frozen: FrozenTrial) -> float | None:
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.value
+    return frozen.value if frozen.state.is_finished() else None
+
+
+def is_waiting(frozen: FrozenTrial) -> bool:
+    """Whether a trial has values, and waits to be asked for."""
+    from optuna.trial import TrialState
+
+    return frozen.state == TrialState.WAITING

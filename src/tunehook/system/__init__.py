@@ -1,0 +1,43 @@
+"""The ground: signals, random numbers, the terminal, the words of other libraries. It knows nothing of trials."""
+
+from typing import TYPE_CHECKING
+
+from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
+from tunehook.system.lazy import lazily
+from tunehook.system.randomness import (
+    find_generators,
+    generator_states,
+    kept_random,
+    random_state,
+    restore_generators,
+    restore_random,
+)
+from tunehook.system.signals import Notice, Terminated, handling, terminate
+from tunehook.system.terminal import is_terminal, make_visible, standard_handlers, written_above
+
+if TYPE_CHECKING:
+    from tunehook.system.table import Row as Row
+    from tunehook.system.table import clock as clock
+    from tunehook.system.table import make_table as make_table
+    from tunehook.system.table import short as short
+    from tunehook.system.table import shortened as shortened
+    from tunehook.system.table import told_values as told_values
+
+__all__ = [
+    "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "clock",
+    "find_generators", "generator_states", "handling", "is_terminal", "kept_random", "lazily", "make_table",
+    "make_visible", "random_state", "restore_generators", "restore_random", "short", "shortened", "standard_handlers",
+    "takes", "terminate", "told_values", "unknown_attribute", "written_above",
+]  # fmt: skip
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Row": "table",
+        "clock": "table",
+        "make_table": "table",
+        "short": "table",
+        "shortened": "table",
+        "told_values": "table",
+    },
+)

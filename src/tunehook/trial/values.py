@@ -1,0 +1,188 @@
+"""What a callback sees of a trial: its values, the decisions about it, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from tunehook.system import TRIAL, unknown_attribute
+
+State = Literal["running", "complete", "pruned", "infeasible", "failed", "interrupted"]
+Mode = Literal["min", "max"]
+
+GO_ON = "go on"
+FINISHED: tuple[State, ...] = ("complete", "pruned", "infeasible")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of hyperparameters to train with.
+
+    Attributes:
+        study: Name of the study.
+        number: Number of the trial within the study, from 0.
+        params: The sampled values by the names of the space.
+        folder: Where the trial's record lies.
+        metric: Name of the metric that is tuned; empty where someone else searches, whom the training tells itself.
+        mode: ``"min"`` or ``"max"``.
+        attempt: How many times these values were begun before: 0 unless the trial is asked again.
+        key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first
+            attempt, and a digest of the study's name and the time at which it was asked for.
+    """
+
+    study: str
+    number: int
+    params: Mapping[str, Any]
+    folder: Path
+    metric: str
+    mode: Mode
+    attempt: int = 0
+    key: str = ""
+
+    if not TYPE_CHECKING:  # where every attribute would exist then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what the attributes of other libraries are called here."""
+            raise unknown_attribute("a trial", name, TRIAL, dir(type(self)))
+
+    @property
+    def name(self) -> str:
+        """The trial's name on disk and on dashboards, such as ``trial-0007``."""
+        return f"trial-{self.number:04d}"
+
+
+def key_of(study: str, number: int, asked: datetime | None) -> str:
+    """The key of a first attempt; the time tells apart studies of one name."""
+    return f"{number:04d}-{hashlib.sha256(f'{study}/{number}/{asked}'.encode()).hexdigest()[:8]}"
+
+
+def is_key(text: object) -> bool:
+    """Whether a text is one that `key_of` makes."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9]{4,18}-[0-9a-f]{8}", text) is not None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a trial may train, so that stopping rules can follow from it.
+
+    Attributes:
+        epochs: Number of epochs, ``None`` where the framework does not know it beforehand.
+        reports_per_epoch: How often the metric is measured in an epoch; below 1 where several epochs lie between
+            two measurements.
+    """
+
+    epochs: int | None = None
+    reports_per_epoch: float = 1.0
+
+    @property
+    def reports(self) -> int | None:
+        """Number of reports in a whole trial, at least 1; ``None`` where the epochs are not known."""
+        return None if self.epochs is None else max(1, int(self.epochs * self.reports_per_epoch))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer to a report: go on or stop, and why.
+
+    Attributes:
+        stop: Whether training should end in good order now.
+        reason: One sentence for people.
+        state: How a trial that is stopped so ends: ``"pruned"`` or ``"infeasible"``.
+    """
+
+    stop: bool = False
+    reason: str = GO_ON
+    state: State = "pruned"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        state: ``"complete"``, ``"pruned"`` (a stopping rule), ``"infeasible"`` (out of memory, NaN, a broken
+            constraint: the sampler learns to avoid it), ``"failed"`` (the user's error) or ``"interrupted"``
+            (Ctrl-C, preempted, killed: asked again).
+        reason: One sentence for people.
+        value: The objective, ``None`` where nothing was measured.
+        step: The step at which ``value`` was measured.
+        traceback: The traceback of a failed trial.
+    """
+
+    state: State
+    reason: str = ""
+    value: float | None = None
+    step: int | None = None
+    traceback: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that ends so returns: 0 (complete, pruned), 130 (interrupted, as for Ctrl-C) or 1."""
+        return {"failed": 1, "infeasible": 1, "interrupted": 130}.get(self.state, 0)
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A trial as the study remembers it, finished or running.
+
+    Attributes:
+        number: Number of the trial within the study, from 0.
+        params: The sampled values by the names of the space.
+        value: The objective, ``None`` where nothing was measured.
+        outcome: How it ended; state ``"running"`` while it trains.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    value: float | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a study stands.
+
+    Attributes:
+        counts: Number of trials by state.
+        best: The complete trial with the best value, ``None`` before the first.
+    """
+
+    counts: dict[State, int]
+    best: FinishedTrial | None
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        return sum(self.counts.get(state, 0) for state in FINISHED)
+
+
+def is_better(value: float | None, than: float | None, mode: Mode) -> bool:
+    """Whether a value is better than another one: an equal one is not, NaN and ``None`` never are."""
+    if value is None or math.isnan(value):
+        return False
+    if than is None or math.isnan(than):
+        return True
+    return value < than if mode == "min" else value > than
+
+
+def best_of(found: Iterable[_T], mode: Mode, *, value: Callable[[_T], float | None]) -> _T | None:
+    """The one with the best value, the first of equals; ``None`` where none has a value.
+
+    Args:
+        found: What there is, in order.
+        mode: ``"min"`` or ``"max"``.
+        value: Gives the value of one; ``None`` and NaN are no values.
+    """
+    best: _T | None = None
+    for one in found:
+        if is_better(value(one), None if best is None else value(best), mode):
+            best = one
+    return best
