@@ -130,27 +130,9 @@ def test_a_script_that_reads_a_value() -> None:
     assert_same(tuned, typed_in)
 
 
-def test_a_script_of_an_agent(tmp_path: Path) -> None:
-    """The values of a sweep's run go into the calls."""
-    values = tmp_path / "config-run1.yaml"
-    values.write_text("wandb_version: 1\n\n" + "".join(f"{name}:\n  value: {one}\n" for name, one in VALUES.items()))
-    env = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "run1", "WANDB_SWEEP_PARAM_PATH": str(values)}
-    typed_in, _ = run(typed_in=VALUES)
-    tuned, _ = run(env=env)
-    assert_same(tuned, typed_in)
-
-
 def test_a_name_that_nothing_has() -> None:
     """The second run shows the values that the script has typed in."""
     _, said = run(space={"hiden": 6}, fails=True)
     assert "InjectionError: There is nothing called 'hiden' to inject. Did you mean 'hidden'?" in said
     assert "    model.hidden = 4  (Net at script.py:" in said
     assert [trial.outcome.state for trial in th.Study.open("script").trials] == ["failed"]
-
-
-def test_a_loop_of_fits_in_a_script() -> None:
-    """The second fit would be one of another trial, for which its objects exist already."""
-    _, said = run(space={"hidden": 6}, fits=2)
-    assert said.count("the script begins") == 2
-    states = [trial.outcome.state for trial in th.Study.open("script").trials]
-    assert states == ["complete", "complete"]

@@ -1,4 +1,4 @@
-"""Scripts without a training function: ``TuneCallback(study)`` runs them again with their trial known."""
+"""Scripts that are run again for their trials: several ranks, several fits, errors, and runs of W&B's agent."""
 
 from __future__ import annotations
 
@@ -88,32 +88,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return run(tmp_path_factory.mktemp("plain"), "fit([], width=7, batch_size=8, max_epochs=3)")[0]
 
 
-def test_a_script_equals_the_one_with_the_values_typed_in(tmp_path: Path, plain: list[str]) -> None:
-    """Also what it derives from its objects, as a number of steps; it is one trial, and goes on after its fit once."""
-    code = f"""
-        made = study({VALUES})
-        fit([TuneCallback(made)])
-        print("AFTER", len(made.trials), made.trials[-1].outcome.state)
-    """
-    for number in (1, 2):
-        tuned, written = run(tmp_path, code)
-        assert tuned == plain
-        assert re.findall("^AFTER.*$", written, re.MULTILINE) == [f"AFTER {number} complete"]
-    assert [trial.params for trial in trials(tmp_path)] == [{"width": 7, "batch_size": 8, "max_epochs": 3}] * 2
-
-
-def test_a_module_with_a_main_function(tmp_path: Path, plain: list[str]) -> None:
-    """``python -m train``, its arguments read in ``if __name__ == "__main__"``."""
-    code = f"""
-        def main():
-            fit([TuneCallback(study({VALUES}))], batch_size=int(sys.argv[1]))
-
-        if __name__ == "__main__":
-            main()
-    """
-    assert run(tmp_path, code, "-m", "train", "5")[0] == plain
-
-
 def test_two_ranks_that_lightning_starts(tmp_path: Path) -> None:
     """Each of them runs the script again, with the trial that rank 0 has asked for."""
     plain, _ = run(tmp_path, 'fit([], width=7, batch_size=8, max_epochs=3, devices=2, strategy="ddp")')
@@ -151,12 +125,10 @@ def test_an_error_in_the_fit_fails_the_trial(tmp_path: Path) -> None:
     assert (trial.outcome.state, trial.outcome.reason) == ("failed", "ZeroDivisionError: division by zero")
 
 
-def test_a_value_that_the_script_reads(tmp_path: Path, plain: list[str]) -> None:
-    """It was read before the trial was known, and is read again; in a loop it would be an earlier trial's: an error."""
+def test_a_value_that_is_read_before_its_trial_is_known(tmp_path: Path, plain: list[str]) -> None:
+    """In a loop it would be an earlier trial's: an error."""
     read = 'width = th.value("width", 4)'
-    made = f"made = study({VALUES})"
-    assert run(tmp_path, f"{made}\n{read}\nfit([TuneCallback(made)], width=width)")[0] == plain
-    code = f"{made}\nfor _ in range(2):\n    {read}\n    fit([TuneCallback(made)], width=width)"
+    code = f"made = study({VALUES})\nfor _ in range(2):\n    {read}\n    fit([TuneCallback(made)], width=width)"
     tuned, written = run(tmp_path, code, check=False)
     assert tuned == plain
     assert "th.value('width', ...) was read before this trial was known" in written
