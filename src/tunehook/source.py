@@ -91,7 +91,7 @@ class Source:
 
     @property
     def knows_late(self) -> bool:
-        """Whether it asks in fit only for a trial that could be known before: one of a study, or of a search outside."""
+        """Whether it asks in fit only for a trial that could be known before: of a study, or of a search outside."""
         return isinstance(self._asked, Study) or (self._asked is None and given_trial() is not None)
 
     @property

@@ -4,6 +4,6 @@ from tunehook.inject.injection import IN_FUNCTION, Injection, tell_late
 from tunehook.inject.slot import UNKNOWN, Find, InjectionError, Slot, check_type, near, resolve, same, show
 
 __all__ = [
-    "IN_FUNCTION", "UNKNOWN", "Find", "Injection", "InjectionError", "Slot", "check_type", "near", "resolve", "same", "show",
-    "tell_late",
+    "IN_FUNCTION", "UNKNOWN", "Find", "Injection", "InjectionError", "Slot", "check_type", "near", "resolve", "same",
+    "show", "tell_late",
 ]  # fmt: skip
