@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tunehook.inject import injection
 from tunehook.inject.arguments import Arguments, signature_of
 from tunehook.inject.injection import Injection
 from tunehook.inject.slot import UNKNOWN, Slot, near, resolve, same, show
@@ -400,18 +399,3 @@ def test_annotations_that_only_type_checkers_know() -> None:
     exec(f"class Net:\n    def __init__(self, net: {name} = None, width: int = 3): ...", names)  # noqa: S102
     assert list(signature_of(names["Net"].__init__).parameters) == ["self", "net", "width"]
     assert list(Arguments(names["Net"], object).parameters) == ["net", "width"]
-
-
-def test_objects_that_are_made_again_are_told_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the way that reaches what a script has computed from them."""
-    monkeypatch.setattr(injection._Told, "is_late", False)
-    with caplog.at_level("INFO", logger="tunehook"):
-        injection.tell_late("model.hidden")
-        injection.tell_late("model.lr")
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == (
-        "model.hidden: put in as fit begins, for the trial is known only then. What the script has computed from these "
-        "objects before keeps its own values; study.optimize(train) reaches that too."
-    )

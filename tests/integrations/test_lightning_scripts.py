@@ -112,7 +112,7 @@ def test_what_fit_could_take_goes_into_the_calls_too(space: dict[str, Any]) -> N
     typed_in, _ = run(typed_in={name.rpartition(".")[2]: value for name, value in space.items()})
     tuned, said = run(space=space)
     assert_same(tuned, typed_in)
-    assert said.count("the script begins") == 3
+    assert said.count("the script begins") == (2 if "max_epochs" in space else 3)  # a Trainer takes its name at once
 
 
 def test_a_script_is_run_once_where_its_fit_can_take_all_values() -> None:

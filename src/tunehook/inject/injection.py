@@ -116,24 +116,3 @@ class Injection:
         injected = self.paths
         known = {slot.path: slot.get() for slot in self._slots if slot.listed and slot.path not in injected}
         return {**{path: value for path, value in known.items() if value is not UNKNOWN}, **injected}
-
-
-def tell_late(names: str) -> None:
-    """Say, once a process, that objects are made again in a fit, since the trial was known only then.
-
-    Args:
-        names: The slots whose values need that.
-    """
-    if not _Told.is_late:
-        _Told.is_late = True
-        log.info(
-            "%s: put in as fit begins, for the trial is known only then. What the script has computed from these "
-            "objects before keeps its own values; study.optimize(train) reaches that too.",
-            names,
-        )
-
-
-class _Told:
-    """What was said to the user; the one instance is the class itself."""
-
-    is_late = False
