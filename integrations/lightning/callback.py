@@ -1,6 +1,10 @@
 """TuneCallback for PyTorch Lightning: tunes an existing project, in ``lightning.pytorch`` and ``pytorch_lightning``.
 
 The callback only translates between a Trainer and a `TrialSession`; every rule lives in the core.
+
+One class for two namespaces: ``lightning.pytorch`` and ``pytorch_lightning`` are two class trees. ``TuneCallback``
+derives from the ``Callback`` of the one that is loaded, and gets that of the other one as a further base as soon as it
+is imported.
 """
 
 from __future__ import annotations

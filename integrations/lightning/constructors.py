@@ -1,4 +1,8 @@
-"""The time in which constructor calls of optimizers and schedulers are edited, so that values are as if typed in."""
+"""The time in which constructor calls of optimizers and schedulers are edited, so that values are as if typed in.
+
+Constructors of optimizers are edited, not their groups: a group that is changed afterwards looks right, and is wrong
+for schedulers that read it at construction, such as ``OneCycleLR``.
+"""
 
 from __future__ import annotations
 

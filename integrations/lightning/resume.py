@@ -2,6 +2,9 @@
 
 Between two epochs all of the one is done (hooks, schedulers, logged metrics) and nothing of the next one, so a fit that
 goes on there draws the same random numbers, and counts the same steps, as one that was never interrupted.
+
+Lightning restores itself: only where it would load the ``ckpt_path`` is ours handed to it. Each of its steps is undone
+on all ranks where one of them fails, so that the trial begins again in the same fit.
 """
 # ruff: noqa: SLF001 - how a Trainer restores itself, and where one epoch ends, has no public way
 

@@ -1,4 +1,12 @@
-"""Trials on a Ray cluster: each is a task, the study has an actor, and the process that asks decides."""
+"""Trials on a Ray cluster: each is a task, the study has an actor, and the process that asks decides.
+
+A task of Ray is never tried again by Ray: a second run would be a second trial in the same journal and the same W&B
+run. The study asks the values again, under a new number. For the same reason a task that hears that its trial was given
+up ends its process at once.
+
+A trial on a cluster is looked for by the process that asked: Ray ends the tasks of a process that is gone. Their own
+ids say nothing on another machine.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,13 @@
 A row of the run is a report or a snapshot of the journal, in the same order over all attempts of the trial, each step
 once: the n-th row is the n-th of these events. So what W&B has of a run is told by a number, and the rest is read from
 the journals.
+
+Rows are counted, not confirmed: a run of our own has one row for each ``report`` of the journals, in their order over
+all attempts. The number that the server has says which are missing, after a resume, a killed service or an upload
+later, and a second upload finds nothing to do.
+
+Our runs are not in the SDK's list of open ones: ``wandb.init`` in a training would return the latest of them, which
+``wandb.log`` does not know. Nor are they in the sweep of an agent, where the SDK drops their ids.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The W&B run of one trial while it is open: its id, what is written into it, and how it ends."""
+"""The W&B run of one trial while it is open: its id, what is written into it, and how it ends.
+
+A trial stopped on its web page is pruned: interrupted values would be asked again, and the person did not mean that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""The run that the user has, wherever it is held: found, claimed for one trial, and given what its user left out."""
+"""The run that the user has, wherever it is held: found, claimed for one trial, and given what its user left out.
+
+A shared run is not behind the shield: it is the user's, whose own calls wait for W&B as they always did. Ours are made
+by the thread too, but a row is waited for up to 20 ms, since it belongs between the user's rows. Theirs lie between
+ours, so ours are not counted: where the run fails, W&B's step of each goes into the journal, and which of them W&B has
+follows from the step that it would go on with.
+"""
 # ruff: noqa: SLF001 - how a run was made and is used has no public way
 
 from __future__ import annotations

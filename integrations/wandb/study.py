@@ -2,6 +2,9 @@
 
 It is written in bursts by the writer's thread: begun or resumed, brought up to date from the study, and finished. So
 none is open for long, a process that is killed leaves none behind, and any process of the study can write the next one.
+
+The run of a study is not kept open: an open run is lost where its process is killed. A burst costs 10 ms offline and
+about 0.1 s online, in the thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""What is put over other people's functions and classes, so that nobody who looks at them sees a difference."""
+"""What is put over other people's functions and classes, so that nobody who looks at them sees a difference.
+
+Constructors are heard by what a class keeps as ``__init__``: a ``__new__`` is what ``inspect.signature`` and
+LightningCLI ask first, and a function around ``__init__`` is a frame at which ``save_hyperparameters()`` stops
+collecting. What we put there gives out the function itself to all who look, and takes part in the outermost call alone.
+Help lists one thing more about LightningModule and LightningDataModule, ``__init_subclass__``: Python has no other way
+to tell of new classes.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 Inside a study the trial is known before the training function is called. So a value goes in where a person would type
 it: into the call that makes the object. What the script derives from the object follows by itself.
+
+Put into the call, not patched: setting ``hparams`` or an attribute changes only what reads it later. An object that was
+made with the value is the one that typed-in values give, and so is what the script derives from it.
 """
 
 from __future__ import annotations

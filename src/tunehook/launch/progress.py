@@ -1,4 +1,9 @@
-"""How a search goes: one line a trial that ends, or a live table, and at the end where the study stands."""
+"""How a search goes: one line a trial that ends, or a live table, and at the end where the study stands.
+
+A table only where nothing trains: trainings write on the terminal as they like, progress bars among them, and two that
+move its cursor tear each other. Beside a table, streams and handlers are replaced while it is there, those that hold
+the old stream too; rich alone would miss those, take a file for the terminal, and wrap lines a second time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A grid search that stays exact with many processes and after a restart."""
+"""A grid search that stays exact with many processes and after a restart.
+
+Optuna's grid is not used: its ``GridSampler`` may repeat or skip combinations with several processes.
+"""
 
 from __future__ import annotations
 

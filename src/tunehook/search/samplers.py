@@ -4,6 +4,8 @@ What is chosen by default follows from measurements at equal budgets (10 tasks o
 few numeric hyperparameters a Gaussian process is far ahead of TPE, on tables of discrete choices TPE is ahead; and
 most stopping rules with the libraries' defaults end no better than random search, because the order of the trials
 after one epoch is noise.
+
+Optuna's Hyperband is wrapped: with it as the study's pruner, samplers see the trials of one bracket only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""What an interrupted trial goes on from: its last checkpoint, whole or not there, at a pace that costs little."""
+"""What an interrupted trial goes on from: its last checkpoint, whole or not there, at a pace that costs little.
+
+Checkpoints are made between two epochs: there all of the one is done and nothing of the next, so no count has to be put
+right and no loader to be wound forward. In Lightning that place is the start of the fit loop's next round, before any
+hook and after schedules that look at metrics; in Keras the last callback's ``on_epoch_end``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""How a trial goes on where an earlier attempt was interrupted, and keeps what a later one goes on from."""
+"""How a trial goes on where an earlier attempt was interrupted, and keeps what a later one goes on from.
+
+A trial that goes on takes the reports over: its journal holds all of them, so whoever reads it, such as after another
+kill, needs no other one. Its run has the rows of the attempts in their order; the first reports of an attempt that goes
+on are those that the run has.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What is read of one array: a block sample, and what one full read of all elements finds."""
+"""What is read of one array: a block sample, and what one full read of all elements finds.
+
+A snapshot reads the weights once: one pass of ``aminmax`` finds the extremes and carries NaN and infinities through;
+all else comes from samples, which are also what updates are measured from. An operation on all weights costs as much
+again as that read, and a histogram of them six times as much at best.
+"""
 
 from __future__ import annotations
 

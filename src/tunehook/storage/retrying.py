@@ -1,4 +1,8 @@
-"""A storage that waits for a server that is away, and knows who has created each trial."""
+"""A storage that waits for a server that is away, and knows who has created each trial.
+
+A call may be made twice: where a connection breaks, nobody knows whether the call was carried out. So a trial is
+created with a name of its own, by which the second call finds it, together with the process that has it.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,15 @@
 A trial reads and writes some fifteen times. Optuna's own way goes through SQLAlchemy's object mapper, which takes about
 a millisecond each; the same statements by themselves take a tenth of it. All else is Optuna's, and so is the file: any
 other process may open it with Optuna's own storage at the same time.
+
+SQLite in WAL mode: readers do not wait, and a commit costs no full sync. What a power failure may take back is in the
+journals.
+
+The tables are made in one transaction: where the disk is full or the process is killed as a study is first opened,
+there are none of them, and the next one makes them. Optuna makes them one by one, so here it does so in memory first.
+
+It is private to Optuna how its tables are read, so the statements serve one version of its schema only; with another
+one, Optuna's own storage serves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,13 @@
-"""Study: ask, tell, best, resume. The only module that touches storage."""
+"""Study: ask, tell, best, resume. The only module that touches storage.
+
+A place is claimed by asking: a process asks for its trial, then counts the finished and running ones, and gives its own
+back where they are too many. Of those that do so at once, the last one to ask sees all others. Nothing of it needs a
+lock, which storages do not have.
+
+What is asked again is kept first: a process may be killed between the end of an interrupted trial and the next trial of
+its values. So these are an attribute of the trial before its end is; whoever looks for lost trials asks what is
+missing, and of two processes that do so at once, the trial with the lower number is trained.
+"""
 
 from __future__ import annotations
 

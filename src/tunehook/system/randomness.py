@@ -1,8 +1,11 @@
-"""The global random number generators of Python, NumPy and torch, as far as they are in use."""
+"""The global random number generators of Python, NumPy and torch, as far as they are in use.
+
+Before a GPU is used its random state is a seed: torch seeds it when it is first used, so a constructor that does so
+begins again from there. A state that has not moved is not put back, since cuDNN then draws anew.
+"""
 
 from __future__ import annotations
 
-import functools
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -120,41 +123,3 @@ def _kind_of(value: object) -> str:
     kind = type(value)
     home = kind.__module__.partition(".")[0]
     return f"{home}.{kind.__name__}" if f"{home}.{kind.__name__}" in _GENERATORS else ""
-
-
-def same_part(part: str, one: State, other: State) -> bool:
-    """Whether one generator is in the same state; true where one of the two states does not know it."""
-    if part not in one or part not in other:
-        return True
-    first, second = one[part], other[part]
-    if part == "cuda" and isinstance(first, int) != isinstance(second, int):
-        first, second = (_begun(each) if isinstance(each, int) else each for each in (first, second))
-    return _equal(first, second)
-
-
-def same_random(one: State, other: State) -> bool:
-    """Whether all generators are in the same state."""
-    return all(same_part(part, one, other) for part in one)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two states are equal: a tensor, a list of tensors, or a tuple with arrays in it."""
-    if hasattr(one, "data_ptr"):  # a tensor of torch
-        return bool(one.equal(other))
-    if isinstance(one, list | tuple) and any(hasattr(item, "tolist") for item in one):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
-
-
-@functools.lru_cache(maxsize=4)  # seeding takes a while, and a script has one seed
-def fresh_random(seed: int) -> State:
-    """The states right after the generators were seeded with ``seed``, as frameworks do it."""
-    state: dict[str, Any] = {"python": random.Random(seed).getstate()}  # noqa: S311 - compared, not used
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    if torch is not None:
-        state["torch"] = torch.Generator().manual_seed(seed).get_state()
-        if torch.backends.cuda.is_built():
-            state["cuda"] = seed
-    if numpy is not None and 0 <= seed < 2**32:
-        state["numpy"] = numpy.random.RandomState(seed).get_state()
-    return state

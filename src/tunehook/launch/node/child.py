@@ -1,4 +1,11 @@
-"""What runs in the processes of a study: in the warm parent, which imports and forks, and in each trial process."""
+"""What runs in the processes of a study: in the warm parent, which imports and forks, and in each trial process.
+
+A trial process leaves without taking its heap apart: it shares it with the warm parent, and to free the modules of
+torch one by one cost two seconds a trial. What is registered for the end of a process is done.
+
+The kernel ends trial processes with their parent (``PR_SET_PDEATHSIG`` on Linux), so that a killed node process leaves
+no training behind that nobody hears of.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The node process: asks the study, hands trials to processes of their own, takes their reports, and decides."""
+"""The node process: asks the study, hands trials to processes of their own, takes their reports, and decides.
+
+While the storage is away, the node process listens: the rest between two tries of a call takes what the trial processes
+say, answers reports that nobody judges, and heeds Ctrl-C. What was said is told in its order afterwards.
+"""
 
 from __future__ import annotations
 
