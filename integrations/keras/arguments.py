@@ -10,8 +10,7 @@ from typing import Any, Literal
 import keras
 
 from tunehook.inject import NAMED, Arguments
-from tunehook.integrations.keras import config as config
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import config, record
 from tunehook.system import kept_random
 
 Kind = Literal["model", "layer", "optimizer", "schedule", "callback", "part"]

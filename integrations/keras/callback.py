@@ -31,7 +31,7 @@ except ImportError as error:
 
 from tunehook.adapter import Source, know_trial, put_once
 from tunehook.inject import Again, Find, Injection, Slot, check_thread, leave_if_stopped, trace_in_progress
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import record
 from tunehook.integrations.keras.calls import compile_with_values, watch
 from tunehook.integrations.keras.places import flat
 from tunehook.integrations.keras.resume import FitCheckpoints

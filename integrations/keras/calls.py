@@ -11,9 +11,9 @@ from typing import Any
 import keras
 from keras.src.utils.naming import to_snake_case
 
-from tunehook.adapter import hear_calls
+from tunehook.adapter import hear_calls, put_once
 from tunehook.inject import Call, Trace, keep, trace_in_progress
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import record
 from tunehook.integrations.keras.arguments import ROOTS, KerasArguments, MethodArguments, is_plain
 
 
@@ -45,6 +45,8 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
         return args, kwargs
     if issubclass(cls, keras.Layer):
         arguments.name = _name(cls, arguments.bound)
+    if issubclass(cls, keras.Model):
+        _hear_compile(cls)
     call = trace.take(made, arguments, _guess)
     if not call.given:
         return args, kwargs
@@ -115,33 +117,45 @@ class _Compile:
     """Stands for a call of ``compile``."""
 
 
+def _hear_compile(cls: type) -> None:
+    """Hear of the calls of a ``compile`` that a model's class has of its own."""
+    for each in cls.__mro__[: cls.__mro__.index(keras.Model)]:
+        if "compile" in vars(each) and not record.is_plain(each):
+            put_once(each, "compile", compile_with_values)
+
+
+_open: set[int] = set()  # models that are being compiled: what their own compile() hands on was not typed in
 _compiled: weakref.WeakKeyDictionary[Any, _Compile] = weakref.WeakKeyDictionary()  # the last one by model
 
 
 def compile_with_values(original: Any) -> Any:
-    """A ``keras.Model.compile`` that takes the values of the trial which belong into it.
+    """A ``compile`` that takes the values of the trial which belong into it.
 
     Args:
-        original: Keras's own.
+        original: Keras's own, or that of a model's class.
     """
     signature = inspect.signature(original)
 
     def compile_model(*args: Any, **kwargs: Any) -> Any:
         trace = trace_in_progress()
-        if trace is None:
+        if trace is None or (args and id(args[0]) in _open):
             return original(*args, **kwargs)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:  # it will say what is wrong
             return original(*args, **kwargs)
-        model = bound.arguments["self"]
+        model = args[0]
         _compiled[model] = one = _Compile()
         arguments = MethodArguments(type(model), bound)
         call = trace.take(one, arguments, _guess_compile)
         if call.given:
             args, kwargs = arguments.arguments(call.given)
             args = (model, *args)
-        return original(*args, **kwargs)
+        _open.add(id(model))
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _open.discard(id(model))
 
     return compile_model
 

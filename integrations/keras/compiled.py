@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-from tunehook.integrations.keras import config as config
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import config, record
 from tunehook.trial import InjectionError
 
 

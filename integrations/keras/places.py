@@ -10,8 +10,7 @@ from typing import Any
 import keras
 
 from tunehook.inject import UNKNOWN, Call, Trace, signature_of
-from tunehook.integrations.keras import config as config
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import config, record
 from tunehook.integrations.keras.arguments import KerasArguments, is_object, is_plain
 from tunehook.integrations.keras.calls import call_of_compile
 from tunehook.integrations.keras.compiled import Compiled

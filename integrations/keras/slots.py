@@ -14,7 +14,7 @@ import keras
 from keras.src.trainers.data_adapters import array_data_adapter
 
 from tunehook.inject import Call, Slot, Trace, is_read, resolve, same, show
-from tunehook.integrations.keras import record as record
+from tunehook.integrations.keras import record
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras.compiled import Compiled
 from tunehook.integrations.keras.places import Objects, Place, Setting, flat, other_optimizers

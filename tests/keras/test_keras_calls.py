@@ -717,3 +717,84 @@ def test_a_fit_by_its_number(space: dict[str, Any], typed: dict[str, Any]) -> No
     made: list[Any] = []
     study(space).optimize(lambda: made.append(script(callbacks=[TuneCallback()])), trials=1, progress=False)
     assert_same(made[-1], script(**typed))
+
+
+class Weighted(keras.Model):  # type: ignore[misc] # Keras has no types
+    """A class whose own ``compile()`` takes more than Keras's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.head(x)
+
+    def compile(self, optimizer: Any, *, weight: float = 0.5, **rest: Any) -> None:
+        super().compile(optimizer, **rest)
+        self.weight = weight
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
+        return self.weight * keras.ops.mean((y - y_pred) ** 2)
+
+
+@pytest.mark.parametrize("name", ["weight", "compile.weight"])
+def test_an_argument_of_a_compile_of_the_users(name: str) -> None:
+    """It goes into the call that the script makes, and not into the one that this makes of Keras's."""
+    made: list[Any] = []
+
+    def script(weight: float = 0.5, **more: Any) -> Any:
+        begin()
+        model = Weighted()
+        model.compile(keras.optimizers.SGD(0.1), weight=weight, run_eagerly=EAGER)
+        model.fit(**call_of_fit(**more))
+        return model
+
+    study({name: 0.9}).optimize(lambda: made.append(script(callbacks=[TuneCallback()])), trials=1, progress=False)
+    assert made[-1].weight == 0.9
+    assert_same(made[-1], script(0.9))
+
+
+MIRRORED = """
+import hashlib
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import keras
+import numpy as np
+import optuna
+import tunehook as th
+from tunehook.integrations.keras import TuneCallback
+
+x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+
+
+def train(units=3, rate=0.1, size=8, callbacks=()):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, name="h"), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(rate), "mse")
+    model.fit(x, x[:, :1], batch_size=size, shuffle=False, verbose=0, callbacks=list(callbacks))
+    weights = b"".join(one.tobytes() for one in model.get_weights())
+    print(strategy.num_replicas_in_sync, len(weights), hashlib.sha256(weights).hexdigest())
+
+
+train(7, 0.05, 4)
+values = {"h.units": 7, "learning_rate": 0.05, "batch_size": 4}
+study = th.Study(
+    "mirrored", values, metric="loss", mode="min", search="random", storage=optuna.storages.InMemoryStorage()
+)
+study.optimize(lambda: train(callbacks=[TuneCallback()]), trials=1, progress=False)
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow")
+def test_a_model_on_two_devices() -> None:
+    """In the scope of a MirroredStrategy values go into calls as anywhere."""
+    done = subprocess.run([sys.executable, "-c", MIRRORED], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    plain, *tuned = done.stdout.splitlines()
+    assert plain.startswith("2 ")
+    assert set(tuned) == {plain}
