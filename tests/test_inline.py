@@ -143,7 +143,8 @@ def test_a_grid_ends_by_itself() -> None:
 def test_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial begins after it; the one that runs is trained to its end."""
     now = [100.0]
-    monkeypatch.setattr("tunehook.launch.local.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in ("run", "local"):
+        monkeypatch.setattr(f"tunehook.launch.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
     opened = study()
 
     def train() -> None:

@@ -397,7 +397,7 @@ def test_a_recorder_that_is_no_module_of_ours(monkeypatch: pytest.MonkeyPatch) -
     journal.recorder("evil", {})
     journal.close()
     evil = types.SimpleNamespace(sync=None)  # would raise
-    monkeypatch.setitem(sys.modules, "tunehook.integrations.evil_sync", evil)
+    monkeypatch.setitem(sys.modules, "tunehook.integrations.evil.sync", evil)
     assert CliRunner().invoke(app, ["sync"]).exit_code == 0
 
 

@@ -118,10 +118,9 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             return fit(*call.args, **call.kwargs)
         try:
             with sigterm_raised():
-                if not self.source.asks:
-                    check_thread()
+                check_thread()
                 with injecting([*session.trial.params]):
-                    slots = KerasSlots(model, call, None if self.source.asks else trace_in_progress())
+                    slots = KerasSlots(model, call, trace_in_progress())
                     slots.confirm()
                     self._fit = _Fit(session, slots, model, call)
                 self._fit.begin(self)

@@ -19,7 +19,7 @@ from tunehook.record import ROOT, read_journal
 if TYPE_CHECKING:
     from tunehook.study import Study
 
-_SYNCED = {"wandb"}  # the recorders that have a module `<name>_sync`
+_SYNCED = {"wandb"}  # the recorders that have a module `<name>.sync`
 
 # Without markup: it takes what is in brackets, such as an extra of a package, for a style, and drops it.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -57,7 +57,7 @@ def sync(
         raise typer.Exit(2)
     for name in sorted(_recorders(folder)):
         # By its name: the core imports no integration, and most people have only some of their packages.
-        module = importlib.import_module(f"tunehook.integrations.{name}_sync")
+        module = importlib.import_module(f"tunehook.integrations.{name}.sync")
         try:
             module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)))
         except module.SyncError as error:

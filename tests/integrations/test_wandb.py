@@ -423,7 +423,8 @@ def test_options_are_checked(options: dict[str, Any], error: type[Exception], me
 def test_missing_package(monkeypatch: pytest.MonkeyPatch, stand_in: Any) -> None:
     """Without wandb the import says what to install, also where a folder of runs is called wandb."""
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
-    monkeypatch.delitem(sys.modules, "tunehook.integrations.wandb")
+    for name in [name for name in sys.modules if name.startswith("tunehook.integrations.wandb")]:
+        monkeypatch.delitem(sys.modules, name)
     message = "tunehook.integrations.wandb needs the package wandb: pip install 'tunehook[wandb]'"
     with pytest.raises(ModuleNotFoundError, match=f"^{re.escape(message)}$"):
         importlib.import_module("tunehook.integrations.wandb")

@@ -393,6 +393,7 @@ def in_an_agent(values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 IN_FUNCTION = "Make it in the training function, which is called for each trial."
+IN_THREAD = "Make the objects, and call fit, in the thread in which the training function is called."
 
 
 @pytest.mark.parametrize(
@@ -405,8 +406,8 @@ IN_FUNCTION = "Make it in the training function, which is called for each trial.
         ),
         (outside, IN_FUNCTION),
         (layer_from_outside, IN_FUNCTION),
-        (in_a_thread, IN_FUNCTION),
-        (fit_in_a_thread, IN_FUNCTION),
+        (in_a_thread, IN_THREAD),
+        (fit_in_a_thread, IN_THREAD),
         (
             in_an_agent,
             "Give the agent wandb.agent(sweep, th.objective(train)), so that the trial is known before train makes it.",
