@@ -72,7 +72,10 @@ def main(libraries: list[str], ours: str, looked_at: list[str]) -> None:
     list(face_of(looked_at))  # a first look makes __annotations__
     faces = dict(zip(looked_at, face_of(looked_at), strict=True))
     before = {name: dict(vars(cls)) for name, cls in there.items()}
-    importlib.import_module(ours)
+    module, _, function = ours.partition(":")
+    imported = importlib.import_module(module)
+    if function:
+        getattr(imported, function)()
     replaced = {
         name: sorted(key for key, value in vars(cls).items() if before[name].get(key) is not value)
         for name, cls in there.items()

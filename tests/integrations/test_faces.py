@@ -24,24 +24,37 @@ def look(libraries: str, ours: str, classes: set[str], **variables: str) -> Any:
 
 
 @pytest.mark.slow
-def test_importing_leaves_lightning_as_it_looks() -> None:
-    """Signatures, help, sources, types and pickles of the six classes that are touched are as before."""
-    others = {"pytorch_lightning.callbacks.early_stopping.EarlyStopping"}
-    found = look("lightning.pytorch,pytorch_lightning", "tunehook.integrations.lightning", LIGHTNING | others)
-    assert set(found["replaced"]) == LIGHTNING
+def test_a_trial_leaves_lightning_as_it_looks() -> None:
+    """Signatures, help, sources, types and pickles of the classes whose constructors are heard are as before."""
+    looked = LIGHTNING | {
+        "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+        "torch.nn.modules.module.Module",
+        "torch.optim.adam.Adam",
+    }
+    hearing = "tunehook.integrations.lightning.calls:hear_all"
+    found = look("torch,lightning.pytorch,pytorch_lightning", hearing, looked)
+    assert set(found["replaced"]) >= looked
     # The one thing that is seen is the hook by which Python tells of new subclasses; help lists it.
     assert {name for names in found["replaced"].values() for name in names} == {
         "__init__", "__init_subclass__", "fit",
     }  # fmt: skip
-    assert found["differs"] == {name: [] for name in LIGHTNING | others}
+    assert found["differs"] == {name: [] for name in looked}
+
+
+@pytest.mark.slow
+def test_importing_touches_the_trainer_of_lightning_alone() -> None:
+    """Its ``fit``; constructors are heard from the first trial on."""
+    found = look("lightning.pytorch,pytorch_lightning", "tunehook.integrations.lightning", LIGHTNING)
+    trainers = {name for name in LIGHTNING if name.endswith("Trainer")}
+    assert found == {"replaced": {name: ["fit"] for name in trainers}, "differs": {name: [] for name in LIGHTNING}}
 
 
 @pytest.mark.slow
 def test_importing_leaves_keras_as_it_looks() -> None:
     """The same for Keras's layers, models, optimizers and callbacks, and for the trainer that models inherit from."""
     touched = {
-        "keras.src.layers.layer.Layer": ["__init__", "__init_subclass__", "add_weight"],
-        "keras.src.models.model.Model": ["__init__", "__new__"],
+        "keras.src.layers.layer.Layer": ["__init__", "__init_subclass__"],
+        "keras.src.models.model.Model": ["__init__"],
         "keras.src.trainers.trainer.Trainer": ["compile"],
         "keras.src.backend.torch.trainer.TorchTrainer": ["fit"],
         "keras.src.optimizers.optimizer.Optimizer": ["__init_subclass__"],

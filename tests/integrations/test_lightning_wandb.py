@@ -212,14 +212,21 @@ def test_a_sweeps_run_with_a_logger(one: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     monkeypatch.setenv("WANDB_RUN_ID", "run1")
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(values))
-    net = make_net(one, None)()
-    loader = DataLoader(TensorDataset(torch.ones(16, 4)), batch_size=8)
-    trainer = one.Trainer(
-        max_epochs=2, accelerator="cpu", callbacks=[TuneCallback()], log_every_n_steps=1, enable_checkpointing=False,
-        logger=one.loggers.WandbLogger(save_dir="."), enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(net, loader, loader)
-    trainer.logger.experiment.finish()
+
+    @th.objective
+    def train() -> Any:
+        net = make_net(one, None)()
+        loader = DataLoader(TensorDataset(torch.ones(16, 4)), batch_size=8)
+        trainer = one.Trainer(
+            max_epochs=2, accelerator="cpu", callbacks=[TuneCallback()], log_every_n_steps=1,
+            logger=one.loggers.WandbLogger(save_dir="."), enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(net, loader, loader)
+        trainer.logger.experiment.finish()
+        return net
+
+    net = train()
     assert (net.hparams["lr"], net.net[0].out_features) == (0.03, 7)
     (run,) = read_runs(tmp_path)
     assert (run.id, run.config["lr"], run.config["hidden"]) == ("run1", 0.03, 7)
