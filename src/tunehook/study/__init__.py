@@ -3,7 +3,8 @@
 from tunehook.study.importance import find_importance
 from tunehook.study.optuna_trial import OptunaTrial
 from tunehook.study.study import Study
+from tunehook.trial import StudyFinished, StudyFull
 
 __all__ = [
-    "OptunaTrial", "Study", "find_importance",
+    "OptunaTrial", "Study", "StudyFinished", "StudyFull", "find_importance",
 ]  # fmt: skip
