@@ -6,7 +6,6 @@ import copy
 import inspect
 import pickle
 import re
-import timeit
 from typing import Any
 
 import pytest
@@ -211,19 +210,6 @@ def test_random_state_is_left_alone_where_nothing_is_new(one: Any) -> None:
     plain = trained(one, lambda: (net(), loader()))
     values = {"hidden": 5, "lr": 0.1, "dropout": 0.2, "batch_size": 8, "trainer.max_epochs": 2}
     assert_same(trained(one, lambda: (net(), loader()), values), plain)
-
-
-def test_a_call_is_noted_quickly(one: Any) -> None:
-    """A construction in a trial takes less than 0.3 ms more."""
-    took: list[float] = []
-
-    def train() -> float:
-        took.append(min(timeit.repeat(one.LightningDataModule, number=20, repeat=10)) / 20)
-        trainer(one, TuneCallback(), max_epochs=1).fit(classes(one)["Net"](), loader())
-        return 0.0
-
-    a_study({"lr": 0.03}).optimize(train, trials=1, progress=False)
-    assert min(took) < 0.3e-3
 
 
 def test_steps_for_a_trainer_without_epochs(pl: Any) -> None:

@@ -510,7 +510,7 @@ def test_the_wrapper_is_put_on_once() -> None:
     """Importing, installing and reloading the adapter again wrap fit and compile no second time."""
     fit, made = keras.Model.fit, keras.Model.compile
     adapter.install()
-    again = importlib.import_module("tunehook.integrations.keras")
+    again = importlib.import_module(adapter.__name__)
     assert again is adapter
     assert (keras.Model.fit, keras.Model.compile) == (fit, made)
     assert not hasattr(fit.original, "original")
