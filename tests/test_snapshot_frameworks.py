@@ -155,7 +155,7 @@ def test_arrays_of_several_frameworks_in_one_snapshot() -> None:
 def test_no_framework_is_loaded(given: str, loaded: list[str]) -> None:
     """Only that whose arrays are given; values and schedule load not even NumPy."""
     code = (
-        "import sys, json\nfrom tunehook.snapshot import Snapshot\nfrom tunehook.snapshot_schedule import Schedule\n"
+        "import sys, json\nfrom tunehook.snapshot import Snapshot\nfrom tunehook.snapshot import Schedule\n"
         "assert 'numpy' not in sys.modules\nimport numpy\nfrom tunehook.snapshot import Snapshots\n"
         f"for exact in (True, False): Snapshots(exact=exact).take(0, {{'x': {given}}})\n"
         "print(json.dumps([name for name in ('torch', 'jax', 'tensorflow', 'keras') if name in sys.modules]))"

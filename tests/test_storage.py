@@ -254,7 +254,7 @@ def test_a_trial_that_another_process_ended_is_not_written(path: Path) -> None:
 WORKER = """
     import sys, pathlib, time, optuna
     from optuna.distributions import FloatDistribution
-    from tunehook.sqlite import sqlite
+    from tunehook.storage.sqlite import sqlite
     path, me, go = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = sqlite(path) if me != "plain" else optuna.storages.RDBStorage(

@@ -441,7 +441,7 @@ def test_a_folder_called_wandb_is_no_sdk(tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     script = (
         "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; import wandb\n"
-        "import tunehook.apart as apart\n"
+        "import tunehook.session.isolation as apart\n"
         "with apart.apart(None, lambda: 0): apart.claim_runs(None, [])\n"
     )
     ran = subprocess.run(
