@@ -88,7 +88,7 @@ def kind_of(cls: type) -> Kind:
 
 
 def is_object(value: Any) -> bool:
-    """Whether an argument is an object that is made anew with another setting, its name, or what describes it.
+    """Whether an argument is an object that can be made again with another setting, its name or its configuration.
 
     Layers and what trains are none: a new one would be another object than the script's.
     """

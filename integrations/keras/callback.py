@@ -54,7 +54,7 @@ class TuneCallback(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
 
     The trial's values go into the calls that make the model, its layers and its optimizer, and into the arguments of
     ``fit``, exactly as if they had been typed in; each epoch is reported; a stopping rule ends the fit in good order;
-    the end is told as what it was, exceptions, Ctrl-C and SIGTERM among them.
+    the trial is recorded with how it ended: an exception, Ctrl-C or SIGTERM, too.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing

@@ -85,7 +85,7 @@ class Compiled:
             raise InjectionError(
                 f"{', '.join(f'optimizer.{path}' for path in changes)} cannot be changed in this fit: the optimizer "
                 f"has made {self.steps} steps with the old values.\n"
-                "  Make and compile the model anew for each trial."
+                "  Make and compile a new model for each trial."
             )
         type(self.optimizer).from_config({**self._config, **changes})  # says what is wrong with them
         for path, value in changes.items():

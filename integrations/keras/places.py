@@ -176,7 +176,7 @@ def _number(value: Any) -> object:
 
 
 def _inner_rank(model: Any) -> int:
-    """The rank of what stands in the user's layers: behind the rest, but in a model of a class of the user's."""
+    """The rank of settings inside layers of the user's: after all others, except in a model class of the user's."""
     return 2 if record.is_plain(type(model)) else 1
 
 

@@ -70,7 +70,7 @@ class TuneCallback(Callback):
 
     The trial's values go into the calls that make the model, the datamodule or loaders, the trainer and the optimizers,
     exactly as if they had been typed in; each validation is reported; a stopping rule ends the fit in good order; the
-    end is told as what it was. Under DDP rank 0 asks and decides, and all ranks follow.
+    end is recorded with its reason. Under DDP rank 0 asks and decides, and all ranks follow.
 
     Args:
         source: Where the trial comes from. ``None`` (default): the trial that ``study.optimize`` works on, and nothing

@@ -288,7 +288,7 @@ def test_a_value_of_the_wrong_type() -> None:
             {"learning_rate": 0.5},
             (
                 "optimizer.learning_rate cannot be changed in this fit: the optimizer has made 6 steps with the old "
-                "values.\n  Make and compile the model anew for each trial."
+                "values.\n  Make and compile a new model for each trial."
             ),
         ),
         (

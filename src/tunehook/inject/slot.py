@@ -40,7 +40,7 @@ class Slot:
             exists already and only the call that makes it can take the value.
         early: Whether such a call comes before the fit begins, so that what the script derives from its object is
             right only where the value goes into the call. Without ``set`` it does.
-        commit: Called once after all setters, however many slots share it: the place to rebuild an object.
+        commit: Called once after all setters, however many slots share it: the place for work on a whole object.
         rank: Where a short name matches several slots, those of the lowest rank win: constructor arguments (0) come
             before what they lead to (1). Two slots of one rank are ambiguous.
         joint: Slots that have the same non-empty ``joint`` are set together, whichever of them is named.

@@ -54,7 +54,7 @@ def _next(study: Led, trials: int | None, end: float) -> TrialSession | None:
     One of those may be lost, and its values are asked again then.
     """
     is_told = is_over = False
-    # Counted anew each time: other processes may work on the same study.
+    # Counted again each time: other processes may work on the same study.
     while (trials is None or study.finished < trials) and time.monotonic() < end:
         try:
             if not is_over or study.has_waiting:

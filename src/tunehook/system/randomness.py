@@ -1,7 +1,7 @@
 """The global random number generators of Python, NumPy and torch, as far as they are in use.
 
 Before a GPU is used its random state is a seed: torch seeds it when it is first used, so a constructor that does so
-begins again from there. A state that has not moved is not put back, since cuDNN then draws anew.
+begins again from there. A state that has not moved is not put back, since cuDNN would then draw again.
 """
 
 from __future__ import annotations
