@@ -7,14 +7,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 OLDEST := $(VENV)/oldest
 # TensorFlow lies in an environment of its own on top of the first, where the other backends are tested without it.
 TENSORFLOW := $(VENV)/tensorflow
-FAULTS := tests/integrations/test_wandb_faults.py
+FAULTS := tests/integrations/wandb/test_faults.py
 # What a process has loaded is loaded for its trials too: without frameworks a study with trial processes takes a second.
-LAUNCH := tests/test_launch.py tests/test_machines.py tests/test_chaos.py
+LAUNCH := tests/launch/test_launch.py tests/launch/test_machines.py tests/launch/test_chaos.py
 # A process that the kernel kills for memory counts for all studies of the machine, so this test is alone.
-ALONE := tests/test_out_of_memory.py
+ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
-ONCE := tests/integrations/test_lightning_once.py
-OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/keras tests/test_snapshot_frameworks.py)
+ONCE := tests/integrations/lightning/test_once.py
+OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/keras tests/snapshot/test_frameworks.py)
 
 .PHONY: help demo test lint fast slow oldest keras gpu benchmarks clean
 
@@ -75,28 +75,28 @@ slow: $(VENV)/test
 
 oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" \
-		$(filter-out $(ONCE),$(wildcard tests/integrations/test_lightning*.py))
+		$(filter-out $(ONCE),$(wildcard tests/integrations/lightning/test_*.py)) tests/integrations/wandb/test_with_lightning.py
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -m "not slow" $(ONCE)
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
 # Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there. JAX and TensorFlow
 # have threads, so what forks is not tested beside them.
 keras: $(TENSORFLOW)/ready
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/keras tests/contract tests/test_snapshot_frameworks.py \
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/integrations/keras
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/integrations/keras tests/contract tests/snapshot/test_frameworks.py \
 		-k "not lightning"
-	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/keras tests/contract \
-		tests/test_snapshot_frameworks.py -k "not lightning"
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/keras tests/contract \
+		tests/snapshot/test_frameworks.py -k "not lightning"
 	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
-	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/test_keras_wandb.py -k "tensorflow or callbacks or logger"
+	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
 
 test: lint fast slow keras oldest
 
 # The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test
 	TUNEHOOK_TEST_ACCELERATOR=gpu $(BIN)/python -m pytest -q -n 4 tests/test_gpu.py tests/contract \
-		$(addprefix tests/integrations/test_lightning,.py _snapshots.py _slots.py _exact.py _made.py _loaders.py) \
-		tests/integrations/test_lightning_checkpoint.py tests/integrations/test_checkpoint_killed.py \
+		$(addprefix tests/integrations/lightning/test_,callback.py snapshots.py slots.py exact.py made.py loaders.py checkpoint.py) \
+		tests/integrations/test_checkpoint_killed.py \
 		tests/integrations/test_launch_frameworks.py -k "not keras"
 	$(BIN)/python benchmarks/snapshot_steps.py
 

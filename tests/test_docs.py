@@ -45,9 +45,9 @@ FENCE = re.compile(r"^```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^```
 NOT_RUN = {
     "pip install": "it needs the package index, and minutes",
     "make ": "it sets up an environment of its own, and runs this test",
-    "TUNEHOOK_LAUNCHER=ray": "tests/integrations/test_ray.py runs a script so, on a cluster",
-    "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/test_ray.py runs it without",
-    "run_grpc_proxy_server": "it does not return; tests/test_machines.py runs a study through such a proxy",
+    "TUNEHOOK_LAUNCHER=ray": "tests/integrations/ray/test_ray.py runs a script so, on a cluster",
+    "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/ray/test_ray.py runs it without",
+    "run_grpc_proxy_server": "it does not return; tests/launch/test_machines.py runs a study through such a proxy",
 }
 # The database of the documents.
 DATABASE = "postgresql://me:password@db/tune"
@@ -150,8 +150,8 @@ def cases() -> list[Any]:
 def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
     """Every Python block of the document runs as it stands, and every quoted error is the one that is raised."""
     ran = subprocess.run(
-        [sys.executable, __file__, document], cwd=tmp_path, env=environment(), capture_output=True, text=True,
-        timeout=300, check=False,
+        [sys.executable, __file__, document], cwd=tmp_path, env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
 

@@ -19,7 +19,7 @@ pytest.importorskip("wandb")
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).resolve().parents[1] / "checkpoint_training.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "checkpoint_training.py"
 WHOLE: dict[str, Any] = {"lightning": {"workers": 2, "trials": 2}, "keras": {}}
 SYNC = """
 from pathlib import Path

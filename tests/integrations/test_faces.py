@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "faces.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "faces.py"
 BASES = ("core.module.LightningModule", "core.datamodule.LightningDataModule", "trainer.trainer.Trainer")
 LIGHTNING = {f"{package}.{name}" for package in ("lightning.pytorch", "pytorch_lightning") for name in BASES}
 

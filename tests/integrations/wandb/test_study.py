@@ -246,13 +246,12 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_a_process_that_asks_for_one_trial_shows_it_at_its_end(tmp_path: Path) -> None:
     """With ``TuneCallback(study)`` each process has a trial: the run of the study has them all, and none twice."""
-    script = f"""
+    script = """
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 import tunehook as th
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.trial import Outcome
-study = th.Study("s", {{"lr": th.Float(0, 1)}}, metric="loss", mode="min", search="random",
+study = th.Study("s", {"lr": th.Float(0, 1)}, metric="loss", mode="min", search="random",
                  recorders=[WandbRecorder("digits", lean=True)])
 trial = study.ask()
 study.tell(trial, Outcome("complete", "trained to its end", trial.params["lr"], 1))

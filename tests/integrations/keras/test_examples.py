@@ -11,7 +11,7 @@ import pytest
 import tunehook as th
 from tunehook.integrations.keras import TuneCallback
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, NumPy and W&B: they are a user's scripts
 

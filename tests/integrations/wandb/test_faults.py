@@ -24,7 +24,7 @@ pytest.importorskip("wandb")
 pytestmark = pytest.mark.slow
 
 STEPS = 50
-SCRIPT = Path(__file__).resolve().parents[1] / "wandb_training.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "support" / "wandb_training.py"
 
 # What fails, and after how many requests. The first three of a run are its beginning.
 FAULTS: dict[str, tuple[Fault | None, int, dict[str, Any]]] = {
