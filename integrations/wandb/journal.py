@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.record import (
+    BEGINNING,
     Journal,
     files_in,
     has,
@@ -18,11 +19,11 @@ from tunehook.record import (
     is_texts,
     is_wholes,
     maybe,
+    next_place,
     open_file,
     read_earlier,
     read_trial,
 )
-from tunehook.session import BEGINNING, next_place
 from tunehook.snapshot import Snapshot
 from tunehook.trial import JournalError, Trial
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tunehook.launch.progress import Progress
-from tunehook.record.journal import Recorder
+from tunehook.record import Recorder
 from tunehook.report.status import best_of, lines, status_of
 from tunehook.study.study import Study
 from tunehook.system.table import clock, short

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -23,7 +22,7 @@ import numpy as np
 import pytest
 
 import tunehook.record.paths
-from tunehook.record.journal import Journal, Recorder, host, outline, plain, read_journal, read_trial
+from tunehook.record.journal import Journal, host, outline, plain, read_journal, read_trial
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
 
@@ -301,19 +300,6 @@ def test_an_end_closes_the_file() -> None:
     journal.close()
     journal.close()
     assert [event["event"] for event in events(journal)] == ["end", "problem"]
-
-
-def test_what_is_a_recorder() -> None:
-    """Whoever has the four methods."""
-
-    class Mine:
-        def open(self, *_: object, **__: object) -> None: ...
-        def report(self, *_: object) -> None: ...
-        def close(self, *_: object) -> None: ...
-        def where(self) -> None: ...
-
-    assert isinstance(Mine(), Recorder)
-    assert not isinstance(contextlib.nullcontext(), Recorder)
 
 
 class Bad:

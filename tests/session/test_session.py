@@ -551,8 +551,10 @@ def test_a_pickled_session_holds_nothing_open() -> None:
     session.report(1, {"acc": 0.5})
     copy: TrialSession = pickle.loads(pickle.dumps(session))
     assert (copy.trial, copy.step, copy.best) == (session.trial, 1, 0.5)
-    assert (copy._open, copy._injection) == ([], None)
-    assert session._open == [tape]
+    assert copy._injection is None
+    assert copy._recorders.where() == []  # none is open
+    session.report(2, {"acc": 0.6})
+    assert tape.calls[-1][:2] == ("report", 2)
     session.end()
 
 

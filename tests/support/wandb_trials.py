@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunehook.record.journal import Recorder
+from tunehook.record import Recorder
 from tunehook.session.session import TrialSession
 from tunehook.trial.values import Budget, Decision, Outcome, Trial
 

@@ -1,4 +1,4 @@
-"""Keeping the record of a trial: the recorder protocol, and the journal on disk that is the truth."""
+"""The journal of a trial on disk, which is the truth: writing it, and reading it back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import reprlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
@@ -24,48 +24,6 @@ _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 200
-
-
-@runtime_checkable
-class Recorder(Protocol):
-    """Something that keeps a trial's record, such as `WandbRecorder` in ``tunehook.integrations.wandb``.
-
-    A study holds recorders and calls them on one rank only, from the thread that trains, in this order: `open` once,
-    `report` any number of times, `close` once. One recorder serves one trial after the other.
-
-    A recorder on which people can stop a trial has one more method, ``wants_stop() -> str | None``: why the trial shall
-    stop, asked after each measurement. Such a trial ends as pruned. One that shows the parameters has the method
-    ``snapshot(step: int, snapshot: Snapshot)``: their statistics after the measurement of a step, 0 before the first.
-    A trial that goes on from a checkpoint of an earlier attempt hands over the reports of that attempt first. One whose
-    record is the same for all attempts has ``has_reports(taken: int, made: int) -> int``: how many it has already,
-    asked after `open` and where the trial goes on. The first ``taken`` reports lie before the checkpoint, none where
-    the trial begins anew, and earlier attempts have made ``made`` of them. -1 says that it has not even the snapshots
-    that lie before the first report.
-    One whose attribute ``best_checkpoint`` is true finds in the journal where the training has kept its model.
-    One that goes on writing beside the training has ``wait()``, which returns when all is written: called after the
-    trial in the processes of a cluster.
-    One that shows the study as a whole has ``update(study: Study, *, is_last: bool)``: called after the end of each
-    trial in the process that tells the study, and with ``is_last`` when ``study.optimize`` returns.
-    """
-
-    def open(self, trial: Trial, config: Mapping[str, Any], *, loggers: Sequence[object] = ()) -> None:
-        """Begin the record of a trial, before its first step.
-
-        Args:
-            trial: The trial, with its sampled values.
-            config: The effective configuration by slot path: the sampled values and every other slot that exists, as
-                `outline` has them.
-            loggers: The loggers that the user gave to the framework, for a recorder that shares their run.
-        """
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics of one step; steps never go down."""
-
-    def close(self, outcome: Outcome) -> None:
-        """End the record, whatever happened."""
-
-    def where(self) -> str | None:
-        """Where a person finds the record of the trial that was opened last: a path or an address."""
 
 
 class Journal:

@@ -1,7 +1,6 @@
 """The life of one trial: what adapters call, checkpoints to go on from, and the trial in progress."""
 
 from tunehook.session.checkpoints import Checkpoints, Found
-from tunehook.session.continuation import BEGINNING, next_place
 from tunehook.session.in_progress import (
     activate,
     active,
@@ -21,7 +20,7 @@ from tunehook.session.isolation import apart, begin_again
 from tunehook.session.session import Judge, TrialSession
 
 __all__ = [
-    "BEGINNING", "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "apart", "begin_again",
+    "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "apart", "begin_again",
     "broadcast", "check_alone", "check_idle", "check_not_importing", "following", "importing", "is_following",
-    "left_to_parent", "next_place", "set_broadcast", "sigterm_raised", "surround",
+    "left_to_parent", "set_broadcast", "sigterm_raised", "surround",
 ]  # fmt: skip

@@ -7,34 +7,17 @@ on are those that the run has.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tunehook.record import Journal, Recorder, is_snapshot, read_earlier
+from tunehook.record import BEGINNING, Place, Recorders, is_snapshot, next_place, read_earlier
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
-from tunehook.trial import Decision, JournalError, Trial
+from tunehook.trial import Decision, Trial
 
 log = logging.getLogger("tunehook")
-
-# Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
-Place = tuple[int, int]
-BEGINNING: Place = (0, -1)  # before all of them
-
-
-def next_place(place: Place, step: int) -> Place:
-    """Where a snapshot lies, by that of the one before in the same attempt: where its step does not grow, a fit began.
-
-    Args:
-        place: Where the one before lies, `BEGINNING` for the first.
-        step: Number of optimizer steps that the fit has made.
-    """
-    fit, before = place
-    return fit + (step <= before), step
 
 
 class GoingOn(ABC):
@@ -52,26 +35,13 @@ class GoingOn(ABC):
     decision: Decision
     checkpoints: Checkpoints | None
 
-    _journal: Journal | None
-    _open: list[Recorder]
+    _recorders: Recorders
     _series: list[tuple[int, float]]
-    _reports: int  # how many the journal has
-    _place: Place  # of its last snapshot
     _is_full: bool  # whether it was told that a checkpoint has no room
-    # By the ids of recorders: how many reports they have of earlier attempts, and up to where snapshots.
-    _known: dict[int, tuple[int, Place]]
-
-    @abstractmethod
-    def _record(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
-        """Write a report, and hand it to the recorders that have not got it."""
 
     @abstractmethod
     def _decide(self, step: int, value: float) -> Decision:
         """What the judge says of a measurement."""
-
-    @abstractmethod
-    def _guarded(self, recorder: Recorder) -> AbstractContextManager[None]:
-        """Leave out a recorder that fails inside."""
 
     def find_checkpoint(self) -> Found | None:
         """The checkpoint of an earlier attempt to go on from; one that cannot be used is told in a line."""
@@ -83,24 +53,23 @@ class GoingOn(ABC):
 
     def begin_anew(self, why: str) -> None:
         """Say in a line that the trial does not go on from its checkpoint, and why."""
-        self._tell(f"{self.trial.name} begins anew: {why}")
+        self._recorders.tell(f"{self.trial.name} begins anew: {why}")
 
     def go_on(self, found: Found) -> None:
         """Take over what an earlier attempt reported up to a checkpoint, now that the adapter has restored it.
 
         Call it after `ready`, when `budget` is known: the judge hears of each measurement.
         """
-        if self._journal is None:
+        journal = self._recorders.journal
+        if journal is None:
             return
         progress = found.progress
         log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
         self._ask_what_they_have(progress.reports)
-        self._journal.goes_on(
-            trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports
-        )
+        journal.goes_on(trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports)
         for number, event in enumerate(found.reports, start=1):
             step, metrics = event["step"], {name: float(value) for name, value in event["metrics"].items()}
-            self._record(step, metrics, is_urgent=number == len(found.reports))
+            self._recorders.report(step, metrics, is_urgent=number == len(found.reports))
             if step > self.step and self.trial.metric in metrics:
                 self.step, value = step, metrics[self.trial.metric]
                 self._series.append((step, value))
@@ -115,13 +84,7 @@ class GoingOn(ABC):
             taken: How many reports lie before the checkpoint, 0 where the trial begins anew.
         """
         made, seen = _made(read_earlier(self.trial))
-        for recorder in list(self._open):
-            with self._guarded(recorder):
-                has = getattr(recorder, "has_reports", None)
-                if has is not None:
-                    number = has(taken, made)
-                    # An attempt that ended before its first report may have made a snapshot.
-                    self._known[id(recorder)] = (number, seen if number > 0 or number == made else BEGINNING)
+        self._recorders.ask_what_they_have(taken=taken, made=made, seen=seen)
 
     def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
@@ -132,12 +95,14 @@ class GoingOn(ABC):
         if self.checkpoints is None or self.decision.stop:
             return
         try:
-            self.checkpoints.save(write, step=self.step, reports=self._reports)
+            self.checkpoints.save(write, step=self.step, reports=self._recorders.reports)
             self._is_full = False
         except OSError as error:  # no room, which may come back
             if not self._is_full:
                 self._is_full = True
-                self._tell(f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts")
+                self._recorders.tell(
+                    f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts"
+                )
         except Exception as error:  # noqa: BLE001 - such as a value that cannot be pickled; it ends no training
             self.drop_checkpoints(f"it could not be saved: {error!r}")
 
@@ -146,14 +111,7 @@ class GoingOn(ABC):
         if self.checkpoints is not None:
             self.checkpoints.discard()
             self.checkpoints = None
-            self._tell(f"no checkpoints of {self.trial.name}, which begins anew if it is interrupted: {why}")
-
-    def _tell(self, text: str) -> None:
-        """Say something about the record to people, and in the journal."""
-        log.warning("%s.", text)
-        if self._journal is not None:
-            with contextlib.suppress(JournalError):  # its next event tells that
-                self._journal.problem(text)
+            self._recorders.tell(f"no checkpoints of {self.trial.name}, which begins anew if it is interrupted: {why}")
 
 
 def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, Place]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import logging
@@ -10,7 +9,7 @@ import math
 import os
 import reprlib
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,16 +27,15 @@ from tunehook.inject import (
     note_stop,
     unread_values,
 )
-from tunehook.record import Journal, LinkError, Recorder, outline, read_trial
+from tunehook.record import Journal, LinkError, Recorder, Recorders, outline, read_trial
 from tunehook.session.checkpoints import Checkpoints
-from tunehook.session.continuation import BEGINNING, GoingOn, Place, next_place
+from tunehook.session.continuation import GoingOn
 from tunehook.session.isolation import claim_runs
-from tunehook.snapshot import Arrays, PatternError, Snapshot, SnapshotPlan, Taker
+from tunehook.snapshot import Arrays, PatternError, SnapshotPlan, Taker
 from tunehook.trial import (
     Budget,
     Decision,
     InjectionError,
-    JournalError,
     Objective,
     Outcome,
     State,
@@ -107,16 +105,11 @@ class TrialSession(GoingOn):
         self._was_told = False
         _sessions.add(self)
         self._judge = judge
-        self._recorders = list(recorders) if judge is not None else []
-        self._open: list[Recorder] = []
+        self._recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder))
         self._objective = objective
-        self._journal = Journal(trial.folder) if judge is not None else None
         self._taker = Taker(snapshots) if snapshots is not None and judge is not None else None
         self.checkpoints = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
         self._is_full = False
-        self._reports = 0
-        self._place = BEGINNING
-        self._known: dict[int, tuple[int, Place]] = {}
         self._injection: Injection | None = None
         self._returned: float | None = None
         self._unused: list[str] = []  # what a training without a fit did not read
@@ -125,6 +118,10 @@ class TrialSession(GoingOn):
         self._series: list[tuple[int, float]] = []
         self._driven = False
         self._is_ready = False
+
+    @property
+    def _journal(self) -> Journal | None:
+        return self._recorders.journal
 
     @property
     def is_over(self) -> bool:
@@ -227,14 +224,11 @@ class TrialSession(GoingOn):
         held = self._injection.effective() if self._injection is not None else {}
         held |= {name: self.trial.params[name] for name in names_read(self.trial)}
         effective = {path: outline(value) for path, value in held.items()}
-        for recorder in self._recorders:
-            recorder.open(self.trial, effective, loggers=loggers)
-            self._open.append(recorder)
+        self._recorders.open(self.trial, effective, loggers)
         claim_runs(self.trial, loggers)
         if self.trial.attempt:
             self._ask_what_they_have(0)
-        places = [place for recorder in self._open if (place := recorder.where()) is not None]
-        self._journal.config(effective, records=places)
+        self._journal.config(effective, records=self._recorders.where())
 
     def report(self, step: int, metrics: Mapping[str, Any]) -> Decision:
         """Take a measurement of the tuned metric and decide.
@@ -258,7 +252,7 @@ class TrialSession(GoingOn):
         numbers = {name: float(value) for name, value in metrics.items()}
         value = numbers[self.trial.metric]
         self._series.append((step, value))
-        self._record(step, numbers)
+        self._recorders.report(step, numbers)
         if not self.decision.stop:
             self.decision = self._decide(step, value)
             if not self.decision.stop:
@@ -277,14 +271,13 @@ class TrialSession(GoingOn):
 
     def watch(self, recorder: Recorder) -> None:
         """Add a recorder that shows the trial from now on, before `ready`."""
-        recorder.open(self.trial, {})
-        self._open.append(recorder)
+        self._recorders.watch(self.trial, recorder)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics beside the tuned one, at the step of the last report."""
         self.tell_forked()
         if metrics:
-            self._record(self.step, {name: float(value) for name, value in metrics.items()})
+            self._recorders.report(self.step, {name: float(value) for name, value in metrics.items()})
 
     @property
     def takes_snapshots(self) -> bool:
@@ -318,22 +311,18 @@ class TrialSession(GoingOn):
             if not arrays:  # a model that is built by its first batch
                 return
             with taker.measure(step):
-                snapshot = taker.load().take(step, arrays, gradients)
-                self._journal.snapshot(self.step, snapshot.as_json())
-                self._place = next_place(self._place, step)
-                self._show(snapshot)
+                self._recorders.snapshot(self.step, taker.load().take(step, arrays, gradients))
         except PatternError as error:
             raise TrialError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - statistics end no training
             self._taker = None
             log.warning("No more snapshots of the parameters in this trial: %r", error)
-            with contextlib.suppress(JournalError):  # its next event tells that
-                self._journal.problem(f"no more snapshots: {error!r}")
+            self._recorders.note(f"no more snapshots: {error!r}")
 
     @property
     def wants_checkpoint(self) -> bool:
         """Whether a recorder asks for the model that the training has kept."""
-        return any(getattr(recorder, "best_checkpoint", False) for recorder in self._recorders)
+        return self._recorders.keeps_model
 
     def note_checkpoint(self, path: str | os.PathLike[str] | None) -> None:
         """Write where the training has kept its model; nothing where there is no such file.
@@ -346,7 +335,7 @@ class TrialSession(GoingOn):
         try:
             self._journal.checkpoint(Path(path))
         except LinkError as error:
-            self._tell(f"nobody finds the model of {self.trial.name}: {error}")
+            self._recorders.tell(f"nobody finds the model of {self.trial.name}: {error}")
 
     def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
@@ -421,7 +410,7 @@ class TrialSession(GoingOn):
         self.is_adopted, self.ends_with_fit = True, False
         if folder is not None:
             self.trial = dataclasses.replace(self.trial, folder=folder)
-            self._journal = Journal(folder)
+            self._recorders.journal = Journal(folder)
         if self._journal is not None and place:
             self._journal.task(place)
         elif self._journal is not None:
@@ -437,11 +426,7 @@ class TrialSession(GoingOn):
 
     def settle(self) -> None:
         """Wait, after the end, until the recorders that go on writing beside the training have written all."""
-        for recorder in self._recorders:
-            with self._guarded(recorder):
-                wait = getattr(recorder, "wait", None)
-                if wait is not None:
-                    wait()
+        self._recorders.wait()
 
     def recover(self, reason: str, *, state: State = "interrupted") -> Outcome:
         """End a trial whose process is gone, with all that its journal holds.
@@ -492,28 +477,8 @@ class TrialSession(GoingOn):
         The trial is pruned, by a person in place of a rule: its values are not asked again, and the search learns what
         it came to.
         """
-        for recorder in list(self._open):
-            with self._guarded(recorder):
-                wants_stop = getattr(recorder, "wants_stop", None)
-                if wants_stop is not None and (reason := wants_stop()) is not None:
-                    return Decision(True, reason, "pruned")
-        return Decision()
-
-    def _record(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
-        self._reports += 1
-        if self._journal is not None:
-            self._journal.report(step, metrics, is_urgent=is_urgent)
-        for recorder in list(self._open):
-            if self._reports > self._known.get(id(recorder), (0, BEGINNING))[0]:
-                with self._guarded(recorder):
-                    recorder.report(step, metrics)
-
-    def _show(self, snapshot: Snapshot) -> None:
-        for recorder in list(self._open):
-            show = getattr(recorder, "snapshot", None)
-            if show is not None and self._place > self._known.get(id(recorder), (0, BEGINNING))[1]:
-                with self._guarded(recorder):
-                    show(self.step, snapshot)
+        reason = self._recorders.why_stop()
+        return Decision() if reason is None else Decision(True, reason, "pruned")
 
     def _conclude(self, exception: BaseException | None) -> Outcome:
         value, step = self._objective_now()
@@ -564,25 +529,8 @@ class TrialSession(GoingOn):
             try:
                 self._judge.tell(self.trial, outcome)
             finally:
-                for recorder in list(self._open):
-                    with self._guarded(recorder):
-                        recorder.close(outcome)
-                self._open.clear()
+                self._recorders.close(outcome)
                 self._journal.close()
-
-    @contextlib.contextmanager
-    def _guarded(self, recorder: Recorder) -> Iterator[None]:
-        """A recorder that fails is told once in the journal and as a warning; training goes on."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - recorders are other people's code; none may end a training
-            text = f"{type(recorder).__name__} failed and is left out from here on: {error!r}"
-            log.warning("%s. The journal keeps everything: %s", text, self._journal and self._journal.path)
-            if recorder in self._open:
-                self._open.remove(recorder)
-            if self._journal is not None:
-                with contextlib.suppress(JournalError):  # its next event tells that; the other recorders come first
-                    self._journal.problem(text)
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
@@ -600,10 +548,11 @@ class TrialSession(GoingOn):
     def _part(self) -> None:
         """Record nothing in a process that was just forked: the trial is its parent's."""
         if self._journal is not None:
-            names = ("_judge", "_recorders", "_taker", "checkpoints")
-            self._forked = {**{name: getattr(self, name) for name in names}, "_journal": Journal(self.trial.folder)}
-        self._judge = self._journal = self._taker = self.checkpoints = None
-        self._recorders, self._open = [], []
+            names = ("_judge", "_taker", "checkpoints")
+            recorders = self._recorders.moved(Journal(self.trial.folder))
+            self._forked = {**{name: getattr(self, name) for name in names}, "_recorders": recorders}
+        self._judge = self._taker = self.checkpoints = None
+        self._recorders = Recorders()
 
     @property
     def is_forked(self) -> bool:
@@ -622,7 +571,7 @@ class TrialSession(GoingOn):
 
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes: what is open stays here."""
-        return {**self.__dict__, "_open": [], "_injection": None, "_forked": {}}
+        return {**self.__dict__, "_injection": None, "_forked": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A spawned process trains one fit."""

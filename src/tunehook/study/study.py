@@ -22,7 +22,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from tunehook.record import ROOT, Journal, Recorder, StudyPaths, host, read_trial
+from tunehook.record import ROOT, Journal, Recorder, StudyPaths, StudyRecorders, check_recorder, host, read_trial
 from tunehook.session import Checkpoints, TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
@@ -167,11 +167,7 @@ class Study(Results):
         if not _is_positive(max_failures):
             raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
         for recorder in recorders:
-            if isinstance(recorder, type) or not isinstance(recorder, Recorder):
-                raise TypeError(
-                    f"A recorder has the methods open, report, close and where; got {recorder!r}.\n"
-                    "  Pass instances, such as recorders=[WandbRecorder(project='digits')]."
-                )
+            check_recorder(recorder)
         self.name = name
         self.space = space if isinstance(space, Space) else Space(space)
         self.metric = metric
@@ -190,7 +186,7 @@ class Study(Results):
         self._seed = seed
         self._plan: int | None = None
         self._shows = True
-        self._blind: list[Recorder] = []
+        self._showing = StudyRecorders()
         self._limit: int | None = None
         self._is_closed = False
         self._reset()
@@ -428,15 +424,8 @@ class Study(Results):
         Args:
             is_last: Whether this process works on no further trial for now.
         """
-        for recorder in self.recorders if self._shows else []:
-            update = getattr(recorder, "update", None)
-            if update is None or any(recorder is other for other in self._blind):
-                continue
-            try:
-                update(self, is_last=is_last)
-            except Exception as error:  # noqa: BLE001 - recorders are other people's code; none may end a study
-                self._blind.append(recorder)
-                log.warning("%s does not show study %s any more: %r", type(recorder).__name__, self.name, error)
+        if self._shows:
+            self._showing.update(self, is_last=is_last)
 
     def claim(self, work: str, *, seconds: float) -> bool:
         """Claim a work on the whole study for this machine, where its storage is shared by several.

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from run_file import RunFile, read_runs
-from tunehook.record.journal import Recorder
+from tunehook.record import Recorder
 from tunehook.trial.values import Outcome, Trial, key_of
 
 wandb = pytest.importorskip("wandb")
