@@ -601,7 +601,7 @@ class Deaf(Own):
             derived,
             {"layer.hidden.units": -1},
             (
-                r"^Dense at test_keras_calls.py:\d+ cannot be constructed with units = -1: ValueError: .*\n"
+                r"^Dense at test_calls.py:\d+ cannot be constructed with units = -1: ValueError: .*\n"
                 r"  Leave such values out of the space.$"
             ),
         ),

@@ -172,7 +172,7 @@ def wrong_type_of_batch_size() -> Any:
 
 
 @refused(
-    "Dense at test_keras_errors.py:N cannot be constructed with units = 0: ValueError: Received an invalid value for "
+    "Dense at test_errors.py:N cannot be constructed with units = 0: ValueError: Received an invalid value for "
     "`units`, expected a positive integer. Received: units=0\n"
     "  Leave such values out of the space.",
     {"layer.hidden.units": 0},
@@ -183,7 +183,7 @@ def refused_by_a_layer() -> Any:
 
 
 @refused(
-    "Dense at test_keras_errors.py:N cannot be constructed with activation = 'nosuch': ValueError: Could not interpret "
+    "Dense at test_errors.py:N cannot be constructed with activation = 'nosuch': ValueError: Could not interpret "
     "activation function identifier: nosuch\n"
     "  Leave such values out of the space.",
     {"layer.hidden.activation": "nosuch"},
@@ -193,7 +193,7 @@ def unknown_function() -> Any:
 
 
 @refused(
-    "SGD at test_keras_errors.py:N cannot be constructed with momentum = 2.0: ValueError: `momentum` must be a float "
+    "SGD at test_errors.py:N cannot be constructed with momentum = 2.0: ValueError: `momentum` must be a float "
     "between [0, 1].\n"
     "  Leave such values out of the space.",
     {"momentum": 2.0},
@@ -212,7 +212,7 @@ class Rest(layers.Dense):  # type: ignore[misc] # Keras has no types
 
 
 @refused(
-    "layer.hidden.units = 5 cannot be put in: Rest at test_keras_errors.py:N was not given it by its name.\n"
+    "layer.hidden.units = 5 cannot be put in: Rest at test_errors.py:N was not given it by its name.\n"
     "  Pass units=... there, in the training function; or take the name out of the space.",
     {"layer.hidden.units": 5},
 )
@@ -277,7 +277,7 @@ def dead_argument() -> Any:
 
 
 @refused(
-    "Net at test_keras_errors.py:N cannot be constructed with units = 0: ValueError: Received an invalid value for "
+    "Net at test_errors.py:N cannot be constructed with units = 0: ValueError: Received an invalid value for "
     "`units`, expected a positive integer. Received: units=0\n"
     "  Leave such values out of the space.",
     {"model.units": 0},
@@ -490,7 +490,7 @@ def test_a_shape_that_does_not_fit(values: dict[str, Any]) -> None:
     name = path.rpartition(".")[2]
     assert isinstance(caught.value.__cause__, ValueError)
     (note,) = caught.value.__cause__.__notes__
-    assert re.sub(r":\d+", ":N", note) == f"The trial had put in: {name} = {value} (Conv1D at test_keras_errors.py:N)"
+    assert re.sub(r":\d+", ":N", note) == f"The trial had put in: {name} = {value} (Conv1D at test_errors.py:N)"
 
 
 def test_a_backup_with_an_old_rate(tmp_path: Path) -> None:

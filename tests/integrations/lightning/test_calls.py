@@ -484,7 +484,7 @@ def test_an_argument_that_is_passed_on_by_its_place(project: Project) -> None:
 
     study = th.Study("calls", {"hidden": 6}, metric="val_loss", mode="min", search="random")
     message = (
-        r"^Handing at test_lightning_calls.py:\d+ cannot be constructed with hidden = 6: TypeError: .* multiple values "
+        r"^Handing at test_calls.py:\d+ cannot be constructed with hidden = 6: TypeError: .* multiple values "
         r"for argument 'hidden'\n  Pass it by its name where the object is made.$"
     )
     with pytest.raises(InjectionError, match=message):
@@ -654,7 +654,7 @@ def test_a_variable_that_is_used_elsewhere_too(
         study.optimize(train, progress=False)
     (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
     assert re.fullmatch(
-        r"max_epochs of Trainer at test_lightning_calls.py:\d+ takes the trial's value; the script passes epochs "
+        r"max_epochs of Trainer at test_calls.py:\d+ takes the trial's value; the script passes epochs "
         r"there, which line \d+ uses too, with the script's own value. To reach both: "
         r"epochs = th.value\('max_epochs', ...\).",
         said,
@@ -676,7 +676,7 @@ def test_a_constructor_that_refuses_a_value(project: Project) -> None:
     """The message names the call, the value and the constructor's own error; the search ends."""
     study = th.Study("calls", {"hidden": -1}, metric="val_loss", mode="min", search="random")
     message = (
-        r"^Net at test_lightning_calls.py:\d+ cannot be constructed with hidden = -1: RuntimeError: .*\n"
+        r"^Net at test_calls.py:\d+ cannot be constructed with hidden = -1: RuntimeError: .*\n"
         r"  Leave such values out of the space.$"
     )
     with pytest.raises(InjectionError, match=message):

@@ -172,8 +172,7 @@ def test_unknown_names_list_what_exists(one: Any) -> None:
     script = lambda: (classes(one)["Net"](), loader())  # noqa: E731
     told = re.sub(r"\.py:\d+", ".py:1", refused(one, script, {"hiden": 1}))
     assert told.startswith(
-        begin
-        + "    model.hidden = 5  (Net at test_lightning_slots.py:1)\n    model.lr = 0.1\n    model.dropout = 0.2\n"
+        begin + "    model.hidden = 5  (Net at test_slots.py:1)\n    model.lr = 0.1\n    model.dropout = 0.2\n"
         "    data.batch_size = 8\n" + rows
     )
     assert made_later in told
