@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import tunehook
+from tunehook import extensions
 
 ROOT = Path(tunehook.__file__).resolve().parents[2]
 CORE = ROOT / "src" / "tunehook"
@@ -35,11 +37,17 @@ FLOORS = [
     {"storage", "sweep"},
     {"search", "record", "inject"},
     {"space", "snapshot", "trial"},
-    {"system"},
+    {"extensions", "system"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
 HEAVY = ["optuna", "numpy", "pandas", "sqlalchemy", "rich", "yaml"]
+
+
+# Where strings may name modules of ours: the table, and the public names.
+_TABLES = ("extensions", "")
+# Who else imports by a string: doors, and trial processes the module of the user's function.
+_MAY_IMPORT = ("system.lazy", "launch.node.function")
 
 
 class House:
@@ -113,6 +121,14 @@ class House:
         }  # fmt: skip
         return [[module, *sorted(reached)] for module in arrows if module in (reached := _reached(module, arrows))]
 
+    def by_string(self) -> list[str]:
+        """What the core finds by a string, past the table of such strings."""
+        return [
+            f"{module}: {found}"
+            for module, path in self.files.items() if module not in _TABLES and not module.startswith("integrations")
+            for found in found_by_string(path, may_import=module in _MAY_IMPORT)
+        ]  # fmt: skip
+
 
 def _reached(module: str, arrows: Mapping[str, set[str]]) -> set[str]:
     """All modules that one imports, by others too."""
@@ -124,9 +140,15 @@ def _reached(module: str, arrows: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a file; copies of the house have most of them in common."""
+    return ast.parse(text)
+
+
 def imported(path: Path) -> Iterator[tuple[str, str]]:
     """The modules of this package that a file imports anywhere, and the names that it takes from them."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 assert not alias.name.startswith("tunehook."), f"{path}: names are imported from the package"
@@ -135,6 +157,17 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
             if node.module is not None and node.module.partition(".")[0] == "tunehook":
                 for alias in node.names:
                     yield node.module.removeprefix("tunehook").lstrip("."), alias.name
+
+
+def found_by_string(path: Path, *, may_import: bool) -> Iterator[str]:
+    """The strings of a file that name modules of ours, and its calls that import by a string."""
+    for node in ast.walk(parsed(path.read_text())):
+        if isinstance(node, ast.Constant) and re.fullmatch(r"tunehook\.\w[\w.]*(:\w+)?", str(node.value)):
+            yield repr(node.value)
+        if not may_import and isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called in ("import_module", "__import__", "import_string"):
+                yield ast.unparse(node)
 
 
 HOUSE = House(CORE)
@@ -156,6 +189,34 @@ def test_no_circle_in_a_room() -> None:
     assert HOUSE.circles() == []
 
 
+def test_what_is_found_by_a_string_stands_in_one_table() -> None:
+    """And nowhere else in the core."""
+    assert HOUSE.by_string() == []
+
+
+PLACES = [
+    place
+    for table in (vars(extensions)[name] for name in vars(extensions) if name.isupper())
+    for place in (table.values() if isinstance(table, dict) else table)
+]
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("tunehook.")])
+def test_each_string_of_the_table_resolves(place: str) -> None:
+    """The module is there, and holds the name; it is not loaded, since packages may be missing."""
+    module, _, name = place.removeprefix("tunehook.").partition(":")
+    held = {
+        getattr(node, "name", "") or getattr(node, "asname", "")
+        for node in ast.walk(parsed(HOUSE.files[module].read_text()))
+    }
+    assert not name or name in held
+
+
+def test_what_is_found_by_a_string_is_loaded() -> None:
+    """A module, or a name that it holds."""
+    assert extensions.load("json").dumps is extensions.load("json:dumps") is json.dumps
+
+
 @pytest.mark.parametrize(
     ("module", "code", "check"),
     [
@@ -166,6 +227,9 @@ def test_no_circle_in_a_room() -> None:
         ("study/study.py", "from tunehook.record.journal import Journal", "past_doors"),
         ("study/study.py", "from tunehook.record import _hidden", "past_doors"),
         ("record/paths.py", "from tunehook.record.journal import Journal", "circles"),
+        ("study/study.py", "PLACE = 'tunehook.integrations.ray:RayLauncher'", "by_string"),
+        ("study/study.py", "def late(name):\n    return f'tunehook.integrations.{name}'", "by_string"),
+        ("study/study.py", "import importlib\nimportlib.import_module('wandb')", "by_string"),
     ],
 )
 def test_what_is_wrong_is_found(tmp_path: Path, module: str, code: str, check: str) -> None:
@@ -184,7 +248,7 @@ def core_files() -> list[Path]:
 @pytest.mark.parametrize("path", core_files(), ids=lambda path: str(path.relative_to(CORE)))
 def test_the_core_knows_no_framework(path: Path) -> None:
     """Neither the integrations nor a framework are imported anywhere in the core, functions included."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tunehook
+from tunehook.extensions import UPLOADS, WORKSPACES, load
 from tunehook.record import ROOT, read_journal
 
 if TYPE_CHECKING:
     from tunehook.study import Study
-
-_SYNCED = {"wandb"}  # the recorders that have a module `<name>.sync`
 
 # Without markup: it takes what is in brackets, such as an extra of a package, for a style, and drops it.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -56,8 +54,7 @@ def sync(
         typer.echo(f"There is no folder {folder}; the studies of this directory lie in {ROOT}.", err=True)
         raise typer.Exit(2)
     for name in sorted(_recorders(folder)):
-        # By its name: the core imports no integration, and most people have only some of their packages.
-        module = importlib.import_module(f"tunehook.integrations.{name}.sync")
+        module = load(UPLOADS[name])
         try:
             module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)))
         except module.SyncError as error:
@@ -88,7 +85,7 @@ def workspace(
         typer.echo(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
         raise typer.Exit(2)
     try:
-        module = importlib.import_module("tunehook.integrations.wandb.workspace")
+        module = load(WORKSPACES["wandb"])
     except ModuleNotFoundError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -220,7 +217,7 @@ def _json(found: Any) -> str:
 def _recorders(folder: Path) -> set[str]:
     """The recorders that keep trials below a folder, of those whose records can be completed."""
     events = (event for path in folder.rglob("journal.jsonl") for event in read_journal(path))
-    return {event["recorder"] for event in events if event["event"] == "recorder"} & _SYNCED
+    return {event["recorder"] for event in events if event["event"] == "recorder"} & UPLOADS.keys()
 
 
 def _line(synced: Any, *, as_json: bool) -> str:

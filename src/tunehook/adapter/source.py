@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from typing import TYPE_CHECKING
 
+from tunehook.extensions import ENGINES, load
 from tunehook.session import TrialSession, active
 from tunehook.snapshot import SnapshotPlan
 from tunehook.study import OptunaTrial, Study
@@ -14,11 +14,6 @@ from tunehook.trial import Trial
 
 if TYPE_CHECKING:
     import optuna
-
-# Whoever else may search, by the variable that a process has in one of its trials: the module that knows the trial. By
-# its name, because the core imports no integration.
-_ENGINES = {"WANDB_SWEEP_ID": "tunehook.integrations.wandb.agent"}
-
 
 _IN_SCRIPT = (
     "Make it in a training function, so that the trial is known before:\n"
@@ -167,9 +162,9 @@ class Source:
 
 def given_trial() -> Trial | None:
     """The trial of a search outside of this package that this process works on, such as a run of a W&B agent."""
-    for variable, module in _ENGINES.items():
+    for variable, current_trial in ENGINES.items():
         if os.environ.get(variable):
-            trial: Trial | None = importlib.import_module(module).current_trial()
+            trial: Trial | None = load(current_trial)()
             return trial
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from tunehook.extensions import LAUNCHERS, load
 from tunehook.launch.failures import KILL, Verdicts
 from tunehook.launch.led import Led
 from tunehook.launch.progress import Progress
@@ -37,7 +37,6 @@ _DEAF = 3.0
 _HICCUP = 0.5
 RECORDERS = ("A recorder of the study", "Let it open files and connections in open(), not in its constructor.")
 VARIABLE = "TUNEHOOK_LAUNCHER"  # the launcher of studies that are given none
-LAUNCHERS = {"ray": "RayLauncher"}
 
 
 @dataclass
@@ -390,6 +389,5 @@ def launcher_from_environment() -> Launcher | None:
         return None
     if name not in LAUNCHERS:
         raise ValueError(f"The environment variable {VARIABLE} is one of {', '.join(LAUNCHERS)}; got {name!r}.")
-    # By its name, since the core knows no framework.
-    module: Any = importlib.import_module(f"tunehook.integrations.{name}")
-    return getattr(module, LAUNCHERS[name])()  # type: ignore[no-any-return]
+    launcher: Launcher = load(LAUNCHERS[name])()
+    return launcher

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tunehook.extensions import KEEPERS, load
 from tunehook.trial import Trial
-
-# Who keeps what apart, where a package is loaded: by its name, because the core imports no integration.
-_KEEPERS = {"wandb.sdk": "tunehook.integrations.wandb.apart"}
 
 _before: dict[Any, Any] = {}  # by keeper, what was open before the trial
 
@@ -58,4 +55,4 @@ def claim_runs(trial: Trial, loggers: Sequence[object]) -> None:
 
 
 def _keepers() -> list[Any]:
-    return [importlib.import_module(name) for package, name in _KEEPERS.items() if package in sys.modules]
+    return [load(name) for package, name in KEEPERS.items() if package in sys.modules]

@@ -12,16 +12,9 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+from tunehook.extensions import FRAMEWORKS, load
 from tunehook.launch.node.globals import kept_state, put_state
 from tunehook.trial import StudyError
-
-# What takes seconds to import, or starts a thread of its own by it (pyarrow), which is safe to fork. It is imported
-# before anything of the user's, whose threads are not.
-FRAMEWORKS = (
-    "numpy", "scipy", "pyarrow", "pandas", "sklearn", "torch", "torchvision", "transformers", "datasets",
-    "lightning.pytorch", "pytorch_lightning", "tensorflow", "jax", "keras", "wandb",
-    "tunehook.integrations.lightning", "tunehook.integrations.keras", "tunehook.integrations.wandb",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Function:
         """Take over path, arguments and working directory, and import what is slow; nothing of the user's yet."""
         spawn.prepare({key: value for key, value in self.place.items() if not key.startswith("init_main")})
         for name in self.frameworks:
-            importlib.import_module(name)
+            load(name)
 
     def load(self) -> Callable[[], object]:
         """The function, with its module imported or its script run again, under another name than ``__main__``."""
