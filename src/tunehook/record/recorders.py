@@ -196,6 +196,8 @@ class Recorders:
             with self._guarded(one):
                 if one.writes is not None:
                     one.writes.wait()
+        if self.journal is not None:  # which a failure has opened again
+            self.journal.close()
 
     @contextlib.contextmanager
     def _guarded(self, one: _Each) -> Iterator[None]:
