@@ -74,16 +74,16 @@ class FitCheckpoints:
         """Go on, or begin; from here on a checkpoint is kept at the ends of epochs."""
         session = self._session
         why, session.fits = self._why_not(), session.fits + 1
-        if session.checkpoints is None:
+        if session.continuation.checkpoints is None:
             return
         if why:
-            session.drop_checkpoints(why)
+            session.continuation.drop(why)
             return
         self._states = [*map(_plain_state, self._callbacks)]
-        found = session.find_checkpoint()
+        found = session.continuation.find()
         if found is not None and self._restore(found):
             session.go_on(found)
-        session.checkpoints.begin()
+        session.continuation.checkpoints.begin()
         self._notice.open()
 
     def begin_epoch(self) -> None:
@@ -97,7 +97,7 @@ class FitCheckpoints:
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keep a checkpoint, where one is due and the training goes on."""
-        session, checkpoints = self._session, self._session.checkpoints
+        session, checkpoints = self._session, self._session.continuation.checkpoints
         if checkpoints is None:
             return
         self._epochs.append((epoch, dict(logs)))
@@ -159,7 +159,7 @@ class FitCheckpoints:
                 variable.assign(value)
             restore_random(random)
             said = str(error).strip().splitlines()
-            self._session.begin_anew(
+            self._session.continuation.begin_anew(
                 f"its checkpoint cannot be restored: {type(error).__name__}: {said[0] if said else ''}"
             )
             return False

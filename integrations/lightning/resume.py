@@ -72,7 +72,7 @@ class FitCheckpoints:
         self._has_begun = False
         self._notice = Notice()
         self.is_restored = False
-        self._is_kept, self._why = self._agree((session.checkpoints is not None, self._why_not()))
+        self._is_kept, self._why = self._agree((session.continuation.checkpoints is not None, self._why_not()))
         if self._is_kept and not self._why:
             self._wrap(trainer._checkpoint_connector, "resume_start", self._resume)
 
@@ -93,7 +93,7 @@ class FitCheckpoints:
 
     def _drop(self, why: str) -> None:
         self._is_kept, self._why = False, ""
-        self._session.drop_checkpoints(why)
+        self._session.continuation.drop(why)
 
     # ------------------------------------------------------------------ going on
 
@@ -105,7 +105,7 @@ class FitCheckpoints:
         if checkpoint_path:
             self._drop(f"the fit begins from a checkpoint of yours, {checkpoint_path}")
             return
-        found = self._session.find_checkpoint()
+        found = self._session.continuation.find()
         folder = self._agree(None if found is None else found.folder)
         if folder is None:
             return
@@ -190,7 +190,7 @@ class FitCheckpoints:
     def _begin_anew(self, problem: str) -> None:
         self._found, self._extra = None, {}
         if self._trainer.is_global_zero:
-            self._session.begin_anew(f"its checkpoint cannot be restored: {problem}")
+            self._session.continuation.begin_anew(f"its checkpoint cannot be restored: {problem}")
 
     def _mark_finished(self) -> None:
         """Let the loops take what was restored for epochs of their own, which have ended: nothing is to be repeated."""
@@ -225,8 +225,8 @@ class FitCheckpoints:
             self._set_up_validation()
             if self._found is not None:
                 session.go_on(self._found)
-        if session.checkpoints is not None:
-            session.checkpoints.begin()
+        if session.continuation.checkpoints is not None:
+            session.continuation.checkpoints.begin()
         self._processed = loop.epoch_progress.current.processed
         self._wrap(loop, "on_advance_start", self._between)
         if trainer.world_size == 1:
@@ -262,7 +262,7 @@ class FitCheckpoints:
     def _save(self) -> None:
         if not self._is_kept:
             return
-        checkpoints = self._session.checkpoints
+        checkpoints = self._session.continuation.checkpoints
         self._fit.take_late()
         is_due = checkpoints is not None and checkpoints.is_due(self._size()) and self._is_exact()
         if self._agree(is_due):
@@ -312,7 +312,7 @@ class FitCheckpoints:
             }
             self._session.keep_checkpoint(lambda folder: torch.save(state, folder / _FILE))
         self._processed = trainer.fit_loop.epoch_progress.current.processed
-        self._is_kept = self._agree(self._session.checkpoints is not None)
+        self._is_kept = self._agree(self._session.continuation.checkpoints is not None)
 
     def _size(self) -> int:
         """Bytes of the weights and of what the optimizers keep."""

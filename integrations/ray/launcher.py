@@ -36,7 +36,7 @@ from tunehook.integrations.ray.task import GIVEN_UP, Ended, Lines, Message, Orde
 from tunehook.launch import KILL, RECORDERS, Leader, Led, Running, not_importable
 from tunehook.launch.node import kept_state, pickled
 from tunehook.record import Journal, journal_of, read_journal
-from tunehook.session import TrialSession
+from tunehook.session import TrialSession, hand_over
 from tunehook.system import make_visible
 from tunehook.trial import JournalError, State, StudyError, Trial
 
@@ -234,7 +234,7 @@ class RayLeader(Leader[_Task]):
     def _begin(self, session: TrialSession) -> None:
         one = _Task(secrets.token_hex(8), session)
         trial = session.trial
-        work = pickled(session.handed_over(), *RECORDERS)
+        work = pickled(hand_over(session), *RECORDERS)
         order = Order(one.token, trial, work, str(Path.cwd()), list(sys.argv), list(sys.path), self._state)
         one.ref = self._task.options(name=f"{trial.study}/{trial.name}").remote(self._actor, order, self._function)
         self._running[one.token] = one

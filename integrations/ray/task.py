@@ -21,7 +21,7 @@ import ray
 from tunehook.launch import announce, leading, train_one
 from tunehook.launch.node import put_state
 from tunehook.record import Journal, host, journal_of, read_trial
-from tunehook.session import TrialSession, importing
+from tunehook.session import TrialSession, adopt, importing, settle
 from tunehook.system import Terminated, handling, terminate
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
@@ -246,11 +246,11 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
             return Ended(("Terminated", "SIGTERM"))
         except Exception:  # noqa: BLE001 - told to the process that asks, which ends the study
             return Ended(problem=traceback.format_exc())
-        session.adopt(judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
+        adopt(session, judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
         with leading(trial.study, leads=True):
             error = train_one(session, train)
             announce(None)
-    session.settle()
+    settle(session)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -17,6 +17,7 @@ import tunehook as th
 from tunehook.launch.progress import Progress
 from tunehook.record import Journal, Recorder, check_recorder, read_journal
 from tunehook.record.recorder import MEMBERS, offers
+from tunehook.session import settle
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Budget, Decision, Outcome, Trial
 from tunehook.trial.values import State
@@ -132,7 +133,7 @@ def train(session: th.TrialSession, steps: int = 2, *, raises: BaseException | N
         session.log({"beside": 1.0})
         session.snapshot(step, lambda: (weights, {}))
     session.end(raises)
-    session.settle()
+    settle(session)
 
 
 def left_out(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -197,19 +198,19 @@ def test_a_call_that_fails(
             study = a_study(tmp_path, recorder, other)
             study.show()
             study.show(is_last=True)
-            assert other.said == [("update", False), ("update", True)]
-            said = [record.getMessage() for record in caplog.records]
-            assert said == [f"{type(recorder).__name__} does not show study digits any more: OSError('no space left')"]
+            assert other.told == [("update", False), ("update", True)]
+            lines = [record.getMessage() for record in caplog.records]
+            assert lines == [f"{type(recorder).__name__} does not show study digits any more: OSError('no space left')"]
             return
         train(begun(judge, recorder, other, attempt=1))
-    assert [outcome.state for outcome in judge.said] == ["complete"]
-    assert [said for said in other.said if said == ("close", "complete")] != []
+    assert [outcome.state for outcome in judge.told] == ["complete"]
+    assert other.told.count(("close", "complete")) == 1
     (said,) = left_out(caplog)
     assert said.startswith(f"{type(recorder).__name__} failed and is left out from here on: OSError('no space left')")
     problems = [event["text"] for event in read_journal(Path("study/trial-0001/journal.jsonl"))
                 if event["event"] == "problem"]  # fmt: skip
     assert problems == [said.partition(". The journal")[0]]
-    recorder.close(judge.said[0])  # what is open is closed by nobody else
+    recorder.close(judge.told[0])  # what is open is closed by nobody else
     train(begun(judge, recorder, number=2))
     assert left_out(caplog) == [said]
 

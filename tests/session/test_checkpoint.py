@@ -209,7 +209,7 @@ def train(kept: int | None = None, dies: int | None = None, steps: int = 6) -> N
     session.begin([Slot("x", get=lambda: place["x"], set=lambda value: place.update(x=value))])
     session.budget = Budget(steps)
     session.ready()
-    found = session.find_checkpoint()
+    found = session.continuation.find()
     if found is not None:
         session.go_on(found)
     for step in range(session.step + 1, steps + 1):
@@ -288,7 +288,7 @@ def test_a_journal_that_was_cut_by_a_kill_is_recovered_with_what_was_taken_over(
     Journal(second.folder).begin(second)
     searched.report = lambda *_: Decision()  # type: ignore[method-assign]
     searched.tell = lambda *_: None  # type: ignore[method-assign]
-    found = session.find_checkpoint()
+    found = session.continuation.find()
     assert found is not None
     session.go_on(found)
     session._journal.close()  # type: ignore[union-attr]

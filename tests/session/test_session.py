@@ -141,7 +141,9 @@ def test_a_session_ends_with_its_objective(objective: Objective, value: float, s
     for number, measured in enumerate([0.1, 0.9, 0.7], start=1):
         session.report(number, {"acc": measured})
     assert session.best == pytest.approx(value)
-    outcome = session.end()
+    session.end()
+    outcome = session.outcome
+    assert outcome is not None
     assert (outcome.state, outcome.step) == ("complete", step)
     assert outcome.value == pytest.approx(value)
 
@@ -158,7 +160,9 @@ def test_a_trial_from_begin_to_end() -> None:
     session.log({"epoch": 1})
     session.log({})
     session.report(2, {"acc": 0.75})
-    outcome = session.end()
+    session.end()
+    outcome = session.outcome
+    assert outcome is not None
     assert outcome == Outcome("complete", "trained to its end", 0.75, 2)
     assert court.reports == [(1, 0.5, Budget(2, 1.0)), (2, 0.75, Budget(2, 1.0))]
     assert court.told == [outcome]
@@ -180,7 +184,8 @@ def test_a_stop_stays() -> None:
     session = begun(court)
     assert [session.report(step, {"acc": step / 10}) for step in (1, 2, 3)] == [Decision(), stop, stop]
     assert [step for step, _, _ in court.reports] == [1, 2]
-    assert session.end() == Outcome("pruned", "median: falls behind", 0.3, 3)
+    session.end()
+    assert session.outcome == Outcome("pruned", "median: falls behind", 0.3, 3)
     assert kinds() == ["config", "report", "report", "decision", "report", "end"]
 
 
@@ -193,7 +198,8 @@ def test_a_value_that_is_not_finite_is_infeasible(value: float, text: str) -> No
     decision = session.report(2, {"acc": value})
     assert decision == Decision(True, f"acc is {text} at step 2", "infeasible")
     assert [step for step, _, _ in court.reports] == [1]
-    assert session.end() == Outcome("infeasible", f"acc is {text} at step 2", 0.25, 1)
+    session.end()
+    assert session.outcome == Outcome("infeasible", f"acc is {text} at step 2", 0.25, 1)
 
 
 def test_other_metrics_may_be_nan() -> None:
@@ -242,7 +248,8 @@ def test_a_follower_records_and_decides_nothing() -> None:
     stop = Decision(True, "why")
     session.follow(4, stop)
     assert (session.step, session.decision) == (4, stop)
-    assert session.end() == Outcome("pruned", "why")
+    session.end()
+    assert session.outcome == Outcome("pruned", "why")
     assert not Path("study").exists()
 
 
@@ -331,19 +338,25 @@ def test_an_exception_that_was_noted_counts() -> None:
     session = begun(Court())
     session.report(1, {"acc": 0.5})
     session.exception = KeyboardInterrupt()
-    assert session.end() == Outcome("interrupted", "Ctrl-C", 0.5, 1)
+    session.end()
+    assert session.outcome == Outcome("interrupted", "Ctrl-C", 0.5, 1)
 
 
 def test_an_exception_wins_over_a_stop() -> None:
     """A trial that fails after it was stopped has failed."""
     session = begun(Court({1: Decision(True, "why")}))
     session.report(1, {"acc": 0.5})
-    assert session.end(ValueError("x")).state == "failed"
+    session.end(ValueError("x"))
+    assert session.outcome is not None
+    assert session.outcome.state == "failed"
 
 
 def test_a_training_without_a_callback() -> None:
     """It is told as a failure with the way out."""
-    outcome = TrialSession(trial(), Court()).end()
+    session = TrialSession(trial(), Court())
+    session.end()
+    outcome = session.outcome
+    assert outcome is not None
     assert outcome == Outcome(
         "failed",
         "The training returned without a TuneCallback, so no value was used and nothing was measured.\n"
@@ -353,7 +366,9 @@ def test_a_training_without_a_callback() -> None:
 
 def test_a_training_that_measured_nothing() -> None:
     """The callback was there, the metric was not."""
-    assert begun(Court()).end() == Outcome(
+    session = begun(Court())
+    session.end()
+    assert session.outcome == Outcome(
         "failed",
         "The training returned, but the metric 'acc' was never reported.\n"
         "  Train at least one epoch, and log the metric in it.",
@@ -366,9 +381,11 @@ def test_ending_twice() -> None:
     session = begun(court, tape)
     session.report(1, {"acc": 0.5})
     assert not session.is_over
-    first = session.end()
+    session.end()
+    first = session.outcome
     assert session.is_over
-    assert session.end(ValueError("later")) is first
+    session.end(ValueError("later"))
+    assert session.outcome is first
     assert court.told == [first]
     assert kinds().count("end") == [call[0] for call in tape.calls].count("close") == 1
 
@@ -392,7 +409,9 @@ def test_a_recorder_that_fails_in_open_ends_the_trial_before_training() -> None:
     session.begin([Slot("model.hidden", get=lambda: 8, set=lambda _: None)])
     with pytest.raises(ConnectionError, match="open is broken") as caught:
         session.ready()
-    assert session.end(caught.value).state == "failed"
+    session.end(caught.value)
+    assert session.outcome is not None
+    assert session.outcome.state == "failed"
     assert [[call[0] for call in tape.calls] for tape in tapes] == [["open", "close"], ["open"], []]
     assert court.told[0].reason == "ConnectionError: open is broken"
 
@@ -403,7 +422,9 @@ def test_a_recorder_that_fails_in_report_is_told_once(caplog: pytest.LogCaptureF
     session = begun(court, *tapes)
     for step in (1, 2, 3):
         session.report(step, {"acc": step / 10})
-    assert session.end().state == "complete"
+    session.end()
+    assert session.outcome is not None
+    assert session.outcome.state == "complete"
     assert [call[0] for call in tapes[0].calls] == ["open", "report"]
     assert [call[0] for call in tapes[1].calls] == ["open", "report", "report", "report", "close"]
     text = "Tape failed and is left out from here on: ConnectionError('report is broken')"
@@ -418,7 +439,9 @@ def test_a_recorder_that_fails_in_close(caplog: pytest.LogCaptureFixture) -> Non
     court, tapes = Court(), [Tape("close"), Tape()]
     session = begun(court, *tapes)
     session.report(1, {"acc": 0.5})
-    assert session.end().state == "complete"
+    session.end()
+    assert session.outcome is not None
+    assert session.outcome.state == "complete"
     assert tapes[1].calls[-1] == ("close", "complete")
     assert kinds() == ["config", "report", "end", "problem"]
     assert len(caplog.messages) == 1
@@ -437,7 +460,8 @@ def test_a_full_disk_tells_the_study_and_closes_the_recorders(monkeypatch: pytes
         session.end(caught.value)
     assert [outcome.state for outcome in court.told] == ["interrupted"]  # its values are asked again
     assert [tape.calls[-1] for tape in tapes] == [("close", "interrupted")] * 2
-    assert session.end() is court.told[0]
+    session.end()
+    assert session.outcome is court.told[0]
 
 
 def test_a_judge_that_cannot_be_told() -> None:
@@ -486,7 +510,8 @@ def test_a_session_that_another_process_drove() -> None:
     there.end()
     here.refresh()
     assert (here.step, here.decision) == (2, Decision(True, "acc is nan at step 2", "infeasible"))
-    assert here.end() == Outcome("infeasible", "acc is nan at step 2", 0.5, 1)
+    here.end()
+    assert here.outcome == Outcome("infeasible", "acc is nan at step 2", 0.5, 1)
     assert court.told == [here.outcome]
     assert kinds().count("end") == 1
 
@@ -527,7 +552,9 @@ def test_recovery_of_a_trial_that_ended() -> None:
     """Its process died between the journal and the storage: the journal's end wins and is not written again."""
     dead = begun(Court())
     dead.report(1, {"acc": 0.5})
-    ended = dead.end(ValueError("mine"))
+    dead.end(ValueError("mine"))
+    ended = dead.outcome
+    assert ended is not None
     court = Court()
     assert TrialSession(trial(), court).recover("killed") == ended
     assert court.told == [ended]
@@ -552,7 +579,7 @@ def test_a_pickled_session_holds_nothing_open() -> None:
     copy: TrialSession = pickle.loads(pickle.dumps(session))
     assert (copy.trial, copy.step, copy.best) == (session.trial, 1, 0.5)
     assert copy._injection is None
-    assert copy._recorders.where() == []  # none is open
+    assert copy.keeper.recorders.where() == []  # none is open
     session.report(2, {"acc": 0.6})
     assert tape.calls[-1][:2] == ("report", 2)
     session.end()
@@ -612,7 +639,8 @@ def test_a_recorder_may_stop_the_trial() -> None:
     assert session.report(1, {"acc": 0.5}) == Decision()
     stopped = session.report(2, {"acc": 0.75})
     assert stopped == session.report(3, {"acc": 0.7}) == Decision(True, "stopped by hand", "pruned")
-    assert session.end() == court.told[0] == Outcome("pruned", "stopped by hand", 0.75, 2)
+    session.end()
+    assert session.outcome == court.told[0] == Outcome("pruned", "stopped by hand", 0.75, 2)
     assert [value for _, value, _ in court.reports] == [0.5, 0.75]
     decisions = [
         event for event in read_journal(Path("study/trial-0003/journal.jsonl")) if event["event"] == "decision"

@@ -405,7 +405,9 @@ def test_a_change_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir("other")
     opened.tell(opened.ask(), complete(0.5))
     session = opened.session(opened.ask())
-    assert session.end(ValueError()).state == "failed"
+    session.end(ValueError())
+    assert session.outcome is not None
+    assert session.outcome.state == "failed"
     assert list(Path().iterdir()) == []
     assert len(list((tmp_path / "tunehook-studies/digits").glob("trial-*/journal.jsonl"))) == 2
 
@@ -1033,7 +1035,8 @@ def test_an_optuna_trial_is_led_like_ours() -> None:
     assert decision.reason == "Never: loss 0.75 at step 2 falls behind the other trials"
     with pytest.raises(optuna.TrialPruned, match=re.escape(decision.reason)):
         led.raise_if_pruned(session)
-    assert session.end() == Outcome("pruned", decision.reason, 0.5, 1)
+    session.end()
+    assert session.outcome == Outcome("pruned", decision.reason, 0.5, 1)
     assert theirs.trials[0].state == TrialState.RUNNING
     assert theirs.trials[0].user_attrs == {"tunehook:outcome": {"state": "pruned", "reason": decision.reason}}
     assert led.session(trial).step == 2  # a further fit of the same trial goes on there

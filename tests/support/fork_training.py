@@ -59,7 +59,7 @@ def use(session: th.TrialSession) -> None:
     session.snapshot(9, lambda: ({"w": [0.0]}, None), is_end=True)
     session.note_checkpoint(__file__)
     session.keep_checkpoint(lambda folder: (folder / "file").touch())
-    session.drop_checkpoints("the child says so")
+    session.continuation.drop("the child says so")
     session.end(ValueError("in the child"))
     session.recover("the child is gone")
 
@@ -79,8 +79,8 @@ def train() -> None:
         return
     else:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert session.checkpoints is not None
-    assert len([*session.checkpoints.folder.iterdir()]) == 1
+    assert session.continuation.checkpoints is not None
+    assert len([*session.continuation.checkpoints.folder.iterdir()]) == 1
     session.report(2, {"v": 0.5, "code": float(code or 0)})
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from tunehook.adapter.source import Source, given_trial
 from tunehook.inject import Find, Slot, call_traced, resolve, trace_in_progress, unread_values, was_read
 from tunehook.launch import announce, call, follow, leading, with_values
-from tunehook.session import activate, active
+from tunehook.session import activate, active, check_reads
 from tunehook.study import Study
 from tunehook.trial import InjectionError, Trial
 
@@ -40,7 +40,7 @@ def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | 
     if (trace := trace_in_progress()) is not None:
         trace.renew()
     if (session := active()) is not None:
-        session.check_reads()
+        check_reads(session.trial)
     if trace is not None or session is not None or not source.knows_late:
         return
     script = _script()

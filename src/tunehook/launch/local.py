@@ -36,8 +36,7 @@ def lead(study: Led, train: Callable[[], object], *, trials: int | None, end: fl
         announce(session.trial)
         error = train_one(session, train, table)
         ran += 1
-        state = session.end().state
-        if state != "failed":
+        if session.outcome is not None and session.outcome.state != "failed":
             failures.clear()
         elif error is not None:
             failures.append(error)
@@ -85,7 +84,8 @@ def _raise_if_over(
     study: Led, session: TrialSession, error: BaseException | None, failures: Sequence[BaseException]
 ) -> None:
     """Raise where no further trial makes sense."""
-    outcome = session.end()
+    outcome = session.outcome
+    assert outcome is not None  # noqa: S101 - it has ended
     if outcome.state == "interrupted" and not session.decision.stop:  # not one that another process took for lost
         raise error if error is not None else KeyboardInterrupt
     if error is None:

@@ -17,10 +17,13 @@ from tunehook.session.in_progress import (
     surround,
 )
 from tunehook.session.isolation import apart, begin_again
-from tunehook.session.session import Judge, TrialSession
+from tunehook.session.keeper import Judge
+from tunehook.session.launched import adopt, hand_over, settle
+from tunehook.session.reads import check_reads
+from tunehook.session.session import TrialSession
 
 __all__ = [
-    "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "apart", "begin_again",
-    "broadcast", "check_alone", "check_idle", "check_not_importing", "following", "importing", "is_following",
-    "left_to_parent", "set_broadcast", "sigterm_raised", "surround",
+    "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "following", "hand_over",
+    "importing", "is_following", "left_to_parent", "set_broadcast", "settle", "sigterm_raised", "surround",
 ]  # fmt: skip

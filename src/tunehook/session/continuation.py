@@ -8,42 +8,37 @@ on are those that the run has.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunehook.record import BEGINNING, Place, Recorders, is_snapshot, next_place, read_earlier
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
-from tunehook.trial import Decision, Trial
+from tunehook.trial import Trial
 
 log = logging.getLogger("tunehook")
 
 
-class GoingOn(ABC):
-    """What a session of a trial does with checkpoints.
+class Continuation:
+    """The checkpoints of a trial: those of earlier attempts to go on from, and its own.
+
+    Args:
+        trial: The trial.
+        recorders: Its journal, and the recorders beside it.
+        checkpoints: The checkpoints, ``None`` where none are kept.
 
     Attributes:
         trial: The trial.
-        step: Its last measurement.
-        decision: The answer to it.
-        checkpoints: Those of the trial and its attempts, ``None`` where none are kept.
+        checkpoints: The checkpoints; ``None`` from where on none are kept.
     """
 
-    trial: Trial
-    step: int
-    decision: Decision
-    checkpoints: Checkpoints | None
+    def __init__(self, trial: Trial, recorders: Recorders, checkpoints: Checkpoints | None = None) -> None:
+        self.trial = trial
+        self._recorders = recorders
+        self.checkpoints = checkpoints
+        self._is_full = False  # whether it was told that one has no room
 
-    _recorders: Recorders
-    _series: list[tuple[int, float]]
-    _is_full: bool  # whether it was told that a checkpoint has no room
-
-    @abstractmethod
-    def _decide(self, step: int, value: float) -> Decision:
-        """What the judge says of a measurement."""
-
-    def find_checkpoint(self) -> Found | None:
+    def find(self) -> Found | None:
         """The checkpoint of an earlier attempt to go on from; one that cannot be used is told in a line."""
         try:
             return None if self.checkpoints is None else self.checkpoints.find()
@@ -55,29 +50,20 @@ class GoingOn(ABC):
         """Say in a line that the trial does not go on from its checkpoint, and why."""
         self._recorders.tell(f"{self.trial.name} begins anew: {why}")
 
-    def go_on(self, found: Found) -> None:
-        """Take over what an earlier attempt reported up to a checkpoint, now that the adapter has restored it.
-
-        Call it after `ready`, when `budget` is known: the judge hears of each measurement.
-        """
-        journal = self._recorders.journal
+    def take_over(self, found: Found) -> Iterator[tuple[int, dict[str, float]]]:
+        """Record what an earlier attempt reported up to a checkpoint, and give each step with its metrics."""
+        journal, progress = self._recorders.journal, found.progress
         if journal is None:
             return
-        progress = found.progress
         log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
-        self._ask_what_they_have(progress.reports)
+        self.ask_what_they_have(progress.reports)
         journal.goes_on(trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports)
         for number, event in enumerate(found.reports, start=1):
             step, metrics = event["step"], {name: float(value) for name, value in event["metrics"].items()}
             self._recorders.report(step, metrics, is_urgent=number == len(found.reports))
-            if step > self.step and self.trial.metric in metrics:
-                self.step, value = step, metrics[self.trial.metric]
-                self._series.append((step, value))
-                decision = self._decide(step, value)
-                if decision.state == "interrupted":  # another process took this attempt for lost meanwhile
-                    self.decision = decision
+            yield step, metrics
 
-    def _ask_what_they_have(self, taken: int) -> None:
+    def ask_what_they_have(self, taken: int) -> None:
         """Ask recorders whose record is one for all attempts what they have of the earlier ones.
 
         Args:
@@ -86,32 +72,33 @@ class GoingOn(ABC):
         made, seen = _made(read_earlier(self.trial))
         self._recorders.ask_what_they_have(taken=taken, made=made, seen=seen)
 
-    def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
+    def keep(self, write: Callable[[Path], None], *, step: int) -> None:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
 
         Args:
             write: Writes its files into a folder.
+            step: The last measurement.
         """
-        if self.checkpoints is None or self.decision.stop:
+        if self.checkpoints is None:
             return
         try:
-            self.checkpoints.save(write, step=self.step, reports=self._recorders.reports)
+            self.checkpoints.save(write, step=step, reports=self._recorders.reports)
             self._is_full = False
         except OSError as error:  # no room, which may come back
             if not self._is_full:
                 self._is_full = True
-                self._recorders.tell(
-                    f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts"
-                )
+                told = f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts"
+                self._recorders.tell(told)
         except Exception as error:  # noqa: BLE001 - such as a value that cannot be pickled; it ends no training
-            self.drop_checkpoints(f"it could not be saved: {error!r}")
+            self.drop(f"it could not be saved: {error!r}")
 
-    def drop_checkpoints(self, why: str) -> None:
+    def drop(self, why: str) -> None:
         """Keep none from now on, and say why in a line: the trial would not go on exactly."""
         if self.checkpoints is not None:
             self.checkpoints.discard()
             self.checkpoints = None
-            self._recorders.tell(f"no checkpoints of {self.trial.name}, which begins anew if it is interrupted: {why}")
+            name = self.trial.name
+            self._recorders.tell(f"no checkpoints of {name}, which begins anew if it is interrupted: {why}")
 
 
 def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, Place]:

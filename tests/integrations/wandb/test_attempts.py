@@ -92,7 +92,7 @@ def train(
     before()
     session.begin([th.inject.Slot("x", get=lambda: 1, set=lambda _: None)])
     session.ready()
-    found = session.find_checkpoint()
+    found = session.continuation.find()
     if found is not None:
         session.go_on(found)
     for step in range(session.step + 1, until + 1):

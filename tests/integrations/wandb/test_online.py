@@ -60,7 +60,9 @@ def test_a_run_that_the_training_finishes(server: WandbServer) -> None:
     wandb.finish()
     for step in (4, 5):
         session.report(step, {"val_acc": step / 4})
-    assert session.end().state == "complete"
+    session.end()
+    assert session.outcome is not None
+    assert session.outcome.state == "complete"
 
     (run,) = server.runs.values()
     assert run.column("mine") == [1, 2, 3]
@@ -74,7 +76,9 @@ def complete(recorder: WandbRecorder, trials: int) -> None:
     for number in range(trials):
         session = begin(recorder, number)
         session.report(1, {"val_acc": 0.5})
-        assert session.end().state == "complete"
+        session.end()
+        assert session.outcome is not None
+        assert session.outcome.state == "complete"
     assert recorder._here.line.writer.drain(60)
 
 
@@ -205,7 +209,9 @@ def test_the_stop_button_prunes_the_trial(server: WandbServer) -> None:
         step += 1
         session.report(step, {"val_acc": 0.5})
         time.sleep(0.1)
-    outcome = session.end()
+    session.end()
+    outcome = session.outcome
+    assert outcome is not None
 
     assert (outcome.state, outcome.reason) == ("pruned", "stopped by hand on the W&B page of its run")
     assert recorder._here.line.writer.drain(60)

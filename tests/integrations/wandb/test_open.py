@@ -107,7 +107,9 @@ def test_a_configuration_key_of_the_users_called_tunehook(tmp_path: Path, theirs
     session = begin(recorder)
     session.report(1, {"val_acc": 0.5})
 
-    assert session.end().state == "complete"
+    session.end()
+    assert session.outcome is not None
+    assert session.outcome.state == "complete"
     (run,) = read_runs(tmp_path)
     assert (run.config["tunehook"]["trial"], run.column("trial/val_acc")) == (0, [0.5])
 
@@ -121,7 +123,9 @@ def test_a_run_that_is_opened_after_the_trial_has_begun(tmp_path: Path, reinit: 
         mine = wandb.init(project="users", reinit=reinit)
         mine.log({"mine": number})
         session.report(1, {"val_acc": 0.5})
-        assert session.end().state == "complete"
+        session.end()
+        assert session.outcome is not None
+        assert session.outcome.state == "complete"
         assert mine.id == recorder._around or reinit == "create_new"
     while wandb.run is not None:
         wandb.finish()
@@ -304,7 +308,9 @@ def test_a_run_that_the_training_finishes_in_the_middle(tmp_path: Path, caplog: 
         session.report(step, {"val_acc": step / 4})
         assert wandb.run is None
     assert time.monotonic() - began < 5  # and not until a time limit
-    assert session.end().state == "complete"
+    session.end()
+    assert session.outcome is not None
+    assert session.outcome.state == "complete"
     assert time.monotonic() - began < 10
 
     first, second = read_runs(tmp_path)

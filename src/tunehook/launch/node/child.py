@@ -32,7 +32,7 @@ from tunehook.launch import announce, leading, train_one
 from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
 from tunehook.record import make_folder, open_file
-from tunehook.session import TrialSession, importing, sigterm_raised
+from tunehook.session import TrialSession, adopt, importing, sigterm_raised
 from tunehook.system import Terminated
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
@@ -140,7 +140,7 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
     error: BaseException | None
     with leading(work.name, leads=True):
         try:
-            session.adopt(NodeJudge(connection))
+            adopt(session, NodeJudge(connection))
             error = train_one(session, train)
         except JournalError as raised:  # the disk is full: the end could not be written either, but is told
             error = raised

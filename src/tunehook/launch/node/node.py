@@ -22,7 +22,7 @@ from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.node.standby import Spare, Spares
-from tunehook.session import TrialSession
+from tunehook.session import TrialSession, hand_over
 from tunehook.trial import Decision, State, StudyError
 
 log = logging.getLogger("tunehook")
@@ -248,7 +248,7 @@ class Node(Leader[_Process]):
         """Give a process its trial."""
         one.connection, one.pid, one.heard = process.connection, process.pid, time.monotonic()
         trial = one.session.trial
-        work = Work(one.session.handed_over(), self._study.paths.output(trial.number), self._study.name)
+        work = Work(hand_over(one.session), self._study.paths.output(trial.number), self._study.name)
         with contextlib.suppress(OSError):  # it is gone again; its exit tells
             process.connection.send_bytes(pickled(work, *RECORDERS))
 
