@@ -16,7 +16,7 @@ ALONE := tests/launch/test_out_of_memory.py
 ONCE := tests/integrations/lightning/test_once.py
 OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/keras tests/snapshot/test_frameworks.py)
 
-.PHONY: help demo test lint fast slow oldest keras gpu benchmarks clean
+.PHONY: help demo test lint fast whole oldest keras gpu benchmarks clean
 
 help:
 	@echo "make demo        set up, then tune the digits example with grid, random and Bayesian search"
@@ -67,11 +67,13 @@ fast: $(VENV)/test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAUNCH)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(OTHERS)
 
-# The tests of W&B's faults measure what a step waits for, so they run after the others, on cores of their own.
-slow: $(VENV)/test
-	$(BIN)/python -m pytest -q -n 2 -m slow $(LAUNCH)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow $(OTHERS) --ignore $(FAULTS)
-	$(BIN)/python -m pytest -q -n 2 -m slow $(FAULTS)
+# All of them, fast and slow. The tests of W&B's faults measure what a step waits for, so they run after the others, on
+# cores of their own.
+whole: $(VENV)/test
+	$(BIN)/python -m pytest -q $(ALONE)
+	$(BIN)/python -m pytest -q -n 2 $(LAUNCH)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(OTHERS) --ignore $(FAULTS)
+	$(BIN)/python -m pytest -q -n 2 $(FAULTS)
 
 oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" \
@@ -90,7 +92,7 @@ keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
 
-test: lint fast slow keras oldest
+test: lint whole keras oldest
 
 # The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test
