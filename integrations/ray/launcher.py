@@ -35,7 +35,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunehook.integrations.ray.task import GIVEN_UP, Ended, Lines, Message, Order, StudyActor, train_trial
 from tunehook.launch import KILL, RECORDERS, Leader, Led, Running, not_importable
 from tunehook.launch.node import kept_state, pickled
-from tunehook.record import Journal, journal_of, read_journal
+from tunehook.record import Events, Journal, journal_of
 from tunehook.session import TrialSession, hand_over
 from tunehook.system import make_visible
 from tunehook.trial import JournalError, State, StudyError, Trial
@@ -393,7 +393,7 @@ def _journals(trial: Trial) -> dict[str, bytes]:
     found = {}
     for folder in sorted(trial.folder.parent.glob("trial-*")) if trial.attempt else [trial.folder]:
         path = journal_of(folder)
-        if any(event["event"] == "begin" and event.get("key") == trial.key for event in read_journal(path)):
+        if Events.of_key(path, trial.key):
             found[folder.name] = path.read_bytes()
     return found
 

@@ -20,7 +20,7 @@ import ray
 
 from tunehook.launch import announce, leading, train_one
 from tunehook.launch.node import put_state
-from tunehook.record import Journal, host, journal_of, read_trial
+from tunehook.record import Begin, Events, Journal, host, journal_of
 from tunehook.session import TrialSession, adopt, importing, settle
 from tunehook.system import Terminated, handling, terminate
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
@@ -192,8 +192,7 @@ class RayJudge:
     def hello(self, trial: Trial) -> None:
         """Say that the trial begins here, and whether this machine sees its folder."""
         sees = any(
-            event["event"] == "begin" and event.get("key") == trial.key and event.get("attempt") == trial.attempt
-            for event in read_trial(trial)
+            begin.key == trial.key and begin.attempt == trial.attempt for begin in Events.of_trial(trial).all(Begin)
         )
         journals = self._say("hello", os.getpid(), host(), sees)
         if not sees:

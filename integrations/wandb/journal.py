@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.record import (
-    BEGINNING,
+    Event,
     Journal,
+    Report,
+    RunNote,
     files_in,
     has,
     is_flag,
-    is_snapshot,
     is_text,
     is_texts,
     is_wholes,
+    join,
     maybe,
-    next_place,
     open_file,
-    read_earlier,
-    read_trial,
+    read_attempts,
 )
 from tunehook.snapshot import Snapshot
 from tunehook.trial import JournalError, Trial
@@ -68,64 +68,33 @@ _RUN = {
 }  # fmt: skip
 
 
-def runs_in(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def runs_in(events: Iterable[Event]) -> list[Mapping[str, Any]]:
     """What these events say of W&B runs, as `note_run` has written it."""
-    told = [event["run"] for event in events if event["event"] == "recorder" and event["recorder"] == "wandb"]
+    told = [event.run for event in events if isinstance(event, RunNote) and event.recorder == "wandb"]
     return [run for run in told if has(run, _RUN)]
 
 
-def rows_of(events: Iterable[dict[str, Any]]) -> list[Row]:
-    """The reports and snapshots, each of which is a row of the run."""
-    rows: list[Row] = []
-    for event in events:
-        if event["event"] == "report":
-            rows.append((event["step"], {name: float(value) for name, value in event["metrics"].items()}))
-        elif event["event"] == "snapshot" and is_snapshot(event["snapshot"]):
-            rows.append((event["step"], Snapshot.from_json(event["snapshot"])))
-    return rows
-
-
-def join_rows(attempts: Iterable[Sequence[Row]]) -> list[Row]:
-    """The rows of all attempts of a trial, as its run has them: each step once.
-
-    An attempt makes again what lay behind its checkpoint, or all where it began anew: its first reports are those that
-    the run has. A snapshot of a step is not made twice either, in each of the fits.
-
-    Args:
-        attempts: The rows of each.
-    """
-    joined: list[Row] = []
-    made, seen = 0, BEGINNING  # by the attempts up to here: their reports, and where the last snapshot lies
-    for rows in attempts:
-        reports, place = 0, BEGINNING
-        for row in rows:
-            if isinstance(row[1], Snapshot):
-                place = next_place(place, row[1].step)
-                if place <= seen:
-                    continue
-                seen = place
-            else:
-                reports += 1
-                if reports <= made:
-                    continue
-                made = reports
-            joined.append(row)
-    return joined
+def rows_of(attempts: Iterable[Iterable[Event]]) -> list[Row]:
+    """The rows of attempts of a trial, as its run has them: each step once."""
+    return [
+        (event.step, dict(event.metrics) if isinstance(event, Report) else event.snapshot)
+        for event in join(attempts).all
+    ]
 
 
 def runs_before(trial: Trial) -> set[str]:
     """The ids of the runs that the earlier attempts of a trial had."""
-    return {run["id"] for events in read_earlier(trial) for run in runs_in(events)}
+    return {run["id"] for events in read_attempts(trial) for run in runs_in(events)}
 
 
 def rows_before(trial: Trial) -> list[Row]:
     """The rows that the earlier attempts of a trial have made."""
-    return join_rows(rows_of(events) for events in read_earlier(trial))
+    return rows_of(read_attempts(trial))
 
 
 def rows_until_now(trial: Trial) -> list[Row]:
     """The rows of a trial, with those of its earlier attempts."""
-    return join_rows(rows_of(events) for events in [*read_earlier(trial), [*read_trial(trial)]])
+    return rows_of(read_attempts(trial, with_itself=True))
 
 
 def mark_synced(folder: Path, run_id: str) -> None:

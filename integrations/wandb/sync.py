@@ -23,10 +23,10 @@ import wandb
 
 from tunehook.integrations.wandb import shared as wandb_shared
 from tunehook.integrations.wandb import values as wandb_values
-from tunehook.integrations.wandb.journal import Row, join_rows, mark_synced, note_run, rows_of, runs_in
+from tunehook.integrations.wandb.journal import Row, mark_synced, note_run, rows_of, runs_in
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb.shield import first_line, leave_dead_service
-from tunehook.record import Journal, check_place, events_of, host, read_journal
+from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place, host
 from tunehook.storage import is_alive
 from tunehook.trial import Outcome, Trial
 
@@ -70,13 +70,15 @@ class Attempt:
     path: Path
     trial: Trial
     run: Mapping[str, Any]
-    places: tuple[str, ...]
     slots: Mapping[str, Any]
-    rows: tuple[Row, ...]
-    outcome: Outcome | None
-    processes: tuple[Mapping[str, Any], ...]
-    last: float
+    events: Events
+    processes: tuple[Process, ...]
     synced: int | None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended."""
+        return self.events.outcome
 
 
 def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
@@ -94,49 +96,36 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     runs: dict[str, list[Attempt]] = {}
     empty: set[tuple[str, int]] = set()
     for path in sorted(folder.rglob("journal.jsonl")):
-        events = read_latest(path)
-        if events and events[0]["event"] != "begin":
+        events = Events.of_latest(path)
+        if events and events.begin is None:
             if runs_in(events):
                 name = f"{path.parents[1].name}/{path.parent.name}"
                 tell(Synced(name, "left", reason="the line with which its journal begins is damaged"))
         elif (attempt := read_attempt(path, events)) is not None:
             runs.setdefault(str(attempt.run["id"]), []).append(attempt)
-        elif events and not rows_of(events):
-            empty.add((events[0].get("key", ""), events[0]["attempt"]))
+        elif events.begin is not None and not rows_of([events]):
+            empty.add((events.begin.key, events.begin.attempt))
     leave_dead_service()
     for attempts in runs.values():
         ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
         tell(try_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
 
 
-def read_latest(path: Path) -> list[dict[str, Any]]:
-    """The events of the latest trial of a journal; all where none begins, since that line is damaged."""
-    events = list(read_journal(path))
-    begins = [event for event in events if event["event"] == "begin"]
-    return list(events_of(begins[-1].get("key", ""), events)) if begins else events
-
-
-def read_attempt(path: Path, events: list[dict[str, Any]]) -> Attempt | None:
+def read_attempt(path: Path, events: Events) -> Attempt | None:
     """The trial of these events, ``None`` if no W&B run belongs to it."""
-    runs = runs_in(events)
-    if not runs:
+    runs, begin = runs_in(events), events.last(Begin)
+    if not runs or begin is None:
         return None
-    # The one that asked for the trial, and the one that trains it, where that is another one of this machine.
-    processes = tuple(event for event in events if event["event"] in ("begin", "process"))
-    begun = [event for event in processes if event["event"] == "begin"][-1]
-    trial = Trial(begun["study"], begun["trial"], begun["params"], path.parent, begun["metric"], begun["mode"],
-                  begun["attempt"], begun.get("key", ""))  # fmt: skip
+    config, synced = events.last(Config), events.last(InSync)
     return Attempt(
         path,
-        trial,
+        begin.as_trial(path.parent),
         runs[-1],
-        tuple(place for event in events for place in event.get("records") or ()),
-        _last(events, "config", {}).get("effective") or {},
-        tuple(rows_of(events)),
-        _outcome(_last(events, "end", None)),
-        processes,
-        float(events[-1].get("time") or 0.0),
-        _last(events, "synced", {}).get("rows"),
+        {} if config is None else config.effective,
+        events,
+        # The one that asked for the trial, and the one that trains it, where that is another one of this machine.
+        tuple(one for one in events.all(Process) if not isinstance(one, Task)),
+        None if synced is None else synced.rows,
     )
 
 
@@ -168,7 +157,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
     is_shared = latest.run["is_shared"]
-    rows = [*latest.rows] if is_shared else join_rows(attempt.rows for attempt in attempts)
+    rows = rows_of([latest.events] if is_shared else [attempt.events for attempt in attempts])
     if latest.synced == len(rows):
         return Synced(name, "complete")
     run = _resume(latest)
@@ -189,13 +178,13 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     if missing and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
     first, last = latest.processes[0], latest.processes[-1]
-    is_here = last["host"] == host()
-    alive = [each["pid"] for each in (last, first) if is_here and is_alive(each["pid"], since=each["time"])]
+    is_here = last.host == host()
+    alive = [each.pid for each in (last, first) if is_here and is_alive(each.pid, since=each.time)]
     if latest.outcome is None and alive:
         return f"it is running, in process {alive[0]}"
     if latest.outcome is None and not is_here:
-        return f"it may be running on {last['host']}"
-    if alive and time.time() - latest.last < SETTLED:
+        return f"it may be running on {last.host}"
+    if alive and time.time() - latest.events[-1].time < SETTLED:
         return "it has just ended, and its process may be uploading it"
     return ""
 
@@ -268,25 +257,14 @@ def _config(run: Run, latest: Attempt) -> dict[str, Any]:
 
 
 def _end_of(latest: Attempt) -> Outcome:
-    return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1]['pid']} was killed")
+    return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1].pid} was killed")
 
 
 def _mark_folders(attempts: Iterable[Attempt]) -> None:
     """Let `wandb sync` pass over the offline folders whose rows are uploaded, as it does with those of its own."""
     for attempt in attempts:
-        run_id, folders = attempt.run["id"], {Path(place) for place in attempt.places}
+        run_id, folders = attempt.run["id"], {Path(place) for place in attempt.events.records}
         if root := attempt.run.get("dir"):
             folders.update(Path(root).glob(f"*wandb/offline-run-*-{glob.escape(run_id)}"))
         for folder in folders:
             mark_synced(folder, run_id)
-
-
-def _last(events: list[dict[str, Any]], kind: str, default: Any) -> Any:
-    return next((event for event in reversed(events) if event["event"] == kind), default)
-
-
-def _outcome(event: Mapping[str, Any] | None) -> Outcome | None:
-    if event is None:
-        return None
-    value = None if event["value"] is None else float(event["value"])
-    return Outcome(event["state"], event["reason"], value, event["step"], event["traceback"])

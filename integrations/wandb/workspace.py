@@ -27,7 +27,7 @@ from tunehook.integrations.wandb import shared as wandb_shared
 from tunehook.integrations.wandb.journal import runs_in
 from tunehook.integrations.wandb.shield import first_line, leave_dead_service
 from tunehook.integrations.wandb.values import snapshot_path
-from tunehook.record import StudyPaths, open_file, read_journal
+from tunehook.record import Begin, StudyPaths, Taken, open_file, read_events
 
 # A workspace gets slow with more charts; the others are a click away on W&B.
 CHARTS = 24
@@ -98,33 +98,33 @@ def read_study(folder: Path) -> Recorded:
     Raises:
         WorkspaceError: There are no trials, or none was recorded with W&B.
     """
-    begun: dict[str, Any] = {}
+    begun: Begin | None = None
     run: Mapping[str, Any] = {}
     params: dict[str, list[Any]] = {}
     metrics: dict[str, None] = {}
     tensors: dict[str, dict[str, None]] = {"parameters": {}, "gradients": {}}
     for path in sorted(folder.glob("trial-*/journal.jsonl")):
-        for event in read_journal(path):
-            if event["event"] == "begin":
+        for event in read_events(path):
+            if isinstance(event, Begin):
                 begun = event
-                for name, value in event["params"].items():
+                for name, value in event.params.items():
                     params.setdefault(name, []).append(value)
-            elif begun and (runs := runs_in([event])):
+            elif begun is not None and (runs := runs_in([event])):
                 run = runs[0]
-                metrics[("trial/" if run["is_shared"] else "") + begun["metric"]] = None
-            elif event["event"] == "snapshot":
+                metrics[("trial/" if run["is_shared"] else "") + begun.metric] = None
+            elif isinstance(event, Taken):
                 for kind, names in tensors.items():
-                    names.update(dict.fromkeys(event["snapshot"].get(kind) or ()))
-    if not begun:
+                    names.update(dict.fromkeys(event.names(kind)))
+    if begun is None:
         raise WorkspaceError(f"There is no study in {folder}: it has no journals of trials.")
     if not run:
         raise WorkspaceError(
-            f"No trial of study {begun['study']} was recorded with W&B, so there is nothing to show.\n"
+            f"No trial of study {begun.study} was recorded with W&B, so there is nothing to show.\n"
             "  Study(..., recorders=[WandbRecorder('my-project')]) records the next ones."
         )
     return Recorded(
-        begun["study"], begun["metric"], begun["mode"], run.get("project"), run.get("entity"),
-        run.get("group") or begun["study"], params, tuple(metrics),
+        begun.study, begun.metric, begun.mode, run.get("project"), run.get("entity"),
+        run.get("group") or begun.study, params, tuple(metrics),
         {kind: list(names) for kind, names in tensors.items()},
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import typer
 
 import tunehook
 from tunehook.extensions import UPLOADS, WORKSPACES, load
-from tunehook.record import ROOT, read_journal
+from tunehook.record import ROOT, RunNote, read_events
 
 if TYPE_CHECKING:
     from tunehook.study import Study
@@ -216,8 +216,8 @@ def _json(found: Any) -> str:
 
 def _recorders(folder: Path) -> set[str]:
     """The recorders that keep trials below a folder, of those whose records can be completed."""
-    events = (event for path in folder.rglob("journal.jsonl") for event in read_journal(path))
-    return {event["recorder"] for event in events if event["event"] == "recorder"} & UPLOADS.keys()
+    events = (event for path in folder.rglob("journal.jsonl") for event in read_events(path))
+    return {event.recorder for event in events if isinstance(event, RunNote)} & UPLOADS.keys()
 
 
 def _line(synced: Any, *, as_json: bool) -> str:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 import pytest
 
 import tunehook.record.paths
-from tunehook.record.journal import Journal, host, outline, plain, read_journal, read_trial
+from tunehook.record.journal import Journal, host, outline, plain, read_journal
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
 
@@ -159,17 +158,6 @@ def test_a_last_line_without_its_newline_is_whole(caplog: pytest.LogCaptureFixtu
     journal.close()
     assert [event["step"] for event in events(journal)] == [1, 2]
     assert caplog.messages == []
-
-
-def test_a_trial_is_read_without_an_older_one_of_its_folder() -> None:
-    """Where the storage is gone and the folder stayed, trial 7 has only the events after its own begin."""
-    journal, mine = Journal(Path("t")), trial(Path("t"))
-    journal.begin(replace(mine, key="0007-0ld0ld00"))
-    journal.report(1, {"acc": 0.9})
-    journal.begin(mine)
-    journal.report(1, {"acc": 0.5})
-    journal.close()
-    assert [event.get("metrics") for event in read_trial(mine)] == [None, {"acc": 0.5}]
 
 
 @pytest.mark.parametrize("damage", [b"\x00" * 40, b"\xff\xfe{", b"[1, 2]", b"3", b'{"time": 1}', b'{"event"', b"null"])

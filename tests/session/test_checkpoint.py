@@ -115,7 +115,7 @@ def test_the_newest_one_is_found_by_later_attempts(hostile: Path) -> None:
     assert found is not None
     assert (found.folder / "file").read_text() == "after 3"
     assert (found.progress.trial, found.progress.attempt, found.progress.step) == (0, 0, 3)
-    assert [event["metrics"] for event in found.reports] == [{"v": 1.0}, {"v": 2.0}, {"v": 3.0}]
+    assert [report.metrics for report in found.reports] == [{"v": 1.0}, {"v": 2.0}, {"v": 3.0}]
     assert len([*(hostile / "checkpoints" / first.key).iterdir()]) == 1
     assert Checkpoints(first).find() is None  # a first attempt begins
     Checkpoints(first).discard()

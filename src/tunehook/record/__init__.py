@@ -16,15 +16,35 @@ from tunehook.record.checks import (
     maybe,
     one_of,
 )
+from tunehook.record.events import (
+    BEGINNING,
+    Begin,
+    Config,
+    Ended,
+    Event,
+    Events,
+    InSync,
+    Kept,
+    Place,
+    Process,
+    Report,
+    Rows,
+    RunNote,
+    Stopped,
+    Taken,
+    Task,
+    join,
+    next_place,
+    read_attempts,
+    read_events,
+    read_processes,
+)
 from tunehook.record.journal import (
     Journal,
-    events_of,
     host,
     outline,
     plain,
-    read_earlier,
     read_journal,
-    read_trial,
     stamp,
 )
 from tunehook.record.paths import (
@@ -53,13 +73,15 @@ from tunehook.record.recorder import (
     WritesBeside,
     check_recorder,
 )
-from tunehook.record.recorders import BEGINNING, Place, Recorders, StudyRecorders, next_place
+from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
-    "BEGINNING", "CanStop", "END", "Is", "Journal", "KeepsModel", "LinkError", "OneForAllAttempts", "PROCESS",
-    "Place", "ROOT", "Recorder", "Recorders", "ShowsSnapshots", "ShowsStudy", "StudyPaths", "StudyRecorders",
-    "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy", "events_of", "files_in", "has",
-    "host", "is_flag", "is_number", "is_snapshot", "is_text", "is_texts", "is_values", "is_whole", "is_wholes",
-    "journal_of", "make_folder", "maybe", "next_place", "one_of", "open_file", "outline", "output_of", "plain",
-    "plans_of", "read_earlier", "read_journal", "read_trial", "remove", "runs_of", "stamp",
+    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
+    "KeepsModel", "Kept", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT", "Recorder",
+    "Recorders", "Report", "Rows", "RunNote", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
+    "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy",
+    "files_in", "has", "host", "is_flag", "is_number", "is_snapshot", "is_text", "is_texts", "is_values",
+    "is_whole", "is_wholes", "join", "journal_of", "make_folder", "maybe", "next_place", "one_of", "open_file",
+    "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes",
+    "remove", "runs_of", "stamp",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -171,38 +171,6 @@ def _append(path: Path) -> IO[bytes]:
         if file.read(1) != b"\n":
             file.write(b"\n")
     return file
-
-
-def read_trial(trial: Trial) -> Iterator[dict[str, Any]]:
-    """The events of one trial, without those of an older trial in the same folder, whose storage is gone."""
-    mine = True
-    for event in read_journal(journal_of(trial.folder)):
-        if event["event"] == "begin":
-            mine = event.get("key", "") == trial.key
-        if mine:
-            yield event
-
-
-def events_of(key: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The events of the trial of this key, without those of another one that had the folder before."""
-    mine = False
-    for event in events:
-        if event["event"] == "begin":
-            mine = event.get("key", "") == key
-        if mine:
-            yield event
-
-
-def read_earlier(trial: Trial) -> list[list[dict[str, Any]]]:
-    """The events of the trial's earlier attempts in their order; these are trials of other numbers and the same key."""
-    found: list[tuple[int, list[dict[str, Any]]]] = []
-    if trial.attempt == 0:
-        return []
-    for folder in sorted(trial.folder.parent.glob("trial-*")):
-        events = [*events_of(trial.key, read_journal(journal_of(folder)))]
-        if events and (attempt := events[0].get("attempt", 0)) < trial.attempt:
-            found.append((attempt, events))
-    return [events for _, events in sorted(found, key=lambda item: item[0])]
 
 
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from tunehook.record.events import BEGINNING, Place, next_place
 from tunehook.record.journal import Journal
 from tunehook.record.recorder import (
     CanStop,
@@ -27,21 +28,6 @@ from tunehook.snapshot import Snapshot
 from tunehook.trial import JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
-
-# Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
-Place = tuple[int, int]
-BEGINNING: Place = (0, -1)  # before all of them
-
-
-def next_place(place: Place, step: int) -> Place:
-    """Where a snapshot lies, by that of the one before in the same attempt: where its step does not grow, a fit began.
-
-    Args:
-        place: Where the one before lies, `BEGINNING` for the first.
-        step: Number of optimizer steps that the fit has made.
-    """
-    fit, before = place
-    return fit + (step <= before), step
 
 
 @dataclasses.dataclass(eq=False)

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from tunehook.launch import count_line
-from tunehook.record import read_journal
+from tunehook.record import Report, read_events
 from tunehook.storage import GRACE
 from tunehook.study import Study
 from tunehook.system import Row, clock, make_table, short, told_values
@@ -147,10 +147,9 @@ def _running(study: Study, frozen: FrozenTrial, params: dict[str, Any], lost: st
     path = study.paths.journal(frozen.number)
     # The journal is further on where the storage is away; a trial of another machine may have none here.
     if path.is_file():
-        for event in read_journal(path, tail=_TAIL):
-            told = event.get("metrics", {}).get(study.metric) if event["event"] == "report" else None
-            if told is not None and event["step"] >= (step or 0):
-                step, value = event["step"], float(told)
+        for event in read_events(path, tail=_TAIL):
+            if isinstance(event, Report) and study.metric in event.metrics and event.step >= (step or 0):
+                step, value = event.step, event.metrics[study.metric]
     began = frozen.datetime_start
     seconds = None if began is None else max(0.0, (datetime.now() - began).total_seconds())
     return Running(frozen.number, params, step, value, seconds, lost)

@@ -8,7 +8,6 @@ hook and after schedules that look at metrics; in Keras the last callback's ``on
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -21,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.record import (
+    Events,
+    Report,
     StudyPaths,
     check_place,
     checkpoints_of,
-    events_of,
     files_in,
     is_whole,
     open_file,
     plain,
-    read_journal,
     remove,
 )
 from tunehook.trial import Trial
@@ -123,12 +122,12 @@ class Found:
     Attributes:
         folder: Where the adapter finds its files.
         progress: How far the trial was.
-        reports: The reports up to there, as events of the journal.
+        reports: The reports up to there.
     """
 
     folder: Path
     progress: Progress
-    reports: tuple[dict[str, Any], ...]
+    reports: tuple[Report, ...]
 
 
 class Checkpoints:
@@ -215,8 +214,7 @@ class Checkpoints:
         if progress.params != plain(self._trial.params):
             raise CheckpointError("its checkpoint was made with other values")
         journal = StudyPaths(self._study).journal(progress.trial)
-        events = events_of(self._trial.key, read_journal(journal))
-        reports = itertools.islice((event for event in events if event["event"] == "report"), progress.reports)
+        reports = Events.of_key(journal, self._trial.key).all(Report)[: progress.reports]
         found = Found(there[-1], progress, tuple(reports))
         if len(found.reports) < progress.reports:
             raise CheckpointError(f"the journal of trial {progress.trial} has not all of its reports")

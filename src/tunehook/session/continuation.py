@@ -8,11 +8,10 @@ on are those that the run has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from tunehook.record import BEGINNING, Place, Recorders, is_snapshot, next_place, read_earlier
+from tunehook.record import Recorders, join, read_attempts
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
 from tunehook.trial import Trial
 
@@ -50,7 +49,7 @@ class Continuation:
         """Say in a line that the trial does not go on from its checkpoint, and why."""
         self._recorders.tell(f"{self.trial.name} begins anew: {why}")
 
-    def take_over(self, found: Found) -> Iterator[tuple[int, dict[str, float]]]:
+    def take_over(self, found: Found) -> Iterator[tuple[int, Mapping[str, float]]]:
         """Record what an earlier attempt reported up to a checkpoint, and give each step with its metrics."""
         journal, progress = self._recorders.journal, found.progress
         if journal is None:
@@ -58,10 +57,9 @@ class Continuation:
         log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
         self.ask_what_they_have(progress.reports)
         journal.goes_on(trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports)
-        for number, event in enumerate(found.reports, start=1):
-            step, metrics = event["step"], {name: float(value) for name, value in event["metrics"].items()}
-            self._recorders.report(step, metrics, is_urgent=number == len(found.reports))
-            yield step, metrics
+        for number, report in enumerate(found.reports, start=1):
+            self._recorders.report(report.step, report.metrics, is_urgent=number == len(found.reports))
+            yield report.step, report.metrics
 
     def ask_what_they_have(self, taken: int) -> None:
         """Ask recorders whose record is one for all attempts what they have of the earlier ones.
@@ -69,8 +67,8 @@ class Continuation:
         Args:
             taken: How many reports lie before the checkpoint, 0 where the trial begins anew.
         """
-        made, seen = _made(read_earlier(self.trial))
-        self._recorders.ask_what_they_have(taken=taken, made=made, seen=seen)
+        rows = join(read_attempts(self.trial))
+        self._recorders.ask_what_they_have(taken=taken, made=rows.made, seen=rows.seen)
 
     def keep(self, write: Callable[[Path], None], *, step: int) -> None:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
@@ -99,16 +97,3 @@ class Continuation:
             self.checkpoints = None
             name = self.trial.name
             self._recorders.tell(f"no checkpoints of {name}, which begins anew if it is interrupted: {why}")
-
-
-def _made(attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[int, Place]:
-    """How many reports earlier attempts have made at most, and where the last of their snapshots lies."""
-    made, seen = 0, BEGINNING
-    for events in attempts:
-        made = max(made, sum(event["event"] == "report" for event in events))
-        place = BEGINNING
-        for event in events:
-            if event["event"] == "snapshot" and is_snapshot(event["snapshot"]):
-                place = next_place(place, event["snapshot"]["step"])
-        seen = max(seen, place)
-    return made, seen

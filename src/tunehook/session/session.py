@@ -21,7 +21,7 @@ from tunehook.inject import (
     note_stop,
     unread_values,
 )
-from tunehook.record import Journal, LinkError, Recorder, outline, read_trial
+from tunehook.record import Events, Journal, LinkError, Recorder, Report, Stopped, outline
 from tunehook.session.checkpoints import Found
 from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
@@ -393,16 +393,14 @@ class TrialSession:
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
-        outcome = None
-        for event in read_trial(self.trial):
-            if event["event"] == "report" and self.trial.metric in event["metrics"] and event["step"] > self.step:
-                self.step = event["step"]
-                self._series.append((self.step, float(event["metrics"][self.trial.metric])))
-            elif event["event"] == "decision":
-                self.decision = Decision(event["stop"], event["reason"], event["state"])
-            elif event["event"] == "end":
-                outcome = Outcome(event["state"], event["reason"], event["value"], event["step"], event["traceback"])
-        return outcome
+        events = Events.of_trial(self.trial)
+        for report in events.all(Report):
+            if self.trial.metric in report.metrics and report.step > self.step:
+                self.step = report.step
+                self._series.append((self.step, report.metrics[self.trial.metric]))
+        if (stopped := events.last(Stopped)) is not None:
+            self.decision = stopped.decision
+        return events.outcome
 
     def _part(self) -> None:
         """Record nothing in a process that was just forked: the trial is its parent's."""

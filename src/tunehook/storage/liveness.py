@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from tunehook.record import host
+from tunehook.record import Process, host
 from tunehook.storage.attributes import TOKEN, stored_owner
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _NAMELESS = 60.0
 
 
 def holder_of(
-    frozen: FrozenTrial, processes: Sequence[Mapping[str, Any]], pulse: Pulse | None
+    frozen: FrozenTrial, processes: Sequence[Process], pulse: Pulse | None
 ) -> tuple[Literal["live", "lost", "unknown"], str]:
     """Whether the process of a running trial lives, and what happened to it.
 
@@ -32,12 +32,12 @@ def holder_of(
         processes: What its journal says of its processes, where it lies on this machine.
         pulse: Who watches the signs of life in the storage, where it has any.
     """
-    here = [event for event in processes if event["host"] == host()]
+    here = [one for one in processes if one.host == host()]
     if here and len(here) == len(processes):
         # The one that asked, and the one that trains.
-        if any(is_alive(event["pid"], since=event["time"]) for event in (here[0], here[-1])):
+        if any(is_alive(one.pid, since=one.time) for one in (here[0], here[-1])):
             return "live", ""
-        return "lost", f"its process {here[-1]['pid']} was killed"
+        return "lost", f"its process {here[-1].pid} was killed"
     owner = stored_owner(frozen)
     if owner is not None and owner["host"] == host() and not processes:  # before its journal began
         if is_alive(owner["pid"], since=owner["time"]):

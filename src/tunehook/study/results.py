@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import StudyPaths, files_in, read_trial, stamp
+from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
 from tunehook.storage import stored_attempt, stored_key, stored_outcome
 from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, StudyError, Trial, best_of, key_of
@@ -109,8 +109,8 @@ class Results(ABC):
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = read_trial(self._as_trial(self._frozen()[number]))
-        return next((dict(event.get("effective") or {}) for event in events if event["event"] == "config"), {})
+        events = Events.of_trial(self._as_trial(self._frozen()[number]))
+        return next((dict(config.effective) for config in events.all(Config)), {})
 
     def checkpoint(self, number: int) -> Path | None:
         """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
@@ -122,11 +122,11 @@ class Results(ABC):
             OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
         """
         trial = self._as_trial(self._frozen()[number])
-        events = [event for event in read_trial(trial) if event["event"] == "checkpoint"]
-        if not events:
+        kept = Events.of_trial(trial).last(Kept)
+        if kept is None:
             return None
-        kept, path = events[-1], Path(events[-1]["path"])
-        if stamp(path) != (kept["size"], kept["changed"]):
+        path = kept.path
+        if stamp(path) != kept.stamp:
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
         first = self._frozen()[min(number, int(trial.key.partition("-")[0]))].datetime_start
         if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
@@ -136,8 +136,7 @@ class Results(ABC):
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
         trial = self._as_trial(self._frozen()[number])
-        places = [place for event in read_trial(trial) for place in event.get("records") or ()]
-        return [str(self.paths.journal(number)), *places]
+        return [str(self.paths.journal(number)), *Events.of_trial(trial).records]
 
     @property
     def finished(self) -> int:

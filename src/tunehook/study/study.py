@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import os
 import re
@@ -22,7 +21,18 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from tunehook.record import ROOT, Journal, Recorder, StudyPaths, StudyRecorders, check_recorder, host, read_trial
+from tunehook.record import (
+    ROOT,
+    Events,
+    Journal,
+    Process,
+    Recorder,
+    StudyPaths,
+    StudyRecorders,
+    check_recorder,
+    host,
+    read_processes,
+)
 from tunehook.session import Checkpoints, TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
@@ -771,18 +781,17 @@ class Study(Results):
         """Whether the process of a running trial lives, as far as can be known here, and what happened to it."""
         return holder_of(frozen, self._processes(frozen), None if self._kept is None else self._kept.pulse)
 
-    def _processes(self, frozen: FrozenTrial) -> list[dict[str, Any]]:
+    def _processes(self, frozen: FrozenTrial) -> list[Process]:
         """What the journal says of the processes of a trial; it says so before the first measurement."""
         if not self._has_values(frozen):
             return []
-        events = itertools.takewhile(lambda event: event["event"] != "report", read_trial(self._as_trial(frozen)))
-        return [event for event in events if event["event"] in ("begin", "process")]
+        return read_processes(self._as_trial(frozen))
 
     def _recover(self, frozen: FrozenTrial, reason: str) -> Outcome:
         """End a trial whose process is gone."""
         if self._has_values(frozen):
             trial = self._as_trial(frozen)
-            if next(read_trial(trial), None) is not None:
+            if Events.of_trial(trial):
                 return self.session(trial).recover(reason)
             # Its journal lies on another machine, or was not begun.
             series = sorted(frozen.intermediate_values.items())

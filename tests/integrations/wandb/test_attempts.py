@@ -20,48 +20,6 @@ pytest.importorskip("wandb")
 import tunehook as th
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.integrations.wandb import sync as wandb_sync
-from tunehook.integrations.wandb.journal import Row, join_rows
-from tunehook.snapshot.values import Snapshot, TensorStats
-
-
-def report(step: int, attempt: int, name: str = "v") -> Row:
-    """A report; its value tells who made it."""
-    return step, {name: float(attempt)}
-
-
-def snapshot(step: int, optimizer_step: int) -> Row:
-    """A snapshot after a report."""
-    stats = TensorStats.__new__(TensorStats)
-    return step, Snapshot(optimizer_step, {}, stats)
-
-
-def named(rows: list[Row]) -> list[Any]:
-    """What can be compared of rows."""
-    return [(step, row.step if isinstance(row, Snapshot) else row) for step, row in rows]
-
-
-def test_each_step_is_there_once() -> None:
-    """Killed behind its checkpoint twice; then in an attempt that began anew."""
-    first = [report(1, 0), snapshot(1, 10), report(2, 0), report(3, 0), snapshot(3, 30)]
-    second = [report(1, 1), report(2, 1)]  # killed before it made a step
-    third = [report(1, 2), report(2, 2), snapshot(2, 25), report(3, 2), report(4, 2), snapshot(4, 40)]
-    joined = join_rows([first, second, third])
-    assert named(joined) == [*named(first), *named(third[-2:])]
-
-    anew = [report(1, 3), snapshot(1, 10), report(2, 3)]
-    after = [report(1, 4), report(2, 4), report(3, 4)]
-    after = [*after, report(4, 4)]
-    joined = join_rows([first, anew, after])
-    assert named(joined) == [*named(first), *named(after[-1:])]
-    assert join_rows([]) == []
-
-
-def test_each_step_of_each_fit_is_there_once() -> None:
-    """Steps begin anew with each fit: a snapshot of a later fit is not one that was made."""
-    whole = [snapshot(0, 0), snapshot(0, 2), report(1, 1), snapshot(1, 0), snapshot(1, 2), report(2, 1)]
-    assert named(join_rows([whole])) == named(whole)
-    for killed_at in range(len(whole)):
-        assert named(join_rows([whole[:killed_at], whole])) == named(whole)
 
 
 class Judge:

@@ -1,0 +1,341 @@
+"""What a journal says, as values: the one place that knows the fields of its lines, but for what writes them.
+
+Lines of a kind that is not known here, as of a later version, are an `Event` without more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from tunehook.record.checks import is_snapshot, is_texts
+from tunehook.record.journal import read_journal
+from tunehook.record.paths import journal_of
+from tunehook.snapshot import Snapshot
+from tunehook.trial import Decision, Mode, Outcome, Trial
+
+# Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
+Place = tuple[int, int]
+BEGINNING: Place = (0, -1)  # before all of them
+
+
+def next_place(place: Place, step: int) -> Place:
+    """Where a snapshot lies, by that of the one before in the same attempt: where its step does not grow, a fit began.
+
+    Args:
+        place: Where the one before lies, `BEGINNING` for the first.
+        step: Number of optimizer steps that the fit has made.
+    """
+    fit, before = place
+    return fit + (step <= before), step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A line of a journal.
+
+    Args:
+        time: When it was written, in seconds since 1970; 0 where the line does not say it.
+        records: Where other recorders keep the trial, as the line says.
+    """
+
+    time: float = 0.0
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process(Event):
+    """A process that trains the trial: on this machine the one that asked for it or another one, or on a cluster."""
+
+    pid: int
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Process):
+    """A process that trains the trial on a cluster."""
+
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin(Process):
+    """The trial was asked for, by this process."""
+
+    trial: int
+    study: str
+    key: str
+    attempt: int
+    params: Mapping[str, Any]
+    metric: str
+    mode: Mode
+
+    def as_trial(self, folder: Path) -> Trial:
+        """The trial whose journal is in a folder."""
+        return Trial(self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Event):
+    """What is in force, by slot path."""
+
+    effective: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunNote(Event):
+    """A recorder keeps the trial too, in this run."""
+
+    recorder: str
+    run: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Event):
+    """Metrics at the step of a measurement, from 1; 0 before the first."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken(Event):
+    """A snapshot of the parameters, taken after the measurement of a step."""
+
+    step: int
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is what `Snapshot.as_json` gives."""
+        return is_snapshot(self.raw)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot, of one that is whole."""
+        return Snapshot.from_json(self.raw)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of its ``parameters`` or ``gradients``."""
+        return list(self.raw.get(kind) or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Event):
+    """The trial is stopped."""
+
+    step: int
+    decision: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Event):
+    """Where the training has kept its model, and what `stamp` said of it."""
+
+    path: Path
+    stamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InSync(Event):
+    """Another recorder was found to have so many rows, and the end of the trial."""
+
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """How the trial ended."""
+
+    outcome: Outcome
+
+
+_E = TypeVar("_E", bound=Event)
+
+
+class Events(Sequence[Event]):
+    """What the journal says of one attempt of a trial, in order."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._all = [*events]
+
+    @classmethod
+    def of_trial(cls, trial: Trial) -> Events:
+        """Those of one trial, without those of an older trial in the same folder, whose storage is gone."""
+        return cls(_of(trial.key, read_events(journal_of(trial.folder)), is_mine=True))
+
+    @classmethod
+    def of_key(cls, path: Path, key: str) -> Events:
+        """Those in a journal that are of the trial of this key."""
+        return cls(_of(key, read_events(path), is_mine=False))
+
+    @classmethod
+    def of_latest(cls, path: Path) -> Events:
+        """Those of the latest trial of a journal; all where none begins, since that line is damaged."""
+        events = cls(read_events(path))
+        begin = events.last(Begin)
+        return events if begin is None else cls(_of(begin.key, events, is_mine=False))
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> Events: ...
+    def __getitem__(self, index: int | slice) -> Event | Events:
+        """One of them, or some."""
+        return Events(self._all[index]) if isinstance(index, slice) else self._all[index]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def all(self, kind: type[_E]) -> list[_E]:
+        """Those of a kind, in order."""
+        return [event for event in self._all if isinstance(event, kind)]
+
+    def last(self, kind: type[_E]) -> _E | None:
+        """The last one of a kind."""
+        return next((event for event in reversed(self._all) if isinstance(event, kind)), None)
+
+    @property
+    def begin(self) -> Begin | None:
+        """With which it begins, ``None`` where that line is damaged."""
+        first = self._all[0] if self._all else None
+        return first if isinstance(first, Begin) else None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the trial ended, ``None`` where it has not."""
+        end = self.last(Ended)
+        return None if end is None else end.outcome
+
+    @property
+    def records(self) -> list[str]:
+        """Where other recorders keep the trial."""
+        return [place for event in self._all for place in event.records]
+
+
+def read_events(path: Path, *, tail: int | None = None) -> Iterator[Event]:
+    """What `read_journal` reads, as values.
+
+    Args:
+        path: The file.
+        tail: Read so many bytes at its end only, from the first whole line on. Defaults to None, all of it.
+    """
+    return map(_event, read_journal(path, tail=tail))
+
+
+def read_attempts(trial: Trial, *, with_itself: bool = False) -> list[Events]:
+    """The events of the trial's earlier attempts in their order; these are trials of other numbers and the same key.
+
+    Args:
+        trial: The trial.
+        with_itself: Whether those of the trial come last. Defaults to False.
+    """
+    found: list[tuple[int, Events]] = []
+    for folder in sorted(trial.folder.parent.glob("trial-*")) if trial.attempt else []:
+        events = Events.of_key(journal_of(folder), trial.key)
+        if events.begin is not None and events.begin.attempt < trial.attempt:
+            found.append((events.begin.attempt, events))
+    earlier = [events for _, events in sorted(found, key=lambda item: item[0])]
+    return [*earlier, Events.of_trial(trial)] if with_itself else earlier
+
+
+def read_processes(trial: Trial) -> list[Process]:
+    """The processes of a trial, which are told before its first measurement; those of a cluster are none of ours."""
+    events = _of(trial.key, read_events(journal_of(trial.folder)), is_mine=True)
+    first = itertools.takewhile(lambda event: not isinstance(event, Report), events)
+    return [event for event in first if isinstance(event, Process) and not isinstance(event, Task)]
+
+
+def _of(key: str, events: Iterable[Event], *, is_mine: bool) -> Iterator[Event]:
+    """The events of the trial of a key, without those of another one that had the folder before or after."""
+    for event in events:
+        if isinstance(event, Begin):
+            is_mine = event.key == key
+        if is_mine:
+            yield event
+
+
+@dataclass
+class Rows:
+    """The reports and snapshots of several attempts of a trial, each step once.
+
+    An attempt makes again what lay behind its checkpoint, or all where it began anew: its first reports are those that
+    are there. A snapshot of a step is not made twice either, in each of the fits.
+
+    Args:
+        made: How many reports there are.
+        seen: Where the last of the snapshots lies.
+        all: The rows.
+    """
+
+    made: int = 0
+    seen: Place = BEGINNING
+    all: list[Report | Taken] = field(default_factory=list)
+
+    def add(self, attempt: Iterable[Event]) -> None:
+        """Add what the next attempt has made and none before it."""
+        reports, place = 0, BEGINNING
+        for event in attempt:
+            if isinstance(event, Taken) and event.is_whole:
+                place = next_place(place, event.raw["step"])
+                if place > self.seen:
+                    self.seen = place
+                    self.all.append(event)
+            elif isinstance(event, Report):
+                reports += 1
+                if reports > self.made:
+                    self.made = reports
+                    self.all.append(event)
+
+
+def join(attempts: Iterable[Iterable[Event]]) -> Rows:
+    """The rows of several attempts of a trial, in their order."""
+    rows = Rows()
+    for attempt in attempts:
+        rows.add(attempt)
+    return rows
+
+
+def _outcome(event: Mapping[str, Any]) -> Outcome:
+    value = None if event["value"] is None else float(event["value"])
+    return Outcome(event["state"], event["reason"], value, event["step"], event["traceback"])
+
+
+def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    names = [one.name for one in dataclasses.fields(kind) if one.name not in ("time", "records")]
+    return lambda event: {name: event[name] for name in names}
+
+
+# Of each kind the value, and its fields.
+_KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "begin": (Begin, _named(Begin)),
+    "process": (Process, _named(Process)),
+    "task": (Task, _named(Task)),
+    "config": (Config, lambda event: {"effective": event.get("effective") or {}}),
+    "recorder": (RunNote, _named(RunNote)),
+    "report": (
+        Report,
+        lambda event: {"step": event["step"], "metrics": {name: float(one) for name, one in event["metrics"].items()}},
+    ),
+    "snapshot": (Taken, lambda event: {"step": event["step"], "raw": event["snapshot"]}),
+    "decision": (
+        Stopped,
+        lambda event: {"step": event["step"], "decision": Decision(event["stop"], event["reason"], event["state"])},
+    ),
+    "checkpoint": (Kept, lambda event: {"path": Path(event["path"]), "stamp": (event["size"], event["changed"])}),
+    "synced": (InSync, _named(InSync)),
+    "end": (Ended, lambda event: {"outcome": _outcome(event)}),
+}
+
+
+def _event(line: Mapping[str, Any]) -> Event:
+    places = line["records"] if is_texts(line.get("records")) else ()
+    common: dict[str, Any] = {"time": float(line.get("time") or 0.0), "records": tuple(places)}
+    if line["event"] not in _KINDS:
+        return Event(**common)
+    kind, fields = _KINDS[line["event"]]
+    return kind(**common, **fields(line))
