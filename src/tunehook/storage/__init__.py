@@ -20,7 +20,7 @@ from tunehook.storage.attributes import (
     stored_plan,
 )
 from tunehook.storage.liveness import holder_of, is_alive
-from tunehook.storage.messages import from_environment, hidden, quiet
+from tunehook.storage.messages import from_environment, hidden
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
-    "from_environment", "hidden", "holder_of", "is_alive", "open_study", "quiet", "stored_again", "stored_attempt",
+    "from_environment", "hidden", "holder_of", "is_alive", "open_study", "stored_again", "stored_attempt",
     "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
 ]  # fmt: skip
 

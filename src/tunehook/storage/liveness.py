@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.record import host
 from tunehook.storage.attributes import TOKEN, stored_owner
+from tunehook.system import trial_id
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -46,7 +47,7 @@ def holder_of(
     if TOKEN not in frozen.user_attrs:  # asked for past this class
         return "unknown", ""
     if pulse is not None:
-        if not pulse.is_lost(frozen._trial_id):  # noqa: SLF001 - what storages call a trial
+        if not pulse.is_lost(trial_id(frozen)):
             return "live", ""
         where = f" on {owner['host']}" if owner is not None else ""
         return "lost", f"its process{where} gave no sign of life"

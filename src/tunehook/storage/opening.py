@@ -14,8 +14,9 @@ from tunehook.record import ROOT, StudyPaths, check_place, host
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
 from tunehook.storage.liveness import is_alive
-from tunehook.storage.messages import from_environment, hidden, patiently, quiet, storage_errors
+from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
+from tunehook.system import cached, quiet, study_id
 from tunehook.trial import StudyError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def open_study(
     """
     direction: Literal["minimize", "maximize"] = "minimize" if mine["mode"] == "min" else "maximize"
     kept_in = paths.database if given is None else given
-    with quiet(optuna), storage_errors(name, kept_in):
+    with quiet(), storage_errors(name, kept_in):
         _make_folder(paths.folder)
         kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
         study = optuna.create_study(storage=kept, sampler=sampler, pruner=pruner, study_name=name,
@@ -60,7 +61,7 @@ def open_study(
         _compare(study, {**mine, "space": space.describe()}, space)
     kept.patience = PATIENCE
     if kept.pulse is not None:
-        kept.pulse.study_id = study._study_id  # noqa: SLF001 - what storages call a study
+        kept.pulse.study_id = study_id(study)
     return study, kept
 
 
@@ -83,7 +84,7 @@ def find_study(
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
-    with quiet(optuna), storage_errors(str(name), place):
+    with quiet(), storage_errors(str(name), place):
         if url is not None:
             from tunehook.storage.database import connect
 
@@ -91,7 +92,7 @@ def find_study(
         else:
             from tunehook.storage.sqlite import sqlite_there
 
-            made = optuna.storages.get_storage(sqlite_there(Path(str(file))))
+            made = cached(sqlite_there(Path(str(file))))
         kept = PatientStorage(made, study=str(name), place=place)
         there = sorted(found.study_name for found in kept.get_all_studies())
     if name is None and len(there) == 1:
@@ -137,12 +138,12 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
 
         _check_links(paths)
         _clear(paths.database)
-        return optuna.storages.get_storage(sqlite(paths.database))
+        return cached(sqlite(paths.database))
     if isinstance(given, str):
         from tunehook.storage.database import connect
 
         return connect(given)
-    return optuna.storages.get_storage(given)
+    return cached(given)
 
 
 def _clear(database: Path) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tunehook.storage import quiet
+from tunehook.system import quiet
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -33,7 +33,7 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Literal["min", "max"]) 
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    with quiet(optuna), warnings.catch_warnings():
+    with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Optuna, that this is new
         # A study in memory, for this may run beside the training, whose storage is left alone.
         study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")

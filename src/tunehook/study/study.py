@@ -47,7 +47,22 @@ from tunehook.storage import (
     stored_plan,
 )
 from tunehook.study.results import Results, is_waiting
-from tunehook.system import OPTIMIZE, RESULTS, STUDY, kept_random, make_visible, takes, unknown_attribute
+from tunehook.system import (
+    OPTIMIZE,
+    RESULTS,
+    STUDY,
+    contains,
+    end_trial,
+    fixed_values,
+    given_values,
+    kept_random,
+    make_visible,
+    running_trial,
+    storage_of,
+    takes,
+    trial_id,
+    unknown_attribute,
+)
 from tunehook.trial import (
     Budget,
     Decision,
@@ -256,7 +271,7 @@ class Study(Results):
             try:
                 while self._is_double(asked := study.ask(self._distributions)):
                     pass
-                self._check_given(asked.number, asked._fixed_params)  # noqa: SLF001 - else it is a look at the storage
+                self._check_given(asked.number, fixed_values(asked))
             except GridExhausted as error:
                 raise StudyFinished(f"Study '{self.name}' is finished: {error}") from error
             except BaseException as error:
@@ -292,10 +307,8 @@ class Study(Results):
         for name, raw in given.items():
             if name not in self._distributions:
                 continue
-            distribution = self._distributions[name]
-            with contextlib.suppress(ValueError, TypeError):
-                if distribution._contains(distribution.to_internal_repr(raw)):  # noqa: SLF001 - Optuna only warns
-                    continue
+            if contains(self._distributions[name], raw):
+                continue
             raise SpaceError(
                 f"Trial {number} was enqueued with {name}={raw!r}, which is none of Optuna's raw values of "
                 f"{self.space[name]!r}; the trial is left out.\n"
@@ -313,7 +326,7 @@ class Study(Results):
             if frozen is None or frozen.number in self._running or frozen.state.name != "RUNNING":
                 return
             try:
-                self._check_given(frozen.number, frozen.system_attrs.get("fixed_params", {}))
+                self._check_given(frozen.number, given_values(frozen) or {})
             except SpaceError as wrong:
                 self._end_nameless(frozen, Outcome("failed", str(wrong)))
                 raise wrong from error
@@ -382,11 +395,11 @@ class Study(Results):
         if outcome.state != "interrupted" or trial.attempt + 1 >= self._attempts:
             Checkpoints(trial).discard()
 
-    def _note_again(self, trial_id: int, raw: Mapping[str, Any], attempt: int, key: str) -> None:
+    def _note_again(self, of: int, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         """Keep what will be asked again before the end is told: a process may be killed between the two."""
         if attempt < self._attempts:
             again = {"values": dict(raw), ATTEMPT: attempt, KEY: key}
-            self.optuna._storage.set_trial_user_attr(trial_id, AGAIN, again)  # noqa: SLF001 - no public way
+            storage_of(self.optuna).set_trial_user_attr(of, AGAIN, again)
 
     def _ask_again(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         named = {ATTEMPT: attempt, KEY: key}
@@ -404,8 +417,6 @@ class Study(Results):
 
     def _is_double(self, asked: AskedTrial) -> bool:
         """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""
-        from optuna.trial import TrialState
-
         named = {ATTEMPT: stored_attempt(asked), KEY: stored_key(asked)}
         if None in named.values():
             return False
@@ -414,8 +425,7 @@ class Study(Results):
             return False
         outcome = Outcome("interrupted", f"its values are those of trial {first}")
         asked.set_user_attr(OUTCOME, dataclasses.asdict(outcome))
-        storage = self.optuna._storage  # noqa: SLF001 - no public way
-        storage.set_trial_state_values(asked._trial_id, TrialState.FAIL)  # noqa: SLF001
+        end_trial(self.optuna, asked)
         return True
 
     def show(self, *, is_last: bool = False) -> None:
@@ -456,7 +466,7 @@ class Study(Results):
                                          "step": outcome.step, "traceback": outcome.traceback})  # fmt: skip
         if outcome.state == "interrupted":
             raw = self.space.encode(trial.params)
-            self._note_again(running._trial_id, raw, trial.attempt + 1, trial.key)  # noqa: SLF001 - no public way
+            self._note_again(trial_id(running), raw, trial.attempt + 1, trial.key)
         if outcome.state == "infeasible":
             running.set_constraint("feasible", 1.0)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "infeasible": TrialState.PRUNED}
@@ -464,7 +474,7 @@ class Study(Results):
         if isinstance(self._search, str):
             # Named samplers do nothing after a trial, and study.tell would read it back three times.
             values = None if outcome.value is None or state == TrialState.FAIL else [outcome.value]
-            study._storage.set_trial_state_values(running._trial_id, state, values)  # noqa: SLF001 - no public way
+            storage_of(study).set_trial_state_values(trial_id(running), state, values)
             return
         with kept_random():
             study.tell(running, outcome.value if outcome.state == "complete" else None, state=state)
@@ -549,7 +559,7 @@ class Study(Results):
         Args:
             rest: Passes so many seconds, and answers whether to wait on; called in any thread that waits.
         """
-        storage: Any = self.optuna._storage  # noqa: SLF001 - ours, around each storage
+        storage: Any = storage_of(self.optuna)  # ours, around each storage
         before, storage.rest = storage.rest, rest
         try:
             yield
@@ -756,8 +766,7 @@ class Study(Results):
 
         self._running.pop(asked.number, None)
         asked.set_user_attr(OWNER, None)
-        storage = self.optuna._storage  # noqa: SLF001 - no public way
-        storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)  # noqa: SLF001
+        storage_of(self.optuna).set_trial_state_values(trial_id(asked), TrialState.WAITING)
 
     def _is_elsewhere(self, frozen: FrozenTrial, *holders: str) -> bool:
         """Whether another process is known to run a trial, one that lives unless said otherwise."""
@@ -799,7 +808,7 @@ class Study(Results):
         from tunehook.space import GridExhausted
 
         study = self.optuna
-        values = frozen.system_attrs.get("fixed_params")
+        values = given_values(frozen)
         if values is None and isinstance(study.sampler, GridSampler):
             try:
                 values = self.space.encode(study.sampler.point(study, frozen.number))
@@ -817,12 +826,12 @@ class Study(Results):
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        storage, trial_id = self.optuna._storage, frozen._trial_id  # noqa: SLF001 - no public way
+        storage, found = storage_of(self.optuna), trial_id(frozen)
         try:
-            storage.set_trial_user_attr(trial_id, OUTCOME, dataclasses.asdict(outcome))
+            storage.set_trial_user_attr(found, OUTCOME, dataclasses.asdict(outcome))
             if again is not None:
-                self._note_again(trial_id, again, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
-            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                self._note_again(found, again, (stored_attempt(frozen) or 0) + 1, self._key_of(frozen))
+            storage.set_trial_state_values(found, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return False
         return True
@@ -840,11 +849,8 @@ class Study(Results):
 
     def _run(self, number: int) -> AskedTrial:
         """The running Optuna trial; another process may have asked for it."""
-        import optuna
-
-        study = self.optuna
         if number not in self._running:
-            self._running[number] = optuna.Trial(study, self._frozen()[number]._trial_id)  # noqa: SLF001 - no public way
+            self._running[number] = running_trial(self.optuna, number)
         return self._running[number]
 
     def __getstate__(self) -> dict[str, Any]:
