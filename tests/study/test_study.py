@@ -39,7 +39,8 @@ from tunehook.storage.liveness import is_alive
 from tunehook.study.optuna_trial import OptunaTrial
 from tunehook.study.study import ATTEMPTS, Study
 from tunehook.trial.errors import JournalError, StudyError, StudyFinished
-from tunehook.trial.values import Budget, Outcome, State, Trial
+from tunehook.trial.objective import State
+from tunehook.trial.values import Budget, Outcome, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([[1], "x"])}

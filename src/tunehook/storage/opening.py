@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -17,7 +17,7 @@ from tunehook.storage.liveness import is_alive
 from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
 from tunehook.system import cached, quiet, study_id
-from tunehook.trial import StudyError
+from tunehook.trial import StudyError, direction_of
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -51,13 +51,12 @@ def open_study(
     Raises:
         StudyError: The folder or the storage cannot be used, or the study in there is another one.
     """
-    direction: Literal["minimize", "maximize"] = "minimize" if mine["mode"] == "min" else "maximize"
     kept_in = paths.database if given is None else given
     with quiet(), storage_errors(name, kept_in):
         _make_folder(paths.folder)
         kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
         study = optuna.create_study(storage=kept, sampler=sampler, pruner=pruner, study_name=name,
-                                    direction=direction, load_if_exists=True)  # fmt: skip
+                                    direction=direction_of(mine["mode"]), load_if_exists=True)  # fmt: skip
         _compare(study, {**mine, "space": space.describe()}, space)
     kept.patience = PATIENCE
     if kept.pulse is not None:
