@@ -37,7 +37,8 @@ from tunehook.search.samplers import SEARCHES
 from tunehook.session.in_progress import active
 from tunehook.storage.liveness import is_alive
 from tunehook.study.optuna_trial import OptunaTrial
-from tunehook.study.study import ATTEMPTS, Study
+from tunehook.study.study import Study
+from tunehook.study.terms import ATTEMPTS
 from tunehook.trial.errors import JournalError, StudyError, StudyFinished
 from tunehook.trial.objective import State
 from tunehook.trial.values import Budget, Outcome, Trial
@@ -245,14 +246,13 @@ def test_a_trial_that_another_process_tells_at_the_same_moment(monkeypatch: pyte
     """Both look and see it running, one is first: the other one is silent, and the values are asked again once."""
     first, second = study(), study()
     trial = first.ask()
-    running = second._run(trial.number)
-    real = running.set_user_attr
+    real = second._ledger.note
 
-    def overtaken(key: str, value: Any) -> None:
+    def overtaken(running: Any, name: str, value: Any) -> None:
         first.tell(trial, Outcome("interrupted", "first"))
-        real(key, value)
+        real(running, name, value)
 
-    monkeypatch.setattr(running, "set_user_attr", overtaken)
+    monkeypatch.setattr(second._ledger, "note", overtaken)
     second.tell(trial, Outcome("interrupted", "second"))
     assert [frozen.state for frozen in first.optuna.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert [found.outcome.reason for found in study().trials] == ["first"]
