@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunehook.search.samplers import make_sampler
-from tunehook.space.distributions import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
 from tunehook.space.space import GridExhausted, Space
 
 MIXED = Space(
