@@ -185,9 +185,7 @@ def test_the_server_is_away_for_good(
         assert "s3cr@t" not in said
     server.start()
     again = study(storage=url)
-    monkeypatch.setattr(
-        tunehook.storage.liveness, "is_alive", lambda *_, **__: False
-    )  # this process is another one by then
+    monkeypatch.setattr(tunehook.storage.liveness, "lives", lambda _: False)  # this process is another one by then
     again._asks.lost._looked = float("-inf")
     again.reclaim()
     (found,) = again.trials

@@ -35,7 +35,6 @@ import tunehook as th
 from tunehook.record.journal import host, read_journal
 from tunehook.search.samplers import SEARCHES
 from tunehook.session.in_progress import active
-from tunehook.storage.liveness import is_alive
 from tunehook.study.optuna_trial import OptunaTrial
 from tunehook.study.study import Study
 from tunehook.study.terms import ATTEMPTS
@@ -900,10 +899,11 @@ def begin_elsewhere(**changes: Any) -> None:
         ({}, "running"),
         ({"host": "another machine", "pid": 2**22 - 1}, "running"),
         ({"pid": 2**22 - 1}, "interrupted"),
-        ({"time": 1.0}, "interrupted"),
-        ({"pid": 1, "time": time.time()}, "running"),
+        ({"start": "another boot/1"}, "interrupted"),
+        ({"time": 1.0, "start": None}, "interrupted"),
+        ({"pid": 1, "time": time.time(), "start": None}, "running"),
     ],
-    ids=["this process", "another machine", "no process", "a used id", "an old process"],
+    ids=["this process", "another machine", "no process", "a used id", "a used id, by time", "an old one, by time"],
 )
 def test_whose_trial_is_reclaimed(changes: dict[str, Any], state: State) -> None:
     """Only of processes of this machine that are gone; a process that started after the trial is another one."""
@@ -918,13 +918,14 @@ def test_a_running_trial_without_a_journal_is_left_alone() -> None:
     assert [trial.outcome.state for trial in dead().trials] == ["running"]
 
 
-def test_who_is_alive() -> None:
-    """This process since now, not before it was born; none under an id that is not used."""
-    born = psutil.Process().create_time()
-    assert is_alive(os.getpid(), since=time.time())
-    assert is_alive(os.getpid(), since=born)
-    assert not is_alive(os.getpid(), since=born - 10)
-    assert not is_alive(2**22 - 1, since=time.time())
+def test_a_clock_that_is_stepped_loses_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that wakes up, or learns the time late, does not take the trials that it runs for lost."""
+    opened, real = study(), time.time
+    opened.ask()
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    assert opened.lost() == {}
+    assert [trial.outcome.state for trial in study().trials] == ["running"]
+    assert study().attendance(()) == "live"
 
 
 # ------------------------------------------------------------------ forks and pickles

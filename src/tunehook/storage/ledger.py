@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from tunehook.storage.attributes import (
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
 from tunehook.storage.states import is_counted, is_running, is_waiting, stored_state
-from tunehook.system import kept_random, running_trial, trial_id
+from tunehook.system import kept_random, running_trial, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -249,8 +248,7 @@ class Ledger:
 
     def note_plan(self) -> None:
         """Keep how many trials are wanted and who leads, for those who look at the study."""
-        leader = {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}
-        self.study.set_user_attr(LEADER, leader)
+        self.study.set_user_attr(LEADER, {"host": host(), **this_process()})
         plan = {"trials": self._method.trials, "grid": self._method.is_grid}
         if self.study.user_attrs.get(PLAN) != plan:
             self.study.set_user_attr(PLAN, plan)

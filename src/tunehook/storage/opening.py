@@ -13,10 +13,9 @@ import optuna
 from tunehook.record import ROOT, StudyPaths, check_place, host
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
-from tunehook.storage.liveness import is_alive
 from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
-from tunehook.system import cached, quiet, study_id
+from tunehook.system import cached, is_alive, quiet, study_id
 from tunehook.trial import StudyError, direction_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import random
 import threading
 import time
@@ -28,7 +27,7 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
-from tunehook.system import trial_id, uncached
+from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
 
 if TYPE_CHECKING:
@@ -267,4 +266,4 @@ def _sleep(seconds: float) -> bool:
 
 
 def _owner() -> dict[str, Any]:
-    return {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}
+    return {"host": host(), **this_process()}

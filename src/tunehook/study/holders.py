@@ -8,7 +8,8 @@ from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunehook.record import host, read_trial
-from tunehook.storage import Ledger, holder_of, is_alive, is_running, stored_leader, stored_owner
+from tunehook.storage import Ledger, holder_of, is_running, stored_leader, stored_owner
+from tunehook.system import lives
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -61,8 +62,8 @@ class Holders:
             return "live"
         owners = [stored_leader(self._ledger.study.user_attrs), *map(stored_owner, trials)]
         known = [owner for owner in owners if owner is not None]
-        here = {owner["pid"]: owner["time"] for owner in known if owner["host"] == host()}
-        if any(is_alive(pid, since=since) for pid, since in here.items()):
+        here = {owner["pid"]: owner for owner in known if owner["host"] == host()}
+        if any(map(lives, here.values())):
             return "live"
         return "gone" if known and all(owner["host"] == host() for owner in known) else "unknown"
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
+from tunehook.system.machine import is_alive, lives, this_process
 from tunehook.system.optuna import (
     all_trials,
     cached,
@@ -41,11 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "cached", "clock", "contains", "end_trial", "find_generators", "generator_states", "fixed_values", "given_values",
-    "handling", "is_terminal", "kept_random", "lazily", "make_table", "make_visible", "quiet",
+    "cached", "clock", "contains", "end_trial", "find_generators", "fixed_values", "generator_states", "given_values",
+    "handling", "is_alive", "is_terminal", "kept_random", "lazily", "lives", "make_table", "make_visible", "quiet",
     "random_state", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
-    "standard_handlers", "storage_of", "study_id", "takes", "terminate", "told_values", "trial_id", "uncached",
-    "unknown_attribute", "written_above",
+    "standard_handlers", "storage_of", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
+    "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
