@@ -36,11 +36,6 @@ class Distribution(ABC):
     is_numeric: ClassVar[bool] = True
 
     @property
-    def is_discrete(self) -> bool:
-        """Whether there are only finitely many values."""
-        return self.count is not None
-
-    @property
     @abstractmethod
     def count(self) -> int | None:
         """Number of values that a grid goes through; ``None`` where a grid is not possible."""

@@ -79,11 +79,6 @@ class Normal(Distribution):
         return show(self, [self.mu, self.sigma], step=self.step)
 
     @property
-    def is_discrete(self) -> bool:
-        """Whether the values are rounded to a step; they have no grid even then, as they are not equally likely."""
-        return self.step is not None
-
-    @property
     def count(self) -> None:
         return None
 

@@ -79,11 +79,6 @@ class Space(Mapping[str, Distribution]):
         """Whether every searched hyperparameter is a number with an order (no `Choice`)."""
         return all(d.is_numeric for d in self._searched.values())
 
-    @property
-    def discrete(self) -> bool:
-        """Whether every searched hyperparameter has finitely many values."""
-        return all(d.is_discrete for d in self._searched.values())
-
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of the raw values by name, fixed ones left out."""
         made = {name: d.distribution() for name, d in self._searched.items()}
