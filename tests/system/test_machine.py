@@ -44,7 +44,7 @@ def test_what_older_versions_have_stored() -> None:
 
 def test_a_process_that_has_ended() -> None:
     """Also while its parent has not asked for its end, and once it is gone."""
-    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ended = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     told = {"pid": ended.pid, "time": time.time()}
     assert lives(told)
     ended.kill()
