@@ -20,13 +20,12 @@ ENDS: dict[State, TrialState] = {
 
 
 def test_it_is_opened_when_it_is_needed() -> None:
-    """Once, and whoever waits for that is told then, not before."""
-    ledger, told = make_ledger(), list[int]()
-    ledger.when_opened = lambda: told.append(len(ledger.trials()))
-    assert told == []
-    ledger.ask()
-    ledger.ask()
-    assert told == [0]
+    """Not before, and once."""
+    storage = InMemoryStorage()
+    ledger = make_ledger(storage)
+    assert storage.get_all_studies() == []
+    assert ledger.study is ledger.study
+    assert [study.study_name for study in storage.get_all_studies()] == ["digits"]
 
 
 @pytest.mark.parametrize("state", ENDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -278,6 +280,19 @@ def test_a_trial_that_is_sampled_right_now_is_left_out() -> None:
     opened.optuna._storage.create_new_trial(opened.optuna._study_id)
     assert [found.number for found in opened.trials] == [0]
     assert [found.number for found in study().trials] == [0]
+
+
+def test_nothing_keeps_a_study_that_nobody_has() -> None:
+    """Its connections are closed then, not when Python looks for circles."""
+    opened = study()
+    opened.tell(opened.ask(), complete(0.5))
+    held = weakref.ref(opened), weakref.ref(opened._ledger)
+    gc.disable()
+    try:
+        del opened
+        assert [ref() for ref in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_records_of_a_trial() -> None:

@@ -55,9 +55,6 @@ class Ledger:
         given: The storage, or the URL of one; ``None`` for that of the environment, or else the SQLite file.
         method: Who proposes values and stops trials.
         found: The study where it is open already, and its storage.
-
-    Attributes:
-        when_opened: Is called once the storage is open.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class Ledger:
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._asked: dict[int, AskedTrial] = {}  # those that run here
         self.distributions = space.distributions()
-        self.when_opened: Callable[[], None] = lambda: None
 
     # ------------------------------------------------------------------ the storage
 
@@ -115,7 +111,6 @@ class Ledger:
             self.distributions |= {
                 name: begun[name] for name, d in self.distributions.items() if type(d) is not type(begun.get(name, d))
             }
-            self.when_opened()
         return self._open
 
     def renew_sampler(self) -> None:

@@ -52,7 +52,6 @@ class AskTell:
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self._budget: Budget | None = None  # of which the pruner is
-        ledger.when_opened = self.lost.reclaim
 
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on."""

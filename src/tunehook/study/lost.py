@@ -59,7 +59,6 @@ class Lost:
 
     def reclaim(self) -> None:
         """Tell trials whose process is gone as interrupted; every five seconds at most."""
-        self._ledger.study  # noqa: B018 - opens it, which looks
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()

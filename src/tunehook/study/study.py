@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import weakref
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -171,8 +172,18 @@ class Study(Results):
                 self.name, self.space, metric=self.metric, mode=self.mode, objective=self.objective, paths=self.paths,
                 given=self._storage, method=self._method, found=self._found if self._pid == os.getpid() else None,
             )  # fmt: skip
-            self._made, self._pid = AskTell(ledger, self._method, self._terms, self), os.getpid()
+            # A proxy, so that connections and signs of life end with the last name of this study.
+            self._made, self._pid = AskTell(ledger, self._method, self._terms, weakref.proxy(self)), os.getpid()
+            if not self._is_closed:
+                self._look_for_lost()
         return self._made
+
+    def _look_for_lost(self) -> None:
+        try:
+            self.reclaim()
+        except BaseException:  # next time, it is opened and looked at again
+            self._made = None
+            raise
 
     @property
     def _ledger(self) -> Ledger:
