@@ -59,7 +59,7 @@ def make_file(folder: Path, many: int) -> None:
 def ours(folder: Path, search: str) -> Callable[[], Iterator[None]]:
     """A turn of a trial, which stops between its parts."""
     study = open_study(folder, search)
-    study._limit = 2 * MANY  # noqa: SLF001 - as within `optimize(trials=...)`, where places are counted
+    study._terms.limit = 2 * MANY  # noqa: SLF001 - as within `optimize(trials=...)`, where places are counted
 
     def turn() -> Iterator[None]:
         trial = study.ask()

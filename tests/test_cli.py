@@ -146,7 +146,7 @@ def test_a_study_is_looked_at_without_its_space(where: list[str]) -> None:
 def test_a_study_is_watched_until_it_is_done() -> None:
     """Each look that differs is told; the plan is that of optimize."""
     study = searched()
-    study.tell(study._as_trial(study._frozen()[2]), Outcome("pruned", "x", 0.25, 2))
+    study.tell(study._ledger.as_trial(study._ledger.trials()[2]), Outcome("pruned", "x", 0.25, 2))
     study._plan_for(2)
     study.note_plan()
     lines = said("watch", "digits", "--every", "0.1", "--json").splitlines()
@@ -295,10 +295,9 @@ def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
     shutil.rmtree(trial.folder)
     trial_id, elsewhere = study.optuna.trials[0]._trial_id, {"host": "elsewhere", "pid": 1, "time": 0.0}
     study.optuna._storage.set_trial_user_attr(trial_id, "tunehook:owner", elsewhere)
-    assert study._kept is not None
-    assert study._kept.pulse is not None
-    study._kept.pulse.remove(trial_id)
-    study._kept.pulse._grace = 0.2
+    assert study._ledger.pulse is not None
+    study._ledger.pulse.remove(trial_id)
+    study._ledger.pulse._grace = 0.2
     assert (study.lost(), study.attendance(())) == ({}, "live")
     time.sleep(0.3)
     assert study.lost() == {0: "its process on elsewhere gave no sign of life"}

@@ -280,7 +280,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         assert ran.returncode == 0, ran.stderr[-4000:]
         study = Study.open("digits", storage=server.get_uri())
         assert f"trials={study.counts()['complete']}" in script(document)
-        study._kept._backend._backend.engine.dispose()  # type: ignore[union-attr]
+        study._ledger.kept._backend._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

@@ -70,14 +70,14 @@ def arrays(kind: torch.dtype, device: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", [*FLOATS, torch.int32, torch.bool])
 def test_one_transfer_and_no_other_wait(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters, gradients and updates: torch raises an error where anything else waits for the GPU."""
+    """Parameters and gradients: torch raises an error where anything else waits for the GPU."""
     reader = Watched()
     monkeypatch.setitem(snapshot_arrays._readers, torch.Tensor, reader)
     tensors = arrays(kind, "cuda")
     taken = Snapshots()
     with sync_is("error"):
         for step in range(2):
-            taken.take(step, tensors, tensors, updates=tensors)
+            taken.take(step, tensors, tensors)
         with pytest.raises(RuntimeError, match="synchroniz"):
             tensors["w7"].cpu()
     assert reader.transfers == 2

@@ -240,6 +240,59 @@ def test_what_is_wrong_is_found(tmp_path: Path, module: str, code: str, check: s
     assert getattr(House(tmp_path / "tunehook"), check)()
 
 
+# What is private in another library, and the files that may name it.
+BORDERS = {
+    "optuna": (
+        r"_(storage|trial_id|study_id|fixed_params|contains|backend)|get_storage|fixed_params|failed_trial",
+        {"system.optuna", "storage.sqlite"},
+    ),
+}
+
+
+def named_private(path: Path, library: str) -> list[str]:
+    """The private names of a library that a file names: in imports, as attributes of others, as keys."""
+    names, found = BORDERS[library][0], []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                parts = [*module.split("."), *alias.name.split(".")]
+                if library in parts[:2] and any(re.fullmatch(names, part) or part[:1] == "_" for part in parts):
+                    found.append(".".join(parts))
+        elif isinstance(node, ast.Attribute) and re.fullmatch(names, node.attr):
+            if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                found.append(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(names, node.value):
+            found.append(node.value)
+    return found
+
+
+@pytest.mark.parametrize("library", BORDERS)
+def test_borders(library: str) -> None:
+    """What another library calls private is named in its border only, so that its new release breaks one file."""
+    found = {module: named_private(path, library) for module, path in HOUSE.files.items()}
+    assert {module: names for module, names in found.items() if names and module not in BORDERS[library][1]} == {}
+    assert all(found[module] for module in BORDERS[library][1])
+
+
+@pytest.mark.parametrize(
+    ("library", "code"),
+    [
+        ("optuna", "storage = study.optuna._storage"),
+        ("optuna", "print(frozen._trial_id, study._study_id)"),
+        ("optuna", "given = frozen.system_attrs.get('fixed_params')"),
+        ("optuna", "inner = getattr(storage, '_backend', storage)"),
+        ("optuna", "def late():\n    from optuna.study._frozen import FrozenStudy"),
+        ("optuna", "import optuna.storages._rdb.models"),
+        ("optuna", "from optuna.storages import _CachedStorage"),
+    ],
+)
+def test_what_crosses_a_border_is_found(tmp_path: Path, library: str, code: str) -> None:
+    """A private name that is planted."""
+    (tmp_path / "planted.py").write_text(code)
+    assert named_private(tmp_path / "planted.py", library)
+
+
 def core_files() -> list[Path]:
     """Every file of the core, the integrations left out."""
     return [path for path in sorted(CORE.rglob("*.py")) if "integrations" not in path.relative_to(CORE).parts]

@@ -27,7 +27,6 @@ from tunehook.integrations.wandb.journal import Row, mark_synced, note_run, rows
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun
 from tunehook.integrations.wandb.shield import first_line, leave_dead_service
 from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place, host
-from tunehook.storage import is_alive
 from tunehook.trial import Outcome, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.
@@ -179,7 +178,7 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
         return "the journals of its earlier attempts are missing"
     first, last = latest.processes[0], latest.processes[-1]
     is_here = last.host == host()
-    alive = [each.pid for each in (last, first) if is_here and is_alive(each.pid, since=each.time)]
+    alive = [each.pid for each in (last, first) if is_here and each.lives]
     if latest.outcome is None and alive:
         return f"it is running, in process {alive[0]}"
     if latest.outcome is None and not is_here:

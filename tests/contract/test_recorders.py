@@ -20,7 +20,7 @@ from tunehook.record.recorder import MEMBERS, offers
 from tunehook.session import settle
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Budget, Decision, Outcome, Trial
-from tunehook.trial.values import State
+from tunehook.trial.objective import State
 
 BASE = ["open", "report", "close", "where"]
 KEY = "0000-12345678"

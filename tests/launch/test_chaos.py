@@ -22,7 +22,7 @@ import pytest
 import chaos_study
 import full_disk
 from tunehook.record.journal import read_journal
-from tunehook.storage.liveness import is_alive
+from tunehook.system import is_alive
 
 pytestmark = pytest.mark.slow
 

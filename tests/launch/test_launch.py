@@ -32,7 +32,7 @@ from tunehook.launch.node.function import Function
 from tunehook.launch.node.process import devices
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
-from tunehook.storage.liveness import is_alive
+from tunehook.system import is_alive
 from tunehook.trial.errors import InjectionError, StudyError, TrialError
 
 SCRIPT = Path(scripts.__file__)

@@ -537,7 +537,7 @@ def test_finished_trials_hold_no_memory() -> None:
     opened.optimize(train, trials=3, progress=False)
     gc.collect()
     assert [ref() for ref in models] == [None] * 3
-    assert opened._running == {}
+    assert opened._ledger._asked == {}
 
 
 def _value(session: TrialSession, _model: Model) -> Any:

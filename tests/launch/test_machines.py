@@ -37,6 +37,7 @@ from tunehook.inject.slot import Slot
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
 from tunehook.storage.messages import hidden
+from tunehook.study.holders import Holders
 from tunehook.study.study import Study
 from tunehook.trial.errors import StorageAway, StudyError, StudyFull
 from tunehook.trial.values import Budget, Outcome, Trial
@@ -60,8 +61,9 @@ def closed() -> Iterator[None]:
     """Connections are closed at the end, which psycopg asks for."""
     yield
     while _OPENED:
-        kept = _OPENED.pop()._kept
-        backend = None if kept is None else getattr(kept._backend, "_backend", None)
+        made = _OPENED.pop()._made
+        opened = None if made is None else made.ledger._open
+        backend = None if opened is None else getattr(opened[1]._backend, "_backend", None)
         if backend is not None and hasattr(backend, "engine"):
             backend.engine.dispose()
 
@@ -183,10 +185,8 @@ def test_the_server_is_away_for_good(
         assert "s3cr@t" not in said
     server.start()
     again = study(storage=url)
-    monkeypatch.setattr(
-        tunehook.storage.liveness, "is_alive", lambda *_, **__: False
-    )  # this process is another one by then
-    again._looked = float("-inf")
+    monkeypatch.setattr(tunehook.storage.liveness, "lives", lambda _: False)  # this process is another one by then
+    again._asks.lost._looked = float("-inf")
     again.reclaim()
     (found,) = again.trials
     assert (found.outcome.state, found.value) == ("interrupted", 0.75)
@@ -453,12 +453,12 @@ def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None
     space = {"lr": th.Float(0, 1)}
     storage = InMemoryStorage()
     one, two = (study(space=space, search="random", storage=storage) for _ in range(2))
-    monkeypatch.setattr(Study, "_is_elsewhere", lambda _, frozen, *__: frozen.state == TrialState.RUNNING)
+    monkeypatch.setattr(Holders, "is_elsewhere", lambda _, frozen, *__: frozen.state == TrialState.RUNNING)
     for opened in (one, two):
-        opened._limit = 2
+        opened._terms.limit = 2
     one.tell(one.ask(), complete())
     others: list[Trial] = []
-    check = one._check_places
+    check = one._asks.places.check
 
     def late(asked: Any = None) -> None:
         """The other one asks between the look and the trial of this one."""
@@ -466,7 +466,7 @@ def test_the_last_places_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None
         if not others:
             others.append(two.ask())
 
-    monkeypatch.setattr(one, "_check_places", late)
+    monkeypatch.setattr(one._asks.places, "check", late)
     with pytest.raises(StudyFull, match="The last of the 2 trials of study 'digits' are running in other processes"):
         one.ask()
     frozen = one.optuna.trials

@@ -17,7 +17,8 @@ from tunehook.report.status import best_of, lines, status_of
 from tunehook.study.study import Study
 from tunehook.system.table import clock, short
 from tunehook.trial.errors import StorageAway
-from tunehook.trial.values import Mode, Outcome, Standing, State
+from tunehook.trial.objective import Mode, State
+from tunehook.trial.values import Outcome, Standing
 
 
 class Clock:

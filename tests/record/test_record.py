@@ -22,6 +22,7 @@ import pytest
 
 import tunehook.record.paths
 from tunehook.record.journal import Journal, host, outline, plain, read_journal
+from tunehook.system import this_process
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
 
@@ -66,6 +67,7 @@ def test_every_event_is_read_back(hostile: Path) -> None:
             "metric": "acc",
             "mode": "max",
             "pid": os.getpid(),
+            "start": this_process()["start"],
             "host": host(),
         },
         {"event": "config", "effective": {"model.lr": 0.1, "model.net": repr(object)}, "records": ["https://w/1"]},

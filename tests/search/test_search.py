@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from tunehook.search.grid import GridSampler
 from tunehook.search.guard import Guarded
 from tunehook.search.samplers import STOPPERS, make_sampler, make_stopper, startup, warm_up
-from tunehook.space.distributions import Choice, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space import Choice, Float, Int, LogNormal, Normal, SpaceError
 from tunehook.space.space import GridExhausted, Space
 from tunehook.trial.values import Budget
 

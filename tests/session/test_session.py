@@ -18,9 +18,10 @@ from tunehook.inject.slot import Slot
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import activate, active, check_idle
 from tunehook.session.session import TrialSession
-from tunehook.trial.ends import Objective, describe, is_out_of_memory, objective_value
+from tunehook.trial.ends import describe, is_out_of_memory
 from tunehook.trial.errors import InjectionError, JournalError, TrialError
-from tunehook.trial.values import Budget, Decision, Mode, Outcome, State, Trial
+from tunehook.trial.objective import Mode, Objective, State, objective_value
+from tunehook.trial.values import Budget, Decision, Outcome, Trial
 
 NAN, INF = math.nan, math.inf
 

@@ -20,9 +20,15 @@ from tunehook.snapshot import arrays as snapshot_arrays
 from tunehook.snapshot.merge import merge
 from tunehook.snapshot.take import Snapshots
 from tunehook.snapshot.torch_arrays import TorchReader
-from tunehook.snapshot.values import BINS, Snapshot, TensorStats, bin_edges, total_variation, variation_bound
+from tunehook.snapshot.values import BINS, Snapshot, TensorStats, bin_edges, variation_bound
 
 TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"]
+
+
+def total_variation(one: TensorStats, other: TensorStats) -> float:
+    """The total variation between two histograms over the same bins, from 0 (equal) to 1 (apart)."""
+    a, b = sum(one.counts), sum(other.counts)
+    return 0.5 * sum(abs(x / a - y / b) for x, y in zip(one.counts, other.counts, strict=True))
 
 
 def stats(array: Any, **options: Any) -> TensorStats:
@@ -401,15 +407,13 @@ def test_updates_count_from_the_last_snapshot(exact: bool) -> None:
 
 
 def test_updates_of_one_step() -> None:
-    """Kept before the step, or given; another layout, type or a NaN leaves it unknown."""
+    """From the snapshot before; another layout, type or a NaN leaves it unknown."""
     arrays = {"w": torch.ones(40_000), "b": torch.ones(4)}
     taken = Snapshots()
-    taken.keep(9, arrays)
+    taken.take(9, arrays)
     arrays["w"] += 1
     snapshot = taken.take(10, arrays)
     assert (snapshot.since, snapshot.ratios) == (9, {"w": 0.5, "b": 0.0})
-    given = Snapshots().take(10, arrays, updates={"w": torch.full((40_000,), 0.5), "b": None})
-    assert (given.since, given.ratios) == (None, {"w": 0.25})
     arrays["w"] = arrays["w"].double()
     arrays["b"] = torch.tensor([1.0, math.nan, 1.0, 1.0])
     assert taken.take(11, arrays).ratios == {}
@@ -490,14 +494,13 @@ def test_one_transfer_from_an_accelerator() -> None:
 
 
 def test_a_snapshot_is_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters, gradients and updates come together."""
+    """Parameters and gradients come together."""
     reader = Away()
     monkeypatch.setitem(snapshot_arrays._readers, torch.Tensor, reader)
     arrays = {f"w{size}": torch.empty(size, device="meta") for size in (3, 100, 50_001)}
-    snapshot = Snapshots().take(0, arrays, dict(arrays), updates=dict(arrays))
+    snapshot = Snapshots().take(0, arrays, dict(arrays))
     assert reader.transfers == 1
     assert [stats.size for stats in snapshot.gradients.values()] == [3, 100, 50_001]
-    assert [stats.update for stats in snapshot.parameters.values()] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

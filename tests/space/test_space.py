@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunehook.search.samplers import make_sampler
-from tunehook.space.distributions import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
 from tunehook.space.space import GridExhausted, Space
 
 MIXED = Space(
@@ -509,21 +509,20 @@ def test_differences_are_readable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("distribution", "numeric", "discrete"),
+    ("distribution", "numeric"),
     [
-        (Float(0, 1), True, False),
-        (Float(0, 1, step=0.5), True, True),
-        (Int(0, 1), True, True),
-        (Choice([1]), False, True),
-        (Normal(0, 1), True, False),
-        (LogNormal(0, 1, step=1), True, True),
-        (Fixed(0.5), True, True),
+        (Float(0, 1), True),
+        (Float(0, 1, step=0.5), True),
+        (Int(0, 1), True),
+        (Choice([1]), False),
+        (Normal(0, 1), True),
+        (LogNormal(0, 1, step=1), True),
+        (Fixed(0.5), True),
     ],
 )
-def test_kinds_of_spaces(distribution: Distribution, numeric: bool, discrete: bool) -> None:
-    """A space is numeric or discrete by its searched dimensions."""
-    space = Space({"x": distribution, "k": "text"})
-    assert (space.numeric, space.discrete) == (numeric, discrete)
+def test_kinds_of_spaces(distribution: Distribution, numeric: bool) -> None:
+    """A space is numeric by its searched dimensions."""
+    assert Space({"x": distribution, "k": "text"}).numeric == numeric
 
 
 def test_numbers_are_plain() -> None:

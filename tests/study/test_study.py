@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,11 +37,12 @@ import tunehook as th
 from tunehook.record.journal import host, read_journal
 from tunehook.search.samplers import SEARCHES
 from tunehook.session.in_progress import active
-from tunehook.storage.liveness import is_alive
 from tunehook.study.optuna_trial import OptunaTrial
-from tunehook.study.study import ATTEMPTS, Study
+from tunehook.study.study import Study
+from tunehook.study.terms import ATTEMPTS
 from tunehook.trial.errors import JournalError, StudyError, StudyFinished
-from tunehook.trial.values import Budget, Outcome, State, Trial
+from tunehook.trial.objective import State
+from tunehook.trial.values import Budget, Outcome, Trial
 
 SPACE = {"lr": th.Float(1e-4, 1e-1, log=True), "hidden": th.Int(8, 64), "act": th.Choice(["relu", None]), "seed": 1}
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([[1], "x"])}
@@ -244,14 +247,13 @@ def test_a_trial_that_another_process_tells_at_the_same_moment(monkeypatch: pyte
     """Both look and see it running, one is first: the other one is silent, and the values are asked again once."""
     first, second = study(), study()
     trial = first.ask()
-    running = second._run(trial.number)
-    real = running.set_user_attr
+    real = second._ledger.note
 
-    def overtaken(key: str, value: Any) -> None:
+    def overtaken(running: Any, name: str, value: Any) -> None:
         first.tell(trial, Outcome("interrupted", "first"))
-        real(key, value)
+        real(running, name, value)
 
-    monkeypatch.setattr(running, "set_user_attr", overtaken)
+    monkeypatch.setattr(second._ledger, "note", overtaken)
     second.tell(trial, Outcome("interrupted", "second"))
     assert [frozen.state for frozen in first.optuna.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert [found.outcome.reason for found in study().trials] == ["first"]
@@ -278,6 +280,19 @@ def test_a_trial_that_is_sampled_right_now_is_left_out() -> None:
     opened.optuna._storage.create_new_trial(opened.optuna._study_id)
     assert [found.number for found in opened.trials] == [0]
     assert [found.number for found in study().trials] == [0]
+
+
+def test_nothing_keeps_a_study_that_nobody_has() -> None:
+    """Its connections are closed then, not when Python looks for circles."""
+    opened = study()
+    opened.tell(opened.ask(), complete(0.5))
+    held = weakref.ref(opened), weakref.ref(opened._ledger)
+    gc.disable()
+    try:
+        del opened
+        assert [ref() for ref in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_records_of_a_trial() -> None:
@@ -899,10 +914,11 @@ def begin_elsewhere(**changes: Any) -> None:
         ({}, "running"),
         ({"host": "another machine", "pid": 2**22 - 1}, "running"),
         ({"pid": 2**22 - 1}, "interrupted"),
-        ({"time": 1.0}, "interrupted"),
-        ({"pid": 1, "time": time.time()}, "running"),
+        ({"start": "another boot/1"}, "interrupted"),
+        ({"time": 1.0, "start": None}, "interrupted"),
+        ({"pid": 1, "time": time.time(), "start": None}, "running"),
     ],
-    ids=["this process", "another machine", "no process", "a used id", "an old process"],
+    ids=["this process", "another machine", "no process", "a used id", "a used id, by time", "an old one, by time"],
 )
 def test_whose_trial_is_reclaimed(changes: dict[str, Any], state: State) -> None:
     """Only of processes of this machine that are gone; a process that started after the trial is another one."""
@@ -917,13 +933,14 @@ def test_a_running_trial_without_a_journal_is_left_alone() -> None:
     assert [trial.outcome.state for trial in dead().trials] == ["running"]
 
 
-def test_who_is_alive() -> None:
-    """This process since now, not before it was born; none under an id that is not used."""
-    born = psutil.Process().create_time()
-    assert is_alive(os.getpid(), since=time.time())
-    assert is_alive(os.getpid(), since=born)
-    assert not is_alive(os.getpid(), since=born - 10)
-    assert not is_alive(2**22 - 1, since=time.time())
+def test_a_clock_that_is_stepped_loses_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that wakes up, or learns the time late, does not take the trials that it runs for lost."""
+    opened, real = study(), time.time
+    opened.ask()
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    assert opened.lost() == {}
+    assert [trial.outcome.state for trial in study().trials] == ["running"]
+    assert study().attendance(()) == "live"
 
 
 # ------------------------------------------------------------------ forks and pickles

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunehook.space.distributions import Choice, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, SpaceError
 from tunehook.sweep.read import read_space
 
 

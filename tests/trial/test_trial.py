@@ -5,11 +5,23 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
+from typing import get_args
 
+import optuna
 import pytest
 
 from tunehook.record.paths import StudyPaths, journal_of
-from tunehook.trial.values import Budget, Decision, Mode, Outcome, State, Trial, best_of, is_better
+from tunehook.trial.objective import (
+    ASKED_AGAIN,
+    COUNTED,
+    Mode,
+    State,
+    best_of,
+    direction_of,
+    is_better,
+    mode_of,
+)
+from tunehook.trial.values import Budget, Decision, Outcome, Trial
 
 TRIAL = Trial("digits", 7, {"lr": 0.1}, Path("somewhere"), "acc", "max")
 
@@ -106,3 +118,17 @@ def test_the_best_of_several(mode: Mode, values: list[float | None], best: int |
 def test_which_value_is_better(value: float | None, than: float | None, lower: bool, higher: bool) -> None:
     """In both modes; an equal one is not better, and any number is better than none."""
     assert (is_better(value, than, "min"), is_better(value, than, "max")) == (lower, higher)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_modes_are_directions_of_optuna(mode: Mode) -> None:
+    """Each of them is one, in letters of any size."""
+    direction = direction_of(mode)
+    assert optuna.create_study(direction=direction).direction.name == direction.upper()
+    assert mode_of(direction) == mode_of(direction.upper()) == mode
+
+
+def test_a_state_that_is_asked_again_does_not_count() -> None:
+    """The states of an end are those that count, those that are asked again, and the script's own failure."""
+    assert not set(COUNTED) & set(ASKED_AGAIN)
+    assert {*COUNTED, *ASKED_AGAIN, "failed", "running"} == set(get_args(State))

@@ -16,6 +16,7 @@ from tunehook.record.checks import is_snapshot, is_texts
 from tunehook.record.journal import read_journal
 from tunehook.record.paths import journal_of
 from tunehook.snapshot import Snapshot
+from tunehook.system import is_alive
 from tunehook.trial import Decision, Mode, Outcome, Trial
 
 # Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
@@ -53,6 +54,12 @@ class Process(Event):
 
     pid: int
     host: str
+    start: str | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether it still runs, on this machine."""
+        return is_alive(self.pid, since=self.time, start=self.start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,8 +313,14 @@ def _outcome(event: Mapping[str, Any]) -> Outcome:
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    names = [one.name for one in dataclasses.fields(kind) if one.name not in ("time", "records")]
-    return lambda event: {name: event[name] for name in names}
+    own = [one for one in dataclasses.fields(kind) if one.name not in ("time", "records")]
+    needed = [one.name for one in own if one.default is dataclasses.MISSING]
+    others = [one.name for one in own if one.default is not dataclasses.MISSING]
+
+    def named(event: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: event[name] for name in needed} | {name: event[name] for name in others if name in event}
+
+    return named
 
 
 # Of each kind the value, and its fields.

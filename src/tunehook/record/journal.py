@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
+from tunehook.system import this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -50,17 +51,17 @@ class Journal:
     def begin(self, trial: Trial) -> None:
         """Write that this process begins the trial, and close the file: the session opens it again."""
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
-                    params=dict(trial.params), metric=trial.metric, mode=trial.mode, pid=os.getpid(),
-                    host=host(), is_urgent=False)  # fmt: skip
+                    params=dict(trial.params), metric=trial.metric, mode=trial.mode, host=host(),
+                    **this_process(), is_urgent=False)  # fmt: skip
         self.close()
 
     def process(self) -> None:
         """Write that this process trains the trial, which another one began."""
-        self._write("process", pid=os.getpid(), host=host(), is_urgent=False)
+        self._write("process", host=host(), **this_process(), is_urgent=False)
 
     def task(self, place: str) -> None:
         """Write that this process trains the trial on a cluster, which ends it where the one that began it is gone."""
-        self._write("task", pid=os.getpid(), host=host(), place=place)
+        self._write("task", host=host(), **this_process(), place=place)
 
     def carry(self, lines: bytes) -> None:
         """Write whole lines of this journal that were written on a machine which does not see its folder."""

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tunehook.launch import count_line
 from tunehook.record import Report, read_events
-from tunehook.storage import GRACE
+from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
 from tunehook.system import Row, clock, make_table, short, told_values
 from tunehook.trial import FinishedTrial, State
@@ -129,7 +129,7 @@ def status_of(study: Study) -> Status:
     took = [
         (one.datetime_complete - one.datetime_start).total_seconds()
         for one in frozen.values()
-        if one.state.name in ("COMPLETE", "PRUNED") and one.datetime_complete and one.datetime_start
+        if is_counted(one) and one.datetime_complete and one.datetime_start
     ][-_LAST:]
     each = statistics.median(took) if took else None
     left = None

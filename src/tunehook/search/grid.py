@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from tunehook.space import GridExhausted, Space, SpaceError
+from tunehook.system import all_trials, end_trial, given_values, retried_number
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -46,7 +46,7 @@ class GridSampler(BaseSampler):
 
     def remaining(self, study: Study) -> int:
         """Number of combinations that have not been handed out yet."""
-        return max(0, self._size - sum(map(_is_asked, _trials(study))))
+        return max(0, self._size - sum(map(_is_asked, all_trials(study))))
 
     def point(self, study: Study, number: int) -> dict[str, Any]:
         """The user's values of the trial ``number``, also if it ended before they were stored.
@@ -54,7 +54,7 @@ class GridSampler(BaseSampler):
         Raises:
             GridExhausted: The grid has no combination for it.
         """
-        index = sum(_is_asked(trial) for trial in _trials(study) if trial.number < number)
+        index = sum(_is_asked(trial) for trial in all_trials(study) if trial.number < number)
         if index >= self._size:
             raise GridExhausted(
                 f"All {self._size} combinations of the grid have been handed out, there is none for trial {number}.\n"
@@ -75,7 +75,7 @@ class GridSampler(BaseSampler):
             else:
                 self._check_complete(trial)
         except SpaceError:
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # noqa: SLF001 - see _trials
+            end_trial(study, trial)
             raise
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -89,8 +89,8 @@ class GridSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """The raw values of the trial's combination."""
-        retried: int = trial.system_attrs.get("failed_trial", trial.number)
-        return self._space.encode(self.point(study, retried))
+        retried = retried_number(trial)
+        return self._space.encode(self.point(study, trial.number if retried is None else retried))
 
     def sample_independent(
         self,
@@ -107,7 +107,7 @@ class GridSampler(BaseSampler):
         raise SpaceError(f"The grid has no '{param_name}' with {param_distribution}, it is over {self._space!r}.")
 
     def _check_complete(self, trial: FrozenTrial) -> None:
-        given = trial.system_attrs.get("fixed_params")
+        given = given_values(trial)
         missing = [] if given is None else [name for name in self._space.searched if name not in given]
         if missing:
             raise SpaceError(
@@ -116,10 +116,5 @@ class GridSampler(BaseSampler):
             )
 
 
-def _trials(study: Study) -> list[FrozenTrial]:
-    # Not study.get_trials: under a HyperbandPruner, Optuna gives samplers a study that shows one bracket only.
-    return study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001
-
-
 def _is_asked(trial: FrozenTrial) -> bool:
-    return not {"fixed_params", "failed_trial"} & trial.system_attrs.keys()
+    return given_values(trial) is None and retried_number(trial) is None

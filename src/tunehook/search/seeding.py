@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.samplers import BaseSampler
 
+from tunehook.system import all_trials, given_values
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -72,9 +74,6 @@ class SeededByNumber(BaseSampler):
 
 def _place(study: Study, trial: FrozenTrial) -> tuple[int, bool]:
     """How many trials with a lower number were not given their values, and whether this one was."""
-    # Not study.get_trials: under a HyperbandPruner, Optuna gives samplers a study that shows one bracket only.
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # noqa: SLF001
     number = trial.number
-    given = sum(1 for other in trials if other.system_attrs and "fixed_params" in other.system_attrs
-                and other.number < number)  # fmt: skip
-    return number - given, "fixed_params" in trial.system_attrs
+    given = sum(other.number < number and given_values(other) is not None for other in all_trials(study))
+    return number - given, given_values(trial) is not None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 _SPREAD = 50
 
@@ -116,19 +116,3 @@ class Schedule:
         """Set the time at which the share has room for the next one: (time - all costs) * budget = counted + cost."""
         room = (self._counted + self._cost) / self.budget + self._all_costs
         self._due = began + max(room, self._time * (1 + 1 / _SPREAD))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values to go on from in another process."""
-        return {"step": self._step, "time": self._time, "cost": self._cost, "all_costs": self._all_costs,
-                "counted": self._counted}  # fmt: skip
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from another process; what is missing counts as nothing, and time goes on from the last snapshot."""
-        self.reset()
-        if state.get("step") is None:
-            return
-        self._step, self._time = int(state["step"]), float(state.get("time", 0.0))
-        self._cost, self._counted = float(state.get("cost", 0.0)), float(state.get("counted", 0.0))
-        self._all_costs = float(state.get("all_costs", 0.0))
-        self._began = self._clock() - self._time
-        self._plan(self._began)

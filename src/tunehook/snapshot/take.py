@@ -29,11 +29,10 @@ class Snapshots:
     are then counted exactly. Tensors that are no larger than the sample are exact. How far a sampled histogram may be
     from the exact one says `variation_bound`.
 
-    The update of a parameter is the norm of the difference from the same elements as they were at the last snapshot, or
-    when `keep` was called since, scaled up to the whole tensor: no second copy of the model is held, but of at most
-    16384 elements a tensor. Between two snapshots it is the distance from there to here, not the length of the way; for
-    the update of one optimizer step call `keep` before it. The ratio of update to weight divides it by the norm of the
-    weights now. It is sampled with ``exact=True`` too, but for updates that are given.
+    The update of a parameter is the norm of the difference from the same elements as they were at the last snapshot,
+    scaled up to the whole tensor: no second copy of the model is held, but of at most 16384 elements a tensor. It is
+    the distance from there to here, not the length of the way. The ratio of update to weight divides it by the norm of
+    the weights now. It is sampled with ``exact=True`` too.
 
     Arrays are those of torch, JAX, TensorFlow and NumPy, of any type of number and any layout. Of complex numbers both
     parts are elements. Zeros of sparse tensors count, stored or not. Layers that have not seen a batch, and whose shape
@@ -72,23 +71,11 @@ class Snapshots:
         self._kept: dict[str, tuple[object, Array]] = {}
         self._since: int | None = None
 
-    def keep(self, step: int, arrays: Mapping[str, Any]) -> None:
-        """Keep what the updates of the next snapshot are counted from; cheap, since only the samples are read.
-
-        Args:
-            step: The step, as the training counts.
-            arrays: Parameters by name.
-        """
-        chosen, _ = self._untied(self._chosen(arrays))
-        self._keep(step, dict(zip(chosen, _looks(list(chosen.values()), self.sample), strict=True)))
-
     def take(
         self,
         step: int,
         arrays: Mapping[str, Any],
         gradients: Mapping[str, Any] | None = None,
-        *,
-        updates: Mapping[str, Any] | None = None,
     ) -> Snapshot:
         """Take a snapshot.
 
@@ -96,8 +83,6 @@ class Snapshots:
             step: The step, as the training counts.
             arrays: Parameters by name, of any shape.
             gradients: Their gradients by the same names; ``None`` for a gradient is the same as none.
-            updates: What an optimizer step added, by the same names, where that is at hand: in place of the difference
-                from what was kept.
 
         Raises:
             TypeError: Something is not an array.
@@ -105,18 +90,13 @@ class Snapshots:
         """
         chosen, tied = self._untied(self._chosen(arrays))
         slopes = {name: gradients[name] for name in chosen if gradients.get(name) is not None} if gradients else {}
-        given = {name: updates[name] for name in chosen if updates.get(name) is not None} if updates else {}
         # All at once: from an accelerator in one transfer, and small ones together.
-        members = [*chosen.values(), *slopes.values(), *given.values()]
-        looks, end = _looks(members, self.sample), len(chosen) + len(slopes)
-        of_weights = dict(zip(chosen, looks, strict=False))
-        if updates is None:
-            self._find_updates(of_weights)
-        for name, update in zip(given, self._stats(members[end:], looks[end:]), strict=True):
-            of_weights[name].update = update.norm
-        since = self._since if updates is None else None
+        members = [*chosen.values(), *slopes.values()]
+        looks = _looks(members, self.sample)
+        of_weights, since = dict(zip(chosen, looks, strict=False)), self._since
+        self._find_updates(of_weights)
         self._keep(step, of_weights)
-        stats = self._stats(members[:end], looks[:end])
+        stats = self._stats(members, looks)
         found, steep = stats[: len(chosen)], stats[len(chosen) :]
         return Snapshot(
             step=step, parameters=dict(zip(chosen, found, strict=True)), model=merge(found),

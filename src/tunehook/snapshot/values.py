@@ -109,7 +109,7 @@ class Snapshot:
         gradients: The same of the gradients, of those parameters that have one.
         model: All parameters as one tensor.
         model_gradient: All gradients as one tensor, ``None`` where there is none.
-        since: The step that the updates count from: that of the snapshot before, or of what was kept since then.
+        since: The step that the updates count from: that of the snapshot before.
         tied: Other names of tensors that have two, with the name under which they are found in ``parameters``.
         exact: Whether everything was computed from all elements.
     """
@@ -191,12 +191,6 @@ def ratio_of(members: Iterable[TensorStats]) -> float:
     update = math.hypot(*(stats.update or 0.0 for stats in tensors))
     norm = math.hypot(*(stats.norm for stats in tensors))
     return update / norm if norm else 0.0 if update == 0 else math.inf
-
-
-def total_variation(one: TensorStats, other: TensorStats) -> float:
-    """The total variation between two histograms over the same bins, from 0 (equal) to 1 (apart)."""
-    a, b = sum(one.counts), sum(other.counts)
-    return 0.5 * sum(abs(x / a - y / b) for x, y in zip(one.counts, other.counts, strict=True)) if a and b else 0.0
 
 
 def variation_bound(seen: int, *, risk: float = 1e-6) -> float:

@@ -1,6 +1,9 @@
 """What is searched: distributions by name."""
 
-from tunehook.space.distributions import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space.choices import Choice, Fixed
+from tunehook.space.distribution import Distribution, SpaceError
+from tunehook.space.normals import LogNormal, Normal
+from tunehook.space.numbers import Float, Int
 from tunehook.space.space import GridExhausted, Space
 
 __all__ = [

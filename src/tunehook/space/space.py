@@ -9,14 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tunehook.space.distributions import Choice as Choice
-from tunehook.space.distributions import Distribution as Distribution
-from tunehook.space.distributions import Fixed as Fixed
-from tunehook.space.distributions import Float as Float
-from tunehook.space.distributions import Int as Int
-from tunehook.space.distributions import LogNormal as LogNormal
-from tunehook.space.distributions import Normal as Normal
-from tunehook.space.distributions import SpaceError as SpaceError
+from tunehook.space.choices import Choice, Fixed
+from tunehook.space.distribution import Distribution, SpaceError
+from tunehook.space.normals import LogNormal, Normal
+from tunehook.space.numbers import Float, Int
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -82,11 +78,6 @@ class Space(Mapping[str, Distribution]):
     def numeric(self) -> bool:
         """Whether every searched hyperparameter is a number with an order (no `Choice`)."""
         return all(d.is_numeric for d in self._searched.values())
-
-    @property
-    def discrete(self) -> bool:
-        """Whether every searched hyperparameter has finitely many values."""
-        return all(d.is_discrete for d in self._searched.values())
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of the raw values by name, fixed ones left out."""

@@ -19,26 +19,39 @@ from tunehook.storage.attributes import (
     stored_owner,
     stored_plan,
 )
-from tunehook.storage.liveness import holder_of, is_alive
-from tunehook.storage.messages import from_environment, hidden, quiet
+from tunehook.storage.liveness import holder_of
+from tunehook.storage.messages import from_environment, hidden
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
     from tunehook.storage.heartbeat import GRACE as GRACE
+    from tunehook.storage.ledger import Ledger as Ledger
     from tunehook.storage.opening import find_study as find_study
     from tunehook.storage.opening import open_study as open_study
     from tunehook.storage.retrying import PatientStorage as PatientStorage
+    from tunehook.storage.states import is_counted as is_counted
+    from tunehook.storage.states import is_running as is_running
+    from tunehook.storage.states import is_waiting as is_waiting
+    from tunehook.storage.states import state_of as state_of
+    from tunehook.storage.states import value_of as value_of
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
-    "from_environment", "hidden", "holder_of", "is_alive", "open_study", "quiet", "stored_again", "stored_attempt",
-    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
+    "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
+    "from_environment", "hidden", "holder_of", "is_counted", "is_running", "is_waiting", "open_study", "state_of",
+    "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner",
+    "stored_plan", "value_of",
 ]  # fmt: skip
 
 __getattr__ = lazily(
     __name__,
     {
         "GRACE": "heartbeat",
+        "Ledger": "ledger",
+        "is_counted": "states",
+        "is_running": "states",
+        "is_waiting": "states",
+        "state_of": "states",
+        "value_of": "states",
         "find_study": "opening",
         "open_study": "opening",
         "PatientStorage": "retrying",

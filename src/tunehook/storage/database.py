@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunehook.system import cached
 from tunehook.trial import StudyError
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def connect(url: str, *, create: bool = True) -> BaseStorage:
         StudyError: The proxy does not answer.
         ImportError, ValueError, OSError: The URL cannot be used, or what it needs is not installed.
     """
-    import optuna
     from optuna.storages import RDBStorage
 
     kind = url.partition(":")[0].partition("+")[0].lower()
@@ -56,13 +56,13 @@ def connect(url: str, *, create: bool = True) -> BaseStorage:
     options: dict[str, Any] = {} if create else {"skip_table_creation": True}
     if kind not in ("postgres", *_DRIVERS):
         if create:
-            return optuna.storages.get_storage(url)
+            return cached(url)
         _check_file(url)
-        return optuna.storages.get_storage(RDBStorage(url, **options))
+        return cached(RDBStorage(url, **options))
     url = _with_driver(url)
     arguments = {**_CONNECT, **(_KEEPALIVE if url.startswith("postgresql") else {})}
     engine = {"pool_pre_ping": True, "connect_args": arguments}
-    return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=engine, **options))
+    return cached(RDBStorage(url, engine_kwargs=engine, **options))
 
 
 def _check_file(url: str) -> None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from tunehook.system import trial_id
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
@@ -49,20 +51,20 @@ class Pulse:
         self._thread: threading.Thread | None = None
         self.study_id: int | None = None
 
-    def add(self, trial_id: int) -> None:
+    def add(self, trial: int) -> None:
         """Give signs for a trial from now on."""
         with self._lock:
-            self._mine.add(trial_id)
+            self._mine.add(trial)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=_run, args=(weakref.ref(self), self._interval), name="tunehook-pulse", daemon=True
                 )
                 self._thread.start()
 
-    def remove(self, trial_id: int) -> None:
+    def remove(self, trial: int) -> None:
         """Give no further signs for a trial."""
         with self._lock:
-            self._mine.discard(trial_id)
+            self._mine.discard(trial)
 
     def look(self, running: Iterable[FrozenTrial]) -> None:
         """Take note of which signs have changed.
@@ -77,13 +79,13 @@ class Pulse:
             self._looked = now
             for trial in running:
                 sign = (trial.datetime_start, trial.user_attrs.get(ALIVE))
-                before, silent = self._seen.get(trial._trial_id, (None, 0.0))  # noqa: SLF001 - storages call it so
-                self._seen[trial._trial_id] = (sign, silent + since if sign == before else 0.0)  # noqa: SLF001
+                before, silent = self._seen.get(trial_id(trial), (None, 0.0))
+                self._seen[trial_id(trial)] = (sign, silent + since if sign == before else 0.0)
 
-    def is_lost(self, trial_id: int) -> bool:
+    def is_lost(self, trial: int) -> bool:
         """Whether a trial has given no sign for too long; False for one that was never looked at."""
         with self._lock:
-            return trial_id not in self._mine and self._seen.get(trial_id, (None, 0.0))[1] > self._grace
+            return trial not in self._mine and self._seen.get(trial, (None, 0.0))[1] > self._grace
 
     def beat(self) -> bool:
         """Give one sign for each trial of this process, and look at the others; False where there is none to give."""
@@ -92,11 +94,11 @@ class Pulse:
             if not mine:
                 self._thread = None
                 return False
-        for trial_id in mine:
+        for trial in mine:
             try:
-                self._storage.set_trial_user_attr(trial_id, ALIVE, f"{os.getpid()} {time.time():.3f}")
+                self._storage.set_trial_user_attr(trial, ALIVE, f"{os.getpid()} {time.time():.3f}")
             except (UpdateFinishedTrialError, KeyError):
-                self.remove(trial_id)
+                self.remove(trial)
             except Exception:  # noqa: BLE001 - the storage is away: the next sign may arrive
                 break
         if self.study_id is not None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tunehook.record import Process, host
 from tunehook.storage.attributes import TOKEN, stored_owner
+from tunehook.system import lives, trial_id
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -35,18 +32,18 @@ def holder_of(
     here = [one for one in processes if one.host == host()]
     if here and len(here) == len(processes):
         # The one that asked, and the one that trains.
-        if any(is_alive(one.pid, since=one.time) for one in (here[0], here[-1])):
+        if here[0].lives or here[-1].lives:
             return "live", ""
         return "lost", f"its process {here[-1].pid} was killed"
     owner = stored_owner(frozen)
     if owner is not None and owner["host"] == host() and not processes:  # before its journal began
-        if is_alive(owner["pid"], since=owner["time"]):
+        if lives(owner):
             return "live", ""
         return "lost", f"its process {owner['pid']} was killed as it began"
     if TOKEN not in frozen.user_attrs:  # asked for past this class
         return "unknown", ""
     if pulse is not None:
-        if not pulse.is_lost(frozen._trial_id):  # noqa: SLF001 - what storages call a trial
+        if not pulse.is_lost(trial_id(frozen)):
             return "live", ""
         where = f" on {owner['host']}" if owner is not None else ""
         return "lost", f"its process{where} gave no sign of life"
@@ -54,23 +51,3 @@ def holder_of(
         age = (datetime.now() - frozen.datetime_start).total_seconds()
         return ("lost", "its process was killed as it began") if age > _NAMELESS else ("live", "")
     return "unknown", ""
-
-
-def is_alive(pid: int, *, since: float) -> bool:
-    """Whether the process that had this id at a time (seconds since 1970) still runs on this machine."""
-    if sys.platform == "win32":
-        return True  # there os.kill(pid, 0) would end the process
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        # Behind the name, which may have spaces and parentheses, stand fields 3 (the state) to 22 (the start).
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return True
-    # A zombie is a process that ended; a later start is another process under a used id.
-    return fields[0] != "Z" and time.time() - age <= since + 1.0

@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tunehook.trial import StudyError
@@ -41,17 +41,6 @@ def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
                 raise
             time.sleep(seconds * random.SystemRandom().uniform(0.5, 1.5))
     return make()
-
-
-@contextlib.contextmanager
-def quiet(optuna: Any) -> Iterator[None]:
-    """Optuna's own lines on a study that is opened say nothing that ours do not."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def hidden(text: str, *, url: object = None) -> str:

@@ -6,17 +6,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from tunehook.record import ROOT, StudyPaths, check_place, host
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
-from tunehook.storage.liveness import is_alive
-from tunehook.storage.messages import from_environment, hidden, patiently, quiet, storage_errors
+from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
-from tunehook.trial import StudyError
+from tunehook.system import cached, is_alive, quiet, study_id
+from tunehook.trial import StudyError, direction_of
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -50,17 +50,16 @@ def open_study(
     Raises:
         StudyError: The folder or the storage cannot be used, or the study in there is another one.
     """
-    direction: Literal["minimize", "maximize"] = "minimize" if mine["mode"] == "min" else "maximize"
     kept_in = paths.database if given is None else given
-    with quiet(optuna), storage_errors(name, kept_in):
+    with quiet(), storage_errors(name, kept_in):
         _make_folder(paths.folder)
         kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
         study = optuna.create_study(storage=kept, sampler=sampler, pruner=pruner, study_name=name,
-                                    direction=direction, load_if_exists=True)  # fmt: skip
+                                    direction=direction_of(mine["mode"]), load_if_exists=True)  # fmt: skip
         _compare(study, {**mine, "space": space.describe()}, space)
     kept.patience = PATIENCE
     if kept.pulse is not None:
-        kept.pulse.study_id = study._study_id  # noqa: SLF001 - what storages call a study
+        kept.pulse.study_id = study_id(study)
     return study, kept
 
 
@@ -83,7 +82,7 @@ def find_study(
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
-    with quiet(optuna), storage_errors(str(name), place):
+    with quiet(), storage_errors(str(name), place):
         if url is not None:
             from tunehook.storage.database import connect
 
@@ -91,7 +90,7 @@ def find_study(
         else:
             from tunehook.storage.sqlite import sqlite_there
 
-            made = optuna.storages.get_storage(sqlite_there(Path(str(file))))
+            made = cached(sqlite_there(Path(str(file))))
         kept = PatientStorage(made, study=str(name), place=place)
         there = sorted(found.study_name for found in kept.get_all_studies())
     if name is None and len(there) == 1:
@@ -137,12 +136,12 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
 
         _check_links(paths)
         _clear(paths.database)
-        return optuna.storages.get_storage(sqlite(paths.database))
+        return cached(sqlite(paths.database))
     if isinstance(given, str):
         from tunehook.storage.database import connect
 
         return connect(given)
-    return optuna.storages.get_storage(given)
+    return cached(given)
 
 
 def _clear(database: Path) -> None:

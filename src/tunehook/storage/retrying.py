@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy  # private: the type of what get_all_studies returns
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunehook.record import host
@@ -29,7 +27,11 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
+from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
+
+if TYPE_CHECKING:
+    from tunehook.system import FrozenStudy
 
 log = logging.getLogger("tunehook")
 
@@ -61,7 +63,7 @@ class PatientStorage(BaseStorage):
         self._has_given_up = False
         self.patience = 0.0
         self.rest: Callable[[float], bool] = _sleep
-        inner = getattr(storage, "_backend", storage)
+        inner = uncached(storage)
         is_local = isinstance(storage, InMemoryStorage) or (
             isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
         )
@@ -83,13 +85,13 @@ class PatientStorage(BaseStorage):
         def again() -> int:
             for trial in self._backend.get_all_trials(study_id, deepcopy=False):
                 if trial.user_attrs.get(TOKEN) == token:
-                    return trial._trial_id  # noqa: SLF001 - no public way
+                    return trial_id(trial)
             return self._backend.create_new_trial(study_id, template)
 
-        trial_id = self._call(lambda: self._backend.create_new_trial(study_id, template), again)
+        created = self._call(lambda: self._backend.create_new_trial(study_id, template), again)
         if template.state == TrialState.RUNNING:
-            self._note_begun(trial_id)
-        return trial_id
+            self._note_begun(created)
+        return created
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Keep the state of a trial; one that has the state already, after a lost call, was set by that call."""
@@ -264,4 +266,4 @@ def _sleep(seconds: float) -> bool:
 
 
 def _owner() -> dict[str, Any]:
-    return {"host": host(), "pid": os.getpid(), "time": round(time.time(), 3)}
+    return {"host": host(), **this_process()}

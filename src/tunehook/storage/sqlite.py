@@ -1,8 +1,20 @@
 """The SQLite file of a study: Optuna's tables, with the calls that a trial makes in plain SQL.
 
-A trial reads and writes some fifteen times. Optuna's own way goes through SQLAlchemy's object mapper, which takes about
-a millisecond each; the same statements by themselves take a tenth of it. All else is Optuna's, and so is the file: any
-other process may open it with Optuna's own storage at the same time.
+A trial reads and writes some fifteen times. Optuna's own way goes through SQLAlchemy's object mapper, which takes
+several times as long as the same statements by themselves. All else is Optuna's, and so is the file: any other process
+may open it with Optuna's own storage at the same time.
+
+What a trial costs (medians of 100 empty trials with one report, and of 12 trials of 0.25 s with five, median of three
+rounds side by side on two busy cores, Optuna 5.0; milliseconds):
+
+    storage                                        empty: CPU   wall    0.25 s of work: CPU   wall
+    this one                                              9.8     41                     15    325
+    Optuna's RDBStorage on the same file, WAL            80.5    365                    142    898
+    Optuna's RDBStorage as it opens a file itself       101.4    601                    147   1170
+    Optuna's JournalStorage on a file                    13.1     77                     20    369
+
+So it stays: by the file that people have, a trial of a quarter of a second would take three times as long. The journal
+comes near, but is another file, which each process reads from its beginning.
 
 SQLite in WAL mode: readers do not wait, and a commit costs no full sync. What a power failure may take back is in the
 journals.

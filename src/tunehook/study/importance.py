@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tunehook.storage import quiet
+from tunehook.system import quiet
+from tunehook.trial import Mode, direction_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 ENOUGH = 20
 
 
-def find_importance(trials: Sequence[FrozenTrial], mode: Literal["min", "max"]) -> dict[str, float]:
+def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, float]:
     """The share of each hyperparameter in what tells the best tenth of the trials from the others, by PED-ANOVA.
 
     Watanabe et al., 2023, arXiv:2304.10255. The shares sum to 1; the largest comes first.
@@ -33,10 +34,10 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Literal["min", "max"]) 
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    with quiet(optuna), warnings.catch_warnings():
+    with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Optuna, that this is new
         # A study in memory, for this may run beside the training, whose storage is left alone.
-        study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
+        study = optuna.create_study(direction=direction_of(mode))
         study.add_trials(complete)
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in found.items()}

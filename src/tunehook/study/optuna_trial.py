@@ -9,7 +9,7 @@ from tunehook.record import ROOT, Journal, StudyPaths
 from tunehook.session import TrialSession
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.storage import OUTCOME
-from tunehook.trial import Budget, Decision, Outcome, Trial, key_of
+from tunehook.trial import Budget, Decision, Outcome, Trial, key_of, mode_of
 
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
@@ -53,7 +53,7 @@ class OptunaTrial:
             params=dict(self._optuna.params) if self._inject else {},
             folder=StudyPaths((ROOT / name).absolute()).trial(self._optuna.number),
             metric=self._metric,
-            mode="min" if self._optuna.study.direction.name == "MINIMIZE" else "max",
+            mode=mode_of(self._optuna.study.direction.name),
             key=key_of(name, self._optuna.number, self._optuna.datetime_start),
         )
         Journal(trial.folder).begin(trial)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
-from tunehook.storage import stored_attempt, stored_key, stored_outcome
-from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, StudyError, Trial, best_of, key_of
+from tunehook.storage import stored_outcome
+from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, StudyError, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from optuna import Study as OptunaStudy
-    from optuna import Trial as AskedTrial
     from optuna.trial import FrozenTrial
+
+    from tunehook.storage import Ledger
 
 # Seconds by which two machines may take the same moment for another: some storages keep no time zone.
 _SKEW = 26 * 3600.0
@@ -41,13 +42,18 @@ class Results(ABC):
 
     @property
     @abstractmethod
+    def _ledger(self) -> Ledger:
+        """The storage."""
+
+    @property
     def optuna(self) -> OptunaStudy:
-        """The Optuna study below."""
+        """The Optuna study below, for everything that Optuna offers."""
+        return self._ledger.study
 
     @property
     def trials(self) -> list[FinishedTrial]:
         """All trials in the order of their numbers, running ones too."""
-        return [self._as_finished(frozen) for frozen in self._begun()]
+        return [self._as_finished(frozen) for frozen in self._ledger.begun()]
 
     @property
     def best(self) -> FinishedTrial:
@@ -68,10 +74,12 @@ class Results(ABC):
         Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
         is read from a trial but its state and value.
         """
-        begun = self._begun()
-        states = [_state_of(frozen) for frozen in begun]
+        from tunehook.storage import state_of, value_of
+
+        begun = self._ledger.begun()
+        states = [state_of(frozen) for frozen in begun]
         complete = (frozen for frozen, state in zip(begun, states, strict=True) if state == "complete")
-        best = best_of(complete, self.mode, value=_value_of)
+        best = best_of(complete, self.mode, value=value_of)
         return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
 
     @property
@@ -87,7 +95,7 @@ class Results(ABC):
     @property
     def ended(self) -> list[FinishedTrial]:
         """The trials that have ended, in the order of their ends."""
-        ended = [frozen for frozen in self._begun() if frozen.datetime_complete is not None]
+        ended = [frozen for frozen in self._ledger.begun() if frozen.datetime_complete is not None]
         return [
             self._as_finished(frozen) for frozen in sorted(ended, key=lambda one: (one.datetime_complete, one.number))
         ]
@@ -95,8 +103,8 @@ class Results(ABC):
     @property
     def key(self) -> str:
         """Tells this study from others of its name on every machine; empty before the first trial."""
-        first = next(iter(self._begun()), None)
-        return "" if first is None else self._as_trial(first).key.rpartition("-")[2]
+        first = next(iter(self._ledger.begun()), None)
+        return "" if first is None else self._ledger.as_trial(first).key.rpartition("-")[2]
 
     def importance(self) -> dict[str, float]:
         """The share of each hyperparameter in what tells the best trials from the others, the largest first.
@@ -105,11 +113,11 @@ class Results(ABC):
         """
         from tunehook.study.importance import find_importance
 
-        return find_importance(self._frozen(), self.mode)
+        return find_importance(self._ledger.trials(), self.mode)
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = Events.of_trial(self._as_trial(self._frozen()[number]))
+        events = Events.of_trial(self._ledger.as_trial(self._ledger.trials()[number]))
         return next((dict(config.effective) for config in events.all(Config)), {})
 
     def checkpoint(self, number: int) -> Path | None:
@@ -121,31 +129,27 @@ class Results(ABC):
         Raises:
             OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
         """
-        trial = self._as_trial(self._frozen()[number])
+        trial = self._ledger.as_trial(self._ledger.trials()[number])
         kept = Events.of_trial(trial).last(Kept)
         if kept is None:
             return None
         path = kept.path
         if stamp(path) != kept.stamp:
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        first = self._frozen()[min(number, int(trial.key.partition("-")[0]))].datetime_start
+        first = self._ledger.trials()[min(number, int(trial.key.partition("-")[0]))].datetime_start
         if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
             raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
         return path
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
-        trial = self._as_trial(self._frozen()[number])
+        trial = self._ledger.as_trial(self._ledger.trials()[number])
         return [str(self.paths.journal(number)), *Events.of_trial(trial).records]
 
     @property
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned and infeasible ones."""
-        from optuna.trial import TrialState
-
-        # Called at each turn of a loop, over all trials: the name of a state would take most of the time.
-        ended, names = (TrialState.COMPLETE, TrialState.PRUNED), self.space.searched.keys()
-        return sum(frozen.state in ended and names <= frozen.params.keys() for frozen in self._frozen())
+        return self._ledger.finished
 
     def counts(self) -> dict[State, int]:
         """Number of trials by state."""
@@ -171,57 +175,8 @@ class Results(ABC):
         names = [f"params.{name}" for name in self.space.names]
         return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
 
-    # ------------------------------------------------------------------ trials as Optuna has them
-
-    def _has_values(self, frozen: FrozenTrial) -> bool:
-        return self.space.searched.keys() <= frozen.params.keys()
-
-    def _frozen(self) -> list[FrozenTrial]:
-        """All trials as Optuna has them, not copied: for reading only."""
-        return self.optuna.get_trials(deepcopy=False)
-
-    def _begun(self) -> list[FrozenTrial]:
-        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
-        return [frozen for frozen in self._frozen() if self._has_values(frozen) and not is_waiting(frozen)]
-
-    def _as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
-        return Trial(
-            study=self.name,
-            number=asked.number,
-            params=self.space.decode(asked.params) if params is None else params,
-            folder=self.paths.trial(asked.number),
-            metric=self.metric,
-            mode=self.mode,
-            attempt=stored_attempt(asked) or 0,
-            key=self._key_of(asked),
-        )
-
-    def _key_of(self, asked: AskedTrial | FrozenTrial) -> str:
-        return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
-
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        outcome = stored_outcome(frozen) or Outcome(_state_of(frozen), value=_value_of(frozen))
+        from tunehook.storage import state_of, value_of
+
+        outcome = stored_outcome(frozen) or Outcome(state_of(frozen), value=value_of(frozen))
         return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
-
-
-def _state_of(frozen: FrozenTrial) -> State:
-    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
-    kept = stored_outcome(frozen)
-    if kept is not None:
-        return kept.state
-    states: dict[str, State] = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned"}
-    return states.get(frozen.state.name, "failed")
-
-
-def _value_of(frozen: FrozenTrial) -> float | None:
-    kept = stored_outcome(frozen)
-    if kept is not None:
-        return kept.value
-    return frozen.value if frozen.state.is_finished() else None
-
-
-def is_waiting(frozen: FrozenTrial) -> bool:
-    """Whether a trial has values, and waits to be asked for."""
-    from optuna.trial import TrialState
-
-    return frozen.state == TrialState.WAITING

@@ -4,6 +4,22 @@ from typing import TYPE_CHECKING
 
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
+from tunehook.system.machine import is_alive, lives, this_process
+from tunehook.system.optuna import (
+    all_trials,
+    cached,
+    contains,
+    end_trial,
+    fixed_values,
+    given_values,
+    quiet,
+    retried_number,
+    running_trial,
+    storage_of,
+    study_id,
+    trial_id,
+    uncached,
+)
 from tunehook.system.randomness import (
     find_generators,
     generator_states,
@@ -16,6 +32,7 @@ from tunehook.system.signals import Notice, Terminated, handling, terminate
 from tunehook.system.terminal import is_terminal, make_visible, standard_handlers, written_above
 
 if TYPE_CHECKING:
+    from tunehook.system.optuna import FrozenStudy as FrozenStudy
     from tunehook.system.table import Row as Row
     from tunehook.system.table import clock as clock
     from tunehook.system.table import make_table as make_table
@@ -24,10 +41,12 @@ if TYPE_CHECKING:
     from tunehook.system.table import told_values as told_values
 
 __all__ = [
-    "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "clock",
-    "find_generators", "generator_states", "handling", "is_terminal", "kept_random", "lazily", "make_table",
-    "make_visible", "random_state", "restore_generators", "restore_random", "short", "shortened", "standard_handlers",
-    "takes", "terminate", "told_values", "unknown_attribute", "written_above",
+    "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
+    "cached", "clock", "contains", "end_trial", "find_generators", "fixed_values", "generator_states", "given_values",
+    "handling", "is_alive", "is_terminal", "kept_random", "lazily", "lives", "make_table", "make_visible", "quiet",
+    "random_state", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
+    "standard_handlers", "storage_of", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
+    "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

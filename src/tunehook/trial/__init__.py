@@ -2,12 +2,10 @@
 
 from tunehook.trial.ends import (
     MISUSE,
-    Objective,
     describe,
     holds_numbers,
     injecting,
     is_misuse,
-    objective_value,
     returned_value,
     told_apart,
 )
@@ -20,24 +18,32 @@ from tunehook.trial.errors import (
     StudyFull,
     TrialError,
 )
+from tunehook.trial.objective import (
+    ASKED_AGAIN,
+    COUNTED,
+    Mode,
+    Objective,
+    State,
+    best_of,
+    direction_of,
+    is_better,
+    mode_of,
+    objective_value,
+)
 from tunehook.trial.values import (
     Budget,
     Decision,
     FinishedTrial,
-    Mode,
     Outcome,
     Standing,
-    State,
     Trial,
-    best_of,
-    is_better,
     is_key,
     key_of,
 )
 
 __all__ = [
-    "Budget", "Decision", "FinishedTrial", "InjectionError", "JournalError", "MISUSE", "Mode", "Objective", "Outcome",
-    "Standing", "State", "StorageAway", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of",
-    "describe", "holds_numbers", "injecting", "is_better", "is_key", "is_misuse", "key_of", "objective_value",
-    "returned_value", "told_apart",
+    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "InjectionError", "JournalError", "MISUSE",
+    "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway", "StudyError", "StudyFinished", "StudyFull",
+    "Trial", "TrialError", "best_of", "describe", "direction_of", "holds_numbers", "injecting", "is_better", "is_key",
+    "is_misuse", "key_of", "mode_of", "objective_value", "returned_value", "told_apart",
 ]  # fmt: skip

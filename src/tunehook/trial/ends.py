@@ -1,19 +1,17 @@
-"""What the end of a trial means: the value that counts, and what an exception says."""
+"""What the end of a trial means: what an exception says, and what a training returned."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from tunehook.trial.errors import InjectionError, JournalError, StorageAway, StudyError, TrialError
-from tunehook.trial.values import Mode, Outcome, State, best_of
-
-Objective = Literal["best", "last"] | int
+from tunehook.trial.objective import State
+from tunehook.trial.values import Outcome
 
 # Names of the exceptions by which torch, TensorFlow and JAX say that memory ran out.
 _OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
@@ -116,27 +114,6 @@ def _in_one_line(error: BaseException) -> str:
 def is_misuse(outcome: Outcome) -> bool:
     """Whether a trial ended since the script has to change; an error of another process is known by its name only."""
     return outcome.state == "failed" and outcome.reason.startswith(tuple(f"{kind.__name__}:" for kind in MISUSE))
-
-
-def objective_value(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective) -> tuple[float, int] | None:
-    """The value that counts, and its step.
-
-    Args:
-        series: Steps and values of the tuned metric, in order; NaN and infinities do not count.
-        mode: ``"min"`` or ``"max"``.
-        objective: ``"best"``, ``"last"``, or k for the mean of the last k values (of all, where there are fewer).
-
-    Returns:
-        Value and step (of the best value, else of the last), or ``None`` where no value is finite.
-    """
-    finite = [(step, value) for step, value in series if math.isfinite(value)]
-    if not finite:
-        return None
-    if objective == "best":
-        first = best_of(finite, mode, value=lambda row: row[1]) or finite[0]
-        return first[1], first[0]
-    last = finite[-(1 if objective == "last" else int(objective)) :]
-    return math.fsum(value for _, value in last) / len(last), last[-1][0]
 
 
 def returned_value(result: object, metric: str) -> float | None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.system import TRIAL, unknown_attribute
-
-State = Literal["running", "complete", "pruned", "infeasible", "failed", "interrupted"]
-Mode = Literal["min", "max"]
+from tunehook.trial.objective import COUNTED, Mode, State
 
 GO_ON = "go on"
-FINISHED: tuple[State, ...] = ("complete", "pruned", "infeasible")
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -161,28 +155,4 @@ class Standing:
     @property
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned and infeasible ones."""
-        return sum(self.counts.get(state, 0) for state in FINISHED)
-
-
-def is_better(value: float | None, than: float | None, mode: Mode) -> bool:
-    """Whether a value is better than another one: an equal one is not, NaN and ``None`` never are."""
-    if value is None or math.isnan(value):
-        return False
-    if than is None or math.isnan(than):
-        return True
-    return value < than if mode == "min" else value > than
-
-
-def best_of(found: Iterable[_T], mode: Mode, *, value: Callable[[_T], float | None]) -> _T | None:
-    """The one with the best value, the first of equals; ``None`` where none has a value.
-
-    Args:
-        found: What there is, in order.
-        mode: ``"min"`` or ``"max"``.
-        value: Gives the value of one; ``None`` and NaN are no values.
-    """
-    best: _T | None = None
-    for one in found:
-        if is_better(value(one), None if best is None else value(best), mode):
-            best = one
-    return best
+        return sum(self.counts.get(state, 0) for state in COUNTED)

@@ -255,7 +255,7 @@ def test_files_of_ours_that_are_links(
 
 def finish(study: th.Study, number: int, score: float, path: Path) -> None:
     """Train a trial that was asked for; its checkpoint is a text of its own."""
-    session = study.session(study._as_trial(study._frozen()[number]))
+    session = study.session(study._ledger.as_trial(study._ledger.trials()[number]))
     session._driven = True
     session.ready()
     session.report(1, {"score": score})

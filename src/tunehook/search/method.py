@@ -1,0 +1,100 @@
+"""What a study searches by: its search method, its stopper and its seed, checked before Optuna is loaded."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.space import Space
+from tunehook.system import make_visible
+from tunehook.trial import Budget, Decision
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna import Trial as AskedTrial
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+log = logging.getLogger("tunehook")
+
+
+class Method:
+    """Who proposes values, and who stops trials.
+
+    Args:
+        search: The name of a search method, or an Optuna sampler.
+        stopper: The name of a stopper, an Optuna pruner, or ``None``.
+        space: What is searched.
+        seed: Seed of the search; ``None`` for another search each time.
+
+    Attributes:
+        trials: How many trials are planned; ``None`` where nobody knows.
+
+    Raises:
+        TypeError, ValueError: The search or the stopper is none.
+        SpaceError: The search cannot search the space.
+    """
+
+    def __init__(
+        self, search: str | BaseSampler, stopper: str | BasePruner | None, space: Space, *, seed: int | None = None
+    ) -> None:
+        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPERS)):
+            kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
+            if isinstance(value, type) or not (
+                (value is None and argument == "stopper") or isinstance(value, str) or hasattr(value, method)
+            ):
+                raise TypeError(
+                    f"{argument} is one of {', '.join(map(repr, names))}, or an instance of an Optuna {kind}; "
+                    f"got {value!r}."
+                )
+            if isinstance(value, str):
+                check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
+        if isinstance(search, str):
+            check_space(search, space)
+        self.search, self._stopper, self._space, self._seed = search, stopper, space, seed
+        self.trials: int | None = None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the search is the exact grid."""
+        return self.search == "grid"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the search is one of ours, which do nothing after a trial."""
+        return isinstance(self.search, str)
+
+    @property
+    def judges(self) -> bool:
+        """Whether reports are judged, so that a training has to wait for the answer."""
+        return self._stopper is not None
+
+    def sampler(self) -> BaseSampler:
+        """The sampler, said in one line where there is something that the user did not choose."""
+        sampler, note = make_sampler(self.search, self._space, seed=self._seed, trials=self.trials)
+        if self.search in ("bayes", "grid"):
+            make_visible()
+            log.info("%s", note)
+        return sampler
+
+    def pruner(self, budget: Budget | None = None) -> BasePruner:
+        """The pruner of trials that train so long."""
+        return make_stopper(self._stopper, budget or Budget())
+
+    def judge(self, study: Study, running: AskedTrial, step: int, say: str) -> Decision:
+        """Ask the pruner of a study whether a trial goes on after a report.
+
+        Args:
+            study: The study, with a pruner of `pruner`.
+            running: The trial.
+            step: Number of the report.
+            say: What it measured, for people.
+        """
+        from tunehook.search.guard import Guarded
+
+        pruner = study.pruner
+        if (isinstance(pruner, Guarded) and not pruner.judges(step)) or not running.should_prune():
+            return Decision()
+        name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
+        return Decision(True, f"{name}: {say} falls behind the other trials")

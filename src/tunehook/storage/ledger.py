@@ -1,0 +1,266 @@
+"""What a study asks of its storage: it is opened, read and written here only.
+
+Nothing is opened before it is first needed. Database connections do not survive a fork: a process makes its own ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from tunehook.record import StudyPaths, host
+from tunehook.search import Method
+from tunehook.space import Space
+from tunehook.storage.attributes import (
+    LEADER,
+    OUTCOME,
+    OWNER,
+    PLAN,
+    stored_attempt,
+    stored_claim,
+    stored_key,
+    stored_plan,
+)
+from tunehook.storage.messages import from_environment
+from tunehook.storage.opening import open_study
+from tunehook.storage.states import is_counted, is_running, is_waiting, stored_state
+from tunehook.system import kept_random, running_trial, this_process, trial_id
+from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna import Trial as AskedTrial
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+    from tunehook.storage.heartbeat import Pulse
+    from tunehook.storage.retrying import PatientStorage
+
+
+class Ledger:
+    """What a study asks of its storage.
+
+    Args:
+        name: Name of the study.
+        space: What is searched.
+        metric: Name of the tuned metric.
+        mode: ``"min"`` or ``"max"``.
+        objective: The value that counts.
+        paths: The names below the study's folder.
+        given: The storage, or the URL of one; ``None`` for that of the environment, or else the SQLite file.
+        method: Who proposes values and stops trials.
+        found: The study where it is open already, and its storage.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: Space,
+        *,
+        metric: str,
+        mode: Mode,
+        objective: Objective,
+        paths: StudyPaths,
+        given: str | BaseStorage | None,
+        method: Method,
+        found: tuple[OptunaStudy, PatientStorage] | None = None,
+    ) -> None:
+        self.name, self.space, self.metric, self.mode, self.objective = name, space, metric, mode, objective
+        self.paths, self._given, self._method = paths, given, method
+        self._open: tuple[OptunaStudy, PatientStorage] | None = found
+        self._asked: dict[int, AskedTrial] = {}  # those that run here
+        self.distributions = space.distributions()
+
+    # ------------------------------------------------------------------ the storage
+
+    @property
+    def study(self) -> OptunaStudy:
+        """The Optuna study below."""
+        return self._opened()[0]
+
+    @property
+    def kept(self) -> PatientStorage:
+        """The storage, with patience."""
+        return self._opened()[1]
+
+    @property
+    def pulse(self) -> Pulse | None:
+        """The signs of life of the trials; ``None`` where no other machine sees the storage."""
+        return self.kept.pulse
+
+    def _opened(self) -> tuple[OptunaStudy, PatientStorage]:
+        if self._open is None:
+            study, kept = open_study(
+                self.name,
+                # No copy of the environment's is kept: it is the one that is given now.
+                from_environment() if self._given is None else self._given,
+                paths=self.paths,
+                sampler=self._method.sampler(),
+                pruner=self._method.pruner(),
+                mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
+                space=self.space,
+            )
+            self._open = study, kept
+            begun = next((frozen.distributions for frozen in self.trials() if frozen.distributions), {})
+            # An older version sampled wide numbers in another way, and Optuna takes one kind in a study only.
+            self.distributions |= {
+                name: begun[name] for name, d in self.distributions.items() if type(d) is not type(begun.get(name, d))
+            }
+        return self._open
+
+    def renew_sampler(self) -> None:
+        """Take the sampler that the method chooses now."""
+        if self._open is not None:
+            self.study.sampler = self._method.sampler()
+
+    @contextlib.contextmanager
+    def resting(self, rest: Callable[[float], bool]) -> Iterator[None]:
+        """Pass the time in which the storage is away otherwise than by sleep."""
+        kept = self.kept
+        before, kept.rest = kept.rest, rest
+        try:
+            yield
+        finally:
+            kept.rest = before
+
+    # ------------------------------------------------------------------ trials, read
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials as Optuna has them, not copied: for reading only."""
+        return self.study.get_trials(deepcopy=False)
+
+    def running(self) -> list[FrozenTrial]:
+        """Those that run, wherever that is."""
+        return [frozen for frozen in self.trials() if is_running(frozen)]
+
+    def begun(self) -> list[FrozenTrial]:
+        """Without those that have no values: enqueued, being sampled by another process, refused by a grid."""
+        return [frozen for frozen in self.trials() if self.has_values(frozen) and not is_waiting(frozen)]
+
+    @property
+    def finished(self) -> int:
+        """How many trials told the search something: complete, pruned and infeasible ones."""
+        return sum(is_counted(frozen) and self.has_values(frozen) for frozen in self.trials())
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are values to ask again."""
+        return any(is_waiting(frozen) for frozen in self.trials())
+
+    def has_values(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial has a value for each name that is searched."""
+        return self.space.searched.keys() <= frozen.params.keys()
+
+    def as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
+        """A trial as a plain value; its values are those of the storage unless they are given."""
+        return Trial(
+            study=self.name,
+            number=asked.number,
+            params=self.space.decode(asked.params) if params is None else params,
+            folder=self.paths.trial(asked.number),
+            metric=self.metric,
+            mode=self.mode,
+            attempt=stored_attempt(asked) or 0,
+            key=self.key_of(asked),
+        )
+
+    def key_of(self, asked: AskedTrial | FrozenTrial) -> str:
+        """The key that a trial shares with its later attempts."""
+        return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)
+
+    # ------------------------------------------------------------------ trials, written
+
+    def ask(self) -> AskedTrial:
+        """The next trial."""
+        return self.study.ask(self.distributions)
+
+    def asked(self, number: int) -> AskedTrial:
+        """A trial that runs; another process may have asked for it."""
+        if number not in self._asked:
+            self._asked[number] = running_trial(self.study, number)
+        return self._asked[number]
+
+    def take(self, asked: AskedTrial) -> None:
+        """Remember a trial that runs here."""
+        self._asked[asked.number] = asked
+
+    def let_go(self, number: int) -> None:
+        """Forget a trial that ran here."""
+        self._asked.pop(number, None)
+
+    def begun_last(self) -> FrozenTrial | None:
+        """The trial that this thread began last where it runs, and was not taken by anyone; ``None`` for none."""
+        frozen = None if self._open is None else self.kept.begun()
+        return None if frozen is None or frozen.number in self._asked or not is_running(frozen) else frozen
+
+    def enqueue(self, raw: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> None:
+        """Let these raw values be asked next; with attempt and key where they are asked again."""
+        self.study.enqueue_trial(dict(raw), user_attrs=None if named is None else dict(named))
+
+    def note(self, trial: AskedTrial | FrozenTrial, name: str, value: Any) -> None:
+        """Keep an attribute of a trial."""
+        self.kept.set_trial_user_attr(trial_id(trial), name, value)
+
+    def end(self, trial: AskedTrial | FrozenTrial, outcome: Outcome) -> None:
+        """Write how a trial ended, past the sampler.
+
+        Raises:
+            UpdateFinishedTrialError: Its end was told already.
+        """
+        self.note(trial, OUTCOME, dataclasses.asdict(outcome))
+        state = stored_state(outcome.state)
+        self.set_state(trial, state, None if outcome.value is None or state == TrialState.FAIL else [outcome.value])
+
+    def tell(self, asked: AskedTrial, outcome: Outcome) -> None:
+        """Write how a trial ended, and let the sampler know.
+
+        Raises:
+            UpdateFinishedTrialError: Its end was told already.
+        """
+        self.note(asked, OUTCOME, dataclasses.asdict(outcome))
+        value = outcome.value if outcome.state == "complete" else None
+        with kept_random():
+            self.study.tell(asked, value, state=stored_state(outcome.state))
+
+    def set_state(
+        self, trial: AskedTrial | FrozenTrial, state: TrialState, values: Sequence[float] | None = None
+    ) -> None:
+        """Write the state of a trial."""
+        self.kept.set_trial_state_values(trial_id(trial), state, values)
+
+    def give_back(self, asked: AskedTrial) -> None:
+        """Let a trial wait for whoever asks next; it keeps its number and its values."""
+        self.let_go(asked.number)
+        self.note(asked, OWNER, None)
+        self.set_state(asked, TrialState.WAITING)
+
+    # ------------------------------------------------------------------ the study
+
+    def note_plan(self) -> None:
+        """Keep how many trials are wanted and who leads, for those who look at the study."""
+        self.study.set_user_attr(LEADER, {"host": host(), **this_process()})
+        plan = {"trials": self._method.trials, "grid": self._method.is_grid}
+        if self.study.user_attrs.get(PLAN) != plan:
+            self.study.set_user_attr(PLAN, plan)
+
+    @property
+    def wanted(self) -> int | None:
+        """How many trials the study shall have, as `note_plan` kept it last; ``None`` where it was not said."""
+        plan = stored_plan(self.study.user_attrs)
+        return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
+
+    def claim(self, work: str, *, seconds: float) -> bool:
+        """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""
+        if self._given is None:  # a file, whose machine is the one
+            return True
+        key, now = f"tunehook:claim:{work}", time.time()
+        holder, until = stored_claim(self.study.user_attrs, key)
+        if holder not in ("", host()) and until > now:
+            return False
+        self.study.set_user_attr(key, (host(), now + seconds))
+        return True

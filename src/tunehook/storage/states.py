@@ -1,0 +1,61 @@
+"""What the ends of trials are called in a storage, and which of the trials there count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+
+from tunehook.storage.attributes import stored_outcome
+from tunehook.trial import COUNTED, State
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+_STORED: dict[State, TrialState] = {
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "infeasible": TrialState.PRUNED,  # with a broken constraint, so that a sampler learns from it
+    "failed": TrialState.FAIL,
+    "interrupted": TrialState.FAIL,
+}
+# Of a trial that Optuna itself was told of, past a study of ours.
+_READ: dict[TrialState, State] = {
+    TrialState.RUNNING: "running", TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"
+}  # fmt: skip
+_COUNTED = tuple({_STORED[state] for state in COUNTED})
+
+
+def stored_state(state: State) -> TrialState:
+    """What the end of a trial is in a storage."""
+    return _STORED[state]
+
+
+def is_counted(frozen: FrozenTrial) -> bool:
+    """Whether a trial told the search something. It is asked of all trials at each turn of a loop."""
+    return frozen.state in _COUNTED
+
+
+def is_running(frozen: FrozenTrial) -> bool:
+    """Whether a trial has begun, and its end was not told."""
+    return frozen.state == TrialState.RUNNING
+
+
+def is_waiting(frozen: FrozenTrial) -> bool:
+    """Whether a trial has values, and waits to be asked for."""
+    return frozen.state == TrialState.WAITING
+
+
+def state_of(frozen: FrozenTrial) -> State:
+    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
+    kept = stored_outcome(frozen)
+    return kept.state if kept is not None else _READ.get(frozen.state, "failed")
+
+
+def value_of(frozen: FrozenTrial) -> float | None:
+    """The value of a trial, ``None`` where it has none."""
+    kept = stored_outcome(frozen)
+    if kept is not None:
+        return kept.value
+    return frozen.value if frozen.state.is_finished() else None

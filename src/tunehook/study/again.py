@@ -1,0 +1,75 @@
+"""What is asked again.
+
+It is kept first: a process may be killed between the end of an interrupted trial and the next trial of its values. So
+these are an attribute of the trial before its end is; whoever looks for lost trials asks what is missing, and of two
+processes that do so at once, the trial with the lower number is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from tunehook.storage import AGAIN, ATTEMPT, KEY, Ledger, stored_again, stored_attempt, stored_key
+from tunehook.study.terms import Terms
+from tunehook.trial import Outcome
+
+if TYPE_CHECKING:
+    from optuna import Trial as AskedTrial
+    from optuna.trial import FrozenTrial
+
+
+class Again:
+    """Asks the values of interrupted trials again, as often as the terms say.
+
+    Args:
+        ledger: The storage.
+        terms: How often.
+    """
+
+    def __init__(self, ledger: Ledger, terms: Terms) -> None:
+        self._ledger, self._terms = ledger, terms
+
+    def is_last(self, attempt: int) -> bool:
+        """Whether an attempt, counted from 0, is the last one."""
+        return attempt + 1 >= self._terms.attempts
+
+    def note(self, trial: AskedTrial | FrozenTrial, raw: Mapping[str, Any], attempt: int, key: str) -> None:
+        """Keep what will be asked again before the end of a trial is told."""
+        if attempt < self._terms.attempts:
+            self._ledger.note(trial, AGAIN, {"values": dict(raw), **_named(key, attempt)})
+
+    def ask(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
+        """Ask raw values again, unless they are asked already."""
+        wanted = _named(key, attempt)
+        there = any(wanted.items() <= frozen.user_attrs.items() for frozen in self._ledger.trials())
+        if attempt < self._terms.attempts and not there:
+            self._ledger.enqueue(raw, wanted)
+
+    def ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:
+        """Ask again what a process was to ask that was killed as it told the end of a trial."""
+        there = {(stored_key(frozen), stored_attempt(frozen)) for frozen in trials}
+        for frozen in trials:
+            again = stored_again(frozen)
+            if again and frozen.state == TrialState.FAIL and (again[KEY], again[ATTEMPT]) not in there:
+                self._ledger.enqueue(again["values"], _named(again[KEY], again[ATTEMPT]))
+
+    def is_double(self, asked: AskedTrial) -> bool:
+        """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""
+        key, attempt = stored_key(asked), stored_attempt(asked)
+        if key is None or attempt is None:
+            return False
+        wanted = _named(key, attempt)
+        first = next(one.number for one in self._ledger.trials() if wanted.items() <= one.user_attrs.items())
+        if first == asked.number:
+            return False
+        outcome = Outcome("interrupted", f"its values are those of trial {first}")
+        self._ledger.end(asked, outcome)
+        return True
+
+
+def _named(key: str, attempt: int) -> dict[str, Any]:
+    """The attributes of a trial that is asked again."""
+    return {ATTEMPT: attempt, KEY: key}

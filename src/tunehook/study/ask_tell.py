@@ -1,0 +1,162 @@
+"""Ask and tell: the trials of a study, from their values to their ends. A process makes its own after a fork."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+
+from tunehook.record import Journal
+from tunehook.search import Method
+from tunehook.session import Checkpoints
+from tunehook.space import GridExhausted, SpaceError
+from tunehook.storage import Ledger
+from tunehook.study.again import Again
+from tunehook.study.holders import Holders
+from tunehook.study.lost import Lost, Tells
+from tunehook.study.places import Places
+from tunehook.study.terms import Terms
+from tunehook.system import contains, fixed_values, given_values, kept_random
+from tunehook.trial import (
+    ASKED_AGAIN,
+    Budget,
+    Decision,
+    JournalError,
+    Outcome,
+    StudyError,
+    StudyFinished,
+    Trial,
+    is_misuse,
+)
+
+if TYPE_CHECKING:
+    from optuna import Trial as AskedTrial
+
+
+class AskTell:
+    """Asks for the trials of a study, and tells what they measured and how they ended.
+
+    Args:
+        ledger: The storage.
+        method: Who proposes values and stops trials.
+        terms: What `optimize` was asked for.
+        leads: The study, which leads trials.
+    """
+
+    def __init__(self, ledger: Ledger, method: Method, terms: Terms, leads: Tells) -> None:
+        self.ledger, self._method, self._leads = ledger, method, leads
+        self.holders = Holders(ledger)
+        self.again = Again(ledger, terms)
+        self.places = Places(ledger, self.holders, terms)
+        self.lost = Lost(ledger, self.holders, self.again, leads)
+        self._budget: Budget | None = None  # of which the pruner is
+
+    def ask(self) -> Trial:
+        """Ask for a trial, which is running from now on."""
+        self.lost.reclaim()
+        self.places.check()
+        asked = self._ask()
+        self.ledger.take(asked)
+        self.places.check(asked)
+        trial = self.ledger.as_trial(asked)
+        try:
+            Journal(trial.folder).begin(trial)
+        except JournalError as error:  # nobody would find its process, so it would run for ever
+            self._leads.tell(trial, Outcome("interrupted", str(error)))
+            raise
+        return trial
+
+    def _ask(self) -> AskedTrial:
+        with kept_random():
+            try:
+                while self.again.is_double(asked := self.ledger.ask()):
+                    pass
+                self._check_given(asked.number, fixed_values(asked))
+            except GridExhausted as error:
+                raise StudyFinished(f"Study '{self.ledger.name}' is finished: {error}") from error
+            except BaseException as error:
+                self._end_unasked(error)
+                raise
+        return asked
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let these values be asked for before the search proposes others."""
+        space = self.ledger.space
+        raw = space.encode(params)
+        missing = [name for name in space.searched if name not in raw]
+        if self._method.is_grid and missing:
+            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
+        self.ledger.enqueue(raw)
+
+    def _check_given(self, number: int, given: Mapping[str, Any]) -> None:
+        """Check the raw values that a trial was enqueued with past `enqueue`."""
+        for name, raw in given.items():
+            if name not in self.ledger.distributions or contains(self.ledger.distributions[name], raw):
+                continue
+            raise SpaceError(
+                f"Trial {number} was enqueued with {name}={raw!r}, which is none of Optuna's raw values of "
+                f"{self.ledger.space[name]!r}; the trial is left out.\n"
+                "  Enqueue your own values: study.enqueue({...})."
+            )
+
+    def _end_unasked(self, error: BaseException) -> None:
+        """End a trial that could not be asked for; values that it was given are asked again, unless they are wrong.
+
+        Raises:
+            SpaceError: They are wrong.
+        """
+        with contextlib.suppress(StudyError):  # the storage; the error that is raised says so
+            frozen = self.ledger.begun_last()
+            if frozen is None:
+                return
+            try:
+                self._check_given(frozen.number, given_values(frozen) or {})
+            except SpaceError as wrong:
+                self.lost.end_nameless(frozen, Outcome("failed", str(wrong)))
+                raise wrong from error
+            self.lost.recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
+
+    def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
+        """Take the metric of one step of a running trial and answer whether to go on."""
+        try:
+            running = self.ledger.asked(trial.number)
+            running.report(value, step)
+        except UpdateFinishedTrialError:
+            return Decision(True, "another process took the trial for lost and told its end", "interrupted")
+        if not self._method.judges:
+            return Decision()
+        if self._budget != budget:
+            self._budget = budget
+            self.ledger.study.pruner = self._method.pruner(budget)
+        return self._method.judge(self.ledger.study, running, step, f"{trial.metric} {value:.6g} at step {step}")
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Take the end of a trial. What is told first counts."""
+        try:
+            self._tell(trial, outcome)
+        except UpdateFinishedTrialError:  # another process told it at the same moment
+            return
+        except StudyError:
+            self.lost.remember(trial, outcome)
+            raise
+        finally:
+            self.ledger.let_go(trial.number)
+        if outcome.state in ASKED_AGAIN:
+            self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
+        if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
+            self.ledger.enqueue(self.ledger.space.encode(trial.params))
+        if outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt):
+            Checkpoints(trial).discard()
+
+    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+        running = self.ledger.asked(trial.number)
+        if outcome.state in ASKED_AGAIN:
+            self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
+        if outcome.state == "infeasible":
+            running.set_constraint("feasible", 1.0)
+        if self._method.is_named:  # these samplers do nothing after a trial, and Optuna would read it back three times
+            self.ledger.end(running, outcome)
+        else:
+            self.ledger.tell(running, outcome)

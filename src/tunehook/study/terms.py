@@ -1,0 +1,35 @@
+"""What `Study.optimize` was asked for, as far as asking and telling depend on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# How often the values of an interrupted trial are asked again before they are given up.
+ATTEMPTS = 3
+
+
+@dataclass
+class Terms:
+    """What `Study.optimize` was asked for.
+
+    Attributes:
+        attempts: How often values are begun that are interrupted each time.
+        limit: How many trials the study shall have; ``None`` without a limit, and outside of `optimize`.
+        keeps_checkpoints: Whether a trial that is asked again goes on from its last checkpoint.
+        counted: Numbers of the trials of this process that were counted against the limit.
+    """
+
+    attempts: int = ATTEMPTS
+    limit: int | None = None
+    keeps_checkpoints: bool = False
+    counted: set[int] = field(default_factory=set)
+
+    def begin(self, trials: int | None, retries: int | None) -> None:
+        """Take what `optimize` is asked for now."""
+        self.attempts = ATTEMPTS if retries is None else retries + 1
+        self.keeps_checkpoints = bool(retries)
+        self.limit, self.counted = trials, set()
+
+    def end(self) -> None:
+        """What holds for trials that are asked for outside of `optimize`."""
+        self.limit, self.keeps_checkpoints = None, False

@@ -1,0 +1,65 @@
+"""Which processes of this machine live.
+
+A process is known by its id, the boot of the machine and the clock tick at which it started: no wall clock is asked,
+which may be set while a training runs. Linux says these in ``/proc``; elsewhere an id that is in use counts as alive.
+(``psutil`` would know more there, but its ``create_time`` moves with the wall clock on Linux, where trainings run.)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """What names this process: its id, the time now, and the boot and tick of its start where these are known."""
+    found = _stat(os.getpid())
+    named = {"pid": os.getpid(), "time": round(time.time(), 3)}
+    return named if found is None else {**named, "start": found[1]}
+
+
+def lives(process: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine lives, by what `this_process` said of it."""
+    return is_alive(process["pid"], since=process["time"], start=process.get("start"))
+
+
+def is_alive(pid: int, *, since: float, start: str | None = None) -> bool:
+    """Whether a process still runs on this machine.
+
+    Args:
+        pid: Its id.
+        since: When it had that id, in seconds since 1970; what counts where its start is not known.
+        start: Its start, from `this_process`.
+    """
+    if sys.platform == "win32":
+        return True  # there os.kill(pid, 0) would end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    found = _stat(pid)
+    if found is None:
+        return True
+    state, started, age = found
+    if state == "Z":  # a process that has ended
+        return False
+    # A later start is another process under a used id.
+    return started == start if start is not None else time.time() - age <= since + 1.0
+
+
+def _stat(pid: int) -> tuple[str, str, float] | None:
+    """The state of a process, the boot and tick of its start, and its age in seconds; ``None`` where nobody says so."""
+    try:
+        # Behind the name, which may have spaces and parentheses, stand fields 3 (the state) to 22 (the start).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+    return fields[0], f"{boot}/{fields[19]}", age

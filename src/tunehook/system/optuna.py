@@ -1,0 +1,105 @@
+"""The border to Optuna: what it has no public name for, under names of ours. No other file says Optuna's private names.
+
+Each function says what it uses, and the version of Optuna that it was written for. A new Optuna breaks this file, and
+``tests/system/test_optuna.py`` says which of them. Two files beside it know Optuna's insides: ``storage/sqlite.py`` its
+tables, ``storage/retrying.py`` the calls of a storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.study._frozen import FrozenStudy as FrozenStudy  # 5.0: what storages list studies as
+    from optuna.trial import FrozenTrial
+
+
+def trial_id(trial: Trial | FrozenTrial) -> int:
+    """What storages call a trial (5.0: ``_trial_id``)."""
+    return trial._trial_id
+
+
+def study_id(study: Study) -> int:
+    """What storages call a study (5.0: ``_study_id``)."""
+    return study._study_id
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """The storage that a study is kept in (5.0: ``_storage``)."""
+    return study._storage
+
+
+def all_trials(study: Study) -> list[FrozenTrial]:
+    """All trials, not copied: for reading only (5.0: ``_storage``, ``_study_id``).
+
+    Not `study.get_trials`: under a ``HyperbandPruner``, Optuna gives samplers a study that shows one bracket only.
+    """
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def running_trial(study: Study, number: int) -> Trial:
+    """A trial that another process may have asked for (5.0: the constructor, which is documented for Optuna alone)."""
+    import optuna
+
+    return optuna.Trial(study, trial_id(study.get_trials(deepcopy=False)[number]))
+
+
+def end_trial(study: Study, trial: Trial | FrozenTrial) -> None:
+    """Mark a trial as failed, past the sampler and the checks of `study.tell` (5.0: ``_storage``, ``_trial_id``)."""
+    from optuna.trial import TrialState
+
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def given_values(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """The raw values that a trial was enqueued with, ``None`` where it was not (5.0: ``fixed_params``)."""
+    return trial.system_attrs.get("fixed_params")
+
+
+def fixed_values(trial: Trial) -> Mapping[str, Any]:
+    """The same of a trial that was just asked for, without a look at the storage (5.0: ``_fixed_params``)."""
+    given: Mapping[str, Any] = trial._fixed_params
+    return given
+
+
+def retried_number(trial: FrozenTrial) -> int | None:
+    """The number of the trial that Optuna itself asks again, ``None`` for none (5.0: ``failed_trial``)."""
+    return trial.system_attrs.get("failed_trial")
+
+
+def contains(distribution: BaseDistribution, raw: Any) -> bool:
+    """Whether a raw value is one of a distribution, of which Optuna only warns (5.0: ``_contains``)."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(raw))
+    except (ValueError, TypeError):
+        return False
+
+
+def cached(storage: BaseStorage | str) -> BaseStorage:
+    """A storage, or that of a URL, as Optuna uses it: a relational one with a cache (5.0: ``get_storage``)."""
+    from optuna.storages import get_storage
+
+    return get_storage(storage)
+
+
+def uncached(storage: BaseStorage) -> BaseStorage:
+    """The storage behind that cache (5.0: ``_backend``)."""
+    return getattr(storage, "_backend", storage)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna's own lines on a study that is opened say nothing that ours do not."""
+    from optuna import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

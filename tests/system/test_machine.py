@@ -1,0 +1,55 @@
+"""Whether a process lives: by the boot and tick of its start, whatever the clock says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+
+from tunehook.system import is_alive, lives, this_process
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts are known on Linux")
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0])
+def test_a_clock_that_is_stepped(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lives is alive, whenever the clock was set: before it said who it is, or after."""
+    real, told = time.time, this_process()
+    monkeypatch.setattr(time, "time", lambda: real() + step)
+    assert lives(told)
+    assert lives(this_process())
+    monkeypatch.undo()
+    assert lives(told)
+
+
+def test_a_used_id_is_another_process() -> None:
+    """It started at another tick, or since another boot of the machine."""
+    told = this_process()
+    boot, tick = told["start"].split("/")
+    assert not lives({**told, "start": f"{boot}/{int(tick) + 1}"})
+    assert not lives({**told, "start": f"{'0' * len(boot)}/{tick}"})
+
+
+def test_what_older_versions_have_stored() -> None:
+    """They did not say the start: what counts is when the process was there, by the wall clock."""
+    born = psutil.Process().create_time()
+    assert lives({"pid": os.getpid(), "time": time.time()})
+    assert is_alive(os.getpid(), since=born)
+    assert not is_alive(os.getpid(), since=born - 10)
+
+
+def test_a_process_that_has_ended() -> None:
+    """Also while its parent has not asked for its end, and once it is gone."""
+    ended = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    told = {"pid": ended.pid, "time": time.time()}
+    assert lives(told)
+    ended.kill()
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not lives(told)
+    ended.wait()
+    assert not lives(told)
