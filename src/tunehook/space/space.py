@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from tunehook.space.distributions import Int as Int
 from tunehook.space.distributions import LogNormal as LogNormal
 from tunehook.space.distributions import Normal as Normal
 from tunehook.space.distributions import SpaceError as SpaceError
+from tunehook.system import did_you_mean, near
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -186,8 +186,7 @@ class Space(Mapping[str, Distribution]):
     def _check_known(self, names: Mapping[str, Any]) -> None:
         for name in names:
             if name not in self._dimensions:
-                near = difflib.get_close_matches(str(name), self._dimensions, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(near(str(name), self._dimensions, most=1))
                 raise SpaceError(
                     f"There is no hyperparameter '{name}' in the space.{hint} It has: {', '.join(self._dimensions)}."
                 )

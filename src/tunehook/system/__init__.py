@@ -14,30 +14,26 @@ from tunehook.system.randomness import (
 )
 from tunehook.system.signals import Notice, Terminated, handling, terminate
 from tunehook.system.terminal import is_terminal, make_visible, standard_handlers, written_above
+from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, told_values
 
 if TYPE_CHECKING:
     from tunehook.system.table import Row as Row
-    from tunehook.system.table import clock as clock
     from tunehook.system.table import make_table as make_table
-    from tunehook.system.table import short as short
     from tunehook.system.table import shortened as shortened
-    from tunehook.system.table import told_values as told_values
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "clock",
-    "find_generators", "generator_states", "handling", "is_terminal", "kept_random", "lazily", "make_table",
-    "make_visible", "random_state", "restore_generators", "restore_random", "short", "shortened", "standard_handlers",
-    "takes", "terminate", "told_values", "unknown_attribute", "written_above",
+    "did_you_mean", "find_generators", "first_line", "generator_states", "handling", "is_terminal", "joined",
+    "kept_random", "last_line", "lazily", "make_table", "make_visible", "near", "random_state",
+    "restore_generators", "restore_random", "short", "shortened", "standard_handlers", "takes", "terminate",
+    "told_values", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
     __name__,
     {
         "Row": "table",
-        "clock": "table",
         "make_table": "table",
-        "short": "table",
         "shortened": "table",
-        "told_values": "table",
     },
 )
