@@ -11,14 +11,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from tunehook.launch import announce, leading, train_one
+from tunehook.launch import Raised, announce, leading, train_one
 from tunehook.launch.node import put_state
 from tunehook.record import Journal, host, journal_of, read_trial
 from tunehook.session import TrialSession, adopt, importing, settle
@@ -87,13 +86,13 @@ class Ended:
     """What a task returns.
 
     Attributes:
-        said: What the training raised: the name of its class, and its text.
-        problem: The traceback, where the training function could not be loaded.
+        raised: What the training raised.
+        problem: What was raised instead, where the training function could not be loaded.
         lines: The last lines of the journal, where they have to be carried.
     """
 
-    said: tuple[str, str] | None = None
-    problem: str = ""
+    raised: Raised | None = None
+    problem: Raised | None = None
     lines: Lines | None = None
 
 
@@ -243,9 +242,9 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
                 session: TrialSession = pickle.loads(order.session)  # noqa: S301 - from the process that asks
                 train = pickle.loads(function)  # noqa: S301 - as above
         except Terminated:
-            return Ended(("Terminated", "SIGTERM"))
-        except Exception:  # noqa: BLE001 - told to the process that asks, which ends the study
-            return Ended(problem=traceback.format_exc())
+            return Ended(Raised("SIGTERM"))
+        except Exception as raised:  # noqa: BLE001 - told to the process that asks, which ends the study
+            return Ended(problem=Raised.of(raised))
         adopt(session, judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
         with leading(trial.study, leads=True):
             error = train_one(session, train)
@@ -255,7 +254,7 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     lines = None if mirror is None else mirror.close(first=judge.carried)
-    return Ended(None if error is None else (type(error).__name__, str(error)), lines=lines)
+    return Ended(None if error is None else Raised.of(error), lines=lines)
 
 
 def _enter(order: Order) -> None:

@@ -20,6 +20,7 @@ import ray_scripts
 import tunehook as th
 from run_file import read_run
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.launch import Request
 from tunehook.record.journal import read_journal
 from tunehook.trial.errors import InjectionError, JournalError, StudyError
 from tunehook.trial.values import Outcome
@@ -256,10 +257,7 @@ def test_launchers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def leader(tmp_path: Path) -> RayLeader:
     """Who leads a study, with no cluster yet."""
-    return RayLauncher().leader(
-        scripts.study(tmp_path / "s"), scripts.steps, trials=None, end=0.0, workers=1, gpus_per_trial=0,
-        report_timeout=None,
-    )  # fmt: skip
+    return RayLauncher().leader(scripts.study(tmp_path / "s"), scripts.steps, Request(workers=1))
 
 
 def running(leader: RayLeader) -> _Task:
