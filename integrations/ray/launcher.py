@@ -37,7 +37,7 @@ from tunehook.launch import KILL, RECORDERS, Leader, Led, Raised, Request, Runni
 from tunehook.launch.node import kept_state, pickled
 from tunehook.record import Journal, journal_of, read_journal
 from tunehook.session import TrialSession, hand_over
-from tunehook.system import make_visible
+from tunehook.system import first_line, last_line, make_visible
 from tunehook.trial import JournalError, State, StudyError, Trial
 
 log = logging.getLogger("tunehook")
@@ -280,7 +280,10 @@ class RayLeader(Leader[_Task]):
 
     def _begin_anew(self, error: exceptions.RayError) -> None:
         """The actor was killed, so nobody is heard any more."""
-        log.warning("Ray has lost the study's actor, so the running trials begin anew: %s", _lines(error)[0])
+        log.warning(
+            "Ray has lost the study's actor, so the running trials begin anew: %s",
+            first_line(error) or type(error).__name__,
+        )
         lost = list(self._running.values())
         for one in lost:
             self._kill(one, "Ray lost the study's actor")
@@ -330,8 +333,9 @@ class RayLeader(Leader[_Task]):
         if isinstance(error, exceptions.TaskCancelledError):
             return "it was cancelled as it began", "interrupted"
         if isinstance(error, exceptions.RayTaskError) and one.pid is not None:  # what the training raises is told
-            return f"{_lines(error)[-1]}{where}, outside of the training", "failed"
-        return f"{type(error).__name__}: {_lines(error)[0]}", "interrupted"
+            return f"{last_line(error)}{where}, outside of the training", "failed"
+        name = type(error).__name__
+        return f"{name}: {first_line(error) or name}", "interrupted"
 
 
 def _join() -> None:
@@ -381,7 +385,3 @@ def _journals(trial: Trial) -> dict[str, bytes]:
         if any(event["event"] == "begin" and event.get("key") == trial.key for event in read_journal(path)):
             found[folder.name] = path.read_bytes()
     return found
-
-
-def _lines(error: BaseException) -> list[str]:
-    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunehook.launch.led import Led
+from tunehook.system import last_line
 from tunehook.trial import MISUSE, JournalError, Outcome, StudyError, TrialError, is_misuse
 
 # So many interruptions in a row, with no other end between them, are no accident.
@@ -115,8 +116,7 @@ def not_importable(raised: Raised) -> Exception:
     if raised.kind is not None:
         return raised.kind(raised.text)
     text = raised.traceback or raised.text
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
     return StudyError(
-        f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
+        f"The training function cannot be loaded in another process: {last_line(text)}\n{text.rstrip()}\n"
         "  What the function needs must be importable there, or defined inside it."
     )
