@@ -9,9 +9,9 @@ from tunehook.system.words import clock, did_you_mean, first_line, joined, last_
 
 def test_names_that_are_near() -> None:
     """The nearest comes first, each once, and no more than were asked for."""
-    names = ["val_acc", "val_loss", "val_acc", "train_acc", "x"]
-    assert near("val_ac", names) == ["val_acc", "train_acc", "val_loss"]
-    assert near("val_ac", names, most=1) == ["val_acc"]
+    names = ["vel_acc1", "val_acc1", "val_acc1", "x"]
+    assert near("val_acc", names) == ["val_acc1", "vel_acc1"]
+    assert near("val_acc", names, most=1) == ["val_acc1"]
     assert near("batch", names) == []
 
 
