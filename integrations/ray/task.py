@@ -21,7 +21,7 @@ from tunehook.launch import Raised, announce, leading, train_one
 from tunehook.launch.node import put_state
 from tunehook.record import Journal, host, journal_of, read_trial
 from tunehook.session import TrialSession, adopt, importing, settle
-from tunehook.system import Terminated, handling, terminate
+from tunehook.system import Terminated, flush_output, handling, terminate
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
 # The answer to a trial that is not waited for any more, such as on a node that was cut off.
@@ -250,9 +250,7 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
             error = train_one(session, train)
             announce(None)
     settle(session)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     lines = None if mirror is None else mirror.close(first=judge.carried)
     return Ended(None if error is None else Raised.of(error), lines=lines)
 

@@ -13,7 +13,7 @@ from tunehook.system.randomness import (
     restore_random,
 )
 from tunehook.system.signals import Notice, Terminated, handling, terminate
-from tunehook.system.terminal import is_terminal, make_visible, standard_handlers, written_above
+from tunehook.system.terminal import flush_output, is_terminal, make_visible, standard_handlers, written_above
 from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, told_values
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "clock",
-    "did_you_mean", "find_generators", "first_line", "generator_states", "handling", "is_terminal", "joined",
-    "kept_random", "last_line", "lazily", "make_table", "make_visible", "near", "random_state",
+    "did_you_mean", "find_generators", "first_line", "flush_output", "generator_states", "handling", "is_terminal",
+    "joined", "kept_random", "last_line", "lazily", "make_table", "make_visible", "near", "random_state",
     "restore_generators", "restore_random", "short", "shortened", "standard_handlers", "takes", "terminate",
     "told_values", "unknown_attribute", "written_above",
 ]  # fmt: skip

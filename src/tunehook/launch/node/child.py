@@ -32,7 +32,7 @@ from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
-from tunehook.system import Terminated
+from tunehook.system import Terminated, flush_output
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.
@@ -128,9 +128,7 @@ def _leave() -> NoReturn:
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     os._exit(0)
 
 
@@ -146,9 +144,7 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
             with contextlib.suppress(JournalError):
                 session.end(raised)
         announce(None)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     with contextlib.suppress(OSError):
         connection.send(("done", None if error is None else Raised.of(error)))
     connection.close()
