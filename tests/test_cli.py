@@ -28,15 +28,9 @@ from tunehook.trial.values import Budget, Outcome
 
 
 def test_help_names_the_commands() -> None:
-    """Without a command, what there is; the help of a command has an example."""
-    for name, example in (
-        ("sync", "tunehook sync tunehook-studies/digits"), ("status", "tunehook status digits"),
-        ("watch", "tunehook watch digits --every 10"), ("best", "tunehook best digits --json"),
-    ):  # fmt: skip
-        assert name in CliRunner().invoke(app, []).output
-        helped = CliRunner().invoke(app, [name, "--help"])
-        assert helped.exit_code == 0
-        assert example in helped.output
+    """Without a command, what there is."""
+    shown = CliRunner().invoke(app, []).output
+    assert all(name in shown for name in ("sync", "status", "watch", "best", "wandb"))
 
 
 def commands(command: Any, name: str = "tunehook") -> Iterator[tuple[str, Any]]:
@@ -51,7 +45,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_each_word_that_was_written(name: str) -> None:
-    """The text of a command and of each of its options, brackets among them, and no first line is cut off."""
+    """The text of a command with an example and of its options, brackets among them, and no first line is cut off."""
     shown = said(*name.split()[1:], "--help")
     told = " ".join(shown.split())
     command = COMMANDS[name]
@@ -59,6 +53,7 @@ def test_help_shows_each_word_that_was_written(name: str) -> None:
     assert command.help
     for text in texts:
         assert " ".join((text or "").split()) in told
+    assert hasattr(command, "commands") or f"Example: {name} " in told
     assert "..." not in shown.replace("[ARGS]...", "")
 
 

@@ -24,6 +24,7 @@ from tunehook.session import Found, TrialSession
 from tunehook.system import (
     Notice,
     find_generators,
+    first_line,
     generator_states,
     kept_random,
     random_state,
@@ -158,9 +159,8 @@ class FitCheckpoints:
             for variable, value in before:
                 variable.assign(value)
             restore_random(random)
-            said = str(error).strip().splitlines()
             self._session.continuation.begin_anew(
-                f"its checkpoint cannot be restored: {type(error).__name__}: {said[0] if said else ''}"
+                f"its checkpoint cannot be restored: {type(error).__name__}: {first_line(error)}"
             )
             return False
         for callback, state in zip(self._callbacks, rest["callbacks"], strict=True):

@@ -24,6 +24,7 @@ from tunehook.session import Found, TrialSession
 from tunehook.system import (
     Notice,
     find_generators,
+    first_line,
     generator_states,
     kept_random,
     random_state,
@@ -352,8 +353,7 @@ class FitCheckpoints:
         try:
             action()
         except Exception as error:  # noqa: BLE001 - told in a line; the trial begins anew, or keeps none
-            said = str(error).strip().splitlines()
-            problem = f"{type(error).__name__}: {said[0] if said else ''}"
+            problem = f"{type(error).__name__}: {first_line(error)}"
         return next((said for said in self._gather(problem) if said), "")
 
     def _wrap(self, owner: Any, name: str, replacement: Callable[..., None]) -> None:

@@ -33,11 +33,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunehook.integrations.ray.task import GIVEN_UP, Ended, Lines, Message, Order, StudyActor, train_trial
-from tunehook.launch import KILL, RECORDERS, Leader, Led, Running, not_importable
+from tunehook.launch import KILL, RECORDERS, Leader, Led, Raised, Request, Running, not_importable
 from tunehook.launch.node import kept_state, pickled
 from tunehook.record import Events, Journal, journal_of
 from tunehook.session import TrialSession, hand_over
-from tunehook.system import make_visible
+from tunehook.system import first_line, last_line, make_visible
 from tunehook.trial import JournalError, State, StudyError, Trial
 
 log = logging.getLogger("tunehook")
@@ -97,32 +97,22 @@ class RayLauncher:
         self.num_cpus, self.num_gpus, self.resources = num_cpus, num_gpus, dict(resources or {})
         self.options, self.autoscaling = dict(options or {}), autoscaling
 
-    def leader(
-        self,
-        study: Led,
-        train: Callable[[], object],
-        *,
-        trials: int | None,
-        end: float,
-        workers: int | None,
-        gpus_per_trial: int,
-        report_timeout: float | None,
-    ) -> RayLeader:
+    def leader(self, study: Led, train: Callable[[], object], request: Request) -> RayLeader:
         """See `Launcher`.
 
         Raises:
             ValueError: ``gpus_per_trial`` and ``num_gpus`` differ.
         """
-        if gpus_per_trial and self.num_gpus is not None and self.num_gpus != gpus_per_trial:
+        asked = request.gpus_per_trial
+        if asked and self.num_gpus is not None and self.num_gpus != asked:
             raise ValueError(
-                f"gpus_per_trial={gpus_per_trial} and RayLauncher(num_gpus={self.num_gpus:g}) differ; give one of them."
+                f"gpus_per_trial={asked} and RayLauncher(num_gpus={self.num_gpus:g}) differ; give one of them."
             )
-        gpus = gpus_per_trial if self.num_gpus is None else self.num_gpus
+        gpus = asked if self.num_gpus is None else self.num_gpus
         demand = {"CPU": self.num_cpus, "GPU": gpus, **self.resources}
         return RayLeader(
-            study, train, trials=trials, end=end, workers=workers, report_timeout=report_timeout,
-            demand={name: number for name, number in demand.items() if number}, options=self.options,
-            autoscaling=self.autoscaling,
+            study, train, request, demand={name: number for name, number in demand.items() if number},
+            options=self.options, autoscaling=self.autoscaling,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -150,10 +140,7 @@ class RayLeader(Leader[_Task]):
     Args:
         study: The study.
         train: The training.
-        trials: How many finished trials the study shall have, ``None`` for no limit.
-        end: When no further trial begins, on the monotonic clock.
-        workers: How many trials run at once, ``None`` for as many as the cluster has room for.
-        report_timeout: Seconds without a report after which a task is killed, ``None`` for no limit.
+        request: What was asked for; without ``workers``, as many trials run at once as the cluster has room for.
         demand: Resources for each trial, by Ray's names.
         options: Further options of the tasks.
         autoscaling: Whether the cluster grows for what waits.
@@ -163,16 +150,13 @@ class RayLeader(Leader[_Task]):
         self,
         study: Led,
         train: Callable[[], object],
+        request: Request,
         *,
-        trials: int | None,
-        end: float,
-        workers: int | None,
-        report_timeout: float | None,
         demand: Mapping[str, float],
         options: Mapping[str, Any],
         autoscaling: bool,
     ) -> None:
-        super().__init__(study, trials=trials, end=end, workers=workers or 0, report_timeout=report_timeout)
+        super().__init__(study, request)
         self._demand, self._options, self._autoscaling = dict(demand), dict(options), autoscaling
         pickled(study.recorders, *RECORDERS)
         self._train = pickled(
@@ -215,8 +199,8 @@ class RayLeader(Leader[_Task]):
             )
 
     def _places(self) -> int:
-        if self._workers:
-            return self._workers
+        if self._request.workers:
+            return self._request.workers
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             self._room = max(1, sum(_fits(self._demand, node) for node in _nodes().values()))
@@ -296,7 +280,10 @@ class RayLeader(Leader[_Task]):
 
     def _begin_anew(self, error: exceptions.RayError) -> None:
         """The actor was killed, so nobody is heard any more."""
-        log.warning("Ray has lost the study's actor, so the running trials begin anew: %s", _lines(error)[0])
+        log.warning(
+            "Ray has lost the study's actor, so the running trials begin anew: %s",
+            first_line(error) or type(error).__name__,
+        )
         lost = list(self._running.values())
         for one in lost:
             self._kill(one, "Ray lost the study's actor")
@@ -312,7 +299,7 @@ class RayLeader(Leader[_Task]):
     def _take_exit(self, one: _Task) -> None:
         """A task has ended; where it told nothing, the trial ends as what befell it."""
         del self._running[one.token]
-        said = None
+        raised = None
         try:
             ended: Ended = ray.get(one.ref)
         except exceptions.RayError as error:
@@ -320,16 +307,17 @@ class RayLeader(Leader[_Task]):
             if isinstance(error, exceptions.RuntimeEnvSetupError | exceptions.TaskUnschedulableError):
                 raise StudyError(f"Ray cannot run the trials of study '{self._study.name}': {error}") from error
             if isinstance(error, exceptions.RayTaskError) and one.pid is None:  # tunehook itself is missing there
-                raise not_importable(str(error)) from error
+                raise not_importable(Raised(str(error))) from error
         else:
-            one.is_done, said = True, ended.said
+            one.is_done, raised = True, ended.raised
             if ended.lines is not None:
                 self._carry(one, ended.lines)
-            if ended.problem:
+            if ended.problem is not None:
                 self._take_loss(one, "the training function could not be loaded", "interrupted")
                 raise not_importable(ended.problem)
-            self._take_loss(one, one.why or (said or ("", "its task returned without an end"))[1], "interrupted")
-        self._judge(one, said)
+            befell = "its task returned without an end" if raised is None else raised.text
+            self._take_loss(one, one.why or befell, "interrupted")
+        self._judge(one, raised)
 
     def _explain(self, one: _Task, error: exceptions.RayError) -> tuple[str, State]:
         """What befell a task that told nothing."""
@@ -345,8 +333,9 @@ class RayLeader(Leader[_Task]):
         if isinstance(error, exceptions.TaskCancelledError):
             return "it was cancelled as it began", "interrupted"
         if isinstance(error, exceptions.RayTaskError) and one.pid is not None:  # what the training raises is told
-            return f"{_lines(error)[-1]}{where}, outside of the training", "failed"
-        return f"{type(error).__name__}: {_lines(error)[0]}", "interrupted"
+            return f"{last_line(error)}{where}, outside of the training", "failed"
+        name = type(error).__name__
+        return f"{name}: {first_line(error) or name}", "interrupted"
 
 
 def _join() -> None:
@@ -396,7 +385,3 @@ def _journals(trial: Trial) -> dict[str, bytes]:
         if Events.of_key(path, trial.key):
             found[folder.name] = path.read_bytes()
     return found
-
-
-def _lines(error: BaseException) -> list[str]:
-    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -11,18 +11,17 @@ import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from tunehook.launch import announce, leading, train_one
+from tunehook.launch import Raised, announce, leading, train_one
 from tunehook.launch.node import put_state
 from tunehook.record import Begin, Events, Journal, host, journal_of
 from tunehook.session import TrialSession, adopt, importing, settle
-from tunehook.system import Terminated, handling, terminate
+from tunehook.system import Terminated, flush_output, handling, terminate
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
 # The answer to a trial that is not waited for any more, such as on a node that was cut off.
@@ -87,13 +86,13 @@ class Ended:
     """What a task returns.
 
     Attributes:
-        said: What the training raised: the name of its class, and its text.
-        problem: The traceback, where the training function could not be loaded.
+        raised: What the training raised.
+        problem: What was raised instead, where the training function could not be loaded.
         lines: The last lines of the journal, where they have to be carried.
     """
 
-    said: tuple[str, str] | None = None
-    problem: str = ""
+    raised: Raised | None = None
+    problem: Raised | None = None
     lines: Lines | None = None
 
 
@@ -242,19 +241,17 @@ def train_trial(actor: Any, order: Order, function: bytes) -> Ended:
                 session: TrialSession = pickle.loads(order.session)  # noqa: S301 - from the process that asks
                 train = pickle.loads(function)  # noqa: S301 - as above
         except Terminated:
-            return Ended(("Terminated", "SIGTERM"))
-        except Exception:  # noqa: BLE001 - told to the process that asks, which ends the study
-            return Ended(problem=traceback.format_exc())
+            return Ended(Raised("SIGTERM"))
+        except Exception as raised:  # noqa: BLE001 - told to the process that asks, which ends the study
+            return Ended(problem=Raised.of(raised))
         adopt(session, judge, place=f"Ray node {_node()}", folder=None if mirror is None else mirror.folder)
         with leading(trial.study, leads=True):
             error = train_one(session, train)
             announce(None)
     settle(session)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     lines = None if mirror is None else mirror.close(first=judge.carried)
-    return Ended(None if error is None else (type(error).__name__, str(error)), lines=lines)
+    return Ended(None if error is None else Raised.of(error), lines=lines)
 
 
 def _enter(order: Order) -> None:

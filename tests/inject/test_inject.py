@@ -13,7 +13,8 @@ from torch import nn
 
 from tunehook.inject.arguments import Arguments, signature_of
 from tunehook.inject.injection import Injection
-from tunehook.inject.slot import UNKNOWN, Slot, near, resolve, same, show
+from tunehook.inject.slot import UNKNOWN, Slot, resolve, same, show
+from tunehook.system.words import near
 from tunehook.trial.errors import InjectionError
 
 

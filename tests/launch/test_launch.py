@@ -33,7 +33,7 @@ from tunehook.launch.node.process import devices
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
 from tunehook.system import is_alive
-from tunehook.trial.errors import InjectionError, StudyError, TrialError
+from tunehook.trial.errors import StudyError
 
 SCRIPT = Path(scripts.__file__)
 
@@ -303,12 +303,6 @@ def test_a_killed_trial_is_asked_again(tmp_path: Path) -> None:
     assert sorted(done) == [0, 1, 2, 3]
 
 
-def test_no_retries(tmp_path: Path) -> None:
-    """Where they are not wanted, an interrupted trial stays the only one of its values."""
-    study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.kill_at_first, retries=0)
-    assert states(study) == ["interrupted"] * 2
-
-
 @pytest.mark.parametrize(("train", "said"), [(scripts.crash, r"crashed \(SIGSEGV\)"), (scripts.leave, "exit code 3")])
 def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: str) -> None:
     """Three in a row stop the study."""
@@ -318,15 +312,6 @@ def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: s
     assert states(study) == ["failed"] * 3
     if train is scripts.crash:
         assert output(study, 0) == "before the crash\n"
-
-
-def test_a_hang_is_ended(tmp_path: Path) -> None:
-    """A trial without a report for a second is killed and asked again."""
-    study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.hang_at_first, report_timeout=1.0)
-    assert sorted(states(study)) == ["complete", "complete", "interrupted", "interrupted"]
-    assert {trial.outcome.reason for trial in study.trials if trial.outcome.state == "interrupted"} == {
-        "no report for 1 s, so its process was killed"
-    }
 
 
 @pytest.mark.slow
@@ -351,40 +336,6 @@ def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: py
     run(study, scripts.gentle, report_timeout=1.5)
     assert states(study) == ["complete"] * 2
     assert [len(frozen.intermediate_values) for frozen in study.optuna.trials[:2]] == [10, 10]
-
-
-def test_failures_stop_the_study_with_the_first_traceback(tmp_path: Path) -> None:
-    """The user sees the line that failed."""
-    study = scripts.study(tmp_path / "s")
-    with pytest.raises(
-        StudyError, match=r'first error: ValueError: the data are gone\n(.|\n)*raise ValueError\("the data'
-    ):
-        run(study, scripts.fail, workers=1)
-    assert states(study) == ["failed"] * 3
-
-
-def test_misuse_stops_at_once(tmp_path: Path) -> None:
-    """The same error as without processes of their own."""
-    study = scripts.study(tmp_path / "s")
-    with pytest.raises(InjectionError, match="No slot is called 'x'"):
-        run(study, scripts.misuse, workers=1)
-    assert states(study) == ["failed"]
-
-
-def test_a_training_without_callback(tmp_path: Path) -> None:
-    """Nothing was measured: an error, at once."""
-    with pytest.raises(TrialError, match="without a TuneCallback"):
-        run(scripts.study(tmp_path / "s"), _nothing, workers=1)
-
-
-def _nothing() -> None:
-    pass
-
-
-def test_memory_that_ran_out_is_infeasible(tmp_path: Path) -> None:
-    """The sampler is told; other trials go on."""
-    study = run(scripts.study(tmp_path / "s"), scripts.out_of_memory)
-    assert sorted(states(study)) == ["complete", "complete", "complete", "infeasible"]
 
 
 # ---------------------------------------------------------------------- the node process

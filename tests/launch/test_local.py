@@ -143,8 +143,7 @@ def test_a_grid_ends_by_itself() -> None:
 def test_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial begins after it; the one that runs is trained to its end."""
     now = [100.0]
-    for module in ("run", "local"):
-        monkeypatch.setattr(f"tunehook.launch.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("tunehook.launch.leader.time", SimpleNamespace(monotonic=lambda: now[0]))
     opened = study()
 
     def train() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import launch_scripts as scripts
-from tunehook.launch.out_of_memory import OutOfMemory
+from tunehook.launch.node.out_of_memory import OutOfMemory
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tunehook.launch.progress import Progress
 from tunehook.record import Recorder
 from tunehook.report.status import best_of, lines, status_of
 from tunehook.study.study import Study
-from tunehook.system.table import clock, short
+from tunehook.system.words import clock, short
 from tunehook.trial.errors import StorageAway
 from tunehook.trial.objective import Mode, State
 from tunehook.trial.values import Outcome, Standing

@@ -26,14 +26,6 @@ def wait_for_go() -> None:
         session.report(session.step + 1, {"v": session.trial.params["x"], "last": 1.0})
 
 
-def hang_twice() -> None:
-    """The first two attempts say nothing any more after their first step."""
-    scripts.steps(1)
-    session = active()
-    if session is not None and session.trial.attempt < 2:
-        time.sleep(60)
-
-
 def leave_files() -> None:
     """Say what is seen of the study's folder; the first attempt is killed, the second one leaves a file behind."""
     session = scripts.training()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tunehook.system.table import Row, make_table, short, shortened
+from tunehook.system.table import Row, make_table, shortened
+from tunehook.system.words import short
 
 SIX: dict[str, Any] = {
     "optimizer.lr": 0.00046571, "optimizer.weight_decay": 1.23456e-5, "layer.dense_1.units": 128,

@@ -6,7 +6,6 @@ once for all frameworks.
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
@@ -16,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tunehook.inject.known import known_trial
+from tunehook.system import did_you_mean, joined, near
 from tunehook.trial import InjectionError
 
 
@@ -110,7 +110,7 @@ def resolve(
     if len(found) > 1 and (len(joints) > 1 or "" in joints):
         paths = [slot.path for slot in found]
         raise InjectionError(
-            f"The hyperparameter '{name}' could go to {_and([_with_place(slot) for slot in found])}.\n"
+            f"The hyperparameter '{name}' could go to {joined([_with_place(slot) for slot in found])}.\n"
             f"  Write the full path in the space, for example '{paths[0]}'."
         )
     joint = found[0].joint
@@ -156,14 +156,8 @@ def same(wanted: Any, present: Any) -> bool:
         return wanted is present
 
 
-def near(name: str, names: Iterable[str]) -> list[str]:
-    """The names that look like ``name``, nearest first, at most three."""
-    return difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3, cutoff=0.6)
-
-
 def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
-    close = _meant_perhaps(name, slots)
-    hint = f" Did you mean {' or '.join(repr(text) for text in close)}?" if close else ""
+    hint = did_you_mean(_meant_perhaps(name, slots))
     listed = [slot for slot in slots if slot.listed]
     first = {slot.place: slot for slot in reversed(listed) if slot.place}
     rows = [_row(slot) + (f"  ({slot.place})" if first.get(slot.place) is slot else "") for slot in listed]
@@ -258,7 +252,3 @@ def show(value: Any) -> str:
     except Exception:  # noqa: BLE001 - code of the value, which may raise anything
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

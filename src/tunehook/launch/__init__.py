@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from tunehook.launch.failures import KILL, not_importable
+from tunehook.launch.failures import Raised, not_importable
 from tunehook.launch.led import Led
+from tunehook.launch.request import Request
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
     from tunehook.launch.leader import GRACE as GRACE
+    from tunehook.launch.leader import KILL as KILL
     from tunehook.launch.leader import LINGER as LINGER
     from tunehook.launch.leader import PULSE as PULSE
     from tunehook.launch.leader import PULSE_FRESH as PULSE_FRESH
@@ -27,15 +29,16 @@ if TYPE_CHECKING:
     from tunehook.launch.run import optimize as optimize
 
 __all__ = [
-    "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Running",
-    "announce", "call", "check_arguments", "count_line", "follow", "launcher_from_environment", "leading",
-    "not_importable", "optimize", "train_one", "with_values",
+    "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Raised",
+    "Request", "Running", "announce", "call", "check_arguments", "count_line", "follow",
+    "launcher_from_environment", "leading", "not_importable", "optimize", "train_one", "with_values",
 ]  # fmt: skip
 
 __getattr__ = lazily(
     __name__,
     {
         "GRACE": "leader",
+        "KILL": "leader",
         "LINGER": "leader",
         "Launcher": "leader",
         "Leader": "leader",

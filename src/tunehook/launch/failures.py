@@ -1,65 +1,72 @@
-"""What befell a trial process, and whether any further trial makes sense."""
+"""Whether any further trial makes sense after those that have ended."""
 
 from __future__ import annotations
 
-import signal
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
 
 from tunehook.launch.led import Led
-from tunehook.launch.out_of_memory import OutOfMemory
-from tunehook.trial import MISUSE, JournalError, Outcome, State, StudyError, TrialError
+from tunehook.system import last_line
+from tunehook.trial import MISUSE, JournalError, Outcome, StudyError, TrialError, is_misuse
 
-KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
-# Every trial would end so.
-_ERRORS = {kind.__name__: kind for kind in (*MISUSE, JournalError)}
 
 
-class Verdicts:
+@dataclass(frozen=True)
+class Raised:
+    """What a training raised, as a value that travels from its process to the one that asks.
+
+    Attributes:
+        text: What it says.
+        traceback: Where it was raised.
+        kind: Its class, where every trial would end so; else ``None``.
+        error: The error itself, in the process that it was raised in.
+    """
+
+    text: str
+    traceback: str = field(default="", repr=False)
+    kind: type[Exception] | None = None
+    error: BaseException | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """What was raised here."""
+        kind = next((kind for kind in (*MISUSE, JournalError) if isinstance(error, kind)), None)
+        return cls(str(error), "".join(traceback.format_exception(error)), kind, error)
+
+    def again(self) -> BaseException | None:
+        """The error to raise where every trial would end so."""
+        return self.kind(self.text) if self.error is None and self.kind is not None else self.error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An error may hold anything, and stays where it is."""
+        return {**self.__dict__, "error": None}
+
+
+class Failures:
     """Judges the ends of the trials of one call of `Study.optimize`.
 
     Args:
         study: The study.
-
-    Attributes:
-        memory: The watch over what the kernel kills, which has to look often.
     """
 
     def __init__(self, study: Led) -> None:
-        self.memory = OutOfMemory()
         self._study = study
-        self._failures: list[Outcome] = []  # in a row
+        self._failures: list[tuple[Outcome, BaseException | None]] = []  # in a row
         self._interruptions = self._ran = 0
 
     def count(self) -> None:
         """A trial has ended."""
         self._ran += 1
 
-    def explain(self, number: int, pid: int | None, code: int) -> tuple[str, State]:
-        """What befell a process that told nothing.
-
-        Args:
-            number: Its trial's number.
-            pid: Its id, ``None`` where it never came in.
-            code: Its exit code, negative for a signal.
-        """
-        who = "its process" if pid is None else f"its process {pid}"
-        if code == -KILL and self.memory.has_killed():
-            return f"out of memory: the kernel killed {who}", "infeasible"
-        output = self._study.paths.output(number)
-        if code >= 0:
-            return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code in (KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-            return f"{who} was killed ({name})", "interrupted"
-        return f"{who} crashed ({name}); see {output}", "failed"
-
-    def judge(self, outcome: Outcome, said: tuple[str, str] | None, *, is_done: bool) -> None:
+    def judge(self, outcome: Outcome, raised: Raised | None, *, is_done: bool) -> None:
         """Raise where no further trial makes sense.
 
         Args:
             outcome: How a trial ended.
-            said: Name and text of what its training raised, ``None`` for nothing.
+            raised: What its training raised, ``None`` for nothing.
             is_done: Whether the training returned.
         """
         self._interruptions = self._interruptions + 1 if outcome.state == "interrupted" else 0
@@ -68,15 +75,15 @@ class Verdicts:
                 f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
                 f"last: {outcome.reason}."
             )
-        if said is not None and said[0] in _ERRORS:
-            raise _ERRORS[said[0]](said[1])
+        if raised is not None and (raised.kind is not None or is_misuse(outcome)) and (again := raised.again()):
+            raise again
         if outcome.state != "failed":
             if outcome.state != "interrupted":
                 self._failures.clear()
             return
-        if said is None and outcome.traceback is None and is_done:  # nothing was raised, and nothing was measured
+        if raised is None and outcome.traceback is None and is_done:  # nothing was raised, and nothing was measured
             raise TrialError(outcome.reason)
-        self._failures.append(outcome)
+        self._failures.append((outcome, None if raised is None else raised.error))
         if len(self._failures) >= self._study.max_failures:
             raise self._stopped()
 
@@ -86,26 +93,30 @@ class Verdicts:
             raise self._stopped()
 
     def _stopped(self) -> StudyError:
-        first = self._failures[0]
+        first, cause = self._failures[0]
         many = "The only trial" if len(self._failures) == 1 else f"{len(self._failures)} trials in a row"
-        return StudyError(
-            f"{many} failed, so study '{self._study.name}' stops; the first error: {first.reason}\n"
-            + (f"{first.traceback.rstrip()}\n" if first.traceback else "")
-            + "  Mend the training and start the script again: the study goes on where it was."
+        if cause is not None:  # with its traceback
+            told = f"{cause!r}.\n"
+        else:
+            told = f"{first.reason}\n" + (f"{first.traceback.rstrip()}\n" if first.traceback else "")
+        error = StudyError(
+            f"{many} failed, so study '{self._study.name}' stops; the first error: {told}"
+            "  Mend the training and start the script again: the study goes on where it was."
         )
+        error.__cause__ = cause
+        return error
 
 
-def not_importable(text: str) -> Exception:
+def not_importable(raised: Raised) -> Exception:
     """The error for a training function that cannot be loaded in another process.
 
     Args:
-        text: The traceback from there.
+        raised: What was raised there.
     """
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), text)
-    for name, kind in _ERRORS.items():
-        if f"{name}: " in text:
-            return kind(text.rpartition(f"{name}: ")[2].strip())
+    if raised.kind is not None:
+        return raised.kind(raised.text)
+    text = raised.traceback or raised.text
     return StudyError(
-        f"The training function cannot be loaded in another process: {last}\n{text.rstrip()}\n"
+        f"The training function cannot be loaded in another process: {last_line(text)}\n{text.rstrip()}\n"
         "  What the function needs must be importable there, or defined inside it."
     )

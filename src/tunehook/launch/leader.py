@@ -1,4 +1,4 @@
-"""Leading a study whose trials train elsewhere: when to ask for one, what its end means, and when to stop."""
+"""Leading a study: when to ask for a trial, what its end means, and when to stop."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tunehook.extensions import LAUNCHERS, load
-from tunehook.launch.failures import KILL, Verdicts
+from tunehook.launch.failures import Failures, Raised
 from tunehook.launch.led import Led
 from tunehook.launch.progress import Progress
+from tunehook.launch.request import Request
 from tunehook.session import TrialSession
 from tunehook.system import Terminated, handling
-from tunehook.trial import Budget, Decision, Outcome, State, StorageAway, StudyFinished
+from tunehook.trial import Budget, Decision, Outcome, State, StorageAway, StudyFinished, StudyFull
 
 log = logging.getLogger("tunehook")
 
+KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 # Seconds between looks at what nobody announces: limits of time, processes without a warm parent, the table.
 PULSE = 0.2
 PULSE_FRESH = 0.02
@@ -41,11 +43,11 @@ VARIABLE = "TUNEHOOK_LAUNCHER"  # the launcher of studies that are given none
 
 @dataclass
 class Running:
-    """A trial that trains elsewhere.
+    """A trial that has begun.
 
     Attributes:
         token: Names it on its way here.
-        session: The session that stays here, to recover the trial where the process is gone.
+        session: The session, of which one stays here to recover the trial where its process is gone.
         pid: The id of its process, once that has said hello.
         told: How the trial ended, once that is known.
         is_done: Whether the training function has returned.
@@ -68,46 +70,34 @@ One = TypeVar("One", bound=Running)
 class Launcher(Protocol):
     """Where trials run other than on this machine, such as `RayLauncher` in ``tunehook.integrations.ray``."""
 
-    def leader(
-        self,
-        study: Led,
-        train: Callable[[], object],
-        *,
-        trials: int | None,
-        end: float,
-        workers: int | None,
-        gpus_per_trial: int,
-        report_timeout: float | None,
-    ) -> Leader[Any]:
-        """Who leads the study there; the arguments are those of `Study.optimize`, ``end`` on the monotonic clock."""
+    def leader(self, study: Led, train: Callable[[], object], request: Request) -> Leader[Any]:
+        """Who leads the study there, as `Study.optimize` was asked to."""
 
 
 class Leader(ABC, Generic[One]):
-    """Leads a study with trials side by side; a context, in which they can be started.
+    """Leads a study; a context, in which its trials can be started.
 
     Args:
         study: The study.
-        trials: How many finished trials the study shall have, ``None`` for no limit.
-        end: When no further trial begins, on the monotonic clock.
-        workers: How many trials run at once.
-        report_timeout: Seconds without a report after which a trial's process is killed, ``None`` for no limit.
+        request: What was asked for.
     """
 
-    def __init__(
-        self, study: Led, *, trials: int | None, end: float, workers: int, report_timeout: float | None = None
-    ) -> None:
-        self._study, self._trials, self._end, self._workers = study, trials, end, workers
-        self._limit = report_timeout
+    is_elsewhere: ClassVar[bool] = True  # so that trials write nothing on this terminal
+
+    def __init__(self, study: Led, request: Request) -> None:
+        self._study, self._request = study, request
+        self._end = time.monotonic() + (request.timeout or float("inf"))
         self._table: Progress | None = None
         self._running: dict[str, One] = {}
-        self._is_exhausted = self._is_told = False
+        self._refused: type[StudyFinished] | None = None  # why no trial could be asked for, until one ends
+        self._is_told = False
         self._finished, self._counted = 0, float("-inf")  # trials of the study, and when they were counted
         self._signals: list[int] = []
         self._heeded = 0  # of the signals
         self._asked_to_end = 0.0
         self._thread = threading.get_ident()
         self._checked = time.monotonic()
-        self._verdicts = Verdicts(study)
+        self._failures = Failures(study)
 
     def __enter__(self) -> Self:
         """Begin to make ready what the trials need."""
@@ -142,7 +132,7 @@ class Leader(ABC, Generic[One]):
                 log.warning("%s", error)
         if self._signals:
             raise KeyboardInterrupt if self._signals[0] == signal.SIGINT else Terminated(128 + self._signals[0])
-        self._verdicts.close()
+        self._failures.close()
 
     # ------------------------------------------------------------------ said by who runs them
 
@@ -182,7 +172,7 @@ class Leader(ABC, Generic[One]):
 
     def _places(self) -> int:
         """How many may run at once."""
-        return self._workers
+        return self._request.workers or 1
 
     def _prepare(self, left: int) -> None:
         """Make ready for the next trials, as many as are left; called where there is no place, or none is left."""
@@ -193,9 +183,10 @@ class Leader(ABC, Generic[One]):
 
     def _overdue(self, one: One) -> str | None:
         """Why a trial is to be killed, ``None`` where it is not."""
-        if one.is_done or one.pid is None or self._limit is None or time.monotonic() - one.heard <= self._limit:
+        limit = self._request.report_timeout
+        if one.is_done or one.pid is None or limit is None or time.monotonic() - one.heard <= limit:
             return None
-        return f"no report for {self._limit:g} s, so its process was killed"
+        return f"no report for {limit:g} s, so its process was killed"
 
     # ------------------------------------------------------------------ the loop
 
@@ -203,16 +194,16 @@ class Leader(ABC, Generic[One]):
         while True:
             self._heed()
             self._fill()
-            if not self._busy() and not self._waits():
+            if self._busy():
+                self._listen(self._pulse)
+            elif not self._waits():
                 return
-            self._listen(self._pulse if self._busy() else _PAUSE)
             self._check_limits()
             if self._table is not None:
                 self._table.refresh()
 
     def _check_limits(self) -> None:
         """Kill what says nothing for too long."""
-        self._verdicts.memory.look()
         now = time.monotonic()
         was_deaf, self._checked = now - self._checked > _DEAF, now
         for one in list(self._running.values()):
@@ -251,21 +242,29 @@ class Leader(ABC, Generic[One]):
         return not is_waiting or time.monotonic() - self._asked_to_end > GRACE
 
     def _waits(self) -> bool:
-        """Whether the last trials run in other processes: where one is lost, its values are asked here."""
-        is_over = self._trials is not None and self._study.finished >= self._trials
+        """Wait while the last trials run in other processes: where one is lost, its values are asked here.
+
+        Returns:
+            Whether there may be a trial to ask for.
+        """
+        wanted = self._request.trials
+        is_over = wanted is not None and self._study.finished >= wanted
         if self._signals or is_over or time.monotonic() >= self._end:
             return False
         self._study.reclaim()
-        self._is_exhausted = False
+        refused, self._refused = self._refused, None
         others = self._study.waits_for()
         if others and not self._is_told:
             self._is_told = True
             log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
-        return bool(others) or self._study.has_waiting
+        if others:
+            self._listen(_PAUSE)
+        # A study that was full has a free place again, where those who had it have ended and were not enough.
+        return bool(others) or self._study.has_waiting or refused is StudyFull
 
     def _fill(self) -> None:
         """Begin trials as long as there is a place."""
-        while not self._signals and not self._is_exhausted and time.monotonic() < self._end:
+        while not self._signals and self._refused is None and time.monotonic() < self._end:
             busy = self._busy()
             left = self._left(busy)
             if len(busy) >= self._places() or left < 1:
@@ -273,8 +272,8 @@ class Leader(ABC, Generic[One]):
                 return
             try:
                 trial = self._study.ask()
-            except StudyFinished:
-                self._is_exhausted = True
+            except StudyFinished as refused:
+                self._refused = type(refused)
                 return
             if self._table is not None:
                 self._table.begin(trial)
@@ -282,12 +281,12 @@ class Leader(ABC, Generic[One]):
 
     def _left(self, busy: list[One]) -> int:
         """How many trials are to be asked for beside those that run."""
-        if self._trials is None:
+        if self._request.trials is None:
             return self._places()
         now = time.monotonic()
         if now - self._counted > PULSE:  # other processes may end trials, too
             self._finished, self._counted = self._study.finished, now
-        return self._trials - self._finished - sum(one.told is None for one in busy)
+        return self._request.trials - self._finished - sum(one.told is None for one in busy)
 
     def _take_report(self, one: One, step: int, value: float, budget: Budget) -> Decision:
         """A trial has measured; returns what is decided."""
@@ -312,21 +311,21 @@ class Leader(ABC, Generic[One]):
             self._show_end(one, one.told)
 
     def _show_end(self, one: One, outcome: Outcome) -> None:
-        self._is_exhausted = False  # an interrupted trial is asked again
+        self._refused = None  # an interrupted trial is asked again
         self._counted = float("-inf")
-        self._verdicts.count()
+        self._failures.count()
         if self._table is not None:
             self._table.finish(one.session.trial.number, outcome)
 
-    def _judge(self, one: One, said: tuple[str, str] | None) -> None:
+    def _judge(self, one: One, raised: Raised | None) -> None:
         """Raise where no further trial makes sense.
 
         Args:
             one: A trial that has ended.
-            said: What the training raised: the name of its class, and its text.
+            raised: What the training raised, ``None`` for nothing.
         """
         if one.told is not None and not self._signals:
-            self._verdicts.judge(one.told, said, is_done=one.is_done)
+            self._failures.judge(one.told, raised, is_done=one.is_done)
 
     def _stop(self, *, by_force: bool) -> None:
         """Let the running trials end, in good order or now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import inspect
@@ -17,7 +16,7 @@ from tunehook.inject import Plan, Told, call_traced, ending_early, finding_ranks
 from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.launch.progress import Progress
 from tunehook.session import TrialSession, activate, begin_again, broadcast
-from tunehook.system import random_state, restore_random
+from tunehook.system import flush_output, random_state, restore_random
 from tunehook.trial import Trial
 
 
@@ -135,7 +134,5 @@ def _end_fork(error: BaseException | None) -> NoReturn:
     elif error is not None:
         code = 1
         traceback.print_exception(error)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     os._exit(code & 0xFF)

@@ -10,7 +10,6 @@ Optuna's Hyperband is wrapped: with it as the study's pruner, samplers see the t
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 import warnings
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.space import GridExhausted as GridExhausted
 from tunehook.space import Space, SpaceError
+from tunehook.system import did_you_mean, near
 from tunehook.trial import Budget
 
 if TYPE_CHECKING:
@@ -264,8 +264,7 @@ def check_name(role: str, name: object, names: Iterable[str], other: str) -> Non
     known = list(names)
     if name in known:
         return
-    near = difflib.get_close_matches(str(name).lower(), known, n=2)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(near(str(name).lower(), known, most=2))
     raise ValueError(f"There is no {role} {name!r}.{hint} There are {', '.join(map(repr, known))}, and {other}.")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tunehook.inject import near
+from tunehook.system import did_you_mean, near
 from tunehook.trial import Decision, Outcome, Trial, TrialError, describe
 
 
@@ -64,8 +64,7 @@ def conclude(
 
 def missing(metric: str, metrics: Iterable[str]) -> TrialError:
     """The error for a tuned metric that is not among those that were logged."""
-    close = near(metric, metrics)
-    hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    hint = did_you_mean(near(metric, metrics))
     return TrialError(
         f"The study tunes the metric '{metric}', but the training did not log it.{hint}\n"
         f"  Metrics that exist: {', '.join(sorted(metrics)) or '(none)'}.\n"

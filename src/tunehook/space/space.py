@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from tunehook.space.choices import Choice, Fixed
 from tunehook.space.distribution import Distribution, SpaceError
 from tunehook.space.normals import LogNormal, Normal
 from tunehook.space.numbers import Float, Int
+from tunehook.system import did_you_mean, near
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -177,8 +177,7 @@ class Space(Mapping[str, Distribution]):
     def _check_known(self, names: Mapping[str, Any]) -> None:
         for name in names:
             if name not in self._dimensions:
-                near = difflib.get_close_matches(str(name), self._dimensions, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(near(str(name), self._dimensions, most=1))
                 raise SpaceError(
                     f"There is no hyperparameter '{name}' in the space.{hint} It has: {', '.join(self._dimensions)}."
                 )

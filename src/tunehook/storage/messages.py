@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from tunehook.system import first_line
 from tunehook.trial import StudyError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def cause_of(error: BaseException) -> str:
     said = getattr(cause, "orig", None) or cause
     details = getattr(said, "details", None)  # of gRPC, whose text is a whole page
     text = (details() if callable(details) else None) or str(said) or repr(said)
-    return next((line for line in text.splitlines() if line.strip()), text).strip().rstrip(".")
+    return first_line(text).rstrip(".")
 
 
 def way_out(said: str) -> str:

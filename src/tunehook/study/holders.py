@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tunehook.record import Process, host, read_processes
 from tunehook.storage import Ledger, holder_of, is_running, stored_leader, stored_owner

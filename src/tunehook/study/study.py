@@ -322,20 +322,15 @@ class Study(Results):
                 in good order and are asked again by the next call; a second Ctrl-C ends them at once.
             InjectionError, TrialError: At once, since every trial would end so; the values are asked again.
         """
-        from tunehook.launch import check_arguments, launcher_from_environment, optimize
+        from tunehook.launch import Request, check_arguments, launcher_from_environment, optimize
 
         launcher = launcher_from_environment() if launcher is None else launcher
-        check_arguments(
-            self, train, trials=trials, timeout=timeout, workers=workers, gpus_per_trial=gpus_per_trial,
-            retries=retries, report_timeout=report_timeout, launcher=launcher,
-        )  # fmt: skip
+        request = Request(trials, timeout, workers, gpus_per_trial, retries, report_timeout)
+        check_arguments(self, train, request, launcher)
         self._plan_for(trials)
         self._terms.begin(trials, retries)
         try:
-            optimize(
-                self, train, trials=trials, timeout=timeout, progress=progress, workers=workers,
-                gpus_per_trial=gpus_per_trial, report_timeout=report_timeout, launcher=launcher,
-            )  # fmt: skip
+            optimize(self, train, request, progress=progress, launcher=launcher)
         finally:
             self._terms.end()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from tunehook.space import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
+from tunehook.system import did_you_mean, near
 
 
 def read_space(path: str | Path) -> Space:
@@ -169,9 +169,7 @@ _DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any], Callable[..., D
 
 def _possible(what: str, word: str, words: Iterable[str]) -> str:
     known = list(words)
-    near = difflib.get_close_matches(word, known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{hint} Possible {what}: {', '.join(known)}."
+    return f"{did_you_mean(near(word, known, most=1))} Possible {what}: {', '.join(known)}."
 
 
 class _Loader(yaml.SafeLoader):

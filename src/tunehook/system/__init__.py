@@ -29,22 +29,21 @@ from tunehook.system.randomness import (
     restore_random,
 )
 from tunehook.system.signals import Notice, Terminated, handling, terminate
-from tunehook.system.terminal import is_terminal, make_visible, standard_handlers, written_above
+from tunehook.system.terminal import flush_output, is_terminal, make_visible, standard_handlers, written_above
+from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, told_values
 
 if TYPE_CHECKING:
     from tunehook.system.optuna import FrozenStudy as FrozenStudy
     from tunehook.system.table import Row as Row
-    from tunehook.system.table import clock as clock
     from tunehook.system.table import make_table as make_table
-    from tunehook.system.table import short as short
     from tunehook.system.table import shortened as shortened
-    from tunehook.system.table import told_values as told_values
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "cached", "clock", "contains", "end_trial", "find_generators", "fixed_values", "generator_states", "given_values",
-    "handling", "is_alive", "is_terminal", "kept_random", "lazily", "lives", "make_table", "make_visible", "quiet",
-    "random_state", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
+    "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "fixed_values",
+    "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
+    "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
     "standard_handlers", "storage_of", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
     "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
@@ -53,10 +52,7 @@ __getattr__ = lazily(
     __name__,
     {
         "Row": "table",
-        "clock": "table",
         "make_table": "table",
-        "short": "table",
         "shortened": "table",
-        "told_values": "table",
     },
 )

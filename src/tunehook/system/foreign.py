@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
+
+from tunehook.system.words import did_you_mean, joined, near
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -220,14 +221,14 @@ def unknown_attribute(owner: str, name: str, words: Mapping[str, str], names: It
     if (ours := words.get(_plain(name))) is not None:
         way_out = ours.removeprefix("nothing: ") if ours.startswith("nothing") else f"write {ours}"
         return AttributeError(f"{owner} has no attribute '{name}'; {way_out}")
-    return AttributeError(f"{owner} has no attribute '{name}'{_near(name, names, '. Did you mean {}?')}")
+    return AttributeError(f"{owner} has no attribute '{name}'{'.' if (hint := _hint(name, names)) else ''}{hint}")
 
 
 def _unknown_argument(what: str, name: str, value: Any, words: Mapping[str, str], names: list[str]) -> str:
     ours = words.get(_plain(name))
     if ours is not None:
         return _renamed(name, ours, _VALUES.get(value, value) if isinstance(value, str) else value)
-    return f"{what} has no argument '{name}'.{_near(name, names, ' Did you mean {}?')} It takes {', '.join(names)}."
+    return f"{what} has no argument '{name}'.{_hint(name, names)} It takes {', '.join(names)}."
 
 
 def _renamed(name: str, ours: str, value: Any) -> str:
@@ -241,12 +242,12 @@ def _too_many(what: str, given: tuple[Any, ...], places: list[str], others: list
         return f"Choice takes one list of options: Choice([{', '.join(map(_short, given))}])"
     if given and isinstance(given[0], str) and places and places[0] != "name":
         return (
-            f"{what} takes {_and(places)}: the name is the key in the space, as in "
+            f"{what} takes {joined(places)}: the name is the key in the space, as in "
             f"{{{given[0]!r}: {what}({', '.join(map(_short, given[1:]))})}}"
         )
     rest = given[len(places) :]
     example = ", ".join(f"{name}={_short(value)}" for name, value in zip(others, rest, strict=False))
-    said = f"{what} has the positional argument{'s' if len(places) > 1 else ''} {_and(places)}"
+    said = f"{what} has the positional argument{'s' if len(places) > 1 else ''} {joined(places)}"
     return said + (f"; all else goes by name, such as {example}" if example else "")
 
 
@@ -254,10 +255,9 @@ def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _near(name: str, names: Iterable[str], sentence: str) -> str:
+def _hint(name: str, names: Iterable[str]) -> str:
     by_plain = {_plain(one): one for one in names}
-    found = difflib.get_close_matches(_plain(name), by_plain, n=2)
-    return sentence.format(" or ".join(by_plain[one] for one in found)) if found else ""
+    return did_you_mean([by_plain[one] for one in near(_plain(name), by_plain, most=2)], show=str)
 
 
 def _short(value: Any) -> str:
@@ -266,7 +266,3 @@ def _short(value: Any) -> str:
     except Exception:  # noqa: BLE001 - code of the value, in a message about something else
         return "..."
     return text if len(text) <= 40 and "\n" not in text and not text.startswith("<") else "..."
-
-
-def _and(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

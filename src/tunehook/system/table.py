@@ -1,4 +1,4 @@
-"""Tables of trials for a terminal, which stay readable where it is narrow; and values as people read them."""
+"""Tables of trials for a terminal, which stay readable where it is narrow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
+
+from tunehook.system.words import short
 
 _STYLES = {
     "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
@@ -167,34 +169,3 @@ def shortened(names: Sequence[str]) -> dict[str, str]:
     endings = {name: [name, *(name[dot.end() :] for dot in re.finditer(r"\.", name))][::-1] for name in names}
     counts = Counter(ending for found in endings.values() for ending in found)
     return {name: next((one for one in found if one and counts[one] == 1), name) for name, found in endings.items()}
-
-
-def told_values(params: Mapping[str, Any]) -> str:
-    """Hyperparameters in a line."""
-    return " ".join(f"{name}={short(value)}" for name, value in params.items())
-
-
-def short(value: Any, *, digits: int = 4) -> str:
-    """A value as people want to read it: some significant digits, lists and dicts as they are.
-
-    Args:
-        value: The value.
-        digits: Significant digits of a float; with fewer than four the shortest form is taken.
-    """
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    text = f"{value:.{digits}g}"
-    if digits >= 4 or not re.search(r"\d", text):
-        return text
-    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    tiny = f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
-    return min(text, tiny, key=len)
-
-
-def clock(seconds: float) -> str:
-    """A duration as ``h:mm:ss`` or ``m:ss``."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

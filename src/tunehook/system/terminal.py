@@ -41,6 +41,13 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
+def flush_output() -> None:
+    """Write what standard output and error still hold, before a process ends without doing so itself."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
 def standard_handlers() -> list[tuple[Any, object]]:
     """The handlers of all loggers that write on standard output or error, each with its stream."""
     known = logging.getLogger().manager.loggerDict.values()

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tunehook.system import first_line
 from tunehook.trial.errors import InjectionError, JournalError, StorageAway, StudyError, TrialError
 from tunehook.trial.objective import State
 from tunehook.trial.values import Outcome
@@ -159,10 +160,12 @@ def describe(exception: BaseException, *, value: float | None = None, step: int 
         step: The step of that value.
     """
     name = type(exception).__name__
-    said = str(exception).strip().splitlines()
-    reason = f"{name}: {said[0]}" if said else name
+    said = first_line(exception)
+    reason = f"{name}: {said}" if said else name
     if name == "ProcessRaisedException":  # of torch's spawn: what the process raised stands last in its traceback
-        raised = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+        raised = [
+            line for line in str(exception).splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)
+        ]
         reason = re.sub(r"^[\w.]*\.(?=\w+:)", "", raised[-1]) if raised else reason
     state: State = "failed"
     if is_out_of_memory(exception):

@@ -11,17 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import launch_scripts as scripts
 import ray_scripts
 import tunehook as th
+from launchers import Contract, reporting
 from run_file import read_run
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.launch import Request
 from tunehook.record.journal import read_journal
-from tunehook.trial.errors import InjectionError, JournalError, StudyError
+from tunehook.trial.errors import JournalError, StudyError
 from tunehook.trial.values import Outcome
 
 ray = pytest.importorskip("ray")
@@ -72,11 +74,6 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
-
-
-def reporting(folder: Path) -> list[Path]:
-    """The journals with a report."""
-    return [path for path in sorted(folder.glob("*/journal.jsonl")) if '"report"' in path.read_text()]
 
 
 def test_a_node_is_removed(cluster: Any, tmp_path: Path) -> None:
@@ -138,13 +135,15 @@ def test_a_machine_that_does_not_see_the_folder(cluster: Any, tmp_path: Path) ->
         os.close(hidden)
 
 
-def test_errors_end_the_study(cluster: Any, tmp_path: Path) -> None:
-    """The user's errors, those that every trial would have, and a demand that no node meets, before anything starts."""
-    with pytest.raises(StudyError, match=r"2 trials in a row failed, .*ValueError: the data are gone") as raised:
-        run(scripts.study(tmp_path / "fail", max_failures=2), scripts.fail)
-    assert "launch_scripts.py" in str(raised.value)
-    with pytest.raises(InjectionError, match="No slot is called 'x'"):
-        run(scripts.study(tmp_path / "misuse", [0]), scripts.misuse)
+@pytest.mark.usefixtures("cluster")
+class TestTasks(Contract):
+    """What every launcher owes."""
+
+    options: ClassVar[dict[str, Any]] = {"launcher": RayLauncher()}
+
+
+def test_demands_that_nothing_meets(cluster: Any, tmp_path: Path) -> None:
+    """They are told before anything starts."""
     wanted = r"asks for 1 CPU, 1 GPU on one node, but no node of the Ray cluster has that:\n  .*: 1 CPU, 0 GPU\n"
     with pytest.raises(StudyError, match=wanted):
         run(scripts.study(tmp_path / "gpu"), scripts.steps, gpus_per_trial=1)
@@ -153,8 +152,8 @@ def test_errors_end_the_study(cluster: Any, tmp_path: Path) -> None:
         run(scripts.study(tmp_path / "gpu"), scripts.steps, gpus_per_trial=1, launcher=RayLauncher(num_gpus=0.5))
 
 
-def test_a_process_that_hangs_and_an_actor_that_is_killed(cluster: Any, tmp_path: Path) -> None:
-    """The first attempt is killed since it says nothing, the second one begins anew since nobody hears it any more."""
+def test_an_actor_that_is_killed(cluster: Any, tmp_path: Path) -> None:
+    """The trials begin anew, since nobody hears them any more."""
 
     class Watched(RayLauncher):
         made: Any
@@ -166,16 +165,14 @@ def test_a_process_that_hangs_and_an_actor_that_is_killed(cluster: Any, tmp_path
     study, launcher = scripts.study(tmp_path / "s", [0]), Watched()
 
     def kill() -> None:
-        wait_for(lambda: len(reporting(study.paths.folder)) == 2)
+        wait_for(lambda: len(reporting(study.paths.folder)) == 1)
         ray.kill(launcher.made._actor)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    run(study, ray_scripts.hang_twice, launcher=launcher, report_timeout=4)
+    run(study, scripts.hang_at_first, launcher=launcher)
     killer.join()
-    assert [trial.outcome.reason for trial in study.trials] == [
-        "no report for 4 s, so its process was killed", "Ray lost the study's actor", "trained to its end",
-    ]  # fmt: skip
+    assert [trial.outcome.reason for trial in study.trials] == ["Ray lost the study's actor", "trained to its end"]
 
 
 def test_the_same_script_is_killed_and_stopped(cluster: Any, tmp_path: Path) -> None:
@@ -256,10 +253,7 @@ def test_launchers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def leader(tmp_path: Path) -> RayLeader:
     """Who leads a study, with no cluster yet."""
-    return RayLauncher().leader(
-        scripts.study(tmp_path / "s"), scripts.steps, trials=None, end=0.0, workers=1, gpus_per_trial=0,
-        report_timeout=None,
-    )  # fmt: skip
+    return RayLauncher().leader(scripts.study(tmp_path / "s"), scripts.steps, Request(workers=1))
 
 
 def running(leader: RayLeader) -> _Task:

@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,12 +27,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunehook.launch import announce, leading, train_one
+from tunehook.launch import Raised, announce, leading, train_one
 from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
-from tunehook.system import Terminated
+from tunehook.system import Terminated, flush_output
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.
@@ -97,10 +96,10 @@ def main() -> None:
     """Be the warm parent or a trial process, as standard input says."""
     boot: Boot = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     token = boot.token
-    train: Callable[[], object] | None = None
+    train: Callable[[], object] | Raised | None = None
     if token is None:
-        train, problem = _load(boot, is_warm=True)
-        token = _serve(boot, problem)
+        before, train = _load(boot)
+        token = _serve(boot, train if isinstance(train, Raised) else why_not_fork(before))
         if token is None:
             return
     elif sys.platform == "linux":
@@ -113,10 +112,10 @@ def main() -> None:
         return
     _print_to(work.output)
     if train is None:
-        train, problem = _load(boot, is_warm=False)
-        if train is None:
-            connection.send(("broken", problem[1:]))
-            return
+        _, train = _load(boot)
+    if isinstance(train, Raised):
+        connection.send(("broken", train))
+        return
     with sigterm_raised():
         _run(connection, train, work)
     _leave()
@@ -129,9 +128,7 @@ def _leave() -> NoReturn:
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_output()
     os._exit(0)
 
 
@@ -147,25 +144,22 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
             with contextlib.suppress(JournalError):
                 session.end(raised)
         announce(None)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    said = None if error is None else (type(error).__name__, str(error))
+    flush_output()
     with contextlib.suppress(OSError):
-        connection.send(("done", said))
+        connection.send(("done", None if error is None else Raised.of(error)))
     connection.close()
 
 
-def _load(boot: Boot, *, is_warm: bool) -> tuple[Callable[[], object] | None, str]:
-    """The training function, and why a warm parent cannot fork; without a function, why there is none."""
+def _load(boot: Boot) -> tuple[int, Callable[[], object] | Raised]:
+    """How many threads there were before the user's code, and the training function, or why there is none."""
+    before = _threads()
     try:
         with importing():
             boot.function.enter()
             before = _threads()
-            train = boot.function.load()
+            return before, boot.function.load()
     except BaseException as error:  # noqa: BLE001 - a script may end itself with sys.exit; it is told to the node
-        return None, "!" + "".join(traceback.format_exception(error))
-    return train, why_not_fork(before) if is_warm else ""
+        return before, Raised.of(error)
 
 
 def why_not_fork(before: int) -> str:
@@ -223,8 +217,13 @@ def _threads() -> int:
         return 1
 
 
-def _serve(boot: Boot, problem: str) -> str | None:
-    """Fork a trial process for each token that comes; returns it in there, and ``None`` in the parent at the end."""
+def _serve(boot: Boot, problem: str | Raised) -> str | None:
+    """Fork a trial process for each token that comes; returns it in there, and ``None`` in the parent at the end.
+
+    Args:
+        boot: What this process was told.
+        problem: Why it cannot fork, an empty text where it can.
+    """
     node = boot.address.connect()
     node.send(("warm", problem))
     if problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,10 +17,24 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
-from tunehook.launch import GRACE, KILL, LINGER, PULSE, PULSE_FRESH, RECORDERS, Leader, Led, Running, not_importable
+from tunehook.launch import (
+    GRACE,
+    KILL,
+    LINGER,
+    PULSE,
+    PULSE_FRESH,
+    RECORDERS,
+    Leader,
+    Led,
+    Raised,
+    Request,
+    Running,
+    not_importable,
+)
 from tunehook.launch.node.channel import Gate
 from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
+from tunehook.launch.node.out_of_memory import OutOfMemory
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
@@ -55,32 +70,19 @@ class Node(Leader[_Process]):
     Args:
         study: The study.
         train: The training.
-        trials: How many finished trials the study shall have, ``None`` for no limit.
-        end: When no further trial begins, on the monotonic clock.
-        workers: How many trials run at once.
-        gpus_per_trial: GPUs for each.
-        report_timeout: Seconds without a report after which a trial's process is killed, ``None`` for no limit.
+        request: What was asked for.
     """
 
-    def __init__(
-        self,
-        study: Led,
-        train: Callable[[], object],
-        *,
-        trials: int | None,
-        end: float,
-        workers: int,
-        gpus_per_trial: int = 0,
-        report_timeout: float | None = None,
-    ) -> None:
-        super().__init__(study, trials=trials, end=end, workers=workers, report_timeout=report_timeout)
-        self._gpus = gpus_per_trial
-        self._free = devices() if gpus_per_trial else []
-        if gpus_per_trial and len(self._free) < gpus_per_trial * workers:
+    def __init__(self, study: Led, train: Callable[[], object], request: Request) -> None:
+        super().__init__(study, request)
+        self._gpus, workers = request.gpus_per_trial, self._places()
+        self._free = devices() if self._gpus else []
+        if self._gpus and len(self._free) < self._gpus * workers:
             raise StudyError(
-                f"{workers} workers with {gpus_per_trial} GPUs each need {workers * gpus_per_trial}, but there are "
+                f"{workers} workers with {self._gpus} GPUs each need {workers * self._gpus}, but there are "
                 f"{len(self._free)}: {', '.join(self._free)}.\n  Take fewer workers or GPUs."
             )
+        self._memory = OutOfMemory()
         pickled(study.recorders, *RECORDERS)
         self._function = Function.of(train)
         self._threads = max(1, cores() // workers)
@@ -112,8 +114,8 @@ class Node(Leader[_Process]):
         """Find out whether trial processes can be forked, and say why where they cannot."""
         if self._warm is not None:
             why = self._hear_of(self._warm)
-            if why.startswith("!"):
-                raise not_importable(why[1:])
+            if isinstance(why, Raised):
+                raise not_importable(why)
             if not why:
                 return
             self._warm.close()
@@ -123,7 +125,7 @@ class Node(Leader[_Process]):
         log.warning("Each trial starts a fresh process, which imports everything anew: %s.", why)
         self._fresh = Fresh(self._gate.address, self._function, self._threads)
 
-    def _hear_of(self, warm: Warm) -> str:
+    def _hear_of(self, warm: Warm) -> str | Raised:
         """Wait until the warm parent has imported everything, and take what keeps it from forking."""
         gone: float | None = None
         while not self._signals:
@@ -138,7 +140,7 @@ class Node(Leader[_Process]):
                     kind, problem = connection.recv()[:2]
                     if kind == "warm":
                         warm.connection = connection
-                        return str(problem)
+                        return problem  # type: ignore[no-any-return] # as the warm parent sends it
                 connection.close()
             if warm.process.poll() is None:
                 continue
@@ -169,7 +171,7 @@ class Node(Leader[_Process]):
 
     def _prepare(self, left: int) -> None:
         if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
-            self._spares.fill(min(left, self._workers))
+            self._spares.fill(min(left, self._places()))
 
     def _begin(self, session: TrialSession) -> None:
         given, self._free = self._free[: self._gpus], self._free[self._gpus :]
@@ -331,10 +333,32 @@ class Node(Leader[_Process]):
             one.connection.close()
         if one.told is None:
             by_us: tuple[str, State] = (one.why, "interrupted")
-            befell = by_us if one.why else self._verdicts.explain(one.session.trial.number, one.pid, code)
+            befell = by_us if one.why else self._explain(one, code)
             self._take_loss(one, *befell)
         if not one.is_done:
             self._judge(one, None)
+
+    def _explain(self, one: _Process, code: int) -> tuple[str, State]:
+        """What befell a process that told nothing.
+
+        Args:
+            one: The process.
+            code: Its exit code, negative for a signal.
+        """
+        who = "its process" if one.pid is None else f"its process {one.pid}"
+        if code == -KILL and self._memory.has_killed():
+            return f"out of memory: the kernel killed {who}", "infeasible"
+        output = self._study.paths.output(one.session.trial.number)
+        if code >= 0:
+            return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if -code in (KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+            return f"{who} was killed ({name})", "interrupted"
+        return f"{who} crashed ({name}); see {output}", "failed"
+
+    def _check_limits(self) -> None:
+        self._memory.look()
+        super()._check_limits()
 
     def _signal(self, one: _Process, number: int) -> None:
         if self._starter is not None:

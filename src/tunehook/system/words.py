@@ -1,0 +1,80 @@
+"""Words for messages: names that are near to another, errors in a line, numbers and times as people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+
+def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
+    """The names that look like another one, nearest first.
+
+    Args:
+        name: What was written.
+        names: What there is.
+        most: How many at most.
+    """
+    import difflib  # takes as long to import as the rest of this package, and is for errors only
+
+    return difflib.get_close_matches(name, list(dict.fromkeys(names)), n=most)
+
+
+def did_you_mean(names: Sequence[str], *, show: Callable[[str], str] = repr) -> str:
+    """The sentence that offers names, with a space before it; empty where there are none.
+
+    Args:
+        names: Names that are near to what was written.
+        show: How one is written.
+    """
+    return f" Did you mean {' or '.join(map(show, names))}?" if names else ""
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names in a sentence: ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def first_line(said: object) -> str:
+    """The first line with words of a text, or of what an error says; empty where there is none."""
+    return next(_lines(said), "")
+
+
+def last_line(said: object) -> str:
+    """The last one, where a traceback says what was raised."""
+    return next(reversed([*_lines(said)]), "")
+
+
+def _lines(said: object) -> Iterator[str]:
+    return (line.strip() for line in str(said).splitlines() if line.strip())
+
+
+def told_values(params: Mapping[str, Any]) -> str:
+    """Hyperparameters in a line."""
+    return " ".join(f"{name}={short(value)}" for name, value in params.items())
+
+
+def short(value: Any, *, digits: int = 4) -> str:
+    """A value as people want to read it: some significant digits, lists and dicts as they are.
+
+    Args:
+        value: The value.
+        digits: Significant digits of a float; with fewer than four the shortest form is taken.
+    """
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.{digits}g}"
+    if digits >= 4 or not re.search(r"\d", text):
+        return text
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    tiny = f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+    return min(text, tiny, key=len)
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``h:mm:ss`` or ``m:ss``."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
