@@ -29,17 +29,12 @@ except ImportError:  # Windows
 import wandb
 from wandb import Run, Settings
 
-from tunehook.integrations.wandb import shared as wandb_shared
-from tunehook.integrations.wandb import values as wandb_values
-from tunehook.integrations.wandb.own import CALL, LONGEST, Line
-from tunehook.integrations.wandb.shield import (
-    WRONG,
-    end_service,
-    first_line,
-    leave_service,
-    restart_service,
-    use_service,
-)
+from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, first_line
+from tunehook.integrations.wandb.owners import OWNERS
+from tunehook.integrations.wandb.run import define_axis, id_of_study, make_settings
+from tunehook.integrations.wandb.sdk import was_cut_off
+from tunehook.integrations.wandb.service import end_service, leave_service, restart_service, use_service
+from tunehook.integrations.wandb.values import OURS, make_plain, slashed
 from tunehook.record import LinkError, check_place, copy, files_in, is_whole, make_folder, open_file, remove
 from tunehook.study import Study, find_importance
 from tunehook.trial import FinishedTrial, Mode, is_better
@@ -80,8 +75,7 @@ class View:
     @property
     def run_id(self) -> str:
         """The id of the study's run."""
-        study = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name)[:80].strip("-")
-        return f"{study or 'study'}-study-{self.key}"
+        return f"{id_of_study(self.name)}-study-{self.key}"
 
 
 @dataclass(frozen=True)
@@ -260,10 +254,9 @@ class StudyRun:
 
     def _burst(self, view: View, mode: Any, first: int, model: Model | None) -> bool:
         """Begin or resume the run, write and finish it; returns whether W&B has it all."""
-        settings = wandb_shared.LEAN.model_copy()
-        settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, self._init_timeout
-        if "finish_timeout" in Settings.model_fields:
-            settings.finish_timeout = self._finish_timeout
+        settings = make_settings(
+            x_disable_viewer=True, init_timeout=self._init_timeout, finish_timeout=self._finish_timeout
+        )
         self._service = use_service(self)
         self._started()
         try:
@@ -272,18 +265,18 @@ class StudyRun:
             leave_service(self)
 
     def _write_run(self, view: View, mode: Any, first: int, model: Model | None, settings: Settings) -> bool:
-        run = wandb_shared.begin_run(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
-        wandb_shared.hold_run(run)
+        run = OWNERS.begin(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
+        OWNERS.hold(run)
         try:
             problem = fill(run, view, run.starting_step if mode == "online" else first)
             if model is not None:
                 log_model(run, view, model)
         finally:
-            wandb_shared.let_go(run)
+            OWNERS.let_go(run)
             run.finish(exit_code=0)
         if problem is not None:
             self._lose(view, problem)
-        if not getattr(run, "_finish_timed_out", False):
+        if not was_cut_off(run):
             return True
         self._line.tell_down(f"the run of study {view.name} was not uploaded in {self._finish_timeout:g} s")
         return False
@@ -311,12 +304,12 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     """
     run.define_metric(AXIS)
     for name in (f"best/{view.metric}", f"value/{view.metric}", "importance/*"):
-        wandb_shared.define_axis(run, name, AXIS)
+        define_axis(run, name, AXIS)
     rows = list(_rows(view))
     shares: dict[str, float] = {}
     if first < len(rows):
         shares = find_importance(view.frozen, view.mode)
-        rows[-1] |= {f"importance/{_path(name)}": share for name, share in shares.items()}
+        rows[-1] |= {f"importance/{slashed(name)}": share for name, share in shares.items()}
     problem = _log_rows(run, rows[first:], _charts(view, shares))
     best = view.best
     states = [trial.outcome.state for trial in view.ended]
@@ -324,10 +317,10 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     config: dict[str, Any] = {"study": view.name, "metric": view.metric, "mode": view.mode}
     if best is not None:
         summary |= {f"best/{view.metric}": best.value, "best/trial": best.number}
-        params = wandb_values.make_plain(best.params)
-        summary |= {f"best/params/{_path(name)}": value for name, value in params.items()}
-        config["best"] = {"trial": best.number, "params": params, "slots": wandb_values.make_plain(view.slots)}
-    run.config.update({wandb_values.OURS: config}, allow_val_change=True)  # type: ignore[no-untyped-call]
+        params = make_plain(best.params)
+        summary |= {f"best/params/{slashed(name)}": value for name, value in params.items()}
+        config["best"] = {"trial": best.number, "params": params, "slots": make_plain(view.slots)}
+    run.config.update({OURS: config}, allow_val_change=True)  # type: ignore[no-untyped-call]
     run.summary.update(summary)
     return problem
 
@@ -357,7 +350,7 @@ def log_model(run: Run, view: View, model: Model) -> None:
     metadata = {
         "trial": model.trial.number,
         view.metric: model.trial.value,
-        "params": wandb_values.make_plain(model.trial.params),
+        "params": make_plain(model.trial.params),
     }
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", view.name)[:100]
     artifact = wandb.Artifact(name, type="model", metadata=metadata)
@@ -411,13 +404,8 @@ def _charts(view: View, shares: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    plain = wandb_values.make_plain(value)
+    plain = make_plain(value)
     return json.dumps(plain) if isinstance(plain, list | dict) else plain
-
-
-def _path(name: str) -> str:
-    """A name with slashes, since W&B takes dots for nesting."""
-    return name.replace(".", "/")
 
 
 @contextlib.contextmanager

@@ -23,10 +23,12 @@ except ImportError as error:
 import wandb
 from wandb_workspaces import expr
 
-from tunehook.integrations.wandb import shared as wandb_shared
 from tunehook.integrations.wandb.journal import runs_in
-from tunehook.integrations.wandb.shield import first_line, leave_dead_service
-from tunehook.integrations.wandb.values import snapshot_path
+from tunehook.integrations.wandb.line import first_line
+from tunehook.integrations.wandb.run import SHARED_PREFIX
+from tunehook.integrations.wandb.sdk import has_key
+from tunehook.integrations.wandb.service import leave_dead_service
+from tunehook.integrations.wandb.values import slashed
 from tunehook.record import StudyPaths, open_file, read_journal
 
 # A workspace gets slow with more charts; the others are a click away on W&B.
@@ -77,7 +79,7 @@ def save(folder: Path, *, project: str | None, entity: str | None) -> str:
     recorded = read_study(folder)
     project, entity = project or recorded.project, entity or recorded.entity
     leave_dead_service()
-    if not wandb_shared.has_key(wandb.setup().settings):
+    if not has_key(wandb.setup().settings):
         raise WorkspaceError("Nobody is logged in to W&B, where the dashboard is kept.\n  Log in: wandb login.")
     try:
         entity = entity or wandb.Api().default_entity
@@ -111,7 +113,7 @@ def read_study(folder: Path) -> Recorded:
                     params.setdefault(name, []).append(value)
             elif begun and (runs := runs_in([event])):
                 run = runs[0]
-                metrics[("trial/" if run["is_shared"] else "") + begun["metric"]] = None
+                metrics[(SHARED_PREFIX if run["is_shared"] else "") + begun["metric"]] = None
             elif event["event"] == "snapshot":
                 for kind, names in tensors.items():
                     names.update(dict.fromkeys(event["snapshot"].get(kind) or ()))
@@ -165,7 +167,7 @@ def _search_panels(recorded: Recorded) -> list[Any]:
         wr.WeavePanelSummaryTable(table_name="study/table"),
     ]
     if searched:
-        shares = [f"importance/{name.replace('.', '/')}" for name in searched]
+        shares = [f"importance/{slashed(name)}" for name in searched]
         panels.insert(2, wr.BarPlot(title="Importance (PED-ANOVA)", metrics=shares))
     return panels
 
@@ -188,7 +190,7 @@ def _snapshot_panels(tensors: Mapping[str, list[str]]) -> list[Any]:
     panels.append(wr.LinePlot(title="Update to weight", x=axis, metric_regex="^ratio/", log_y=True))
     for kind in kinds:
         panels += [
-            wr.LinePlot(title=f"{kind}/{name}", x=axis, y=[f"{kind}/{snapshot_path(name)}"])
+            wr.LinePlot(title=f"{kind}/{name}", x=axis, y=[f"{kind}/{slashed(name)}"])
             for name in tensors[kind][:CHARTS]
         ]
     return panels

@@ -19,7 +19,7 @@ from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
-from tunehook.integrations.wandb.shared import find_run  # noqa: E402
+from tunehook.integrations.wandb.users import find_run  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from wandb_trials import begin, make_session
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 from tunehook.integrations.wandb import own as wandb_own  # noqa: E402
-from tunehook.integrations.wandb.shield import service_process  # noqa: E402
+from tunehook.integrations.wandb.service import service_process  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
