@@ -1,4 +1,8 @@
-"""The dashboard of a study on W&B, as code: a saved workspace over the runs of its trials and its own."""
+"""The dashboard of a study on W&B, as code: a saved workspace over the runs of its trials and its own.
+
+It is the border to wandb-workspaces too, whose saved views cannot be found again in a public way.
+"""
+# ruff: noqa: SLF001 - this is the border
 
 from __future__ import annotations
 
@@ -197,7 +201,10 @@ def _snapshot_panels(tensors: Mapping[str, list[str]]) -> list[Any]:
 
 
 class _Column(wr.ParallelCoordinatesPlotColumn):  # type: ignore[misc,unused-ignore]
-    """The axis of a hyperparameter. Its name is one key, also with dots, which `Config` takes for nesting."""
+    """The axis of a hyperparameter. Its name is one key, also with dots, which `Config` takes for nesting.
+
+    ``_to_model`` is private in wandb-workspaces 0.4.13, for which this was written.
+    """
 
     def __init__(self, name: str, *, log: bool) -> None:
         super().__init__(metric=wr.Config(name), display_name=name, log=log or None)
@@ -216,12 +223,22 @@ def _is_wide(values: Iterable[Any]) -> bool:
 def _save(workspace: Any, known: dict[str, str]) -> None:
     """Save over the workspace that was saved before; a new one where that was deleted."""
     if known:
-        workspace._internal_name, workspace._internal_id = known["name"], known["id"]  # noqa: SLF001 - no public way
+        _put_place(workspace, known)
         with contextlib.suppress(Exception):
             workspace.save()
             return
     workspace.save_as_new_view()
-    known.update(name=workspace._internal_name, id=workspace._internal_id)  # noqa: SLF001
+    known.update(_place_of(workspace))
+
+
+def _place_of(workspace: Any) -> dict[str, str]:
+    """Where a workspace is saved: ``_internal_name`` and ``_internal_id`` in wandb-workspaces 0.4.13."""
+    return {"name": workspace._internal_name, "id": workspace._internal_id}
+
+
+def _put_place(workspace: Any, place: Mapping[str, str]) -> None:
+    """Let a workspace be saved over an earlier one; by the same names."""
+    workspace._internal_name, workspace._internal_id = place["name"], place["id"]
 
 
 @contextlib.contextmanager
