@@ -23,7 +23,7 @@ import psutil
 import wandb
 
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb.shared import LEAN
+from tunehook.integrations.wandb.run import LEAN
 from tunehook.trial.values import Outcome, Trial
 
 

@@ -25,8 +25,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name in ("TUNEHOOK_LEADER", "TUNEHOOK_STORAGE", "TUNEHOOK_LAUNCHER", "RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    if "WANDB_SERVICE" in os.environ and (shield := sys.modules.get("tunehook.integrations.wandb.shield")):
-        shield.leave_dead_service()  # a test has ended it without the variable, which was put back then
+    if "WANDB_SERVICE" in os.environ and (service := sys.modules.get("tunehook.integrations.wandb.service")):
+        service.leave_dead_service()  # a test has ended it without the variable, which was put back then
     setup = getattr(sys.modules.get("wandb.sdk.wandb_setup"), "_singleton", None)
     if setup is not None and setup.settings_if_loaded is not None:
         setup.settings_if_loaded.root_dir = str(tmp_path)  # W&B keeps the folder in which it was first used

@@ -40,6 +40,29 @@ FLOORS = [
     {"extensions", "system"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+# What another library calls private is named in these files only, so that a new release of it breaks one file of ours,
+# and a test of that file says so. A file that needs it no more is struck.
+BORDERS = {
+    "wandb": {"integrations.wandb.sdk", "integrations.wandb.service", "extensions"},
+    "wandb-workspaces": {"integrations.wandb.workspace"},
+    "Lightning": {
+        "integrations.wandb.logger", "integrations.lightning.callback", "integrations.lightning.calls",
+        "integrations.lightning.loaders", "integrations.lightning.optimizers", "integrations.lightning.resume",
+    },
+    "Keras": {
+        "integrations.keras.calls", "integrations.keras.compiled", "integrations.keras.places",
+        "integrations.keras.record", "integrations.keras.resume", "integrations.keras.slots",
+    },
+    "Optuna": {
+        "search.grid", "search.seeding", "storage.heartbeat", "storage.liveness", "storage.opening",
+        "storage.retrying", "storage.sqlite", "study.study",
+    },
+    "torch": {"integrations.lightning.calls", "launch.node.child"},
+    "Python": {"adapter.script", "inject.calls", "launch.node.child"},
+}  # fmt: skip
+PRIVATE_PACKAGES = ("wandb.sdk", "keras.src")  # by no underscore
+# Public, with an underscore, or of no library.
+NO_BORDER = {"_exit", "_asdict", "_fields", "_make", "_replace", "_no_recorder_has_this"}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
 HEAVY = ["optuna", "numpy", "pandas", "sqlalchemy", "rich", "yaml"]
 
@@ -129,6 +152,61 @@ class House:
             for found in found_by_string(path, may_import=module in _MAY_IMPORT)
         ]  # fmt: skip
 
+    def past_borders(self) -> list[str]:
+        """The files that name something private of another library, and are no border to one."""
+        named = {module: list(private_names(path)) for module, path in self.files.items()}
+        foreign = {name for names in named.values() for name, is_own in names if not is_own}
+        borders = set[str]().union(*BORDERS.values())
+        return [
+            f"{module} names {name}"
+            for module, names in named.items() if module not in borders
+            for name, is_own in names if not is_own or name in foreign
+        ]  # fmt: skip
+
+
+def private_names(path: Path) -> Iterator[tuple[str, bool]]:
+    """What a file names of others that is private, by any syntax, and whether the file itself defines that name."""
+    tree = parsed(path.read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    stored = [node for node in ast.walk(tree) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    own |= {node.id for node in stored if isinstance(node, ast.Name)}
+    own |= {node.attr for node in stored if isinstance(node, ast.Attribute) and _is_self(node.value)}
+    for name in filter(_is_private, _names_of_others(tree)):
+        yield name, name in own
+
+
+def _names_of_others(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=value, attr=name) if not _is_self(value):
+                yield name
+            case ast.Call(
+                func=ast.Name("getattr" | "hasattr" | "setattr" | "delattr"), args=[_, ast.Constant(str(name)), *_]
+            ):
+                yield name
+            case ast.Subscript(value=ast.Call(func=ast.Name("vars")), slice=ast.Constant(str(name))):
+                yield name
+            case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] != "tunehook":
+                yield module
+                yield from (name.name for name in names)
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.Constant(str(text)) if text.startswith(PRIVATE_PACKAGES) and " " not in text:
+                yield text
+
+
+def _is_self(node: ast.expr) -> bool:
+    match node:
+        case ast.Name("self" | "cls") | ast.Call(func=ast.Name("super")):
+            return True
+    return False
+
+
+def _is_private(name: str) -> bool:
+    parts = name.split(".")
+    is_hidden = any(part.startswith("_") and not part.startswith("__") and part != "_" for part in parts)
+    return (is_hidden and name not in NO_BORDER) or name.startswith(PRIVATE_PACKAGES)
+
 
 def _reached(module: str, arrows: Mapping[str, set[str]]) -> set[str]:
     """All modules that one imports, by others too."""
@@ -217,6 +295,13 @@ def test_what_is_found_by_a_string_is_loaded() -> None:
     assert extensions.load("json").dumps is extensions.load("json:dumps") is json.dumps
 
 
+def test_private_names_stay_at_the_borders() -> None:
+    """Only a border file names what another library calls private, and each of these files has some need of it."""
+    assert HOUSE.past_borders() == []
+    borders = set[str]().union(*BORDERS.values())
+    assert {module for module in borders if not any(private_names(HOUSE.files[module]))} == set()
+
+
 @pytest.mark.parametrize(
     ("module", "code", "check"),
     [
@@ -230,6 +315,13 @@ def test_what_is_found_by_a_string_is_loaded() -> None:
         ("study/study.py", "PLACE = 'tunehook.integrations.ray:RayLauncher'", "by_string"),
         ("study/study.py", "def late(name):\n    return f'tunehook.integrations.{name}'", "by_string"),
         ("study/study.py", "import importlib\nimportlib.import_module('wandb')", "by_string"),
+        ("integrations/wandb/recorder.py", "def late(run):\n    return run._settings", "past_borders"),
+        ("integrations/wandb/users.py", "def late(run):\n    return getattr(run, '_init_pid', 0)", "past_borders"),
+        ("integrations/wandb/own.py", "def late(run):\n    return vars(run)['_anything']", "past_borders"),
+        ("integrations/wandb/own.py", "def late():\n    from wandb.sdk import wandb_setup", "past_borders"),
+        ("integrations/wandb/own.py", "import wandb.sdk.wandb_setup", "past_borders"),
+        ("trial/values.py", "late = 'wandb.sdk.lib.module'", "past_borders"),
+        ("study/results.py", "from optuna.study._frozen import FrozenStudy", "past_borders"),
     ],
 )
 def test_what_is_wrong_is_found(tmp_path: Path, module: str, code: str, check: str) -> None:
@@ -325,6 +417,12 @@ def loaded(code: str) -> set[str]:
 def test_importing_is_cheap(module: str) -> None:
     """No framework, and nothing heavy."""
     assert not loaded(f"import {module}") & {*FRAMEWORKS, *HEAVY}
+
+
+@pytest.mark.parametrize("module", ["", ".apart", ".agent", ".journal"])
+def test_runs_are_kept_apart_without_the_sdk(module: str) -> None:
+    """What also serves trainings without a recorder looks only at a W&B that they have loaded, of any version."""
+    assert "wandb" not in loaded(f"import tunehook.integrations.wandb{module}")
 
 
 def test_optuna_is_loaded_when_it_is_needed() -> None:

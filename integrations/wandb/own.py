@@ -1,4 +1,4 @@
-"""A run of our own behind the shield: begun, written and finished by the writer's thread, begun again after a failure.
+"""A run of our own, begun, written and finished by the writer's thread, and begun again after a failure.
 
 A row of the run is a report or a snapshot of the journal, in the same order over all attempts of the trial, each step
 once: the n-th row is the n-th of these events. So what W&B has of a run is told by a number, and the rest is read from
@@ -16,26 +16,19 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wandb import Run, Settings
 
-from tunehook.integrations.wandb import shared as wandb_shared
 from tunehook.integrations.wandb.journal import mark_synced, note_run, rows_before, rows_until_now
-from tunehook.integrations.wandb.run import TrialRun, run_id
-from tunehook.integrations.wandb.shield import (
-    WRONG,
-    Writer,
-    end_service,
-    first_line,
-    leave_service,
-    restart_service,
-    use_service,
-)
+from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, first_line
+from tunehook.integrations.wandb.owners import OWNERS, NotYoursError
+from tunehook.integrations.wandb.run import TrialRun, find_refusal, make_settings, run_id
+from tunehook.integrations.wandb.sdk import was_cut_off
+from tunehook.integrations.wandb.service import end_service, leave_service, restart_service, use_service
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
@@ -43,63 +36,8 @@ from tunehook.trial import Outcome, Trial
 ROWS = 10_000
 # No further snapshot joins so many, since one of a large model takes a megabyte.
 SNAPSHOTS = 200
-# Where W&B could not be reached, online is tried again after so many seconds.
-PAUSE = 300.0
-# How long, in seconds, a call of the SDK may take that waits for its service only.
-CALL = 20.0
-# The training waits for an offline run to begin and to end, which takes milliseconds, for so many seconds at most.
-LONGEST = 5.0
 
 _log = logging.getLogger("tunehook")
-
-
-@dataclass
-class Line:
-    """The way to W&B in this process: whether it was up, and what was told about it."""
-
-    writer: Writer = field(default_factory=Writer)
-    down_until: float = 0.0
-    was_told: bool = False
-    was_refusal_told: bool = False
-    loss: str | None = None
-
-    @property
-    def is_down(self) -> bool:
-        """Whether W&B could not be reached a moment ago."""
-        return time.monotonic() < self.down_until
-
-    def tell_down(self, why: object) -> None:
-        """Note that W&B cannot be reached, and say so once."""
-        self.down_until = time.monotonic() + PAUSE
-        if not self.was_told:
-            self.was_told = True
-            _log.warning(
-                "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
-                first_line(why),
-            )
-
-    def tell_loss(self, trial: Trial, why: str) -> None:
-        """Say that the journals alone record a trial; once where the reason is the same, as with a wrong setting."""
-        if why != self.loss:
-            self.loss = why
-            _log.warning(
-                "W&B does not record %s any more (%s), nor later trials of which this is true. "
-                "The journals keep everything, and `tunehook sync` uploads it: %s",
-                trial.name,
-                why,
-                trial.folder.parent,
-            )
-
-    def tell_refusal(self, trial: Trial, why: str) -> None:
-        """Say once that W&B has not all of a trial, and how it gets it."""
-        if not self.was_refusal_told:
-            self.was_refusal_told = True
-            _log.warning(
-                "W&B has not all of %s (%s). The journal has, and `tunehook sync %s` uploads the rest.",
-                trial.name,
-                why,
-                trial.folder.parent,
-            )
 
 
 @dataclass(frozen=True)
@@ -133,7 +71,7 @@ class OwnRun:
         started: Is called in the writer's thread when the SDK has its service, maybe a new one.
     """
 
-    users = None
+    is_shared = False
 
     def __init__(self, trial: Trial, wanted: Wanted, line: Line, started: Callable[[], None]) -> None:
         self.trial, self.wanted = trial, wanted
@@ -157,9 +95,9 @@ class OwnRun:
         return None if self._open is None else self._open.run
 
     @property
-    def is_stopped(self) -> bool:
-        """Whether someone pressed the Stop button of the run's web page."""
-        return self._is_stopped
+    def stop_reason(self) -> str | None:
+        """Why the trial shall stop: someone pressed the Stop button of the run's web page."""
+        return "stopped by hand on the W&B page of its run" if self._is_stopped else None
 
     def open(self) -> None:
         """Begin the run; offline, where no network is asked, it is waited for, so that its folder is known.
@@ -167,6 +105,7 @@ class OwnRun:
         Raises:
             NotYoursError: The run is another trial's.
         """
+        note_run(self.trial, run_id(self.trial), self.wanted.options)
         limit = self.wanted.init_timeout + CALL
         if not self._is_awaited:
             self._writer.put(self._begin, limit=limit)
@@ -190,6 +129,13 @@ class OwnRun:
         if self._is_awaited:
             self._writer.drain(min(self.wanted.finish_timeout, LONGEST))
 
+    def finish_resumed(self) -> None:
+        """Nothing: no one goes on in it."""
+
+    def has_reports(self, taken: int, made: int) -> int:
+        """How many reports of a trial that goes on it has: all that were made, since what it lacks is in journals."""
+        return made
+
     def address(self) -> str | None:
         """The web address or the folder of the run, ``None`` until W&B has told it."""
         return self.place
@@ -199,7 +145,7 @@ class OwnRun:
     def _begin(self) -> None:
         try:
             self._start()
-        except wandb_shared.NotYoursError:  # the user's to mend, where the opening waits for it
+        except NotYoursError:  # the user's to mend, where the opening waits for it
             self._lose("its run is another trial's")
             raise
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
@@ -231,10 +177,10 @@ class OwnRun:
         leave_service(self)
         if self._open is not None:
             run, self._open = self._open.run, None
-            wandb_shared.let_go(run)
-            if getattr(run, "_finish_timed_out", False):
+            OWNERS.let_go(run)
+            if was_cut_off(run):
                 self._line.tell_down(f"{self.trial.name} was not uploaded in {self.wanted.finish_timeout:g} s")
-            elif (why := wandb_shared.find_refusal(run)) is not None:
+            elif (why := find_refusal(run)) is not None:
                 self._line.tell_refusal(self.trial, why)
 
     def _catch_up(self, number: int) -> None:
@@ -250,7 +196,7 @@ class OwnRun:
         """Go on after a failure of the SDK, where its service was killed: a few times, with a new service."""
         _log.debug("W&B failed in %s.", self.trial.name, exc_info=error)
         if self._open is not None:
-            wandb_shared.let_go(self._open.run)
+            OWNERS.let_go(self._open.run)
             self._open = None
         if not restart_service(self._service) or self._restarts == 0:
             self._lose(error)
@@ -274,7 +220,7 @@ class OwnRun:
         while True:
             try:
                 return self._init()
-            except (wandb_shared.NotYoursError, *WRONG):
+            except (NotYoursError, *WRONG):
                 raise
             except Exception as error:
                 if self._restarts > 0 and restart_service(self._service):
@@ -290,36 +236,33 @@ class OwnRun:
         end_service(self)  # it still holds the id of the run that failed to begin
 
     def _init(self) -> None:
-        settings = (wandb_shared.LEAN if self.wanted.lean else Settings()).model_copy(update=self._settings())
         self._service = use_service(self)
         self._started()
         is_again = self.trial.attempt > 0 or self.place is not None
-        run = wandb_shared.begin_run(
+        run = OWNERS.begin(
             run_id(self.trial),
             **self.wanted.options,
             # An unconditional "allow" would cost each first attempt a request.
             resume="allow" if is_again else None,
             config=self.wanted.config,
             mode=self._mode,
-            settings=settings,
+            settings=self._settings(),
         )
-        wandb_shared.claim_run(run, self.trial)
+        OWNERS.claim(run, self.trial)
         self._open = TrialRun(run, self.trial, self.wanted.config)
         self._note(self._open.address())
 
-    def _settings(self) -> dict[str, Any]:
-        """The settings of the SDK that every run has; each one more costs its beginning 0.1 ms."""
-        limits = {"init_timeout": self.wanted.init_timeout, "finish_timeout": self.wanted.finish_timeout}
-        found: dict[str, Any] = {"silent": True, **limits}
-        if self._mode == "online":
+    def _settings(self) -> Settings:
+        wanted = self.wanted
+        limits: dict[str, Any] = {"init_timeout": wanted.init_timeout, "finish_timeout": wanted.finish_timeout}
+        if self._mode != "online":
+            return make_settings(lean=wanted.lean, **limits)
 
-            def stop() -> None:  # a function: the SDK copies its settings with all that hangs on them
-                self._is_stopped = True
+        def stop() -> None:  # a function: the SDK copies its settings with all that hangs on them
+            self._is_stopped = True
 
-            # The viewer is two look-ups of the user, up to 10 s where the server hangs.
-            found |= {"x_disable_viewer": True, "stop_fn": stop}
-        # Two of them are not in the oldest wandb that we support.
-        return {name: value for name, value in found.items() if name in Settings.model_fields}
+        # The viewer is two look-ups of the user, up to 10 s where the server hangs.
+        return make_settings(lean=wanted.lean, x_disable_viewer=True, stop_fn=stop, **limits)
 
     def _first_row(self) -> int:
         """How many rows W&B has."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 try:
     # `import wandb` alone succeeds without the package wherever a folder `wandb/` with earlier runs lies about.
@@ -24,14 +23,16 @@ except ImportError as error:
 
 import wandb
 
-from tunehook.integrations.wandb import logger as wandb_logger
-from tunehook.integrations.wandb import shared as wandb_shared
-from tunehook.integrations.wandb import values as wandb_values
-from tunehook.integrations.wandb.journal import note_run, runs_before
-from tunehook.integrations.wandb.own import CALL, Line, OwnRun, Wanted
-from tunehook.integrations.wandb.run import TrialRun, run_id
-from tunehook.integrations.wandb.shield import end_quietly, kill_service, leave_dead_service, tear_down
+from tunehook.integrations.wandb.line import CALL, Line
+from tunehook.integrations.wandb.logger import forget_runs
+from tunehook.integrations.wandb.own import OwnRun, Wanted
+from tunehook.integrations.wandb.run import run_id
+from tunehook.integrations.wandb.sdk import has_key
+from tunehook.integrations.wandb.service import end_quietly, kill_service, leave_dead_service, tear_down
+from tunehook.integrations.wandb.shared import SharedRun
 from tunehook.integrations.wandb.study import StudyRun
+from tunehook.integrations.wandb.users import Defaults, UsersRun, find_run, share_run
+from tunehook.integrations.wandb.values import describe_trial
 from tunehook.snapshot import Snapshot
 from tunehook.study import Study
 from tunehook.trial import Outcome, Trial
@@ -41,10 +42,45 @@ RunMode = Literal["online", "offline", "disabled"]
 _FORGOTTEN = Outcome("interrupted", "the process ended before the trial was closed")
 _OVERTAKEN = Outcome("interrupted", "the next trial began before this one was closed")
 
-# Seconds that a row of a shared run is waited for, so that it lies between the user's rows as it was logged.
-_TURN = 0.02
-
 _log = logging.getLogger("tunehook")
+
+
+class LiveRun(Protocol):
+    """The run of a trial that is open: one of our own, or one that the user's training has.
+
+    Attributes:
+        trial: The trial.
+        is_shared: Whether it is the user's.
+    """
+
+    trial: Trial
+    is_shared: bool
+
+    @property
+    def run(self) -> wandb.Run | None:
+        """W&B's run, ``None`` until it is begun."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the trial shall stop, as someone has asked for on the run's web page."""
+
+    def open(self) -> None:
+        """Begin it, or write the configuration into it."""
+
+    def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
+        """Log a row."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the summary and finish it with the outcome's exit code."""
+
+    def finish_resumed(self) -> wandb.Run | None:
+        """Finish the run in which the user's code has gone on after the trial, if it has."""
+
+    def has_reports(self, taken: int, made: int) -> int:
+        """How many reports of a trial that goes on it has, as `WandbRecorder.has_reports` says."""
+
+    def address(self) -> str | None:
+        """The web address or the folder, ``None`` where it is not known."""
 
 
 @dataclass
@@ -52,9 +88,9 @@ class _Process:
     """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
 
     pid: int = field(default_factory=os.getpid)
-    live: OwnRun | TrialRun | None = None
-    latest: OwnRun | None = None  # where it lies is told when the server has answered
-    released: list[TrialRun] = field(default_factory=list)
+    live: LiveRun | None = None
+    latest: LiveRun | None = None  # where it lies is told when the server has answered
+    released: list[LiveRun] = field(default_factory=list)  # closed since the last trial was opened
     line: Line = field(default_factory=Line)
     studies: dict[Path, StudyRun] = field(default_factory=dict)
 
@@ -176,12 +212,12 @@ class WandbRecorder:
         if self._here.line.writer.is_stuck:
             kill_service()
         self._close_left_over(_OVERTAKEN, trial, loggers)
-        values = wandb_values.describe_trial(trial, config)
-        users = wandb_shared.find_run(loggers, self._around)
-        if users is None:
-            self._open_own(trial, values)
-        else:
-            self._open_shared(trial, values, users)
+        values = describe_trial(trial, config)
+        users = find_run(loggers, self._around)
+        live = self._make_own(trial, values) if users is None else self._share(trial, values, users)
+        self._here.live = self._here.latest = live
+        self._watch_exit()
+        live.open()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one step as one row, on the axis ``trial/step``, without waiting for W&B."""
@@ -192,16 +228,16 @@ class WandbRecorder:
         self._log(step, snapshot)
 
     def _log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
-        here, live = self._here, self._here.live
-        if live is None:
+        here = self._here
+        if here.live is None:
             raise RuntimeError("The recorder has no open trial: call open() before report().")
         if here.line.writer.is_stuck:
             kill_service()
-        if isinstance(live, OwnRun):
-            live.log(step, row)
-        else:
-            here.line.writer.call(functools.partial(_try, live, live.log, step, row), limit=CALL, wait=_TURN)
-            self._tell_failure(live)
+        try:
+            here.live.log(step, row)
+        except Exception:
+            here.live = None  # the session tells it, and the training goes on
+            raise
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run.
@@ -213,22 +249,10 @@ class WandbRecorder:
         if live is None:
             return
         here.live = None
-        if isinstance(live, OwnRun):
-            live.finish(outcome)
-            if wandb.run is not None:  # opened after the trial had begun, so no later trial's either
-                self._around = wandb.run.id
-            return
-        try:
-            self._tell_failure(live)
-            job = functools.partial(_try, live, live.finish, outcome)
-            if not here.line.writer.call(job, limit=self.finish_timeout + CALL, wait=self.finish_timeout):
-                live.is_stuck = True
-                wandb_shared.abandon_run(live.run)
-                _note_gap(live)
-                raise TimeoutError(f"The W&B run {live.run.id!r} did not finish in {self.finish_timeout:g} s.")
-            self._tell_failure(live)
-        finally:
-            here.released.append(live)
+        here.released.append(live)
+        live.finish(outcome)
+        if not live.is_shared and wandb.run is not None:  # opened after the trial had begun, so no later trial's either
+            self._around = wandb.run.id
 
     def update(self, study: Study, *, is_last: bool) -> None:
         """Bring the run of the study up to date, if it is time; the training does not wait for W&B."""
@@ -237,12 +261,14 @@ class WandbRecorder:
         here = self._here
         shown = here.studies.get(study.paths.folder)
         if shown is None:
-            options = {"project": self.project, "entity": self.entity, "group": self.group or study.name,
-                       "job_type": "study", "name": study.name, "tags": self.tags or None, "dir": self.dir}  # fmt: skip
             shown = here.studies[study.paths.folder] = StudyRun(
-                options, here.line, lambda: self._find_mode()[0], init_timeout=self.init_timeout,
-                finish_timeout=self.finish_timeout, started=self._watch_exit,
-            )  # fmt: skip
+                self._options(study.name, study.name, "study"),
+                here.line,
+                lambda: self._find_mode()[0],
+                init_timeout=self.init_timeout,
+                finish_timeout=self.finish_timeout,
+                started=self._watch_exit,
+            )
             self._watch_exit()
         if self.best_checkpoint:
             shown.keep_best(study)
@@ -260,14 +286,12 @@ class WandbRecorder:
         behind the checkpoint once more, since no journal says what it has; a new one has nothing (-1) and gets all.
         """
         live = self._here.live
-        if live is None or isinstance(live, OwnRun):
-            return made
-        return taken if live.run.id in runs_before(live.trial) else -1
+        return made if live is None else live.has_reports(taken, made)
 
     def wants_stop(self) -> str | None:
         """Why the trial shall stop: someone pressed the Stop button of its run's web page."""
         live = self._here.live
-        return "stopped by hand on the W&B page of its run" if isinstance(live, OwnRun) and live.is_stopped else None
+        return None if live is None else live.stop_reason
 
     def where(self) -> str | None:
         """The address of the run that was opened last, or its folder if it is offline.
@@ -290,40 +314,29 @@ class WandbRecorder:
             self._process = _Process()
         return self._process
 
-    def _open_own(self, trial: Trial, values: dict[str, Any]) -> None:
-        here = self._here
+    def _make_own(self, trial: Trial, values: dict[str, Any]) -> OwnRun:
         mode, why = self._find_mode()
-        options = {
+        options = self._options(trial.name, trial.study, "trial")
+        self._tell_mode(mode, why)
+        wanted = Wanted(options, values, mode, self.lean, self.init_timeout, self.finish_timeout)
+        return OwnRun(trial, wanted, self._here.line, self._watch_exit)
+
+    def _share(self, trial: Trial, values: dict[str, Any], users: UsersRun) -> SharedRun:
+        defaults = Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
+        run = share_run(users, trial, defaults)
+        return SharedRun(run, trial, values, users, self._here.line.writer, self.finish_timeout)
+
+    def _options(self, name: str, study: str, job_type: str) -> dict[str, Any]:
+        """The arguments of ``wandb.init`` for a run of our own."""
+        return {
             "project": self.project,
             "entity": self.entity,
-            "group": self.group or trial.study,
-            "job_type": "trial",
-            "name": trial.name,
+            "group": self.group or study,
+            "job_type": job_type,
+            "name": name,
             "tags": self.tags or None,
             "dir": self.dir,
         }
-        wanted = Wanted(options, values, mode, self.lean, self.init_timeout, self.finish_timeout)
-        here.live = here.latest = live = OwnRun(trial, wanted, here.line, self._watch_exit)
-        note_run(trial, run_id(trial), options)
-        self._watch_exit()
-        self._tell_mode(mode, why)
-        live.open()
-
-    def _open_shared(self, trial: Trial, values: dict[str, Any], users: wandb_shared.UsersRun) -> None:
-        defaults = wandb_shared.Defaults(run_id(trial), trial.name, self.group or trial.study, self.tags)
-        run = wandb_shared.share_run(users, trial, defaults)
-        self._here.live, self._here.latest = live, _ = TrialRun(run, trial, values, users), None
-        self._where = live.address()
-        note_run(trial, run.id, {"project": run.project, "entity": run.entity}, is_shared=True)
-        self._watch_exit()
-        live.write_config()
-
-    def _tell_failure(self, live: TrialRun) -> None:
-        """Leave a run in which the SDK failed; the session tells it, and the training goes on."""
-        if live.failure is not None:
-            self._here.live = None
-            _note_gap(live)
-            raise live.failure
 
     def _find_mode(self) -> tuple[Any, str]:
         """The mode of our own runs and why, found without a question and without the network."""
@@ -338,7 +351,7 @@ class WandbRecorder:
             return "offline", f"W&B does not start: {error}"
         if settings.mode != "online":
             return settings.mode, "W&B's settings"
-        if wandb_shared.has_key(settings):
+        if has_key(settings):
             return "online", "an API key is configured"
         return "offline", "no API key is configured; `wandb login` before the study, or `wandb sync` after it"
 
@@ -357,9 +370,8 @@ class WandbRecorder:
             _log.warning("The W&B run of %s could not be finished: %s", live.trial.name if live else "?", error)
         released, self._here.released = self._here.released, []
         others = [past for past in released if not _is_same_trial(past.trial, trial)]
-        whole = [past for past in others if past.failure is None and not past.is_stuck]
-        finished += [run for past in whole if (run := past.finish_resumed()) is not None]
-        wandb_logger.forget_runs(loggers, finished)
+        finished += [run for past in others if (run := past.finish_resumed()) is not None]
+        forget_runs(loggers, finished)
 
     def _watch_exit(self) -> None:
         """Be called at exit before W&B's own handler, so registered later than that; the SDK's service registers it."""
@@ -381,24 +393,6 @@ class WandbRecorder:
             kill_service()
             writer.drain(CALL)
         end_quietly(wait=self.finish_timeout)
-
-
-def _try(live: TrialRun, call: Callable[..., None], *values: Any) -> None:
-    """Call the SDK in the writer's thread; its failure may come too late for the report that waits for it."""
-    if live.failure is None:
-        try:
-            call(*values)
-        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
-            live.failure = error
-            wandb_shared.bury_run(live.run, live.service)
-
-
-def _note_gap(live: TrialRun) -> None:
-    """Note which rows were handed over to a shared run that has failed, so that the others can be uploaded."""
-    run = live.run
-    if not (run.offline or run.disabled):
-        place = {"project": run.project, "entity": run.entity}
-        note_run(live.trial, run.id, place, is_shared=True, steps=live.steps)
 
 
 def _is_same_trial(first: Trial, second: Trial | None) -> bool:

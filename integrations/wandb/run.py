@@ -1,10 +1,8 @@
-"""The W&B run of one trial while it is open: its id, what is written into it, and how it ends.
-
-A trial stopped on its web page is pruned: interrupted values would be asked again, and the person did not mean that.
-"""
+"""An open run of the SDK that belongs to a trial: how it is begun, what is written into it, and how it ends."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -12,11 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wandb import Run
+import wandb
+from wandb import Run, Settings
 
-from tunehook.integrations.wandb import shared as wandb_shared
-from tunehook.integrations.wandb import values as wandb_values
-from tunehook.integrations.wandb.shield import current_service
+from tunehook.integrations.wandb.owners import OWNERS
+from tunehook.integrations.wandb.sdk import is_finished, settings_of
+from tunehook.integrations.wandb.values import (
+    OURS,
+    SNAPSHOT_AXIS,
+    describe_outcome,
+    describe_snapshot,
+    make_text,
+    names_of,
+    patterns_of,
+)
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Outcome, Trial
 
@@ -24,6 +31,16 @@ AXIS = "trial/step"
 SHARED_PREFIX = "trial/"
 # In a row of a run: what W&B writes there itself, and our axis. It drops a value without a name.
 TAKEN = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS})
+
+LEAN = Settings(
+    x_save_requirements=False,
+    x_disable_stats=True,
+    x_disable_meta=True,
+    x_disable_machine_info=True,
+    console="off",
+    disable_git=True,
+    symlink=False,  # `latest-run` and two more, which every run would move
+)
 
 _log = logging.getLogger("tunehook")
 # The names of metrics, as a run would have them, about which this process has said that they are taken.
@@ -38,11 +55,6 @@ class TrialRun:
         run: W&B's run.
         trial: The trial.
         config: The configuration as plain values.
-        users: What holds the run in the user's code; ``None`` for a run of our own.
-        exit_code: The code with which it was finished, ``None`` while it is open.
-        failure: What the SDK raised, after which the run is left alone.
-        service: The SDK's service, in which the run is.
-        is_stuck: Whether its end did not come in time, so that no other call of it may be waited for.
         prefix: Stands before the names of metrics: ``trial/`` in a run that the user's code writes to, else nothing.
         steps: W&B's own steps of our rows in such a run.
     """
@@ -50,22 +62,9 @@ class TrialRun:
     run: Run
     trial: Trial
     config: dict[str, Any]
-    users: wandb_shared.UsersRun | None = None
-    exit_code: int | None = None
-    failure: Exception | None = None
-    service: object = field(default_factory=current_service)
-    is_stuck: bool = False
     prefix: str = ""
     steps: list[int] = field(default_factory=list)
     _defined: set[str] = field(default_factory=set)
-    _step: int = 0  # W&B's counter after our last row
-    _is_joined: bool = False
-    _has_user_logged: bool = False
-
-    def __post_init__(self) -> None:
-        self._step = self.run.starting_step
-        if self.users is not None:
-            self.prefix = SHARED_PREFIX
 
     def write_config(self) -> None:
         """Write the configuration over whatever the run holds."""
@@ -74,33 +73,30 @@ class TrialRun:
     def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
         """Log a row."""
         self._reopen()
-        self._log_row(step, row)
+        values = describe_snapshot(row) if isinstance(row, Snapshot) else row
+        named = {self.prefix + make_text(name): value for name, value in values.items()}
+        for name in TAKEN & named.keys():
+            del named[name]
+            _tell_taken(name, self.prefix)
+        self._define(named, is_snapshot=isinstance(row, Snapshot))
+        self._write({**named, AXIS: step})
 
     def finish(self, outcome: Outcome) -> None:
-        """Write the summary and finish the run, whatever happens; a shared one with what its holder writes last."""
-        self.exit_code = outcome.exit_code
+        """Write the summary and finish the run, whatever happens."""
         opened = self.run
         try:
             self.sum_up(outcome)
-            if self.users is not None:
-                self.users.finalize(outcome.exit_code)
         finally:
-            wandb_shared.let_go(opened)
+            OWNERS.let_go(opened)
             self.run.finish(exit_code=outcome.exit_code)
-            if self.users is not None:
-                self.users.release(self.run)
-        if self.users is not None and (why := wandb_shared.find_refusal(self.run)) is not None:
-            folder = Path(self.run.dir).parent
-            raise RuntimeError(f"W&B has not all of the run {self.run.id!r} ({why}). Upload it: wandb sync {folder}")
 
-    def finish_resumed(self) -> Run | None:
-        """Finish the run in which its holder went on after the trial, as by ``trainer.test``, if it did."""
-        run = None if self.users is None else self.users.resumed()
-        if run is not None:
-            self.run = run
-            self.write_config()  # Lightning logs the values of `save_hyperparameters` at each entry
-            run.finish(exit_code=self.exit_code)
-        return run
+    def sum_up(self, outcome: Outcome) -> None:
+        """Write the configuration once more, with the outcome, by which W&B groups; and the summary."""
+        self.config = {**self.config, OURS: {**self.config[OURS], "outcome": outcome.state}}
+        self._reopen()
+        # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
+        self.write_config()
+        self.run.summary.update(describe_outcome(self.trial, outcome))
 
     def address(self) -> str | None:
         """The web address, or the folder of an offline run; ``None`` if W&B is disabled."""
@@ -114,60 +110,85 @@ class TrialRun:
 
         Not found by an error: a call that asks the SDK's service for an answer, such as `step`, never returns then.
         """
-        if wandb_shared.is_finished(self.run):
-            wandb_shared.let_go(self.run)
-            self.run = wandb_shared.reopen_run(self.run)
-            self._step, self._is_joined = self.run.starting_step, False
+        if is_finished(self.run):
+            OWNERS.let_go(self.run)
+            self.run = _begin_again(self.run)
             self._defined.clear()
 
-    def _log_row(self, step: int, given: Mapping[str, float] | Snapshot) -> None:
-        prefix = self.prefix
-        values = wandb_values.describe_snapshot(given) if isinstance(given, Snapshot) else given
-        row: dict[str, Any] = {prefix + wandb_values.make_text(name): value for name, value in values.items()}
-        for name in TAKEN & row.keys():
-            del row[name]
-            _tell_taken(name, prefix)
+    def _define(self, row: Mapping[str, Any], *, is_snapshot: bool) -> None:
         # By its exact name: a WandbLogger's "*" would stamp the row with a stale trainer/global_step.
-        name_all = wandb_values.names_of if prefix else wandb_values.patterns_of
+        name_all = names_of if self.prefix else patterns_of
         names = {each for name, value in row.items() for each in name_all(name, value)}
         for name in names - self._defined:
             self._defined.add(name)
-            if isinstance(given, Snapshot):
-                wandb_shared.define_axis(self.run, name, prefix + wandb_values.SNAPSHOT_AXIS, summary="none")
+            if is_snapshot:
+                define_axis(self.run, name, self.prefix + SNAPSHOT_AXIS, summary="none")
             else:
-                wandb_shared.define_axis(self.run, name, AXIS)
-        row[AXIS] = step
-        if self.users is None or self.run.disabled:
-            if self.prefix:
-                self.steps.append(self.run.step)
-            self.run.log(row)
-        else:
-            self._log_beside(row)
+                define_axis(self.run, name, AXIS)
 
-    def _log_beside(self, row: dict[str, Any]) -> None:
-        """Log a row so that W&B drops none of the user's, which it does with a ``step=`` below its counter.
+    def _write(self, row: dict[str, Any]) -> None:
+        if self.prefix:
+            self.steps.append(self.run.step)
+        self.run.log(row)
 
-        A row of our own moves the counter on. So where the user's code gives steps, or has logged nothing yet, our
-        values join the row that is open, and leave it open; it is closed only where it holds values of ours already.
-        """
-        at = self.run.step  # asks the service
-        is_moved = at != self._step
-        if self._is_joined and not is_moved:
-            self.run.log({}, commit=True)
-            at += 1
-        self._has_user_logged = self._has_user_logged or is_moved
-        self._is_joined = not self._has_user_logged or wandb_shared.gives_steps(self.run)
-        self.steps.append(at)
-        self.run.log(row, commit=not self._is_joined)
-        self._step = self.run.step
 
-    def sum_up(self, outcome: Outcome) -> None:
-        """Write the configuration once more, with the outcome, by which W&B groups; and the summary."""
-        self.config = {**self.config, wandb_values.OURS: {**self.config[wandb_values.OURS], "outcome": outcome.state}}
-        self._reopen()
-        # Lightning logs the values of `save_hyperparameters` after Callback.setup, over the sampled ones.
-        self.write_config()
-        self.run.summary.update(wandb_values.describe_outcome(self.trial, outcome))
+def make_settings(*, lean: bool = True, **given: Any) -> Settings:
+    """The settings of a run of our own; each one more costs its beginning 0.1 ms.
+
+    Args:
+        lean: Leave out what makes its beginning slow.
+        given: Further ones. Two of those that we use are not in the oldest wandb that we support.
+    """
+    known = {name: value for name, value in given.items() if name in Settings.model_fields}
+    return (LEAN if lean else Settings()).model_copy(update={"silent": True, **known})
+
+
+def define_axis(run: Run, name: str, axis: str, **options: Any) -> None:
+    """Show a metric over another one; a name that W&B cannot define, such as ``recall@*k``, is shown over its steps."""
+    with contextlib.suppress(wandb.Error):
+        run.define_metric(name, step_metric=axis, **options)
+
+
+def find_refusal(run: Run) -> str | None:
+    """Why the server did not take all of a finished run, as where it refused the key in the middle.
+
+    The SDK drops what is refused without an error, and says so in its log only.
+    """
+    if run.offline or run.disabled:
+        return None
+    with contextlib.suppress(OSError), Path(settings_of(run).log_internal).open(errors="replace") as log:
+        for line in log:
+            if found := re.search(r'filestream: fatal error: (?:filestream: )?(.+?)(?: url=|")', line):
+                return found[1]
+    return None
+
+
+def run_id(trial: Trial) -> str:
+    """The id of the trial's own run; it follows from study and trial, and later attempts have the same."""
+    return f"{id_of_study(trial.study)}-{trial.key or trial.name}"
+
+
+def id_of_study(name: str) -> str:
+    """The name of a study as W&B takes it in an id."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80].strip("-") or "study"
+
+
+def _begin_again(run: Run) -> Run:
+    """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
+    past = settings_of(run)
+    return OWNERS.begin(
+        run.id,
+        project=run.project,
+        entity=run.entity or None,
+        name=past.run_name,
+        group=past.run_group,
+        job_type=past.run_job_type,
+        tags=past.run_tags,
+        dir=past.root_dir,
+        mode="offline" if run.offline else "online",
+        resume="allow",
+        settings=make_settings(),
+    )
 
 
 def _tell_taken(name: str, prefix: str) -> None:
@@ -179,9 +200,3 @@ def _tell_taken(name: str, prefix: str) -> None:
             name.removeprefix(prefix),
             name,
         )
-
-
-def run_id(trial: Trial) -> str:
-    """The id of the trial's own run; it follows from study and trial, and later attempts have the same."""
-    study = re.sub(r"[^A-Za-z0-9_-]+", "-", trial.study)[:80].strip("-")
-    return f"{study or 'study'}-{trial.key or trial.name}"

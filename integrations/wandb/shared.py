@@ -1,346 +1,201 @@
-"""The run that the user has, wherever it is held: found, claimed for one trial, and given what its user left out.
+"""A run of the user's that a trial shares: written to between the user's own rows, and finished with its holder.
 
-A shared run is not behind the shield: it is the user's, whose own calls wait for W&B as they always did. Ours are made
-by the thread too, but a row is waited for up to 20 ms, since it belongs between the user's rows. Theirs lie between
-ours, so ours are not counted: where the run fails, W&B's step of each goes into the journal, and which of them W&B has
-follows from the step that it would go on with.
+It is not behind the writer as a run of our own is: it is the user's, whose own calls wait for W&B as they always did.
+Ours are made by the thread too, but a row is waited for up to 20 ms, since it belongs between the user's rows. Theirs
+lie between ours, so ours are not counted: where the run fails, W&B's step of each goes into the journal, and which of
+them W&B has follows from the step that it would go on with.
 """
-# ruff: noqa: SLF001 - how a run was made and is used has no public way
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import wandb
-from wandb import Run, Settings
-from wandb.errors import UsageError
-from wandb.sdk.lib import wbauth
-from wandb.sdk.lib.module import unset_globals
-
-from tunehook.integrations.wandb.apart import refusal, take
-from tunehook.integrations.wandb.logger import LoggerRun, is_keras_callback, is_wandb_logger
-from tunehook.integrations.wandb.shield import restart_service
-from tunehook.trial import Trial
-
-LEAN = Settings(
-    x_save_requirements=False,
-    x_disable_stats=True,
-    x_disable_meta=True,
-    x_disable_machine_info=True,
-    console="off",
-    disable_git=True,
-    symlink=False,  # `latest-run` and two more, which every run would move
-)
-
-# Which trial a run of this process belongs to, by the run's id; kept after the trial, because an id can come back.
-# Shared by all recorders: two studies can meet in one run.
-_owners: dict[str, tuple[str, str, int]] = {}
-# The runs of the trials that are open now.
-_held: list[Run] = []
-# The ids of the runs of our own that are about to begin.
-_hidden: set[str] = set()
-_one_at_a_time = threading.Lock()
-
-
-class NotYoursError(ValueError):
-    """A run cannot be a trial's: it belongs to another trial, is finished, or there is none."""
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a shared run gets where its user gave nothing."""
-
-    id: str
-    name: str
-    group: str
-    tags: tuple[str, ...]
-    job_type: str = "trial"
-
-
-class UsersRun(Protocol):
-    """A run of the user's code, by what holds it."""
-
-    @property
-    def holder(self) -> str:
-        """What holds the run, for messages."""
-
-    @property
-    def way_out(self) -> str:
-        """How each trial gets a run of its own."""
-
-    def plan_id(self, default: str) -> str | None:
-        """The id of a run that is not made yet, by default the given one; ``None`` if it is made."""
-
-    def take(self) -> Run | None:
-        """The run, made now if need be; ``None`` if there is none."""
-
-    def finalize(self, exit_code: int) -> None:
-        """Write what the holder writes at the end."""
-
-    def release(self, run: Run) -> None:
-        """Let the holder go on after its run is finished, where it can."""
-
-    def resumed(self) -> Run | None:
-        """The run in which a released holder has gone on, if it has."""
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """The global ``wandb.run``, to which ``wandb.log`` and W&B's callbacks for Keras write.
-
-    Attributes:
-        callback: The name of the Keras callback that writes to it, ``None`` without one.
-    """
-
-    callback: str | None = None
-
-    @property
-    def holder(self) -> str:
-        """What holds the run, for messages."""
-        return self.callback or "training"
-
-    @property
-    def way_out(self) -> str:
-        """How each trial gets a run of its own."""
-        last = "" if self.callback is None else f", before {self.callback} is made"
-        return f"call wandb.init inside the training function, without a fixed id{last}"
-
-    def plan_id(self, default: str) -> str | None:
-        """Nothing: the run is made by the user."""
-        return None
-
-    def take(self) -> Run | None:
-        """The run that is open."""
-        return wandb.run
-
-    def finalize(self, exit_code: int) -> None:
-        """Nothing: W&B's callbacks write as they go."""
-
-    def release(self, run: Run) -> None:
-        """Nothing: ``wandb.run`` is ``None`` as soon as its run is finished, and ``wandb.log`` raises."""
-
-    def resumed(self) -> Run | None:
-        """Never."""
-        return None
-
-
-def find_run(loggers: Sequence[object], around: str | None) -> UsersRun | None:
-    """The run that the user's training has, else ``None``.
-
-    A ``WandbLogger`` of Lightning and W&B's callbacks for Keras are told by the names of their classes. Without one, it
-    is the open ``wandb.run``, unless it is a run around the study, another trial's, or one of a parent process.
-
-    Args:
-        loggers: The loggers that the user gave to the framework.
-        around: The id of the run around the study.
-    """
-    for logger in loggers:
-        if is_wandb_logger(logger):
-            return LoggerRun(logger)
-        if is_keras_callback(logger):
-            return OpenRun(type(logger).__name__)
-    run = wandb.run
-    if run is None or run.id == around or run._init_pid != os.getpid() or any(run is held for held in _held):
-        return None
-    return OpenRun()
-
-
-def share_run(users: UsersRun, trial: Trial, defaults: Defaults) -> Run:
-    """The user's run, made this trial's own.
-
-    Raises:
-        NotYoursError: If the run belongs to another trial or is finished, or if there is none.
-    """
-    if (planned := users.plan_id(defaults.id)) is not None:
-        _refuse_others(planned, trial, users, _owners.get(planned))
-    run = users.take()
-    if run is None:
-        raise _not_yours(trial, users, "finds no open W&B run")
-    claim_run(run, trial, users)
-    take(run, trial)
-    if not run.disabled:
-        _complete(run, defaults)
-    return run
-
-
-def claim_run(run: Run, trial: Trial, users: UsersRun | None = None) -> None:
-    """Note that the run is this trial's.
-
-    Raises:
-        NotYoursError: If it belongs to another trial or is finished.
-    """
-    users = users or OpenRun()
-    _refuse_others(run.id, trial, users, _owners.get(run.id) or _owner_of(run))
-    try:
-        run.define_metric("trial/step")
-    except UsageError as error:
-        text = f"holds the W&B run {run.id!r}, which is finished already"
-        raise _not_yours(trial, users, text) from error
-    _owners[run.id] = (trial.key, trial.study, trial.number)
-    _held.append(run)
-
-
-def has_key(settings: Settings) -> bool:
-    """Whether an API key is configured; nobody is asked, and nothing connects."""
-    found = settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url)
-    return bool(found)
-
-
-def hold_run(run: Run) -> None:
-    """Note that the run is no training's, nor to be ended with the service."""
-    _held.append(run)
-
-
-def begin_run(run_id: str, **options: Any) -> Run:
-    """Begin or resume a run of our own, in no sweep, which ``wandb.init`` in the user's code never returns.
-
-    Without arguments it would return the latest open run, one that ``wandb.log`` does not know.
-
-    Args:
-        run_id: Its id.
-        options: Further arguments of ``wandb.init``.
-    """
-    with _unlisted(run_id), _outside_sweep():
-        return wandb.init(id=run_id, reinit="create_new", **options)
-
-
-def define_axis(run: Run, name: str, axis: str, **options: Any) -> None:
-    """Show a metric over another one; a name that W&B cannot define, such as ``recall@*k``, is shown over its steps."""
-    with contextlib.suppress(wandb.Error):
-        run.define_metric(name, step_metric=axis, **options)
-
-
-def let_go(run: Run) -> None:
-    """Note that the run's trial has ended."""
-    _held[:] = [held for held in _held if held is not run]
-
-
-def abandon_run(run: Run) -> None:
-    """Let the next ``wandb.init`` open a run of its own, where this one hangs in its end."""
-    if wandb.run is run:
-        unset_globals()  # type: ignore[no-untyped-call]
-
-
-def bury_run(run: Run, service: object) -> None:
-    """Let go of a run in which the SDK failed; the next ``wandb.init`` starts a service where that one is gone."""
-    let_go(run)
-    if restart_service(service):
-        abandon_run(run)
-
-
-def find_refusal(run: Run) -> str | None:
-    """Why the server did not take all of a finished run, as where it refused the key in the middle.
-
-    The SDK drops what is refused without an error, and says so in its log only.
-    """
-    if run.offline or run.disabled:
-        return None
-    with contextlib.suppress(OSError), Path(run._settings.log_internal).open(errors="replace") as log:
-        for line in log:
-            if found := re.search(r'filestream: fatal error: (?:filestream: )?(.+?)(?: url=|")', line):
-                return found[1]
-    return None
-
-
-def gives_steps(run: Run) -> bool:
-    """Whether the user's code has ever logged with ``step=`` in it."""
-    return bool(run._telemetry_obj.feature.set_step_log)
-
-
-def is_finished(run: Run) -> bool:
-    """Whether the run was finished, by whomever."""
-    return getattr(run, "_is_finished", False)  # a disabled one has no such attribute
-
-
-def reopen_run(run: Run) -> Run:
-    """Go on in a run that the user's code has finished; offline it is a fragment of the same id."""
-    past, settings = run._settings, LEAN.model_copy()
-    settings.silent = True
-    return begin_run(
-        run.id,
-        project=run.project,
-        entity=run.entity or None,
-        name=past.run_name,
-        group=past.run_group,
-        job_type=past.run_job_type,
-        tags=past.run_tags,
-        dir=past.root_dir,
-        mode="offline" if run.offline else "online",
-        resume="allow",
-        settings=settings,
-    )
-
-
-@contextlib.contextmanager
-def _unlisted(run_id: str) -> Iterator[None]:
-    """Keep a run of this id, made inside, out of the SDK's list of open runs."""
-    singleton: Any = wandb.setup()
-    if "add_active_run" not in vars(singleton):  # stays: several threads may be here at once
-        add = singleton.add_active_run
-        singleton.add_active_run = lambda run: None if run.id in _hidden else add(run)
-    _hidden.add(run_id)
-    try:
-        yield
-    finally:
-        _hidden.discard(run_id)
-
-
-@contextlib.contextmanager
-def _outside_sweep() -> Iterator[None]:
-    """Let the SDK obey the id, project and configuration of a run made inside, also in the process of an agent.
-
-    In a sweep, and in a job of W&B Launch, it drops the first two, and writes the sweep's values over the last one.
-    What the user's code makes afterwards is in the sweep again, but not what it makes at the same time.
-    """
-    singleton: Any = wandb.setup()
-    with _one_at_a_time:
-        settings, values = singleton.settings, singleton._sweep_config
-        if settings.sweep_id or settings.launch:
-            outside = {"sweep_id": None, "sweep_param_path": None, "launch": False}
-            singleton._settings, singleton._sweep_config = settings.model_copy(update=outside), None
-            try:
-                yield
-            finally:
-                singleton._settings, singleton._sweep_config = settings, values
+from typing import Any
+
+from wandb import Run
+
+from tunehook.integrations.wandb.journal import note_run, runs_before
+from tunehook.integrations.wandb.line import CALL
+from tunehook.integrations.wandb.owners import OWNERS
+from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, find_refusal
+from tunehook.integrations.wandb.sdk import current_run, gives_steps, set_current_run
+from tunehook.integrations.wandb.service import current_service, restart_service
+from tunehook.integrations.wandb.users import UsersRun
+from tunehook.integrations.wandb.writer import Writer
+from tunehook.snapshot import Snapshot
+from tunehook.trial import Outcome, Trial
+
+# Seconds that a row is waited for, so that it lies between the user's rows as it was logged.
+TURN = 0.02
+
+
+@dataclass
+class _Joined(TrialRun):
+    """A run in which rows of the user's lie between ours."""
+
+    prefix: str = SHARED_PREFIX
+    _step: int = 0  # W&B's counter after our last row
+    _is_joined: bool = False
+    _has_user_logged: bool = False
+
+    def __post_init__(self) -> None:
+        self._step = self.run.starting_step
+
+    def _reopen(self) -> None:
+        before = self.run
+        super()._reopen()
+        if self.run is not before:
+            self._step, self._is_joined = self.run.starting_step, False
+
+    def _write(self, row: dict[str, Any]) -> None:
+        """Log a row so that W&B drops none of the user's, which it does with a ``step=`` below its counter.
+
+        A row of our own moves the counter on. So where the user's code gives steps, or has logged nothing yet, our
+        values join the row that is open, and leave it open; it is closed only where it holds values of ours already.
+        """
+        if self.run.disabled:
+            super()._write(row)
             return
-    yield
+        at = self.run.step  # asks the service
+        is_moved = at != self._step
+        if self._is_joined and not is_moved:
+            self.run.log({}, commit=True)
+            at += 1
+        self._has_user_logged = self._has_user_logged or is_moved
+        self._is_joined = not self._has_user_logged or gives_steps(self.run)
+        self.steps.append(at)
+        self.run.log(row, commit=not self._is_joined)
+        self._step = self.run.step
 
 
-def _complete(run: Run, defaults: Defaults) -> None:
-    """Set what the user did not give.
+class SharedRun:
+    """The run of one trial that the user's training has.
 
-    The run is made before a callback hears of the training, and wandb has no setter for group and job type: they are
-    set as ``run.tags = ...`` does it. Later records of a run complete its first one, online and offline.
+    Args:
+        run: W&B's run, made the trial's own.
+        trial: The trial.
+        config: The configuration as plain values.
+        users: What holds the run in the user's code.
+        writer: The thread that calls the SDK.
+        finish_timeout: Seconds that its end is waited for.
     """
-    settings = run._settings
-    settings.run_group = settings.run_group or defaults.group
-    settings.run_job_type = settings.run_job_type or defaults.job_type
-    given = run._telemetry_obj.feature  # a server gives a name where the user gave none
-    if not (given.set_init_name or given.set_run_name):
-        settings.run_name = defaults.name
-    run.tags = settings.run_tags or defaults.tags
 
+    is_shared = True
+    stop_reason = None  # its web page stops what the user's code makes of it
 
-def _owner_of(run: Run) -> tuple[str, str, int] | None:
-    """Whose a run is by its configuration, which one that was resumed has from the server."""
-    told = dict(run.config).get("tunehook")
-    if not isinstance(told, Mapping) or not {"key", "study", "trial"} <= told.keys():
-        return None  # a value of the user's own
-    return told["key"], told["study"], told["trial"]
+    def __init__(
+        self, run: Run, trial: Trial, config: dict[str, Any], users: UsersRun, writer: Writer, finish_timeout: float
+    ) -> None:
+        self.trial = trial
+        self._open = _Joined(run, trial, config)
+        self._users, self._writer, self._finish_timeout = users, writer, finish_timeout
+        self._place = self._open.address()
+        self._service = current_service()
+        self._failure: Exception | None = None  # of the SDK, after which the run is left alone
+        self._is_stuck = False  # its end did not come in time, so no other call of it may be waited for
+        self._exit_code: int | None = None
 
+    @property
+    def run(self) -> Run:
+        """W&B's run."""
+        return self._open.run
 
-def _refuse_others(run_id: str, trial: Trial, users: UsersRun, owner: tuple[str, str, int] | None) -> None:
-    if owner and owner[0] != trial.key:  # an attempt has the key of the first one
-        text = f"holds the W&B run {run_id!r}, which belongs to trial-{owner[2]:04d} of study {owner[1]!r}"
-        raise _not_yours(trial, users, text)
+    def open(self) -> None:
+        """Write the configuration into it."""
+        self._note()
+        self._open.write_config()
 
+    def log(self, step: int, row: Mapping[str, float] | Snapshot) -> None:
+        """Log a row.
 
-def _not_yours(trial: Trial, users: UsersRun, problem: str) -> NotYoursError:
-    return NotYoursError(refusal(trial, users.holder, problem, users.way_out))
+        Raises:
+            Exception: Whatever the SDK has raised; the run is left alone from here on.
+        """
+        self._writer.call(functools.partial(self._try, self._open.log, step, row), limit=CALL, wait=TURN)
+        self._tell_failure()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the summary and finish the run, and wait for that.
+
+        Raises:
+            TimeoutError: It did not finish in time.
+            Exception: Whatever the SDK has raised.
+        """
+        self._tell_failure()
+        job = functools.partial(self._try, self._end, outcome)
+        if not self._writer.call(job, limit=self._finish_timeout + CALL, wait=self._finish_timeout):
+            self._is_stuck = True
+            self._abandon()
+            self._note_gap()
+            raise TimeoutError(f"The W&B run {self.run.id!r} did not finish in {self._finish_timeout:g} s.")
+        self._tell_failure()
+
+    def finish_resumed(self) -> Run | None:
+        """Finish the run in which its holder went on after the trial, as by ``trainer.test``, if it did."""
+        if self._failure is not None or self._is_stuck or (run := self._users.resumed()) is None:
+            return None
+        self._open.run = run
+        self._open.write_config()  # Lightning logs the values of `save_hyperparameters` at each entry
+        run.finish(exit_code=self._exit_code)
+        return run
+
+    def has_reports(self, taken: int, made: int) -> int:
+        """How many reports of a trial that goes on it has: those up to the checkpoint, none where it is a new one.
+
+        An old one gets those behind the checkpoint once more, since no journal says what it has.
+        """
+        return taken if self.run.id in runs_before(self.trial) else -1
+
+    def address(self) -> str | None:
+        """The web address or the folder of the run."""
+        return self._place
+
+    def _tell_failure(self) -> None:
+        if self._failure is not None:
+            self._note_gap()
+            raise self._failure
+
+    def _note(self, steps: list[int] | None = None) -> None:
+        place = {"project": self.run.project, "entity": self.run.entity}
+        note_run(self.trial, self.run.id, place, is_shared=True, steps=steps)
+
+    def _note_gap(self) -> None:
+        """Note which rows were handed over, so that the others can be uploaded."""
+        if not (self.run.offline or self.run.disabled):
+            self._note(self._open.steps)
+
+    def _abandon(self) -> None:
+        """Let the next ``wandb.init`` open a run of its own, where this one hangs in its end."""
+        if current_run() is self.run:
+            set_current_run(None)
+
+    # ------------------------------------------------------------------ in the writer's thread
+
+    def _try(self, call: Callable[..., None], *values: Any) -> None:
+        """Call the SDK; its failure may come too late for the report that waits for it."""
+        if self._failure is not None:
+            return
+        try:
+            call(*values)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
+            self._failure = error
+            OWNERS.let_go(self.run)
+            if restart_service(self._service):  # so that the next wandb.init starts one where that one is gone
+                self._abandon()
+
+    def _end(self, outcome: Outcome) -> None:
+        """Finish the run with what its holder writes last, and let the holder go on."""
+        self._exit_code = outcome.exit_code
+        opened = self.run
+        try:
+            self._open.sum_up(outcome)
+            self._users.finalize(outcome.exit_code)
+        finally:
+            OWNERS.let_go(opened)
+            self.run.finish(exit_code=outcome.exit_code)
+            self._users.release(self.run)
+        if (why := find_refusal(self.run)) is not None:
+            folder = Path(self.run.dir).parent
+            raise RuntimeError(f"W&B has not all of the run {self.run.id!r} ({why}). Upload it: wandb sync {folder}")

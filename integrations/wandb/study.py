@@ -10,99 +10,32 @@ about 0.1 s online, in the thread.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from wandb import Settings
 
-import wandb
-from wandb import Run, Settings
+from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, first_line
+from tunehook.integrations.wandb.owners import OWNERS
+from tunehook.integrations.wandb.run import make_settings
+from tunehook.integrations.wandb.sdk import was_cut_off
+from tunehook.integrations.wandb.service import end_service, leave_service, restart_service, use_service
+from tunehook.integrations.wandb.shown import PATIENCE, changing, read_shown
+from tunehook.integrations.wandb.view import Model, View, fill, log_model, look_at
+from tunehook.record import LinkError, check_place, copy, files_in, make_folder, open_file, remove
+from tunehook.study import Study
 
-from tunehook.integrations.wandb import shared as wandb_shared
-from tunehook.integrations.wandb import values as wandb_values
-from tunehook.integrations.wandb.own import CALL, LONGEST, Line
-from tunehook.integrations.wandb.shield import (
-    WRONG,
-    end_service,
-    first_line,
-    leave_service,
-    restart_service,
-    use_service,
-)
-from tunehook.record import LinkError, check_place, copy, files_in, is_whole, make_folder, open_file, remove
-from tunehook.study import Study, find_importance
-from tunehook.trial import FinishedTrial, Mode, is_better
-
-AXIS = "study/trials"
 # A burst is followed by a pause of so many times what it took, so that a study of short trials hardly feels them.
 REST = 50.0
-# So many seconds another process may take for its burst.
-PATIENCE = 10.0
 # Machines that share a storage, and not the study's folder, take turns that last so many seconds.
 TURN = 300.0
 
 _log = logging.getLogger("tunehook")
-
-
-@dataclass(frozen=True)
-class View:
-    """What a study looked like at a moment: plain values, so that another thread can read them.
-
-    Attributes:
-        key: Tells the study from others of its name.
-        ended: The trials that have ended, in the order of their ends.
-        frozen: All trials as Optuna has them.
-        best: The best complete trial.
-        slots: The effective configuration of the best trial.
-    """
-
-    name: str
-    metric: str
-    mode: Mode
-    key: str
-    names: tuple[str, ...]
-    ended: Sequence[FinishedTrial]
-    frozen: Sequence[Any]
-    best: FinishedTrial | None
-    slots: Mapping[str, Any]
-
-    @property
-    def run_id(self) -> str:
-        """The id of the study's run."""
-        study = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name)[:80].strip("-")
-        return f"{study or 'study'}-study-{self.key}"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A copy of what the training of a trial has kept of its model.
-
-    Attributes:
-        trial: The trial.
-        path: A file or a folder.
-    """
-
-    trial: FinishedTrial
-    path: Path
-
-
-def look_at(study: Study) -> View:
-    """Read a study."""
-    ended, best = study.ended, study.standing().best
-    slots = {} if best is None else study.effective(best.number)
-    frozen = study.optuna.get_trials(deepcopy=False)
-    return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
 
 
 class StudyRun:
@@ -156,18 +89,18 @@ class StudyRun:
         if before is not None:
             remove(before.path.parent, below=study.paths.folder)
         with contextlib.suppress(OSError), open_file(study.paths.shown, "r", below=study.paths.folder) as file:
-            kept = _shown(file).get(self._key, {})
+            kept = read_shown(file).get(self._key, {})
             if kept.get("model") == best.number and kept.get("run", "").endswith(study.key):
                 return
         try:
-            copy = _copy(study, best.number)
+            kept_at = _copy(study, best.number)
         except OSError as error:
             self._tell_missing(best.number, error)
             return
-        if copy is None:
+        if kept_at is None:
             self._tell_missing(best.number, "its training wrote none")
             return
-        self._model = Model(best, copy)
+        self._model = Model(best, kept_at)
 
     def _tell_missing(self, number: int, why: object) -> None:
         if not self._was_missing_told:
@@ -222,7 +155,7 @@ class StudyRun:
 
     def _write(self, path: Path, key: str, view: View, mode: Any, *, is_last: bool) -> bool:
         """Write a burst, unless another process has; returns whether all is shown."""
-        with _locked(path) as shown:
+        with changing(path) as shown:
             kept = shown.get(key, {})
             first = kept.get("trials", 0) if kept.get("run") == view.run_id else 0
             model = self._model
@@ -260,10 +193,9 @@ class StudyRun:
 
     def _burst(self, view: View, mode: Any, first: int, model: Model | None) -> bool:
         """Begin or resume the run, write and finish it; returns whether W&B has it all."""
-        settings = wandb_shared.LEAN.model_copy()
-        settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, self._init_timeout
-        if "finish_timeout" in Settings.model_fields:
-            settings.finish_timeout = self._finish_timeout
+        settings = make_settings(
+            x_disable_viewer=True, init_timeout=self._init_timeout, finish_timeout=self._finish_timeout
+        )
         self._service = use_service(self)
         self._started()
         try:
@@ -272,18 +204,18 @@ class StudyRun:
             leave_service(self)
 
     def _write_run(self, view: View, mode: Any, first: int, model: Model | None, settings: Settings) -> bool:
-        run = wandb_shared.begin_run(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
-        wandb_shared.hold_run(run)
+        run = OWNERS.begin(view.run_id, **self._options, resume="allow", mode=mode, settings=settings)
+        OWNERS.hold(run)
         try:
             problem = fill(run, view, run.starting_step if mode == "online" else first)
             if model is not None:
                 log_model(run, view, model)
         finally:
-            wandb_shared.let_go(run)
+            OWNERS.let_go(run)
             run.finish(exit_code=0)
         if problem is not None:
             self._lose(view, problem)
-        if not getattr(run, "_finish_timed_out", False):
+        if not was_cut_off(run):
             return True
         self._line.tell_down(f"the run of study {view.name} was not uploaded in {self._finish_timeout:g} s")
         return False
@@ -296,40 +228,6 @@ class StudyRun:
                 "The W&B run of study %s is not up to date (%s); the study has everything.", view.name, first_line(why)
             )
         return False
-
-
-def fill(run: Run, view: View, first: int) -> Exception | None:
-    """Write what a study looks like.
-
-    Args:
-        run: Its run, one row for each trial that has ended.
-        view: The study.
-        first: How many rows the run has already.
-
-    Returns:
-        Why the table and the chart are missing, for which the SDK asks the server; ``None`` where they are there.
-    """
-    run.define_metric(AXIS)
-    for name in (f"best/{view.metric}", f"value/{view.metric}", "importance/*"):
-        wandb_shared.define_axis(run, name, AXIS)
-    rows = list(_rows(view))
-    shares: dict[str, float] = {}
-    if first < len(rows):
-        shares = find_importance(view.frozen, view.mode)
-        rows[-1] |= {f"importance/{_path(name)}": share for name, share in shares.items()}
-    problem = _log_rows(run, rows[first:], _charts(view, shares))
-    best = view.best
-    states = [trial.outcome.state for trial in view.ended]
-    summary: dict[str, Any] = {f"trials/{state}": states.count(state) for state in dict.fromkeys(states)}
-    config: dict[str, Any] = {"study": view.name, "metric": view.metric, "mode": view.mode}
-    if best is not None:
-        summary |= {f"best/{view.metric}": best.value, "best/trial": best.number}
-        params = wandb_values.make_plain(best.params)
-        summary |= {f"best/params/{_path(name)}": value for name, value in params.items()}
-        config["best"] = {"trial": best.number, "params": params, "slots": wandb_values.make_plain(view.slots)}
-    run.config.update({wandb_values.OURS: config}, allow_val_change=True)  # type: ignore[no-untyped-call]
-    run.summary.update(summary)
-    return problem
 
 
 def _copy(study: Study, number: int) -> Path | None:
@@ -350,126 +248,3 @@ def _copy(study: Study, number: int) -> Path | None:
         part.rename(folder)
     files_in(folder)
     return next(folder.iterdir())
-
-
-def log_model(run: Run, view: View, model: Model) -> None:
-    """Log the checkpoint of the best trial; W&B takes the alias from the version that had it before."""
-    metadata = {
-        "trial": model.trial.number,
-        view.metric: model.trial.value,
-        "params": wandb_values.make_plain(model.trial.params),
-    }
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", view.name)[:100]
-    artifact = wandb.Artifact(name, type="model", metadata=metadata)
-    files_in(model.path)  # W&B would follow links
-    if model.path.is_dir():
-        artifact.add_dir(str(model.path), name=model.path.name)
-    else:
-        artifact.add_file(str(model.path))
-    run.log_artifact(artifact, aliases=["best", f"trial-{model.trial.number:04d}"])
-
-
-def _log_rows(run: Run, rows: Sequence[dict[str, Any]], charts: Mapping[str, Any]) -> Exception | None:
-    """Log rows, the last of them with the charts, so that the run has a row for each trial and no other."""
-    for row in rows[:-1]:
-        run.log(row)
-    problem = None
-    for row in rows[-1:]:
-        try:
-            run.log({**row, **charts})
-        except Exception as error:  # noqa: BLE001 - nothing of the row was logged
-            problem = error
-            run.log(row)
-    return problem
-
-
-def _rows(view: View) -> Iterator[dict[str, Any]]:
-    """A row for each trial that has ended: its value, and the best up to it."""
-    best: float | None = None
-    for count, trial in enumerate(view.ended, start=1):
-        row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
-        if trial.value is not None and math.isfinite(trial.value):
-            row[f"value/{view.metric}"] = trial.value
-            if trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
-                best = trial.value
-        if best is not None:
-            row[f"best/{view.metric}"] = best
-        yield row
-
-
-def _charts(view: View, shares: Mapping[str, float]) -> dict[str, Any]:
-    columns: list[str | int] = ["number", "state", view.metric, "reason", *view.names]
-    table = wandb.Table(columns=columns, allow_mixed_types=True)
-    for trial in view.ended:
-        params = [_cell(trial.params.get(name)) for name in view.names]
-        table.add_data(trial.number, trial.outcome.state, _cell(trial.value), trial.outcome.reason, *params)
-    charts: dict[str, Any] = {"study/table": table}
-    if shares:
-        bars = wandb.Table(columns=["hyperparameter", "importance"], data=[list(item) for item in shares.items()])
-        charts["study/importance"] = wandb.plot.bar(bars, "hyperparameter", "importance", title="Importance")
-    return charts
-
-
-def _cell(value: Any) -> Any:
-    plain = wandb_values.make_plain(value)
-    return json.dumps(plain) if isinstance(plain, list | dict) else plain
-
-
-def _path(name: str) -> str:
-    """A name with slashes, since W&B takes dots for nesting."""
-    return name.replace(".", "/")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[dict[str, Any]]:
-    """What was shown of the study, to be changed by one process at a time; kept if nothing is raised.
-
-    Raises:
-        TimeoutError: Another process holds it for too long.
-    """
-    make_folder(path.parent, below=path.parent)
-    with open_file(path, "a+", below=path.parent) as file:
-        deadline = time.monotonic() + PATIENCE
-        while not _lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Another process holds {path}.")
-            time.sleep(0.05)
-        file.seek(0)
-        shown = _shown(file)
-        before = dict(shown)
-        yield shown
-        if shown != before:
-            file.truncate(0)
-            file.write(json.dumps(shown))
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _shown(file: IO[str]) -> dict[str, Any]:
-    """What was shown, by project; where a machine died and left half of it, rows may come twice, none is missing."""
-    try:
-        found = json.load(file)
-    except (ValueError, RecursionError):
-        return {}
-    return {key: kept for key, kept in found.items() if _is_kept(kept)} if isinstance(found, dict) else {}
-
-
-def _is_kept(kept: Any) -> bool:
-    """Whether it is what a burst leaves behind."""
-    return (
-        isinstance(kept, dict)
-        and isinstance(kept.get("run"), str)
-        and is_whole(kept.get("trials"))
-        and (kept.get("model") is None or is_whole(kept["model"]))
-    )
-
-
-def _lock(file: int) -> bool:
-    """Lock a file until it is closed, without waiting. The system lets go of it if the process dies."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -21,11 +21,12 @@ except ImportError as error:
 
 import wandb
 
-from tunehook.integrations.wandb import shared as wandb_shared
-from tunehook.integrations.wandb import values as wandb_values
 from tunehook.integrations.wandb.journal import Row, mark_synced, note_run, rows_of, runs_in
-from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun
-from tunehook.integrations.wandb.shield import first_line, leave_dead_service
+from tunehook.integrations.wandb.line import first_line
+from tunehook.integrations.wandb.owners import OWNERS
+from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, make_settings
+from tunehook.integrations.wandb.service import leave_dead_service
+from tunehook.integrations.wandb.values import OURS, describe_trial
 from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place, host
 from tunehook.trial import Outcome, Trial
 
@@ -161,10 +162,10 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
         return Synced(name, "complete")
     run = _resume(latest)
     try:
-        wandb_shared.claim_run(run, latest.trial)
+        OWNERS.claim(run, latest.trial)
         return _fill(run, name, rows, attempts)
     finally:
-        wandb_shared.let_go(run)
+        OWNERS.let_go(run)
         run.finish(exit_code=_end_of(latest).exit_code)
 
 
@@ -215,14 +216,10 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
 
 
 def _resume(latest: Attempt) -> Run:
-    settings = wandb_shared.LEAN.model_copy()
-    settings.silent, settings.x_disable_viewer, settings.init_timeout = True, True, TIMEOUT
-    if "finish_timeout" in type(settings).model_fields:
-        settings.finish_timeout = TIMEOUT
     known = latest.run
     check_place(latest.path.parent / "wandb", below=latest.path.parent.parent)  # where the SDK keeps its files
     try:
-        run = wandb_shared.begin_run(
+        run = OWNERS.begin(
             known["id"],
             project=known["project"],
             entity=known["entity"],
@@ -233,7 +230,7 @@ def _resume(latest: Attempt) -> Run:
             mode="online",  # without a configuration, which would be over that of a run that is left
             resume="allow",
             dir=latest.path.parent,
-            settings=settings,
+            settings=make_settings(x_disable_viewer=True, init_timeout=TIMEOUT, finish_timeout=TIMEOUT),
         )
     except wandb.Error as error:
         raise SyncError(
@@ -245,12 +242,12 @@ def _resume(latest: Attempt) -> Run:
 
 def _config(run: Run, latest: Attempt) -> dict[str, Any]:
     """The configuration of an attempt as W&B has it, else that of the journal, which has objects as their ``repr``."""
-    config = wandb_values.describe_trial(latest.trial, latest.slots)
+    config = describe_trial(latest.trial, latest.slots)
     there = dict(run.config)
-    ours = there.get(wandb_values.OURS)
+    ours = there.get(OURS)
     if isinstance(ours, Mapping) and ours.get("attempt") == latest.trial.attempt:
         # At the top level the user's code may have written over the values of a shared run.
-        kept = {wandb_values.OURS} if latest.run["is_shared"] else config.keys()
+        kept = {OURS} if latest.run["is_shared"] else config.keys()
         config |= {name: there[name] for name in kept if name in there}
     return config
 

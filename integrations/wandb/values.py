@@ -67,12 +67,12 @@ def describe_snapshot(snapshot: Snapshot) -> dict[str, Any]:
                                  ("gradients", snapshot.gradients, snapshot.model_gradient)):  # fmt: skip
         for name, stats in tensors.items():
             if sum(stats.counts):
-                row[f"{kind}/{snapshot_path(name)}"] = _histogram(stats)
+                row[f"{kind}/{slashed(name)}"] = _histogram(stats)
         if whole is not None:
             numbers_ = {"norm": whole.norm, "mean": whole.mean, "std": whole.std, "min": whole.min, "max": whole.max,
                         "zeros": whole.zeros, "nan": whole.nan, "inf": whole.inf}  # fmt: skip
             row |= {f"snapshot/{kind}/{name}": value for name, value in numbers_.items() if math.isfinite(value)}
-    row |= {f"ratio/{snapshot_path(layer)}": ratio for layer, ratio in snapshot.ratios.items() if math.isfinite(ratio)}
+    row |= {f"ratio/{slashed(layer)}": ratio for layer, ratio in snapshot.ratios.items() if math.isfinite(ratio)}
     return row
 
 
@@ -89,7 +89,7 @@ def names_of(name: str, value: Any) -> list[str]:
     return [f"{name}.{part}" for part in ("_type", "values", "bins")] if isinstance(value, wandb.Histogram) else [name]
 
 
-def snapshot_path(name: str) -> str:
+def slashed(name: str) -> str:
     """A parameter's name with slashes: W&B takes dots for nesting, and a pattern does not reach below them."""
     return name.replace(".", "/")
 

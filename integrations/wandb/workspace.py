@@ -1,4 +1,8 @@
-"""The dashboard of a study on W&B, as code: a saved workspace over the runs of its trials and its own."""
+"""The dashboard of a study on W&B, as code: a saved workspace over the runs of its trials and its own.
+
+It is the border to wandb-workspaces too, whose saved views cannot be found again in a public way.
+"""
+# ruff: noqa: SLF001 - this is the border
 
 from __future__ import annotations
 
@@ -23,10 +27,12 @@ except ImportError as error:
 import wandb
 from wandb_workspaces import expr
 
-from tunehook.integrations.wandb import shared as wandb_shared
 from tunehook.integrations.wandb.journal import runs_in
-from tunehook.integrations.wandb.shield import first_line, leave_dead_service
-from tunehook.integrations.wandb.values import snapshot_path
+from tunehook.integrations.wandb.line import first_line
+from tunehook.integrations.wandb.run import SHARED_PREFIX
+from tunehook.integrations.wandb.sdk import has_key
+from tunehook.integrations.wandb.service import leave_dead_service
+from tunehook.integrations.wandb.values import slashed
 from tunehook.record import Begin, StudyPaths, Taken, open_file, read_events
 
 # A workspace gets slow with more charts; the others are a click away on W&B.
@@ -77,7 +83,7 @@ def save(folder: Path, *, project: str | None, entity: str | None) -> str:
     recorded = read_study(folder)
     project, entity = project or recorded.project, entity or recorded.entity
     leave_dead_service()
-    if not wandb_shared.has_key(wandb.setup().settings):
+    if not has_key(wandb.setup().settings):
         raise WorkspaceError("Nobody is logged in to W&B, where the dashboard is kept.\n  Log in: wandb login.")
     try:
         entity = entity or wandb.Api().default_entity
@@ -111,7 +117,7 @@ def read_study(folder: Path) -> Recorded:
                     params.setdefault(name, []).append(value)
             elif begun is not None and (runs := runs_in([event])):
                 run = runs[0]
-                metrics[("trial/" if run["is_shared"] else "") + begun.metric] = None
+                metrics[(SHARED_PREFIX if run["is_shared"] else "") + begun.metric] = None
             elif isinstance(event, Taken):
                 for kind, names in tensors.items():
                     names.update(dict.fromkeys(event.names(kind)))
@@ -165,7 +171,7 @@ def _search_panels(recorded: Recorded) -> list[Any]:
         wr.WeavePanelSummaryTable(table_name="study/table"),
     ]
     if searched:
-        shares = [f"importance/{name.replace('.', '/')}" for name in searched]
+        shares = [f"importance/{slashed(name)}" for name in searched]
         panels.insert(2, wr.BarPlot(title="Importance (PED-ANOVA)", metrics=shares))
     return panels
 
@@ -188,14 +194,17 @@ def _snapshot_panels(tensors: Mapping[str, list[str]]) -> list[Any]:
     panels.append(wr.LinePlot(title="Update to weight", x=axis, metric_regex="^ratio/", log_y=True))
     for kind in kinds:
         panels += [
-            wr.LinePlot(title=f"{kind}/{name}", x=axis, y=[f"{kind}/{snapshot_path(name)}"])
+            wr.LinePlot(title=f"{kind}/{name}", x=axis, y=[f"{kind}/{slashed(name)}"])
             for name in tensors[kind][:CHARTS]
         ]
     return panels
 
 
 class _Column(wr.ParallelCoordinatesPlotColumn):  # type: ignore[misc,unused-ignore]
-    """The axis of a hyperparameter. Its name is one key, also with dots, which `Config` takes for nesting."""
+    """The axis of a hyperparameter. Its name is one key, also with dots, which `Config` takes for nesting.
+
+    ``_to_model`` is private in wandb-workspaces 0.4.13, for which this was written.
+    """
 
     def __init__(self, name: str, *, log: bool) -> None:
         super().__init__(metric=wr.Config(name), display_name=name, log=log or None)
@@ -214,12 +223,22 @@ def _is_wide(values: Iterable[Any]) -> bool:
 def _save(workspace: Any, known: dict[str, str]) -> None:
     """Save over the workspace that was saved before; a new one where that was deleted."""
     if known:
-        workspace._internal_name, workspace._internal_id = known["name"], known["id"]  # noqa: SLF001 - no public way
+        _put_place(workspace, known)
         with contextlib.suppress(Exception):
             workspace.save()
             return
     workspace.save_as_new_view()
-    known.update(name=workspace._internal_name, id=workspace._internal_id)  # noqa: SLF001
+    known.update(_place_of(workspace))
+
+
+def _place_of(workspace: Any) -> dict[str, str]:
+    """Where a workspace is saved: ``_internal_name`` and ``_internal_id`` in wandb-workspaces 0.4.13."""
+    return {"name": workspace._internal_name, "id": workspace._internal_id}
+
+
+def _put_place(workspace: Any, place: Mapping[str, str]) -> None:
+    """Let a workspace be saved over an earlier one; by the same names."""
+    workspace._internal_name, workspace._internal_id = place["name"], place["id"]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ WORKSPACES = {"wandb": "tunehook.integrations.wandb.workspace"}
 FRAMEWORKS = (
     "numpy", "scipy", "pyarrow", "pandas", "sklearn", "torch", "torchvision", "transformers", "datasets",
     "lightning.pytorch", "pytorch_lightning", "tensorflow", "jax", "keras", "wandb",
-    "tunehook.integrations.lightning", "tunehook.integrations.keras", "tunehook.integrations.wandb",
+    "tunehook.integrations.lightning", "tunehook.integrations.keras", "tunehook.integrations.wandb.recorder",
 )  # fmt: skip
 
 

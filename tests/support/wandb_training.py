@@ -24,7 +24,7 @@ import torch
 import wandb
 
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.integrations.wandb.shield import service_process
+from tunehook.integrations.wandb.service import service_process
 from tunehook.record.journal import Journal
 from tunehook.session.session import TrialSession
 from tunehook.snapshot.plan import SnapshotPlan

@@ -27,7 +27,7 @@ IMPORTED = (
     "torch._dynamo",
     "wandb",
     "wandb_training",
-    "tunehook.integrations.wandb",
+    "tunehook.integrations.wandb.recorder",
     "tunehook.integrations.wandb.sync",
     "typer",
 )

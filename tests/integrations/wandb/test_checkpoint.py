@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,13 @@ from run_file import RunFile, read_runs
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
+pytestmark = [
+    pytest.mark.usefixtures("offline"),
+    pytest.mark.filterwarnings("ignore"),  # of the frameworks: small data, old calls of NumPy and pytrees ...
+]
 
 # The best of the three is the second trial; the values are also the number of the trial.
 SCORES = ([1.0, 3.0, 2.0], [4.0, 6.0, 5.0], [2.0, 2.0, 2.0])
-
-
-@pytest.fixture(autouse=True)
-def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("DIR", "DATA_DIR", "CACHE_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
-    for name, value in (("ERROR_REPORTING", "false"), ("MODE", "offline"), ("SILENT", "true")):
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    wandb.teardown()
-    yield
-    wandb.teardown()
 
 
 def make_study(**options: Any) -> th.Study:

@@ -18,6 +18,8 @@ from wandb_server import ENTITY, WandbServer, online, serving
 from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
+from wandb.sdk.lib import run_stopping  # noqa: E402
+
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 from tunehook.integrations.wandb import run as wandb_run  # noqa: E402
 
@@ -195,9 +197,12 @@ def test_a_taken_name_of_a_metric(
     )
 
 
-@pytest.mark.slow
-def test_the_stop_button_prunes_the_trial(server: WandbServer) -> None:
+def test_the_stop_button_prunes_the_trial(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is stopped on its web page ends in good order, and its values are not asked again."""
+    # The SDK asks its service, and that one the server, every 15 s.
+    monkeypatch.setitem(run_stopping.RunStopChecker.__init__.__kwdefaults__, "poll_interval", 0.1)
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "0.1")
+    wandb.teardown()  # its settings are those of the environment
     recorder = WandbRecorder("digits", lean=True)
     session = begin(recorder)
     step = 0

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,9 @@ from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
-from tunehook.integrations.wandb.shared import find_run  # noqa: E402
+from tunehook.integrations.wandb.users import find_run  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    wandb.teardown()  # its settings are those of the environment
-    yield
-    while wandb.run is not None:
-        wandb.run.finish()
-    wandb.teardown()
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def make_recorder() -> WandbRecorder:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,23 +16,14 @@ from run_file import read_finished, read_runs
 from tunehook.record.journal import Journal
 from wandb_server import online, serving
 from wandb_trials import begin, make_session
+from warm import warm_python
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 from tunehook.integrations.wandb import own as wandb_own  # noqa: E402
-from tunehook.integrations.wandb.shield import service_process  # noqa: E402
+from tunehook.integrations.wandb.service import service_process  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    wandb.teardown()  # its settings are those of the environment
-    yield
-    with contextlib.suppress(OSError):  # a test has killed the service
-        wandb.teardown()
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def kill_the_service() -> None:
@@ -131,11 +119,9 @@ def test_an_inherited_service_that_has_died(tmp_path: Path) -> None:
     wandb.setup(wandb.Settings(mode="offline"))
     kill_the_service()
     assert os.environ["WANDB_SERVICE"]
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, timeout=120)
+    done = warm_python().start(["-c", CHILD], cwd=tmp_path, env=os.environ)
 
-    assert (done.stdout, done.stderr) == (
+    assert done.communicate() == (
         "done\n",
         "The W&B service that this process was given has ended: it starts one of its own.\n",
     )
@@ -161,12 +147,11 @@ def test_an_upload_with_an_inherited_service_that_has_died(tmp_path: Path) -> No
     session.end()
     kill_the_service()
     with serving() as server:
-        environment = {**os.environ, **server.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = {**os.environ, **server.environment}
         assert environment["WANDB_SERVICE"]
-        command = [sys.executable, "-c", UPLOAD]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = warm_python().start(["-c", UPLOAD], cwd=tmp_path, env=environment)
 
-        assert (done.stdout, done.stderr) == (
+        assert done.communicate() == (
             "uploaded\n",
             "The W&B service that this process was given has ended: it starts one of its own.\n",
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +19,10 @@ wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 from tunehook.integrations.wandb import own as wandb_own  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 WEIGHTS = {"fc.weight": np.linspace(-1.0, 3.0, 64), "fc.bias": np.ones(4), "bad.weight": np.full(3, np.nan)}
 GRADIENTS = {"fc.weight": np.full(64, 0.5), "fc.bias": np.array([np.inf, 1.0, 2.0, 3.0])}
-
-
-@pytest.fixture(autouse=True)
-def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    yield
-    wandb.teardown()
 
 
 def _both(weights: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
 from tunehook.trial.values import Outcome
 from wandb_server import ServerRun, WandbServer, online, serving
+from warm import warm_python
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
@@ -42,17 +41,6 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for run in left:
         run._study = None
     assert not left
-
-
-@pytest.fixture
-def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name, value in (("DIR", str(tmp_path)), ("ERROR_REPORTING", "false"), ("MODE", "offline"), ("SILENT", "true")):
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    wandb.teardown()
-    yield
-    wandb.teardown()
 
 
 @pytest.fixture
@@ -104,7 +92,7 @@ def best_so_far(study: th.Study) -> list[float]:
     return found
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_a_study_is_a_run(tmp_path: Path) -> None:
     """One run: its kind and group, the curve, the table, the importance, the best trial and the counts."""
     study = tune(WandbRecorder("digits", lean=True, tags=["ours"]), 30)
@@ -145,7 +133,7 @@ def read_table(run: RunFile, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_the_effective_configuration_of_the_best_trial(tmp_path: Path) -> None:
     """What was in force in the best trial is in the configuration of the study's run, from the journal."""
     study = tune(WandbRecorder("digits", lean=True), 2)
@@ -155,7 +143,7 @@ def test_the_effective_configuration_of_the_best_trial(tmp_path: Path) -> None:
     assert run.config["tunehook"]["best"]["slots"] == effective == study.effective(study.best.number)
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
     """Opened again, the study writes what is new, under the same id; with nothing new, it writes nothing."""
     for trials in (3, 5, 5):
@@ -166,7 +154,7 @@ def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
     assert second.column("study/trials") == [4, 5]
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_a_study_that_was_made_anew_has_a_run_of_its_own(tmp_path: Path) -> None:
     """A study of the same name in another storage is another one, also in the same folder."""
     tune(WandbRecorder("digits", lean=True), 2, storage="sqlite:///first.db")
@@ -176,14 +164,14 @@ def test_a_study_that_was_made_anew_has_a_run_of_its_own(tmp_path: Path) -> None
     assert [len(run.rows) for run in (first, second)] == [2, 3]
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_switched_off(tmp_path: Path) -> None:
     """Without the option there are trials only."""
     tune(WandbRecorder("digits", lean=True, study_run=False), 2)
     assert [run.job_type for run in read_runs(tmp_path)] == ["trial", "trial"]
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_a_run_of_the_training_is_never_the_studys(tmp_path: Path) -> None:
     """``wandb.init`` in the training opens a run of its own, and the study's is never ``wandb.run``."""
     recorder = WandbRecorder("digits", lean=True)
@@ -203,7 +191,7 @@ def test_a_run_of_the_training_is_never_the_studys(tmp_path: Path) -> None:
     assert [len(run.rows) for run in study_runs(tmp_path)] == [1, 1, 1]
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_init_returns_no_run_of_a_study_that_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while the study's run is written, the latest open run is not the study's."""
     inside = []
@@ -219,7 +207,7 @@ def test_init_returns_no_run_of_a_study_that_is_open(tmp_path: Path, monkeypatch
     assert mine != studys
 
 
-@pytest.mark.usefixtures("_offline")
+@pytest.mark.usefixtures("offline")
 def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """What goes wrong with the study's run is told once, and all trials train."""
 
@@ -256,13 +244,13 @@ study = th.Study("s", {"lr": th.Float(0, 1)}, metric="loss", mode="min", search=
 trial = study.ask()
 study.tell(trial, Outcome("complete", "trained to its end", trial.params["lr"], 1))
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "offline",
-                   "WANDB_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}  # fmt: skip
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
     environment.pop("WANDB_SERVICE", None)
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
-    both = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    for at_once in (1, 1, 2):
+        programs = [warm_python().start(["-c", script], cwd=tmp_path, env=environment) for _ in range(at_once)]
+        for program in programs:
+            _, errors = program.communicate()
+            assert program.poll() == 0, errors
     runs = study_runs(tmp_path)
     assert len({run.id for run in runs}) == 1
     assert sorted(count for run in runs for count in run.column("study/trials")) == [1, 2, 3, 4]

@@ -1,0 +1,81 @@
+"""What all processes have shown of a study in its run, kept in its folder, and changed by one of them at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+from tunehook.record import is_whole, make_folder, open_file
+
+# So many seconds another process may take for its burst.
+PATIENCE = 10.0
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[dict[str, Any]]:
+    """What was shown of the study, to be changed by one process at a time; kept if nothing is raised.
+
+    Raises:
+        TimeoutError: Another process holds it for too long.
+    """
+    make_folder(path.parent, below=path.parent)
+    with open_file(path, "a+", below=path.parent) as file:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Another process holds {path}.")
+            time.sleep(0.05)
+        file.seek(0)
+        shown = read_shown(file)
+        before = dict(shown)
+        yield shown
+        if shown != before:
+            file.truncate(0)
+            file.write(json.dumps(shown))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_shown(file: IO[str]) -> dict[str, Any]:
+    """What was shown, by project; where a machine died and left half of it, rows may come twice, none is missing."""
+    try:
+        found = json.load(file)
+    except (ValueError, RecursionError):
+        return {}
+    return {key: kept for key, kept in found.items() if _is_kept(kept)} if isinstance(found, dict) else {}
+
+
+def _is_kept(kept: Any) -> bool:
+    """Whether it is what a burst leaves behind."""
+    return (
+        isinstance(kept, dict)
+        and isinstance(kept.get("run"), str)
+        and is_whole(kept.get("trials"))
+        and (kept.get("model") is None or is_whole(kept["model"]))
+    )
+
+
+def _lock(file: int) -> bool:
+    """Lock a file until it is closed, without waiting. The system lets go of it if the process dies.
+
+    A file system without locks keeps no one from it: its machines take turns by the study's storage.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # so some network file systems say it
+        return False
+    except OSError:
+        return True
+    return True
