@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tunehook.integrations.keras import config, record
+from tunehook.integrations.keras import config, host
 from tunehook.trial import InjectionError
 
 
@@ -63,7 +63,7 @@ class Compiled:
 
     def is_settable(self, path: str) -> bool:
         """Whether setting it now is the same as typing it in: an optimizer of Keras reads it when it is built only."""
-        if not record.is_plain(type(self.optimizer)):
+        if not host.is_plain(type(self.optimizer)):
             return False
         return path == "learning_rate" or (path in vars(self.optimizer) and not self.optimizer.built)
 

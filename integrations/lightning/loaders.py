@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.utils.data import BatchSampler
 
+from tunehook.adapter import Patches
 from tunehook.inject import UNKNOWN, Slot, same
 from tunehook.integrations.lightning.calls import loaders_in
 from tunehook.trial import InjectionError
@@ -27,7 +28,7 @@ class LoaderSize:
         self._value: Any = UNKNOWN
         source = loop._data_source  # noqa: SLF001 - Lightning has no public way to them before training
         self._source = source if given is None else type(source)(given, source.name)
-        self.undo()
+        self._patches = Patches()
 
     @property
     def exists(self) -> bool:
@@ -66,15 +67,14 @@ class LoaderSize:
         if not self._source.is_module() and same(self.get(), value):
             pass  # it went into the call that made them
         elif self._source.is_module():
-            make = self._source.dataloader
-            object.__setattr__(self._source, "dataloader", functools.partial(self._resized, make))
+            self._patches.put(self._source, "dataloader", functools.partial(self._resized, self._source.dataloader))
         else:
             self._resize(self._source.instance, value)
         self._value = value
 
     def undo(self) -> None:
         """Leave the loaders of later fits alone."""
-        vars(self._source).pop("dataloader", None)
+        self._patches.undo()
 
     def check(self) -> None:
         """Check that the loaders of the running fit have the size.

@@ -19,6 +19,7 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tunehook.adapter import Patches
 from tunehook.record import open_file, output_of
 from tunehook.session import active
 from tunehook.system import standard_handlers
@@ -43,13 +44,13 @@ def said_once() -> Iterator[None]:
         return
     once = _Once(session.trial.folder)
     handlers = [handler for handler, _ in standard_handlers()]
-    with contextlib.ExitStack() as stack:
+    with Patches() as patches:
         for handler in handlers:
             handler.addFilter(once.passes)
-            stack.callback(handler.removeFilter, once.passes)
-        stack.enter_context(_replaced(warnings, "showwarning", functools.partial(once.warn, warnings.showwarning)))
+            patches.add(functools.partial(handler.removeFilter, once.passes))
+        patches.put(warnings, "showwarning", functools.partial(once.warn, warnings.showwarning))
         for kind in _rich_summaries():
-            stack.enter_context(_replaced(kind, "summarize", staticmethod(once.summarizing(kind.summarize))))
+            patches.put(kind, "summarize", staticmethod(once.summarizing(kind.summarize)))
         yield
 
 
@@ -125,14 +126,3 @@ def _is_lightnings(path: str) -> bool:
 def _rich_summaries() -> list[Any]:
     callbacks = [importlib.import_module(f"{name}.callbacks") for name in _NAMESPACES if name in sys.modules]
     return [one.RichModelSummary for one in callbacks]
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    before = vars(owner)[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if vars(owner)[name] is value:  # the training may have put in something of its own
-            setattr(owner, name, before)

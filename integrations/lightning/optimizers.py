@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tunehook.adapter import Patches
 from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, trace_in_progress
 from tunehook.integrations.lightning.constructors import ROOTS, Made, Window, close_window, deviating, open_window
 from tunehook.trial import InjectionError
@@ -30,8 +31,7 @@ class MadeObjects:
         self._module = module
         self.optimizers = Window("optimizer")
         self.schedulers = Window("scheduler")
-        self._hook: Any = None  # of the object, where it has one of its own
-        self._is_open = False
+        self._patches = Patches()
         self._idle: list[Made] = []
         self._hooks: list[Any] = []
         self._settings: list[list[dict[str, Any]]] = []
@@ -39,21 +39,13 @@ class MadeObjects:
 
     def open(self) -> None:
         """Begin to edit the constructor calls inside the module's ``configure_optimizers``, and nowhere else."""
-        own = vars(self._module)
-        self._hook = own.get(_HOOK)
         # A partial object, which Lightning looks through when it asks whether the module defines the hook.
-        own[_HOOK] = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
-        self._is_open = True
+        hook = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
+        self._patches.put(self._module, _HOOK, hook)
 
     def close(self) -> None:
         """Stop it. May be called at any time and more than once."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        own = vars(self._module)
-        own.pop(_HOOK, None)
-        if self._hook is not None:
-            own[_HOOK] = self._hook
+        self._patches.undo()
 
     def find(self, path: str) -> Slot | None:
         """The slot of a setting by number, such as ``optimizer.1.lr``, or by the name that a command line has for it.
