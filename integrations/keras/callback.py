@@ -233,11 +233,11 @@ def _plain_bars() -> Iterator[None]:
 
     Keras writes them wherever it writes. The bar is the user's wish, and stays.
     """
-    printer: Any = getattr(sys.modules[keras.utils.Progbar.__module__], "io_utils", None)
-    original = getattr(printer, "print_msg", None)
-    if original is None or "ipykernel" in sys.modules:  # a notebook shows them
+    printer = host.printer()
+    if printer is None or "ipykernel" in sys.modules:  # a notebook shows them
         yield
         return
+    original = printer.print_msg
 
     def print_msg(message: object, line_break: bool = True) -> None:
         text = str(message)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras.src.utils.naming import to_snake_case
 
 from tunehook.adapter import hear_calls, put_once
 from tunehook.inject import Call, Trace, keep, trace_in_progress
@@ -61,9 +60,7 @@ def _name(cls: type, bound: inspect.BoundArguments) -> str:
     given = bound.arguments.get("name") or rest.get("name")
     if isinstance(given, str):
         return given
-    prefix = to_snake_case(cls.__name__)
-    count = host.names().get(prefix, 0)
-    return f"{prefix}_{count}" if count else prefix
+    return host.next_name(cls)
 
 
 def _note(made: Any, arguments: KerasArguments, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Compiled:
         self._before: dict[str, Any] = {}
         if made is None:
             self.why_not = "the model has no optimizer; compile it before fit"
-        elif not hasattr(made, "_inner_optimizers"):  # of several, each has its settings
+        elif not host.chooses(made):  # of several, each has its settings
             try:
                 self._config = config.read(self.optimizer)
             except Exception as error:  # noqa: BLE001 - get_config may be the user's code

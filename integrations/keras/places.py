@@ -188,7 +188,7 @@ def _named_layers(
     Keras's own hide theirs.
     """
     is_graph = isinstance(owner, keras.Model) and host.is_plain(type(owner))
-    layers = owner.layers if is_graph else owner._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
+    layers = owner.layers if is_graph else host.inner_layers(owner)
     for layer in layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
@@ -212,22 +212,12 @@ def _numbered(callbacks: list[Any]) -> dict[str, Any]:
 def other_optimizers(model: Any) -> Iterator[tuple[str, Any]]:
     """The optimizers that are not the compiled one: attributes of the model, and those that a MultiOptimizer holds."""
     compiled = getattr(model, "optimizer", None)
-    for index, one in enumerate(_inner_optimizers(compiled)):
+    for index, one in enumerate(host.inner_optimizers(compiled)):
         yield f"optimizer.{index}", one
     with contextlib.suppress(TypeError):
         for name, one in vars(model).items():
             if isinstance(one, keras.optimizers.Optimizer) and one is not compiled and not name.startswith("_"):
                 yield f"model.{name}", one
-
-
-def _inner_optimizers(optimizer: Any) -> list[Any]:
-    """The optimizers among which a ``MultiOptimizer`` chooses, as far as it says."""
-    if not hasattr(optimizer, "_inner_optimizers"):
-        return []
-    chosen = getattr(optimizer, "_optimizer_map", None)
-    cells = [cell.cell_contents for cell in getattr(chosen, "__closure__", None) or ()]
-    held = [*optimizer._inner_optimizers, *cells]  # noqa: SLF001 - before it is built its own list may be empty
-    return list({id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}.values())
 
 
 def flat(callbacks: Any) -> list[Any]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras.src.trainers.data_adapters import array_data_adapter
 
 from tunehook.inject import Call, Injection, Slot, Trace, is_read, resolve, same, show
 from tunehook.integrations.keras import host
@@ -313,8 +312,7 @@ class FitCall:
         return self._call.arguments.get("batch_size") or (32 if self._is_arrays() else None)
 
     def _is_arrays(self) -> bool:
-        given = (self._data, self._call.arguments.get("y"))
-        return bool(array_data_adapter.can_convert_arrays(given))
+        return host.are_arrays(self._data, self._call.arguments.get("y"))
 
     def _set_batch_size(self, value: int) -> None:
         if value < 1:

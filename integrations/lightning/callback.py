@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 else:
     Callback = _first_host()
 
+from tunehook.integrations.lightning import host  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.calls import Sites, fit_objects, hear_all, hear_loaders  # noqa: E402 - needs Lightning
 from tunehook.integrations.lightning.fit import LightningFit, TrainerRanks  # noqa: E402 - as the others
 from tunehook.integrations.lightning.once import said_once  # noqa: E402 - as the others
@@ -115,7 +116,7 @@ class TuneCallback(Callback):
             return
         self._fit = None
         _check_alone(trainer)
-        if trainer.is_global_zero and getattr(trainer.strategy.launcher, "_start_method", "") == "fork":
+        if trainer.is_global_zero and host.forks(trainer):
             self.source.take_over(self._session)
         self._session = session = claim_session(self.source, self._session, TrainerRanks(trainer))
         if session is not None and trainer.world_size > 1 and finds_ranks():
@@ -180,8 +181,8 @@ class TuneCallback(Callback):
         self._fit.core.complete()
         if self.source.may_prune:
             # TrialPruned is raised from the teardown, so ours comes last. A new list: Lightning iterates over this one.
-            host: Any = trainer
-            host.callbacks = [*(other for other in host.callbacks if other is not self), self]
+            ours: Any = trainer
+            ours.callbacks = [*(other for other in ours.callbacks if other is not self), self]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the trial, where no `Study.optimize` of this process does."""
@@ -226,9 +227,9 @@ class TuneCallback(Callback):
 
 def _join(namespace: str) -> None:
     """Serve a namespace: be one of its callbacks, for which its Trainers look, and hear of what it makes."""
-    host = sys.modules[namespace].Callback
-    if host not in TuneCallback.__bases__:
-        TuneCallback.__bases__ += (host,)
+    base = sys.modules[namespace].Callback
+    if base not in TuneCallback.__bases__:
+        TuneCallback.__bases__ += (base,)
     put_once(sys.modules[namespace].Trainer, "fit", _fit_of_a_trial)
     if trace_in_progress() is not None:  # a training function has imported it
         hear_all()

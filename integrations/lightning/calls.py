@@ -17,13 +17,12 @@ from torch.utils.data import DataLoader
 
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
 from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
+from tunehook.integrations.lightning import host
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
-SCHEDULERS: tuple[type, ...] = tuple(
-    {getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler, lr_scheduler.ReduceLROnPlateau}  # noqa: SLF001
-)
+SCHEDULERS: tuple[type, ...] = tuple({host.Scheduler, lr_scheduler.ReduceLROnPlateau})
 _LIGHTNING: dict[str, Kind] = {
     "LightningModule": "model", "LightningDataModule": "data", "Trainer": "trainer", "Callback": "callback",
 }  # fmt: skip
@@ -109,9 +108,7 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
 
 def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
     """Put values into the hyperparameters that Lightning's command line gives an object that it makes, to save them."""
-    mixin = sys.modules.get(f"{base.__module__.partition('.core.')[0]}.core.mixins.hparams_mixin")
-    given = getattr(mixin, "_given_hyperparameters", None)  # from Lightning 2.2 on
-    saved = None if given is None else given.get()
+    saved = host.given_hyperparameters(base)
     if saved is None:
         return
     new = dict(call.given)
@@ -183,9 +180,7 @@ def fit_objects(
     loaders = given.get("train_dataloaders")
     is_data = base_of(type(loaders))[1] == "data"
     data = loaders if is_data else given.get("datamodule")
-    # of a compiled module, the module
-    module = getattr(module, "_orig_mod", module)
-    return module, data, (None if is_data else loaders, given.get("val_dataloaders"))
+    return host.of_compiled(module), data, (None if is_data else loaders, given.get("val_dataloaders"))
 
 
 class Sites:

@@ -9,6 +9,7 @@ from torch.utils.data import BatchSampler
 
 from tunehook.adapter import Patches
 from tunehook.inject import UNKNOWN, Slot, same
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import loaders_in
 from tunehook.trial import InjectionError
 
@@ -26,7 +27,7 @@ class LoaderSize:
         self._loop = loop
         self._path = path
         self._value: Any = UNKNOWN
-        source = loop._data_source  # noqa: SLF001 - Lightning has no public way to them before training
+        source = host.data_source(loop)
         self._source = source if given is None else type(source)(given, source.name)
         self._patches = Patches()
 
@@ -82,7 +83,7 @@ class LoaderSize:
         Raises:
             InjectionError: One of them has another size.
         """
-        combined = getattr(self._loop, "_combined_loader", None)
+        combined = host.combined_loader(self._loop)
         if self._value is UNKNOWN or combined is None:
             return
         for loader in loaders_in(combined):
@@ -139,20 +140,4 @@ def _set_size(loader: Any, value: int) -> None:
     object.__setattr__(loader.batch_sampler, "batch_size", value)
     object.__setattr__(loader, "batch_size", value)
     for made in (loader, loader.batch_sampler):
-        _set_saved(made, value)
-
-
-def _set_saved(made: Any, value: int) -> None:
-    """Change the arguments from which Lightning constructs a loader anew, to give it a distributed sampler."""
-    names = getattr(made, "__pl_saved_arg_names", ())
-    if "batch_size" in names:
-        args = list(getattr(made, "__pl_saved_args"))
-        args[names.index("batch_size")] = value
-        object.__setattr__(made, "__pl_saved_args", tuple(args))
-    for saved in ("__pl_saved_kwargs", "__pl_saved_default_kwargs"):
-        kwargs = getattr(made, saved, {})
-        if "batch_size" in kwargs:
-            object.__setattr__(made, saved, {**kwargs, "batch_size": value})
-    kwargs = getattr(made, "__pl_saved_kwargs", None)
-    if kwargs is not None and "batch_size" in getattr(made, "__pl_saved_default_kwargs", {}):
-        object.__setattr__(made, "__pl_saved_kwargs", {**kwargs, "batch_size": value})
+        host.set_saved(made, "batch_size", value)

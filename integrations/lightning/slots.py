@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunehook.inject import Find, Injection, Slot, Trace, is_read, same, trace_in_progress
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
 from tunehook.integrations.lightning.loaders import LoaderSize
 from tunehook.integrations.lightning.optimizers import MadeObjects
@@ -280,17 +281,13 @@ def _held(made: Any, holder: str, path: str) -> Any:
         name, _, path = path.partition(".")
         held = hparams(made).get(name, _NOTHING)
     for name in filter(None, path.split(".")):
-        if isinstance(held, Mapping):
-            held = held.get(name, _NOTHING)
-        else:
-            own = getattr(held, "__dict__", {})
-            held = own.get(name, own.get("_modules", {}).get(name, _NOTHING))
+        held = (held if isinstance(held, Mapping) else host.held_by(held)).get(name, _NOTHING)
     return held
 
 
 def hparams(made: object) -> Mapping[str, Any]:
     """The saved hyperparameters, read without asking for them, which would make them."""
-    saved = vars(made).get("_hparams", {})
+    saved = host.saved_hparams(made) or {}
     return dict(dict.items(saved)) if isinstance(saved, dict) else dict(saved)
 
 
@@ -309,7 +306,7 @@ class Reads:
     def __init__(self, made: Any) -> None:
         self.made = made
         self.names: set[str] = set()
-        self._saved: Any = vars(made).get("_hparams")
+        self._saved: Any = host.saved_hparams(made)
         self._original = type(self._saved)
         if isinstance(self._saved, dict):
             # object.__setattr__, for a dict with attributes would take "__class__" for a key
