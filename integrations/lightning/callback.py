@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-from tunehook.adapter import Source, claim_session, know_trial, put_once, together, when_imported
+from tunehook.adapter import Source, claim_session, know_trial, put_once, said_once, together, when_imported
 from tunehook.inject import Again, Told, check_thread, finds_ranks, keep, leave_if_stopped, trace_in_progress
+from tunehook.integrations.lightning.namespaces import NAMESPACES, first_callback, loaded
 from tunehook.session import TrialSession, surround
 from tunehook.snapshot import SnapshotPlan
 from tunehook.study import Study
 from tunehook.trial import TrialError, injecting
-
-_NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
 # Lightning spends 2 to 3 microseconds a batch on each of them that a callback has, also where it does nothing.
 _BATCH_HOOKS = (
@@ -40,28 +38,15 @@ _BATCH_HOOKS = (
 )
 
 
-def _first_host() -> type:
-    """The Callback of the namespace that is loaded, else of the first one that is installed, loaded now."""
-    for name in sorted(_NAMESPACES, key=lambda one: one not in sys.modules):
-        if name in sys.modules or importlib.util.find_spec(name.partition(".")[0]) is not None:
-            host: type = importlib.import_module(name).Callback
-            return host
-    raise ImportError(
-        "tunehook.integrations.lightning needs Lightning: pip install 'tunehook[lightning]' "
-        "(or 'tunehook[pytorch-lightning]')"
-    )
-
-
 if TYPE_CHECKING:
     import optuna
     from lightning.pytorch import Callback, LightningModule, Trainer
 else:
-    Callback = _first_host()
+    Callback = first_callback()
 
 from tunehook.integrations.lightning import host  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.calls import Sites, fit_objects, hear_all, hear_loaders  # noqa: E402 - needs Lightning
 from tunehook.integrations.lightning.fit import LightningFit, TrainerRanks  # noqa: E402 - as the others
-from tunehook.integrations.lightning.once import said_once  # noqa: E402 - as the others
 from tunehook.integrations.lightning.resume import FitCheckpoints  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.slots import LightningSlots, confirm, slots_of  # noqa: E402 - needs torch
 
@@ -265,9 +250,22 @@ def _hearing() -> Callable[[], None]:
     return hear_all
 
 
+_SUMMARY = "the model's summary"
+
+
+def _printers() -> Iterator[tuple[type, str, str]]:
+    for namespace in loaded():
+        callbacks = importlib.import_module(f"{namespace.__name__}.callbacks")
+        yield callbacks.RichModelSummary, "summarize", _SUMMARY
+
+
 keep(_hearing)
-surround(said_once)
-for _namespace in _NAMESPACES:  # ``lightning.pytorch`` and ``pytorch_lightning`` are two trees of classes
+surround(
+    functools.partial(
+        said_once, ("lightning", "pytorch_lightning", "lightning_fabric"), {".model_summary": _SUMMARY}, _printers
+    )
+)
+for _namespace in NAMESPACES:
     when_imported(_namespace, functools.partial(_join, _namespace))
 
 

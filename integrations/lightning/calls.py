@@ -7,7 +7,6 @@ import functools
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -18,10 +17,10 @@ from torch.utils.data import DataLoader
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
 from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
 from tunehook.integrations.lightning import host
+from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
 
-NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 SCHEDULERS: tuple[type, ...] = tuple({host.Scheduler, lr_scheduler.ReduceLROnPlateau})
 _LIGHTNING: dict[str, Kind] = {
     "LightningModule": "model", "LightningDataModule": "data", "Trainer": "trainer", "Callback": "callback",
@@ -56,12 +55,11 @@ def hear_all() -> None:
 
     It acts on the namespaces that are loaded (``lightning.pytorch``, ``pytorch_lightning``) and imports none.
     """
-    for namespace in NAMESPACES:
-        loaded: Any = sys.modules.get(namespace)
-        if hasattr(loaded, "Trainer"):  # not while it is being imported
-            for root in (loaded.LightningModule, loaded.LightningDataModule, loaded.Callback):
+    for namespace in loaded():
+        if hasattr(namespace, "Trainer"):  # not while it is being imported
+            for root in (namespace.LightningModule, namespace.LightningDataModule, namespace.Callback):
                 hear_calls(root, put_in)
-            hear_own_calls(loaded.Trainer, put_in)
+            hear_own_calls(namespace.Trainer, put_in)
     for root in _TORCH:
         if root not in _heard:  # classes that come later are heard as they are made
             _heard.add(root)
