@@ -24,13 +24,13 @@ from tunehook.inject.known import (
     was_read,
 )
 from tunehook.inject.plan import Calls, Plan
-from tunehook.inject.reads import is_read
+from tunehook.inject.reads import KeysRead, is_read
 from tunehook.inject.slot import UNKNOWN, Find, Slot, names_in, near, resolve, same, show
 from tunehook.inject.trace import Again, Told, Trace
 
 __all__ = [
-    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "MADE_BY", "NAMED", "Plan", "Slot",
-    "Told", "Trace", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks", "finds_ranks",
+    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED", "Plan",
+    "Slot", "Told", "Trace", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks", "finds_ranks",
     "handed_trial", "is_read", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",
     "names_in", "names_read", "names_read_too_early", "near", "note_injected", "note_read", "note_stop", "resolve",
     "same", "show", "signature_of", "trace_in_progress", "unread_values", "was_injected", "was_read",

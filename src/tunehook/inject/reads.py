@@ -1,4 +1,4 @@
-"""What the code of a class reads, as far as it says: whether anything uses an argument, or an entry of one."""
+"""Whether anything uses an argument: what the code of a class reads, and which saved arguments are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import itertools
 from collections.abc import Iterator
 from types import CodeType
+from typing import Any
 
 
 def is_read(cls: type, base: type, name: str) -> bool:
@@ -61,3 +62,62 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield from _codes(each)
+
+
+class KeysRead:
+    """Notes which keys of a dict are read.
+
+    Args:
+        saved: The dict, watched until `stop`. Of another mapping, such as a configuration object, any may be read;
+            ``None`` for none.
+    """
+
+    def __init__(self, saved: Any) -> None:
+        self._saved, self._original = saved, type(saved)
+        self._names: set[str] = set()
+        if isinstance(saved, dict):
+            # object.__setattr__, for a dict with attributes would take "__class__" for a key
+            object.__setattr__(saved, "__class__", _watching(self._original, self._names))
+        else:
+            self._names |= set(saved or ())
+
+    def stop(self) -> set[str]:
+        """Stop watching; may be called more than once.
+
+        Returns:
+            The keys that were read.
+        """
+        if type(self._saved) is not self._original:
+            object.__setattr__(self._saved, "__class__", self._original)
+        return self._names
+
+
+def _watching(original: type, names: set[str]) -> type:
+    """A subclass of a dict class that notes the keys that are read."""
+
+    def one(method: str) -> Any:
+        def read(self: Any, key: Any, *rest: Any) -> Any:
+            names.add(key)
+            return getattr(super(watching, self), method)(key, *rest)
+
+        return read
+
+    def every(method: str) -> Any:
+        def read(self: Any) -> Any:
+            names.update(dict.keys(self))
+            return getattr(super(watching, self), method)()
+
+        return read
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        return original, (dict(dict.items(self)),)
+
+    body = {
+        **{method: one(method) for method in ("__getitem__", "get", "pop", "__getattr__") if hasattr(original, method)},
+        **{method: every(method) for method in ("__iter__", "keys", "values", "items", "copy")},
+        "__reduce_ex__": reduce,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+    }
+    watching: type = type(original.__name__, (original,), body)
+    return watching
