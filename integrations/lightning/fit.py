@@ -135,7 +135,7 @@ class LightningFit:
         self.core = FitCore(session, slots, TrainerHost(trainer), self.ranks)
         self.checkpoints: FitCheckpoints | None = None
         self._slots, self._trainer = slots, trainer
-        self._is_checked = False
+        self.is_checked = False
         self._epoch = 0
         self._before_epoch: dict[str, Any] = {}
         self._before_validation: dict[str, Any] = {}
@@ -175,8 +175,8 @@ class LightningFit:
 
         After the last one of an epoch in any case, for Lightning drops the gradients to validate.
         """
-        if not self._is_checked:
-            self._is_checked = True
+        if not self.is_checked:
+            self.is_checked = True
             together(self.ranks, self._slots.check_used)
         trainer = self._trainer
         is_last = trainer.is_last_batch
