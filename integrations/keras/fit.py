@@ -120,8 +120,8 @@ class KerasFit:
 
     def __init__(self, session: TrialSession, slots: KerasSlots, model: Any, call: inspect.BoundArguments) -> None:
         self.session = session
-        self._host = ModelHost(model, call)
-        self.core = FitCore(session, slots, self._host)
+        self.host = ModelHost(model, call)
+        self.core = FitCore(session, slots, self.host)
         self._slots, self._model, self._arguments = slots, model, call.arguments
         self._callbacks: list[Any] = []
         self._checkpoints: FitCheckpoints | None = None
@@ -133,14 +133,14 @@ class KerasFit:
         self._callbacks = [other for other in flat(given) if other is not callback]
         ours = [callback]
         if self.session.counts_steps:
-            self._host.batches = Batches(self)
-            ours.append(self._host.batches)
+            self.host.batches = Batches(self)
+            ours.append(self.host.batches)
         if isinstance(given, keras.callbacks.CallbackList):
             given.callbacks = [*self._callbacks, *ours]
         else:
             self._arguments["callbacks"] = [*self._callbacks, *ours]
         if self.session.decision.stop:  # a later fit of a trial that was stopped
-            self._arguments["epochs"] = self._host.first
+            self._arguments["epochs"] = self.host.first
 
     def check_started(self) -> None:
         """Check that nothing was set back before the first step, and open the recorders."""
@@ -164,7 +164,7 @@ class KerasFit:
         metrics = {name: float(value) for name, value in logs.items() if _is_number(value)}
         self.core.see(metrics)
         is_measured = self.core.take(metrics, epoch=float(epoch))
-        if not is_measured and self._host.measures(self.session.trial.metric, epoch):
+        if not is_measured and self.host.measures(self.session.trial.metric, epoch):
             self.core.check_measured()
         self.core.snapshot(is_epoch_end=True)
         if self._checkpoints is not None:
@@ -199,7 +199,7 @@ class Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no ty
 
     def __init__(self, fit: KerasFit) -> None:
         super().__init__()
-        self._core, self._host = fit.core, fit._host  # noqa: SLF001 - of this file
+        self._core, self._host = fit.core, fit.host
         self._start = self._batches = self._ended = 0
         self.steps: int | None = None
 
