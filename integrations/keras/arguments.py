@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 
 from tunehook.inject import NAMED, Arguments
-from tunehook.integrations.keras import config, record
+from tunehook.integrations.keras import config, host
 from tunehook.system import kept_random
 
 Kind = Literal["model", "layer", "optimizer", "schedule", "callback", "part"]
@@ -44,7 +44,7 @@ class KerasArguments(Arguments):
 
     def __init__(self, cls: type) -> None:
         self.kind = kind_of(cls)
-        base = next(each for each in cls.__mro__ if record.is_plain(each)) if self.kind == "model" else object
+        base = next(each for each in cls.__mro__ if host.is_plain(each)) if self.kind == "model" else object
         known, code = _parameters.get(cls), getattr(cls.__init__, "__code__", None)  # type: ignore[misc]
         if known is None or known[0] is not code:  # Keras gives a model class another constructor when it is a graph
             super().__init__(cls, base)
@@ -83,7 +83,7 @@ class KerasArguments(Arguments):
 def kind_of(cls: type) -> Kind:
     """What a class makes; a model of Keras's own counts as a layer, and a loader of torch as a part."""
     if issubclass(cls, keras.Model):
-        return "layer" if record.is_plain(cls) else "model"
+        return "layer" if host.is_plain(cls) else "model"
     return next((kind for root, kind in ROOTS.items() if issubclass(cls, root)), "part")
 
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras.src.utils.naming import to_snake_case
 
 from tunehook.adapter import hear_calls, put_once
 from tunehook.inject import Call, Trace, keep, trace_in_progress
-from tunehook.integrations.keras import record
+from tunehook.integrations.keras import host
 from tunehook.integrations.keras.arguments import ROOTS, KerasArguments, MethodArguments, is_plain
 
 
@@ -23,7 +22,7 @@ def watch() -> None:
     for root in (*ROOTS, loader):
         if root is not None:
             hear_calls(root, put_in)
-    keep(record.taken)
+    keep(host.taken)
 
 
 def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -61,9 +60,7 @@ def _name(cls: type, bound: inspect.BoundArguments) -> str:
     given = bound.arguments.get("name") or rest.get("name")
     if isinstance(given, str):
         return given
-    prefix = to_snake_case(cls.__name__)
-    count = record.names().get(prefix, 0)
-    return f"{prefix}_{count}" if count else prefix
+    return host.next_name(cls)
 
 
 def _note(made: Any, arguments: KerasArguments, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -71,7 +68,7 @@ def _note(made: Any, arguments: KerasArguments, call: Call, args: tuple[Any, ...
     bound = arguments.signature.bind(*args, **kwargs).arguments
     given = {**bound, **(bound.get(arguments.rest, {}) if arguments.rest else {})}
     names = {path.partition(".")[0] for path in call.edits}
-    record.note_settings(made, {name: given[name] for name in names})
+    host.note_settings(made, {name: given[name] for name in names})
 
 
 def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
@@ -120,7 +117,7 @@ class _Compile:
 def _hear_compile(cls: type) -> None:
     """Hear of the calls of a ``compile`` that a model's class has of its own."""
     for each in cls.__mro__[: cls.__mro__.index(keras.Model)]:
-        if "compile" in vars(each) and not record.is_plain(each):
+        if "compile" in vars(each) and not host.is_plain(each):
             put_once(each, "compile", compile_with_values)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tunehook.integrations.keras import config, record
+from tunehook.integrations.keras import config, host
 from tunehook.trial import InjectionError
 
 
@@ -31,7 +31,7 @@ class Compiled:
         self._before: dict[str, Any] = {}
         if made is None:
             self.why_not = "the model has no optimizer; compile it before fit"
-        elif not hasattr(made, "_inner_optimizers"):  # of several, each has its settings
+        elif not host.chooses(made):  # of several, each has its settings
             try:
                 self._config = config.read(self.optimizer)
             except Exception as error:  # noqa: BLE001 - get_config may be the user's code
@@ -63,7 +63,7 @@ class Compiled:
 
     def is_settable(self, path: str) -> bool:
         """Whether setting it now is the same as typing it in: an optimizer of Keras reads it when it is built only."""
-        if not record.is_plain(type(self.optimizer)):
+        if not host.is_plain(type(self.optimizer)):
             return False
         return path == "learning_rate" or (path in vars(self.optimizer) and not self.optimizer.built)
 

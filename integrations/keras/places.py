@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tunehook.inject import UNKNOWN, Call, Trace, signature_of
-from tunehook.integrations.keras import config, record
+from tunehook.integrations.keras import config, host
 from tunehook.integrations.keras.arguments import KerasArguments, is_object, is_plain
 from tunehook.integrations.keras.calls import call_of_compile
 from tunehook.integrations.keras.compiled import Compiled
@@ -68,7 +68,7 @@ class Objects:
     def settings(self) -> Iterator[Setting]:
         """All settings. Where several have one path, the last one counts."""
         model, optimizer = self._model, self._compiled.optimizer
-        if not record.is_plain(type(model)):
+        if not host.is_plain(type(model)):
             yield from self._of_model()
         for path, value in self._compiled.settings().items():
             yield self._setting(f"optimizer.{path}", optimizer, path, value, 1, _number(value))
@@ -131,7 +131,7 @@ class Objects:
     # ------------------------------------------------------------------ places
 
     def _place(self, owner: Any, path: str) -> Place | None:
-        if isinstance(owner, keras.Model) and record.is_plain(type(owner)):
+        if isinstance(owner, keras.Model) and host.is_plain(type(owner)):
             for layer in owner.layers:
                 if path.startswith(f"{layer.name}."):
                     return self._place(layer, path.removeprefix(f"{layer.name}."))
@@ -177,7 +177,7 @@ def _number(value: Any) -> object:
 
 def _inner_rank(model: Any) -> int:
     """The rank of settings inside layers of the user's: after all others, except in a model class of the user's."""
-    return 2 if record.is_plain(type(model)) else 1
+    return 2 if host.is_plain(type(model)) else 1
 
 
 def _named_layers(
@@ -187,16 +187,16 @@ def _named_layers(
 
     Keras's own hide theirs.
     """
-    is_graph = isinstance(owner, keras.Model) and record.is_plain(type(owner))
-    layers = owner.layers if is_graph else owner._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
+    is_graph = isinstance(owner, keras.Model) and host.is_plain(type(owner))
+    layers = owner.layers if is_graph else host.inner_layers(owner)
     for layer in layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
         path = f"{prefix}{layer.name}"
-        holds = isinstance(layer, keras.Model) and record.is_plain(type(layer))
+        holds = isinstance(layer, keras.Model) and host.is_plain(type(layer))
         if not holds:
             yield path, layer, rank
-        if depth < _DEEP and (holds or not record.is_plain(type(layer))):
+        if depth < _DEEP and (holds or not host.is_plain(type(layer))):
             yield from _named_layers(layer, inner, f"{path}.", rank if holds else inner, depth + 1)
 
 
@@ -212,22 +212,12 @@ def _numbered(callbacks: list[Any]) -> dict[str, Any]:
 def other_optimizers(model: Any) -> Iterator[tuple[str, Any]]:
     """The optimizers that are not the compiled one: attributes of the model, and those that a MultiOptimizer holds."""
     compiled = getattr(model, "optimizer", None)
-    for index, one in enumerate(_inner_optimizers(compiled)):
+    for index, one in enumerate(host.inner_optimizers(compiled)):
         yield f"optimizer.{index}", one
     with contextlib.suppress(TypeError):
         for name, one in vars(model).items():
             if isinstance(one, keras.optimizers.Optimizer) and one is not compiled and not name.startswith("_"):
                 yield f"model.{name}", one
-
-
-def _inner_optimizers(optimizer: Any) -> list[Any]:
-    """The optimizers among which a ``MultiOptimizer`` chooses, as far as it says."""
-    if not hasattr(optimizer, "_inner_optimizers"):
-        return []
-    chosen = getattr(optimizer, "_optimizer_map", None)
-    cells = [cell.cell_contents for cell in getattr(chosen, "__closure__", None) or ()]
-    held = [*optimizer._inner_optimizers, *cells]  # noqa: SLF001 - before it is built its own list may be empty
-    return list({id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}.values())
 
 
 def flat(callbacks: Any) -> list[Any]:

@@ -20,11 +20,10 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-from tunehook.session import Found, TrialSession
+from tunehook.adapter import Alone, Resume, parts_of, problem_on
+from tunehook.session import TrialSession
 from tunehook.system import (
-    Notice,
     find_generators,
-    first_line,
     generator_states,
     kept_random,
     random_state,
@@ -56,40 +55,24 @@ class FitCheckpoints:
     def __init__(
         self, session: TrialSession, model: Any, arguments: Mapping[str, Any], callbacks: Sequence[Any]
     ) -> None:
-        self._session, self._model, self._arguments, self._callbacks = session, model, arguments, callbacks
+        self._model, self._arguments, self._callbacks = model, arguments, callbacks
         self._states: list[dict[str, bytes]] = []
         self._epochs: list[tuple[int, dict[str, Any]]] = []
         self._has_first = False
-        self._notice = Notice()
         self._kept = 0  # how many epochs the history has from earlier attempts
-
-    def _why_not(self) -> str:
-        """Why the fit could not go on exactly, an empty text where it can."""
-        if self._session.fits:
-            return "it has more than one fit"
-        if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in self._callbacks):
-            return "a BackupAndRestore of yours does it"
-        return ""
+        has_own = any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks)
+        self._resume = Resume(session, Alone(), "a BackupAndRestore of yours does it" if has_own else "")
 
     def start(self) -> None:
         """Go on, or begin; from here on a checkpoint is kept at the ends of epochs."""
-        session = self._session
-        why, session.fits = self._why_not(), session.fits + 1
-        if session.continuation.checkpoints is None:
-            return
-        if why:
-            session.continuation.drop(why)
-            return
-        self._states = [*map(_plain_state, self._callbacks)]
-        found = session.continuation.find()
-        if found is not None and self._restore(found):
-            session.go_on(found)
-        session.continuation.checkpoints.begin()
-        self._notice.open()
+        if self._resume.begin():
+            self._states = [*map(_plain_state, self._callbacks)]
+            folder = self._resume.find()
+            self._resume.open(is_restored=folder is not None and self._restore(folder))
 
     def begin_epoch(self) -> None:
         """Let a later fit of the model begin with its own first epoch."""
-        self._notice.begin_epoch()
+        self._resume.notice.begin_epoch()
         self._forget_first()
 
     def _forget_first(self) -> None:
@@ -98,21 +81,21 @@ class FitCheckpoints:
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keep a checkpoint, where one is due and the training goes on."""
-        session, checkpoints = self._session, self._session.continuation.checkpoints
-        if checkpoints is None:
+        if not self._resume.is_kept:
             return
+        notice = self._resume.notice
         self._epochs.append((epoch, dict(logs)))
         goes_on = epoch + 1 < int(self._arguments.get("epochs", 1)) and not self._model.stop_training
-        if goes_on and (self._notice.is_given or checkpoints.is_due(self._size())):
+        if goes_on and (notice.is_given or self._resume.is_due(self._size())):
             random = random_state()
-            with kept_random(), checkpoints.measure():
-                session.keep_checkpoint(lambda folder: self._write(folder, epoch + 1, random))
-        if goes_on and self._notice.is_given:
-            self._notice.pass_on()
+            with kept_random(), self._resume.measured():
+                self._resume.keep(lambda folder: self._write(folder, epoch + 1, random))
+        if goes_on and notice.is_given:
+            notice.pass_on()
 
     def close(self) -> None:
         """Undo what was for this fit only; may be called more than once."""
-        self._notice.close()
+        self._resume.close()
         self._forget_first()
 
     def finish(self, history: Any) -> None:
@@ -149,19 +132,16 @@ class FitCheckpoints:
         (folder / _REST).write_bytes(pickle.dumps(rest))
         model.save_weights(folder / _WEIGHTS)
 
-    def _restore(self, found: Found) -> bool:
+    def _restore(self, folder: Path) -> bool:
         """Restore everything; where that fails, leave everything as it was."""
-        model = self._model
         random, before = random_state(), [(variable, _value(variable)) for variable in self._variables()]
-        try:
-            rest = self._load(found.folder)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the trial begins anew
+        rest: dict[str, Any] = {}
+        problem = problem_on(Alone(), lambda: rest.update(self._load(folder)))
+        if problem:
             for variable, value in before:
                 variable.assign(value)
             restore_random(random)
-            self._session.continuation.begin_anew(
-                f"its checkpoint cannot be restored: {type(error).__name__}: {first_line(error)}"
-            )
+            self._resume.begin_anew(problem)
             return False
         for callback, state in zip(self._callbacks, rest["callbacks"], strict=True):
             for name, value in state.items():
@@ -170,7 +150,7 @@ class FitCheckpoints:
             seed_generator.global_seed_generator().state.assign(rest["global_seed"])
         restore_random(rest["random"])
         self._epochs, self._kept = list(rest["epochs"]), len(rest["epochs"])
-        model._initial_epoch, self._has_first = rest["epoch"], True
+        self._model._initial_epoch, self._has_first = rest["epoch"], True
         return True
 
     def _load(self, folder: Path) -> dict[str, Any]:
@@ -212,8 +192,7 @@ class FitCheckpoints:
     def _generators(self) -> list[Any]:
         """The generators of the training's own objects: of the model, the callbacks and the data."""
         data = [self._arguments.get(name) for name in ("x", "validation_data")]
-        data += [getattr(one, name, None) for one in data for name in ("dataset", "sampler", "batch_sampler")]
-        return find_generators([self._model, *self._callbacks, *data])
+        return find_generators([self._model, *self._callbacks, *(part for one in data for part in parts_of(one))])
 
 
 def _seeds(model: Any) -> Iterator[Any]:

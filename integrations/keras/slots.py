@@ -7,14 +7,13 @@ import dis
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras.src.trainers.data_adapters import array_data_adapter
 
-from tunehook.inject import Call, Slot, Trace, is_read, resolve, same, show
-from tunehook.integrations.keras import record
+from tunehook.inject import Call, Injection, Slot, Trace, is_read, resolve, same, show
+from tunehook.integrations.keras import host
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras.compiled import Compiled
 from tunehook.integrations.keras.places import Objects, Place, Setting, flat, other_optimizers
@@ -26,7 +25,7 @@ _OF_FIT = ("batch_size", "epochs")
 class KerasSlots:
     """The slots of one fit.
 
-    The callback makes one when ``fit`` is called, lets it `confirm`, and puts its values in; `check_read` then,
+    The callback makes one when ``fit`` is called, lets it `confirm`, puts its values in and calls `open`;
     `check_schedules` in the first ``on_epoch_begin``, `check_stepped` at the end of that epoch; `finish` whenever the
     fit ends.
 
@@ -56,6 +55,7 @@ class KerasSlots:
         self.places: dict[str, Place] = {path: one.place for path, one in settings.items() if one.place is not None}
         self._counts = Counter(self.places.values())
         self._fit = FitCall(call, trace)
+        self._paths: list[str] = []  # of the trial's values
         self.slots = [*map(self._slot, settings.values()), *self._fit.slots()]
         self.notes = self._notes()
         if trace is not None:
@@ -121,16 +121,17 @@ class KerasSlots:
 
     # ------------------------------------------------------------------ checks
 
-    def check_read(self, paths: Collection[str]) -> None:
+    def open(self, injection: Injection) -> None:
         """Check that the constructor of a model reads the arguments into which values were typed.
 
         Args:
-            paths: The slots of the trial's values.
+            injection: The values that were put in.
 
         Raises:
             InjectionError: It does not.
         """
-        for path in paths:
+        self._paths = [*injection.paths]
+        for path in self._paths:
             if not path.startswith("model.") or path not in self.places:
                 continue
             call, name = self.places[path]
@@ -143,18 +144,16 @@ class KerasSlots:
                     f"  Use the argument in {own.cls.__name__}, or take it out of the space."
                 )
 
-    @staticmethod
-    def check_schedules(paths: Collection[str], callbacks: Sequence[Any]) -> None:
+    def check_schedules(self, callbacks: Sequence[Any]) -> None:
         """Check that no schedule among the callbacks sets a learning rate that knows nothing of the injected one.
 
         Args:
-            paths: The slots of the trial's values.
             callbacks: The callbacks of the fit.
 
         Raises:
             InjectionError: One does.
         """
-        if "optimizer.learning_rate" not in paths:
+        if "optimizer.learning_rate" not in self._paths:
             return
         for other in callbacks:
             if isinstance(other, keras.callbacks.LearningRateScheduler) and not _takes_rate(other.schedule):
@@ -165,16 +164,13 @@ class KerasSlots:
                     "name out of the space."
                 )
 
-    def check_stepped(self, paths: Collection[str]) -> None:
+    def check_stepped(self) -> None:
         """Check at the end of the first epoch that the optimizer which takes a value is the one that trains.
-
-        Args:
-            paths: The slots of the trial's values.
 
         Raises:
             InjectionError: It has made no step.
         """
-        taken = [path for path in paths if path.startswith("optimizer.")]
+        taken = [path for path in self._paths if path.startswith("optimizer.")]
         is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
             self.model.optimizer, keras.optimizers.LossScaleOptimizer
         )  # whose first step may come later
@@ -228,7 +224,7 @@ class KerasSlots:
 
     def _notes(self) -> list[str]:
         found = []
-        if not record.is_plain(type(self.model)) and (self._trace is None or self._trace.of(self.model) is None):
+        if not host.is_plain(type(self.model)) and (self._trace is None or self._trace.of(self.model) is None):
             found.append(
                 f"model.<argument>: not possible, {type(self.model).__name__} was made before this trial was known"
             )
@@ -238,7 +234,7 @@ class KerasSlots:
             found.append(
                 f"optimizer.learning_rate: not possible, {self._compiled.schedule} gives it, whose settings are above"
             )
-        if record.is_plain(type(self.model)):
+        if host.is_plain(type(self.model)):
             found.append("the number of layers: not possible, but as an argument of a model class of yours")
         found.append("compile.<argument>, such as compile.loss; callback.<class>.<argument> of a callback")
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
@@ -316,8 +312,7 @@ class FitCall:
         return self._call.arguments.get("batch_size") or (32 if self._is_arrays() else None)
 
     def _is_arrays(self) -> bool:
-        given = (self._data, self._call.arguments.get("y"))
-        return bool(array_data_adapter.can_convert_arrays(given))
+        return host.are_arrays(self._data, self._call.arguments.get("y"))
 
     def _set_batch_size(self, value: int) -> None:
         if value < 1:

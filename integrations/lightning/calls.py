@@ -7,7 +7,6 @@ import functools
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -17,13 +16,12 @@ from torch.utils.data import DataLoader
 
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
 from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
+from tunehook.integrations.lightning import host
+from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
 
-NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
-SCHEDULERS: tuple[type, ...] = tuple(
-    {getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler, lr_scheduler.ReduceLROnPlateau}  # noqa: SLF001
-)
+SCHEDULERS: tuple[type, ...] = tuple({host.Scheduler, lr_scheduler.ReduceLROnPlateau})
 _LIGHTNING: dict[str, Kind] = {
     "LightningModule": "model", "LightningDataModule": "data", "Trainer": "trainer", "Callback": "callback",
 }  # fmt: skip
@@ -57,12 +55,11 @@ def hear_all() -> None:
 
     It acts on the namespaces that are loaded (``lightning.pytorch``, ``pytorch_lightning``) and imports none.
     """
-    for namespace in NAMESPACES:
-        loaded: Any = sys.modules.get(namespace)
-        if hasattr(loaded, "Trainer"):  # not while it is being imported
-            for root in (loaded.LightningModule, loaded.LightningDataModule, loaded.Callback):
+    for namespace in loaded():
+        if hasattr(namespace, "Trainer"):  # not while it is being imported
+            for root in (namespace.LightningModule, namespace.LightningDataModule, namespace.Callback):
                 hear_calls(root, put_in)
-            hear_own_calls(loaded.Trainer, put_in)
+            hear_own_calls(namespace.Trainer, put_in)
     for root in _TORCH:
         if root not in _heard:  # classes that come later are heard as they are made
             _heard.add(root)
@@ -109,9 +106,7 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
 
 def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
     """Put values into the hyperparameters that Lightning's command line gives an object that it makes, to save them."""
-    mixin = sys.modules.get(f"{base.__module__.partition('.core.')[0]}.core.mixins.hparams_mixin")
-    given = getattr(mixin, "_given_hyperparameters", None)  # from Lightning 2.2 on
-    saved = None if given is None else given.get()
+    saved = host.given_hyperparameters(base)
     if saved is None:
         return
     new = dict(call.given)
@@ -183,9 +178,7 @@ def fit_objects(
     loaders = given.get("train_dataloaders")
     is_data = base_of(type(loaders))[1] == "data"
     data = loaders if is_data else given.get("datamodule")
-    # of a compiled module, the module
-    module = getattr(module, "_orig_mod", module)
-    return module, data, (None if is_data else loaders, given.get("val_dataloaders"))
+    return host.of_compiled(module), data, (None if is_data else loaders, given.get("val_dataloaders"))
 
 
 class Sites:

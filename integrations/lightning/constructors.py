@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from tunehook.adapter import follow_subclasses, subclasses
+from tunehook.adapter import Patches, follow_subclasses, subclasses
 from tunehook.inject import UNKNOWN, Slot, same, signature_of
 from tunehook.integrations.lightning.calls import SCHEDULERS
 from tunehook.trial import InjectionError
@@ -218,7 +218,7 @@ class _Patch:
         self._open: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar(role, default=())
         self._count = 0
         self._lock = threading.Lock()
-        self._undo: list[Callable[[], None]] = []
+        self._patches = Patches()
         self._inside = threading.local()
 
     def open(self, window: Window) -> None:
@@ -232,7 +232,7 @@ class _Patch:
             for cls in list(_classes(self.role)):
                 self._wrap(cls)
             for root in ROOTS[self.role]:  # also those that are imported while the window is open
-                self._undo.append(follow_subclasses(root, self._wrap))
+                self._patches.add(follow_subclasses(root, self._wrap))
 
     def close(self, window: Window) -> None:
         if window not in self._open.get():
@@ -240,8 +240,8 @@ class _Patch:
         self._open.set(tuple(one for one in self._open.get() if one is not window))
         with self._lock:
             self._count -= 1
-            while not self._count and self._undo:
-                self._undo.pop()()
+            if not self._count:
+                self._patches.undo()
 
     def _wrap(self, cls: type) -> None:
         original = vars(cls).get("__init__")
@@ -259,8 +259,7 @@ class _Patch:
             finally:
                 self._inside.busy = False
 
-        cls.__init__ = __init__  # type: ignore[misc]
-        self._undo.append(functools.partial(setattr, cls, "__init__", original))
+        self._patches.put(cls, "__init__", __init__)
 
     def _construct(self, original: Any, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keys = [name for name in _parameters(original) if name not in _HIDDEN[self.role]]

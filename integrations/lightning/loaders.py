@@ -7,7 +7,9 @@ from typing import Any
 
 from torch.utils.data import BatchSampler
 
+from tunehook.adapter import Patches
 from tunehook.inject import UNKNOWN, Slot, same
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import loaders_in
 from tunehook.trial import InjectionError
 
@@ -25,9 +27,9 @@ class LoaderSize:
         self._loop = loop
         self._path = path
         self._value: Any = UNKNOWN
-        source = loop._data_source  # noqa: SLF001 - Lightning has no public way to them before training
+        source = host.data_source(loop)
         self._source = source if given is None else type(source)(given, source.name)
-        self.undo()
+        self._patches = Patches()
 
     @property
     def exists(self) -> bool:
@@ -66,15 +68,14 @@ class LoaderSize:
         if not self._source.is_module() and same(self.get(), value):
             pass  # it went into the call that made them
         elif self._source.is_module():
-            make = self._source.dataloader
-            object.__setattr__(self._source, "dataloader", functools.partial(self._resized, make))
+            self._patches.put(self._source, "dataloader", functools.partial(self._resized, self._source.dataloader))
         else:
             self._resize(self._source.instance, value)
         self._value = value
 
     def undo(self) -> None:
         """Leave the loaders of later fits alone."""
-        vars(self._source).pop("dataloader", None)
+        self._patches.undo()
 
     def check(self) -> None:
         """Check that the loaders of the running fit have the size.
@@ -82,7 +83,7 @@ class LoaderSize:
         Raises:
             InjectionError: One of them has another size.
         """
-        combined = getattr(self._loop, "_combined_loader", None)
+        combined = host.combined_loader(self._loop)
         if self._value is UNKNOWN or combined is None:
             return
         for loader in loaders_in(combined):
@@ -139,20 +140,4 @@ def _set_size(loader: Any, value: int) -> None:
     object.__setattr__(loader.batch_sampler, "batch_size", value)
     object.__setattr__(loader, "batch_size", value)
     for made in (loader, loader.batch_sampler):
-        _set_saved(made, value)
-
-
-def _set_saved(made: Any, value: int) -> None:
-    """Change the arguments from which Lightning constructs a loader anew, to give it a distributed sampler."""
-    names = getattr(made, "__pl_saved_arg_names", ())
-    if "batch_size" in names:
-        args = list(getattr(made, "__pl_saved_args"))
-        args[names.index("batch_size")] = value
-        object.__setattr__(made, "__pl_saved_args", tuple(args))
-    for saved in ("__pl_saved_kwargs", "__pl_saved_default_kwargs"):
-        kwargs = getattr(made, saved, {})
-        if "batch_size" in kwargs:
-            object.__setattr__(made, saved, {**kwargs, "batch_size": value})
-    kwargs = getattr(made, "__pl_saved_kwargs", None)
-    if kwargs is not None and "batch_size" in getattr(made, "__pl_saved_default_kwargs", {}):
-        object.__setattr__(made, "__pl_saved_kwargs", {**kwargs, "batch_size": value})
+        host.set_saved(made, "batch_size", value)

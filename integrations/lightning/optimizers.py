@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from tunehook.adapter import Patches
 from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, trace_in_progress
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.constructors import ROOTS, Made, Window, close_window, deviating, open_window
 from tunehook.trial import InjectionError
 
@@ -30,8 +32,7 @@ class MadeObjects:
         self._module = module
         self.optimizers = Window("optimizer")
         self.schedulers = Window("scheduler")
-        self._hook: Any = None  # of the object, where it has one of its own
-        self._is_open = False
+        self._patches = Patches()
         self._idle: list[Made] = []
         self._hooks: list[Any] = []
         self._settings: list[list[dict[str, Any]]] = []
@@ -39,21 +40,13 @@ class MadeObjects:
 
     def open(self) -> None:
         """Begin to edit the constructor calls inside the module's ``configure_optimizers``, and nowhere else."""
-        own = vars(self._module)
-        self._hook = own.get(_HOOK)
         # A partial object, which Lightning looks through when it asks whether the module defines the hook.
-        own[_HOOK] = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
-        self._is_open = True
+        hook = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
+        self._patches.put(self._module, _HOOK, hook)
 
     def close(self) -> None:
         """Stop it. May be called at any time and more than once."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        own = vars(self._module)
-        own.pop(_HOOK, None)
-        if self._hook is not None:
-            own[_HOOK] = self._hook
+        self._patches.undo()
 
     def find(self, path: str) -> Slot | None:
         """The slot of a setting by number, such as ``optimizer.1.lr``, or by the name that a command line has for it.
@@ -71,9 +64,7 @@ class MadeObjects:
         Raises:
             InjectionError: A value was not taken up, by several, or something overwrote it.
         """
-        optimizers = [getattr(each, "_optimizer", each) for each in self._trainer.optimizers]
-        # Lightning makes a _MockOptimizer where configure_optimizers returns nothing.
-        optimizers = [each for each in optimizers if type(each).__name__ != "_MockOptimizer"]
+        optimizers = [each for each in self._optimizers() if not host.is_mock(each)]
         self._find_handed(self.optimizers, optimizers)
         counting = [each for each in self.optimizers.made if any(each.made is one for one in optimizers)]
         self.optimizers.check(counting, holder="configure_optimizers")
@@ -151,7 +142,10 @@ class MadeObjects:
             self._hooks.pop().remove()
 
     def _is_used(self, each: Made) -> bool:
-        return any(getattr(one, "_optimizer", one) is each.made for one in self._trainer.optimizers)
+        return any(one is each.made for one in self._optimizers())
+
+    def _optimizers(self) -> list[Any]:
+        return [host.real_optimizer(one) for one in self._trainer.optimizers]
 
     def _step(self, each: Made, *_: Any) -> None:
         if each in self._idle:
@@ -184,7 +178,7 @@ class MadeObjects:
         found = [config.scheduler for config in self._trainer.lr_scheduler_configs]
         found += [value for value in vars(self._module).values() if isinstance(value, ROOTS["scheduler"])]
         for scheduler in found:
-            found += vars(scheduler).get("_schedulers", [])
+            found += host.inner_schedulers(scheduler)
         return found
 
     def _check_overwritten(self, each: Made) -> None:
@@ -213,8 +207,7 @@ class MadeObjects:
         Raises:
             InjectionError: An optimizer or scheduler held an injected value before, and holds another now.
         """
-        optimizers = [getattr(each, "_optimizer", each) for each in self._trainer.optimizers]
-        for optimizer, before in zip(optimizers, self._settings, strict=False):
+        for optimizer, before in zip(self._optimizers(), self._settings, strict=False):
             for old, present in zip(before, _settings(optimizer), strict=False):
                 for key, value in old.items():
                     if _is_injected(value, injected) and not same(value, present.get(key)):

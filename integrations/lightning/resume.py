@@ -10,7 +10,6 @@ on all ranks where one of them fails, so that the trial begins again in the same
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
 from collections.abc import Callable, Iterator
@@ -18,13 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import distributed
 
-from tunehook.session import Found, TrialSession
+from tunehook.adapter import Patches, Ranks, Resume, parts_of, problem_on
+from tunehook.session import TrialSession
 from tunehook.system import (
-    Notice,
     find_generators,
-    first_line,
     generator_states,
     kept_random,
     random_state,
@@ -40,6 +37,8 @@ _FINDERS = {"LearningRateFinder", "BatchSizeFinder"}
 
 class Fit(Protocol):
     """What a callback knows of a fit, and the trainer does not."""
+
+    ranks: Ranks
 
     def take_late(self) -> None:
         """Report what the epoch has still to say."""
@@ -64,25 +63,21 @@ class FitCheckpoints:
     """
 
     def __init__(self, trainer: Any, session: TrialSession, fit: Fit) -> None:
-        self._trainer, self._session, self._fit = trainer, session, fit
-        self._found: Found | None = None
+        self._trainer, self._session, self._fit, self._ranks = trainer, session, fit, fit.ranks
         self._extra: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
-        self._wrapped: list[tuple[Any, str]] = []
+        self._patches = Patches()
         self._processed = 0  # epochs before the last checkpoint
         self._has_begun = False
-        self._notice = Notice()
         self.is_restored = False
-        self._is_kept, self._why = self._agree((session.continuation.checkpoints is not None, self._why_not()))
-        if self._is_kept and not self._why:
-            self._wrap(trainer._checkpoint_connector, "resume_start", self._resume)
+        self._resume = Resume(session, fit.ranks, self._why_not())
+        if self._resume.is_exact:
+            self._patches.put(trainer._checkpoint_connector, "resume_start", self._resume_start)
 
     def _why_not(self) -> str:
         """Why the fit could not go on exactly, an empty text where it can."""
         trainer = self._trainer
         kinds = {cls.__name__ for callback in trainer.callbacks for cls in type(callback).__mro__}
-        if self._session.fits:
-            return "it has more than one fit"
         if kinds & _FINDERS:
             return f"a {min(kinds & _FINDERS)} trains before the fit"
         if trainer.fast_dev_run:
@@ -92,56 +87,50 @@ class FitCheckpoints:
             return f"{type(strategy).__name__} has a way of its own to restore"
         return ""
 
-    def _drop(self, why: str) -> None:
-        self._is_kept, self._why = False, ""
-        self._session.continuation.drop(why)
-
     # ------------------------------------------------------------------ going on
 
-    def _resume(self, checkpoint_path: Any = None, *rest: Any, **options: Any) -> None:
+    def _resume_start(self, checkpoint_path: Any = None, *rest: Any, **options: Any) -> None:
         """In place of Lightning's own loading of a checkpoint, once: model, callbacks and loops are restored by it."""
         connector = self._trainer._checkpoint_connector
-        self._unwrap("resume_start")
+        self._patches.undo()
         connector.resume_start(checkpoint_path, *rest, **options)
         if checkpoint_path:
-            self._drop(f"the fit begins from a checkpoint of yours, {checkpoint_path}")
+            self._resume.drop(f"the fit begins from a checkpoint of yours, {checkpoint_path}")
             return
-        found = self._session.continuation.find()
-        folder = self._agree(None if found is None else found.folder)
+        folder = self._resume.find()
         if folder is None:
             return
         loaded: dict[str, Any] = {}
-        problem = self._try(lambda: loaded.update(_load(folder / _FILE)))
+        problem = problem_on(self._ranks, lambda: loaded.update(_load(folder / _FILE)))
         extra = loaded.get(_KEY, {})
         if not problem and extra["made_by"] != _versions(self._trainer):
             problem = f"it was made by {extra['made_by']}"
         if not problem and len(extra["ranks"]) != self._trainer.world_size:
             problem = f"it was made on {len(extra['ranks'])} ranks"
         if problem:
-            self._begin_anew(problem)
+            self._resume.begin_anew(problem)
             return
-        self._found, self._extra = found, loaded.pop(_KEY)
+        self._extra = loaded.pop(_KEY)
         self._keep_dirpaths(loaded["callbacks"])
         self._before = {"random": random_state(), **copy.deepcopy(self._model_states())}
         connector._loaded_checkpoint = loaded
         for name in ("restore_model", "restore_datamodule", "restore_callbacks", "restore_training_state"):
-            self._wrap(connector, name, self._restoring(name, getattr(connector, name)))
+            self._patches.put(connector, name, self._restoring(name, getattr(connector, name)))
 
     def _restoring(self, name: str, restore: Callable[[], None]) -> Callable[[], None]:
         """A step of Lightning's restoring that is undone where it fails, on all ranks."""
         connector = self._trainer._checkpoint_connector
 
         def step() -> None:
-            self._unwrap(name)
             if not connector._loaded_checkpoint:
                 return
             is_last = name == "restore_training_state"
             if is_last:
                 self._before |= {"random": random_state(), **copy.deepcopy(self._optimizer_states())}
-            problem = self._try(restore)
+            problem = problem_on(self._ranks, restore)
             if problem:
                 self._undo(is_made=is_last)
-                self._begin_anew(problem)
+                self._resume.begin_anew(problem)
             elif is_last:
                 self.is_restored, self._before = True, {}
                 self._mark_finished()
@@ -188,11 +177,6 @@ class FitCheckpoints:
             "precision": self._trainer.precision_plugin.state_dict(),  # of half precision, the scale of the loss
         }
 
-    def _begin_anew(self, problem: str) -> None:
-        self._found, self._extra = None, {}
-        if self._trainer.is_global_zero:
-            self._session.continuation.begin_anew(f"its checkpoint cannot be restored: {problem}")
-
     def _mark_finished(self) -> None:
         """Let the loops take what was restored for epochs of their own, which have ended: nothing is to be repeated."""
         for loop in _loops(self._trainer.fit_loop):
@@ -207,13 +191,10 @@ class FitCheckpoints:
 
     def start(self) -> None:
         """Go on, or begin; from here on a checkpoint is kept between epochs."""
-        trainer, session = self._trainer, self._session
+        trainer = self._trainer
         is_exact = trainer.strategy.root_device.type != "cuda" or not any(map(_has_dropout, trainer.model.modules()))
-        why = self._why if is_exact else "cuDNN keeps the random numbers of dropout between recurrent layers to itself"
-        if self._is_kept and why:
-            self._drop(why)
-        session.fits += 1
-        if not self._is_kept:
+        why = "" if is_exact else "cuDNN keeps the random numbers of dropout between recurrent layers to itself"
+        if not self._resume.begin(why):
             return
         loop = trainer.fit_loop
         if self.is_restored:
@@ -224,14 +205,9 @@ class FitCheckpoints:
             self._fit.remember(self._extra["memory"])
             trainer.should_stop = self._extra["should_stop"]
             self._set_up_validation()
-            if self._found is not None:
-                session.go_on(self._found)
-        if session.continuation.checkpoints is not None:
-            session.continuation.checkpoints.begin()
+        self._resume.open(is_restored=self.is_restored)
         self._processed = loop.epoch_progress.current.processed
-        self._wrap(loop, "on_advance_start", self._between)
-        if trainer.world_size == 1:
-            self._notice.open()
+        self._patches.put(loop, "on_advance_start", self._between)
 
     def _set_up_validation(self) -> None:
         """What the sanity check did in the first attempt, whose loaders may have generators of their own."""
@@ -254,21 +230,19 @@ class FitCheckpoints:
             restore_generators(self._generators(), mine["generators"])
             restore_random(mine["random"])
         self._has_begun = True
-        if self._notice.is_given:
+        notice = self._resume.notice
+        if notice.is_given:
             self.save_last()
-            self._notice.pass_on()
-        self._notice.begin_epoch()
+            notice.pass_on()
+        notice.begin_epoch()
         type(loop).on_advance_start(loop)
 
     def _save(self) -> None:
-        if not self._is_kept:
-            return
-        checkpoints = self._session.continuation.checkpoints
-        self._fit.take_late()
-        is_due = checkpoints is not None and checkpoints.is_due(self._size()) and self._is_exact()
-        if self._agree(is_due):
-            with contextlib.nullcontext() if checkpoints is None else checkpoints.measure():
-                self._write()
+        if self._resume.is_kept:
+            self._fit.take_late()
+            if self._ranks.agree(self._resume.is_due(self._size()) and self._is_exact()):
+                with self._resume.measured():
+                    self._write()
 
     def _is_exact(self) -> bool:
         """With loaders that are made anew every n epochs, only where they are: the next ones follow from that."""
@@ -281,8 +255,8 @@ class FitCheckpoints:
         loop = self._trainer.fit_loop
         done = loop.epoch_progress.current
         if (
-            self._is_kept
-            and self._trainer.world_size == 1
+            self._resume.is_kept
+            and self._ranks.count == 1
             and done.ready == done.started == done.processed == done.completed > self._processed
             and not self._trainer.should_stop
             and done.processed != loop.max_epochs
@@ -298,10 +272,12 @@ class FitCheckpoints:
         state: dict[str, Any] = {}
         mine = {"random": random_state(), "generators": generator_states(self._generators())}
         with kept_random():
-            problem = self._try(lambda: state.update(trainer._checkpoint_connector.dump_checkpoint(False)))
-            ranks = self._gather(mine)
+            problem = problem_on(
+                self._ranks, lambda: state.update(trainer._checkpoint_connector.dump_checkpoint(False))
+            )
+            ranks = self._ranks.gather(mine)
             if problem:
-                self._drop(f"it could not be saved: {problem}")
+                self._resume.drop(f"it could not be saved: {problem}")
                 return
             state[_KEY] = {
                 "ranks": ranks,
@@ -311,9 +287,8 @@ class FitCheckpoints:
                 "memory": self._fit.memory(),
                 "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
             }
-            self._session.keep_checkpoint(lambda folder: torch.save(state, folder / _FILE))
+            self._resume.keep(lambda folder: torch.save(state, folder / _FILE))
         self._processed = trainer.fit_loop.epoch_progress.current.processed
-        self._is_kept = self._agree(self._session.continuation.checkpoints is not None)
 
     def _size(self) -> int:
         """Bytes of the weights and of what the optimizers keep."""
@@ -329,47 +304,13 @@ class FitCheckpoints:
         for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
             combined = loop._combined_loader
             for loader in [] if combined is None else combined.flattened:
-                owners += _parts(loader)
+                owners += parts_of(loader)
         return find_generators(owners)
-
-    # ------------------------------------------------------------------ ranks, and Lightning's methods
-
-    def _agree(self, value: Any) -> Any:
-        """What rank 0 says."""
-        return value if self._trainer.world_size == 1 else self._trainer.strategy.broadcast(value)
-
-    def _gather(self, value: Any) -> list[Any]:
-        """What each rank says, by rank."""
-        ranks = self._trainer.world_size
-        if ranks == 1 or not (distributed.is_available() and distributed.is_initialized()):
-            return [value]
-        values: list[Any] = [None] * ranks
-        distributed.all_gather_object(values, value)
-        return values
-
-    def _try(self, action: Callable[[], Any]) -> str:
-        """Do something on all ranks; what went wrong on the first one where it did, an empty text where on none."""
-        problem = ""
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001 - told in a line; the trial begins anew, or keeps none
-            problem = f"{type(error).__name__}: {first_line(error)}"
-        return next((said for said in self._gather(problem) if said), "")
-
-    def _wrap(self, owner: Any, name: str, replacement: Callable[..., None]) -> None:
-        vars(owner)[name] = replacement
-        self._wrapped.append((owner, name))
-
-    def _unwrap(self, name: str) -> None:
-        for owner, other in [pair for pair in self._wrapped if pair[1] == name]:
-            vars(owner).pop(name, None)
-            self._wrapped.remove((owner, other))
 
     def close(self) -> None:
         """Leave Lightning's objects as they were; may be called more than once."""
-        self._notice.close()
-        for _, name in list(self._wrapped):
-            self._unwrap(name)
+        self._resume.close()
+        self._patches.undo()
 
 
 def _has_dropout(module: Any) -> bool:
@@ -391,15 +332,3 @@ def _loops(loop: Any) -> Iterator[Any]:
     for inner in list(vars(loop).values()):
         if hasattr(inner, "_restarting"):
             yield from _loops(inner)
-
-
-def _parts(loader: Any) -> Iterator[object]:
-    """A loader, and what it draws from."""
-    todo, seen = [loader], set()
-    while todo:
-        part = todo.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        todo += [getattr(part, name, None) for name in ("dataset", "sampler", "batch_sampler")]

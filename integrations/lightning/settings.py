@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tunehook.inject import Slot
-from tunehook.integrations.lightning.calls import NAMESPACES, base_of
+from tunehook.integrations.lightning.calls import base_of
+from tunehook.integrations.lightning.namespaces import NAMESPACES
 from tunehook.trial import InjectionError
 
 _AUTOMATIC = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")

@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.inject import Find, Injection, Slot, Trace, is_read, same, trace_in_progress
+from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, same, trace_in_progress
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
 from tunehook.integrations.lightning.loaders import LoaderSize
 from tunehook.integrations.lightning.optimizers import MadeObjects
@@ -52,7 +53,7 @@ class LightningSlots:
                      for slot in self._sites.own}  # fmt: skip
         self._values: dict[str, Any] = {}  # of own arguments, by path
         self._holders: dict[str, list[str]] = {}  # attributes that hold them
-        self._reads: dict[str, Reads] = {}
+        self._reads: dict[str, KeysRead] = {}
         listed = _listed(self._sites, self._loaders, self._settings, self._made)
         self.slots = [self._own.get(slot.path, slot) for slot in listed]
         self.notes = [*self._sites.notes, self._made.optimizers.note(), self._made.schedulers.note()]
@@ -85,7 +86,7 @@ class LightningSlots:
             kind, _, name = path.partition(".")
             self._holders[path] = [one for one in ("", "hparams") if same(value, _held(self._parts[kind], one, name))]
             if kind not in self._reads:
-                self._reads[kind] = Reads(self._parts[kind])
+                self._reads[kind] = KeysRead(host.saved_hparams(self._parts[kind]))
         self._made.open()
 
     def close(self) -> None:
@@ -280,80 +281,16 @@ def _held(made: Any, holder: str, path: str) -> Any:
         name, _, path = path.partition(".")
         held = hparams(made).get(name, _NOTHING)
     for name in filter(None, path.split(".")):
-        if isinstance(held, Mapping):
-            held = held.get(name, _NOTHING)
-        else:
-            own = getattr(held, "__dict__", {})
-            held = own.get(name, own.get("_modules", {}).get(name, _NOTHING))
+        held = (held if isinstance(held, Mapping) else host.held_by(held)).get(name, _NOTHING)
     return held
 
 
 def hparams(made: object) -> Mapping[str, Any]:
     """The saved hyperparameters, read without asking for them, which would make them."""
-    saved = vars(made).get("_hparams", {})
+    saved = host.saved_hparams(made) or {}
     return dict(dict.items(saved)) if isinstance(saved, dict) else dict(saved)
 
 
 def _readings(name: str) -> set[str]:
     """Keys of hparams by which an argument may be read: of ``config.lr`` all of it, ``config`` and ``lr``."""
     return {name, *name.split(".")}
-
-
-class Reads:
-    """Notes which saved hyperparameters of an object are read.
-
-    Args:
-        made: The object; its ``hparams`` are watched until `stop`.
-    """
-
-    def __init__(self, made: Any) -> None:
-        self.made = made
-        self.names: set[str] = set()
-        self._saved: Any = vars(made).get("_hparams")
-        self._original = type(self._saved)
-        if isinstance(self._saved, dict):
-            # object.__setattr__, for a dict with attributes would take "__class__" for a key
-            object.__setattr__(self._saved, "__class__", _watching(self._original, self.names))
-        else:
-            self.names |= set(hparams(made))  # a configuration object of another library: any may be read
-
-    def stop(self) -> set[str]:
-        """Stop watching; may be called more than once.
-
-        Returns:
-            The names that were read.
-        """
-        if type(self._saved) is not self._original:
-            object.__setattr__(self._saved, "__class__", self._original)
-        return self.names
-
-
-def _watching(original: type, names: set[str]) -> type:
-    """A subclass of a dict class that notes the keys that are read."""
-
-    def one(method: str) -> Any:
-        def read(self: Any, key: Any, *rest: Any) -> Any:
-            names.add(key)
-            return getattr(super(watching, self), method)(key, *rest)
-
-        return read
-
-    def every(method: str) -> Any:
-        def read(self: Any) -> Any:
-            names.update(dict.keys(self))
-            return getattr(super(watching, self), method)()
-
-        return read
-
-    def reduce(self: Any, protocol: Any) -> Any:
-        return original, (dict(dict.items(self)),)
-
-    body = {
-        **{method: one(method) for method in ("__getitem__", "get", "pop", "__getattr__") if hasattr(original, method)},
-        **{method: every(method) for method in ("__iter__", "keys", "values", "items", "copy")},
-        "__reduce_ex__": reduce,
-        "__module__": original.__module__,
-        "__qualname__": original.__qualname__,
-    }
-    watching: type = type(original.__name__, (original,), body)
-    return watching

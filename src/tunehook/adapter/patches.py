@@ -1,42 +1,118 @@
-"""What is put over other people's functions and classes, so that nobody who looks at them sees a difference.
-
-Constructors are heard by what a class keeps as ``__init__``: a ``__new__`` is what ``inspect.signature`` and
-LightningCLI ask first, and a function around ``__init__`` is a frame at which ``save_hyperparameters()`` stops
-collecting. What we put there gives out the function itself to all who look, and takes part in the outermost call alone.
-Help lists one thing more about LightningModule and LightningDataModule, ``__init_subclass__``: Python has no other way
-to tell of new classes.
-"""
+"""What is put over other people's functions, classes and objects: one way in, one way out, and a list of it."""
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import inspect
-import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from types import ModuleType, TracebackType
+from typing import Any, Self, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
-Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
-"""What hears of a call: the object that is being made, its positional and its keyword arguments. It gives the arguments
-with which the object is made."""
-
-_followed: weakref.WeakSet[type] = weakref.WeakSet()  # whose subclasses are heard as they are made
-
-# By their ids, the objects whose constructors are running.
-_under_construction: contextvars.ContextVar[Mapping[int, type]] = contextvars.ContextVar(
-    "under_construction", default=MappingProxyType({})
-)
+_NOTHING = object()
+_live: dict[object, tuple[weakref.ref[Any], str]] = {}  # what is put over what, in order
 
 
-def is_under_construction(root: type, *, but: object) -> bool:
-    """Whether another object of a class is being made, by a constructor that is heard."""
-    return any(issubclass(cls, root) for number, cls in _under_construction.get().items() if number != id(but))
+def put(owner: Any, name: str, value: object) -> Callable[[], None]:
+    """Put something over an attribute.
+
+    Args:
+        owner: A class, a module, or an object with attributes of its own; an ``__setattr__`` of its class is passed by.
+        name: The attribute.
+        value: What stands there from now on.
+
+    Returns:
+        What takes it back: the attribute is what it was, or is gone where the owner had none of its own. It does
+        nothing the second time, nor where something else was put there since.
+    """
+    before, token = vars(owner).get(name, _NOTHING), object()
+    held = weakref.ref(owner, lambda _: _live.pop(token, None))
+    _set(owner, name, value)
+    _live[token] = held, name
+
+    def undo() -> None:
+        owner = held()
+        if _live.pop(token, None) is not None and owner is not None and vars(owner).get(name) is value:
+            _set(owner, name, before)
+
+    return undo
+
+
+def _set(owner: Any, name: str, value: object) -> None:
+    is_plain = isinstance(owner, type | ModuleType)
+    if value is _NOTHING:
+        delattr(owner, name) if is_plain else vars(owner).pop(name)
+    elif is_plain:
+        setattr(owner, name, value)
+    else:
+        vars(owner)[name] = value
+
+
+class Patches:
+    """What is put over other people's things for a while.
+
+    Example:
+        >>> import json
+        >>> with Patches() as patches:
+        ...     patches.put(json, "loads", lambda text: "ours")
+        ...     json.loads("1"), live()
+        ('ours', ['json.loads'])
+        >>> json.loads("1"), live()
+        (1, [])
+    """
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def put(self, owner: Any, name: str, value: object) -> None:
+        """Put something over an attribute; see `put`."""
+        self.add(put(owner, name, value))
+
+    def add(self, undo: Callable[[], None]) -> None:
+        """Take something back besides."""
+        self._undo.append(undo)
+
+    def undo(self) -> None:
+        """Take everything back, the last one first; may be called more than once."""
+        while self._undo:
+            self._undo.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.undo()
+
+
+def put_once(owner: type, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a method for the rest of the process; a second call does nothing.
+
+    Args:
+        owner: The class that defines it.
+        name: Its name.
+        make: Makes the new one, given the original.
+    """
+    original = getattr(owner, name)
+    if not hasattr(original, "original"):
+        made = stands_for(original)(make(original))
+        made.original = original
+        put(owner, name, made)
+
+
+def live() -> list[str]:
+    """What something of ours stands over now, such as ``keras.src.models.model.Model.fit``."""
+    found = [(held(), name) for held, name in _live.values()]
+    return [f"{_name_of(owner)}.{name}" for owner, name in found if owner is not None]
+
+
+def _name_of(owner: Any) -> str:
+    if isinstance(owner, ModuleType):
+        return owner.__name__
+    if isinstance(owner, type):
+        return f"{owner.__module__}.{owner.__qualname__}"
+    return f"<{type(owner).__name__}>"
 
 
 def stands_for(original: Callable[..., Any]) -> Callable[[Function], Function]:
@@ -53,150 +129,3 @@ def stands_for(original: Callable[..., Any]) -> Callable[[Function], Function]:
         return function
 
     return decorate
-
-
-def put_once(owner: type, name: str, make: Callable[[Any], Any]) -> None:
-    """Replace a method for the rest of the process; a second call does nothing.
-
-    Args:
-        owner: The class that defines it.
-        name: Its name.
-        make: Makes the new one, given the original.
-    """
-    original = getattr(owner, name)
-    if not hasattr(original, "original"):
-        made = stands_for(original)(make(original))
-        made.original = original
-        setattr(owner, name, made)
-
-
-class _Heard:
-    """Stands where a class keeps its ``__init__``, and hears of each call that makes an object of the class.
-
-    Whoever looks sees the function itself. A class and ``super()`` give it out, so `inspect`, help and pickling know of
-    nothing, and no frame lies between the constructors of a chain, along which Lightning collects hyperparameters.
-    jsonargparse reads what the class keeps, and takes functions only, so it passes for one. (It takes properties too,
-    but help lists these apart from the methods.)
-    """
-
-    __slots__ = ("__dict__", "__wrapped__", "_hear", "_is_of_any")
-
-    def __init__(self, original: Any, hear: Hear, *, is_of_any: bool = False) -> None:
-        self.__wrapped__ = original
-        self._hear = hear
-        self._is_of_any = is_of_any
-        # A class has both itself, so __getattr__ is not asked for them.
-        self.__dict__.update(__doc__=original.__doc__, __module__=original.__module__)
-
-    @property  # type: ignore[misc] # it is not assigned to
-    def __class__(self) -> Any:
-        return type(self.__wrapped__)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__wrapped__, name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__wrapped__(*args, **kwargs)
-
-    def __get__(self, made: Any, owner: type | None = None) -> Any:
-        if made is None or isinstance(made, type) or id(made) in _under_construction.get():
-            return self.__wrapped__.__get__(made, owner)
-        if not self._is_of_any and _constructors(type(made))[0] is not self:  # called by one that is not heard
-            return self.__wrapped__.__get__(made, owner)
-        return functools.partial(self._make, made)
-
-    def _make(self, made: Any, /, *args: Any, **kwargs: Any) -> None:
-        token = _under_construction.set({**_under_construction.get(), id(made): type(made)})
-        try:
-            args, kwargs = self._hear(made, args, kwargs)
-            self.__wrapped__(made, *args, **kwargs)
-        finally:
-            _under_construction.reset(token)
-
-
-def hear_calls(root: type, hear: Hear, *, of: Callable[[type], bool] | None = None) -> None:
-    """Hear of each constructor call of a class and of its subclasses, those to come included.
-
-    Of the constructors that call each other for one object it is the outermost one. Called again it takes those in
-    that were given a constructor since, as `dataclasses.dataclass` does.
-
-    Args:
-        root: The class.
-        hear: Called before the constructor runs. Of several for one class the first counts.
-        of: Which of these classes are heard, ``None`` for all.
-    """
-
-    def replace(cls: type) -> None:
-        if of is None or of(cls):
-            _replace(cls, hear)
-
-    if root not in _followed:  # the first time
-        _followed.add(root)
-        follow_subclasses(root, replace)
-    for cls in subclasses(root):
-        replace(cls)
-
-
-def hear_own_calls(cls: type, hear: Hear) -> None:
-    """Hear of each call of a class's constructor, also by one of a subclass; subclasses are left alone.
-
-    Args:
-        cls: The class, with a constructor of its own.
-        hear: Called before the constructor runs.
-    """
-    if type(vars(cls)["__init__"]) is not _Heard:
-        cls.__init__ = _Heard(vars(cls)["__init__"], hear, is_of_any=True)  # type: ignore[misc]
-
-
-def _replace(cls: type, hear: Hear) -> None:
-    own = vars(cls).get("__init__")
-    if own is None and _is_of_a_mixin(cls):
-        own = cls.__init__  # type: ignore[misc] # it is what an object of the class is made with
-    if type(own) is types.FunctionType:
-        cls.__init__ = _Heard(own, hear)  # type: ignore[misc]
-
-
-def _is_of_a_mixin(cls: type) -> bool:
-    """Whether the constructor of a class is none that is heard, though one further up is."""
-    first, *others = _constructors(cls)
-    return type(first) is not _Heard and any(type(one) is _Heard for one in others)
-
-
-def _constructors(cls: type) -> list[Any]:
-    return [vars(each)["__init__"] for each in cls.__mro__ if "__init__" in vars(each)]
-
-
-def subclasses(root: type) -> Iterator[type]:
-    """A class and all that derive from it, each once."""
-    todo, seen = [root], {root}
-    while todo:
-        cls = todo.pop()
-        below: list[type] = cast("Any", cls).__subclasses__()
-        new = [each for each in below if each not in seen]
-        seen.update(new)
-        todo += new
-        yield cls
-
-
-def follow_subclasses(root: type, action: Callable[[type], None]) -> Callable[[], None]:
-    """Do something with each subclass that is made from now on.
-
-    Args:
-        root: The class.
-        action: What is done with the new class.
-
-    Returns:
-        Ends it.
-    """
-    before = vars(root).get("__init_subclass__")
-
-    def __init_subclass__(cls: type, /, **kwargs: Any) -> None:  # noqa: N807 - it stands for one
-        # super() with arguments, since this is no method of the class as it was written
-        go_on: Any = super(cast("Any", root), cast("Any", cls)).__init_subclass__
-        (go_on if before is None else before.__get__(None, cls))(**kwargs)
-        action(cls)
-
-    cast("Any", root).__init_subclass__ = classmethod(__init_subclass__)
-    if before is None:
-        return functools.partial(delattr, root, "__init_subclass__")
-    return functools.partial(setattr, root, "__init_subclass__", before)

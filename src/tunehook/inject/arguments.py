@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tunehook.inject.reads import is_mentioned
 from tunehook.inject.slot import same
 
 NAMED = (
@@ -106,32 +107,6 @@ class Arguments:
             if given is not bound.arguments:
                 bound.arguments[rest] = given
         return bound.args, bound.kwargs
-
-
-def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
-    """Whether the code of a class, down to the framework's, has a name as an attribute or as a text.
-
-    Args:
-        cls: The class.
-        base: The framework's class below it.
-        name: The name.
-        beside: Another name that the same function has to have, ``""`` for none.
-    """
-    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
-    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
-               if callable(one)]  # fmt: skip
-    return any(
-        (name in code.co_names or name in code.co_consts) and (not beside or beside in code.co_names)
-        for method in methods if method is not None for code in _codes(method)
-    )  # fmt: skip
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A function's code, and that of the functions inside it."""
-    yield code
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            yield from _codes(each)
 
 
 def type_of_default(default: object) -> object:

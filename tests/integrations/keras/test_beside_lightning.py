@@ -11,7 +11,7 @@ import pytest
 
 import tunehook as th
 from keras_projects import QUIET
-from tunehook.inject.calls import trace_in_progress
+from tunehook.inject import trace_in_progress
 from tunehook.integrations.keras import TuneCallback
 from tunehook.integrations.keras.arguments import KerasArguments
 

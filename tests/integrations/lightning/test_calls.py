@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
-from tunehook.inject import calls
+from tunehook.inject import trace
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.record.paths import plans_of
 from tunehook.trial.errors import InjectionError, TrialError
@@ -640,7 +640,7 @@ def test_a_variable_that_is_used_elsewhere_too(
     project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the script computes of it keeps the script's own value: that is said, once, with the way out."""
-    monkeypatch.setattr(calls, "_told", set())  # by the test of the other namespace
+    monkeypatch.setattr(trace, "_told", set())  # by the test of the other namespace
 
     def train() -> None:
         epochs = 3

@@ -24,7 +24,7 @@ from lightning_projects import (
     trainer,
     weights,
 )
-from tunehook.inject.calls import MADE_BY, trace_in_progress
+from tunehook.inject import MADE_BY, trace_in_progress
 from tunehook.inject.slot import UNKNOWN
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.integrations.lightning.calls import hear_all

@@ -1,0 +1,99 @@
+"""The border to Lightning and torch: what this adapter needs of them and has no public way to, but for `resume`.
+
+Each function says for which versions it was written.
+"""
+# ruff: noqa: SLF001 - this is the border
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import lr_scheduler
+
+Scheduler: type = getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler
+"""The base class of schedulers, which has no public name in torch 1."""
+
+
+def accumulates(trainer: Any) -> bool:
+    """Whether the last batch made no step, so that its gradients are those of a part. Lightning 2.1 to 2.6."""
+    return bool(trainer.fit_loop.epoch_loop._should_accumulate())
+
+
+def forks(trainer: Any) -> bool:
+    """Whether a strategy forks the processes of its fit. Lightning 2.1 to 2.6."""
+    return getattr(trainer.strategy.launcher, "_start_method", "") == "fork"
+
+
+def data_source(loop: Any) -> Any:
+    """Where the loaders of a loop come from, before training. Lightning 2.1 to 2.6."""
+    return loop._data_source
+
+
+def combined_loader(loop: Any) -> Any:
+    """The loaders of a loop that runs, ``None`` before. Lightning 2.1 to 2.6."""
+    return getattr(loop, "_combined_loader", None)
+
+
+def saved_hparams(made: object) -> Any:
+    """What ``save_hyperparameters()`` saved; ``hparams`` itself would make it. Lightning 2.1 to 2.6."""
+    return vars(made).get("_hparams")
+
+
+def given_hyperparameters(base: type) -> dict[str, Any] | None:
+    """What a command line gives an object that it makes, to save; ``None`` where none does. Lightning 2.2 to 2.6.
+
+    Args:
+        base: Lightning's class of the object.
+    """
+    mixin = sys.modules.get(f"{base.__module__.partition('.core.')[0]}.core.mixins.hparams_mixin")
+    given = getattr(mixin, "_given_hyperparameters", None)
+    saved: dict[str, Any] | None = None if given is None else given.get()
+    return saved
+
+
+def set_saved(made: Any, name: str, value: Any) -> None:
+    """Change an argument from which a loader is made again, with a distributed sampler. Lightning 2.1 to 2.6."""
+    names = getattr(made, "__pl_saved_arg_names", ())
+    if name in names:
+        args = list(getattr(made, "__pl_saved_args"))
+        args[names.index(name)] = value
+        object.__setattr__(made, "__pl_saved_args", tuple(args))
+    kwargs, defaults = getattr(made, "__pl_saved_kwargs", None), getattr(made, "__pl_saved_default_kwargs", {})
+    if kwargs is not None and (name in kwargs or name in defaults):
+        object.__setattr__(made, "__pl_saved_kwargs", {**kwargs, name: value})
+    if name in defaults:
+        object.__setattr__(made, "__pl_saved_default_kwargs", {**defaults, name: value})
+
+
+def real_optimizer(optimizer: Any) -> Any:
+    """The optimizer itself, where Lightning has put one of its own around it. Lightning 2.1 to 2.6."""
+    return getattr(optimizer, "_optimizer", optimizer)
+
+
+def is_mock(optimizer: Any) -> bool:
+    """Whether it is what Lightning makes where ``configure_optimizers`` returns nothing. Lightning 2.1 to 2.6."""
+    return type(optimizer).__name__ == "_MockOptimizer"
+
+
+def of_compiled(module: Any) -> Any:
+    """The module in one that ``torch.compile`` has made. torch 2.1 to 2.13."""
+    return getattr(module, "_orig_mod", module)
+
+
+def held_by(owner: object) -> Mapping[str, Any]:
+    """The attributes of an object by name, the modules of a module too. torch 2.1 to 2.13."""
+    own: dict[str, Any] = getattr(owner, "__dict__", {})
+    return {**own.get("_modules", {}), **own}
+
+
+def inner_schedulers(scheduler: Any) -> list[Any]:
+    """The schedulers in one that is made of several. torch 2.1 to 2.13."""
+    found: list[Any] = vars(scheduler).get("_schedulers", [])
+    return found
+
+
+def unscales_itself(optimizer: Any) -> bool:
+    """Whether an optimizer takes scaled gradients, as a fused one does. torch 2.1 to 2.13."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -1,0 +1,123 @@
+"""Whether anything uses an argument: what the code of a class reads, and which saved arguments are read."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import itertools
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+
+def is_read(cls: type, base: type, name: str) -> bool:
+    """Whether a constructor from a class down to the framework's loads an argument, as far as its code says."""
+    for each in cls.__mro__:
+        if each is base:
+            return False
+        code = getattr(getattr(vars(each).get("__init__"), "__wrapped__", vars(each).get("__init__")), "__code__", None)
+        if code is None:
+            continue
+        if name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+            return _loads(code, name) or is_mentioned(cls, base, name, beside="hparams")
+        if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
+            return True
+    return False
+
+
+def _loads(code: CodeType, name: str) -> bool:
+    for each in dis.get_instructions(code):
+        if isinstance(each.argval, CodeType) and _loads(each.argval, name):
+            return True
+        if each.opname == "LOAD_GLOBAL" and each.argval in ("locals", "vars", "eval", "exec"):
+            return True
+        if "LOAD_FAST" in each.opname or "DEREF" in each.opname:
+            loaded = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
+            if name in loaded:
+                return True
+    return False
+
+
+def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
+    """Whether the code of a class, down to the framework's, has a name as an attribute or as a text.
+
+    Args:
+        cls: The class.
+        base: The framework's class below it.
+        name: The name.
+        beside: Another name that the same function has to have, ``""`` for none.
+    """
+    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
+    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
+               if callable(one)]  # fmt: skip
+    return any(
+        (name in code.co_names or name in code.co_consts) and (not beside or beside in code.co_names)
+        for method in methods if method is not None for code in _codes(method)
+    )  # fmt: skip
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code, and that of the functions inside it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+class KeysRead:
+    """Notes which keys of a dict are read.
+
+    Args:
+        saved: The dict, watched until `stop`. Of another mapping, such as a configuration object, any may be read;
+            ``None`` for none.
+    """
+
+    def __init__(self, saved: Any) -> None:
+        self._saved, self._original = saved, type(saved)
+        self._names: set[str] = set()
+        if isinstance(saved, dict):
+            # object.__setattr__, for a dict with attributes would take "__class__" for a key
+            object.__setattr__(saved, "__class__", _watching(self._original, self._names))
+        else:
+            self._names |= set(saved or ())
+
+    def stop(self) -> set[str]:
+        """Stop watching; may be called more than once.
+
+        Returns:
+            The keys that were read.
+        """
+        if type(self._saved) is not self._original:
+            object.__setattr__(self._saved, "__class__", self._original)
+        return self._names
+
+
+def _watching(original: type, names: set[str]) -> type:
+    """A subclass of a dict class that notes the keys that are read."""
+
+    def one(method: str) -> Any:
+        def read(self: Any, key: Any, *rest: Any) -> Any:
+            names.add(key)
+            return getattr(super(watching, self), method)(key, *rest)
+
+        return read
+
+    def every(method: str) -> Any:
+        def read(self: Any) -> Any:
+            names.update(dict.keys(self))
+            return getattr(super(watching, self), method)()
+
+        return read
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        return original, (dict(dict.items(self)),)
+
+    body = {
+        **{method: one(method) for method in ("__getitem__", "get", "pop", "__getattr__") if hasattr(original, method)},
+        **{method: every(method) for method in ("__iter__", "keys", "values", "items", "copy")},
+        "__reduce_ex__": reduce,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+    }
+    watching: type = type(original.__name__, (original,), body)
+    return watching
