@@ -207,6 +207,7 @@ class KerasSlots:
             rank=setting.rank,
             type=setting.type,
             listed=setting.is_listed,
+            alias=setting.alias,
             place="" if place else setting.owner,
             joint=f"{id(place[0])}.{place[1]}" if place is not None and self._counts[place] > 1 else "",
         )

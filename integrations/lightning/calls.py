@@ -230,6 +230,8 @@ class Sites:
                 calls = filter(None, map(self._call, loaders_in(given)))
                 self.places[name] = [(call, "batch_size") for call in calls if "batch_size" in call.present]
         self._add_callbacks(trainer)
+        if hasattr(trainer.strategy.launcher, "_start_method"):  # its processes see no calls
+            self._add_held(module)
         self.used = frozenset(self._seen) | {call for sites in self.places.values() for call, _ in sites}
         self._add_others()
 
@@ -264,6 +266,17 @@ class Sites:
                     below = f"{path}.{key}" if number is None else f"{path}.{key}.{number}"
                     self._add(below, one, rank=1)
                     self._add_nested(below, inner, depth + 1)
+
+    def _add_held(self, module: Any) -> None:
+        """Add where the values of optimizers and schedulers are typed in that a module holds."""
+        held = [
+            one for value in vars(module).values() for one in (value if isinstance(value, list | tuple) else [value])
+        ]
+        for role, kinds in (("optimizer", (Optimizer,)), ("scheduler", SCHEDULERS)):
+            made = [one for one in held if isinstance(one, kinds)]
+            for number, call in enumerate(map(self._call, made)):
+                for start in (f"{role}.{number}", *([role] if len(made) == 1 else [])) if call is not None else ():
+                    self.places |= {f"{start}.{name}": [(call, name)] for name in call.present}
 
     def _add_callbacks(self, trainer: Any) -> None:
         counts: dict[str, Iterator[int]] = {}

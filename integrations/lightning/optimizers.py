@@ -100,7 +100,10 @@ class MadeObjects:
         trace, is_to_begin_again = trace_in_progress(), False
         for one in objects:
             call = None if trace is None else trace.of(one)
-            if trace is None or call is None or any(each.made is one for each in window.made):
+            if any(each.made is one for each in window.made):
+                continue
+            if trace is None or call is None:
+                window.take_finished(one)
                 continue
             staged = window.staged_for(call.arguments.parameters)
             each = Made(one, [*call.arguments.parameters], {key: value for key, (_, value) in staged.items()})

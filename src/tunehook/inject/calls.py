@@ -327,8 +327,8 @@ class Trace:
         self.plan = replace(tried or Plan(), calls=_plan(wanted, all_of_fit if used is None else used))
         if not self._is_first and tried != self.plan:
             raise InjectionError(
-                "The objects of this fit are made elsewhere in the script than those of its first fit: "
-                f"{', '.join(call.name for call in wanted)}.\n"
+                "The objects of this fit are made elsewhere in the script than those of its first fit"
+                f"{': ' if wanted else ''}{', '.join(call.name for call in wanted)}.\n"
                 "  Make a training function of one fit, and call study.optimize(train, trials=...)."
             )
         if all(call.edits == self.plan.of(call) for call in self.calls):

@@ -129,6 +129,7 @@ class Own(keras.Model):  # type: ignore[misc] # Keras has no types
 
 @exact({"rate": 0.25, "width": 7}, rate="drop.rate")
 @exact({"rate": 0.25, "width": 7}, *ONCE, width="model.width", rate="model.rate")
+@exact({"width": 7, "rate": 0.25}, *ONCE, width="Own.width", rate="Drop.rate")
 def own_layer(callbacks: Any, width: int = 5, rate: float = 0.5) -> Any:
     """A layer without a get_config() of its own, in a model class; what Keras tells of it is the value."""
     model = Own(width, rate)
