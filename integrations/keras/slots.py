@@ -174,6 +174,13 @@ class KerasSlots:
         Raises:
             InjectionError: It has made no step.
         """
+        for start, one in other_optimizers(self.model):
+            idle = [path for path in paths if path.startswith(f"{start}.")]
+            if idle and not one.built:
+                raise InjectionError(
+                    f"Nothing uses {', '.join(idle)}: {type(one).__name__} was given no variable in the first epoch.\n"
+                    "  Let it train some, or take the name out of the space."
+                )
         taken = [path for path in paths if path.startswith("optimizer.")]
         is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
             self.model.optimizer, keras.optimizers.LossScaleOptimizer

@@ -388,10 +388,14 @@ class Trace:
             _told.update(typed)
             if found is not None:
                 call, path = taking[0]
-                lines = " and ".join(map(str, found[1]))
+                lines = (
+                    f"line {found[1][0]} uses"
+                    if len(found[1]) == 1
+                    else f"lines {' and '.join(map(str, found[1]))} use"
+                )
                 log.warning(
-                    "%s of %s takes the trial's value; the script passes %s there, which line %s uses too, with the "
-                    "script's own value. To reach both: %s = th.value(%r, ...).",
+                    "%s of %s takes the trial's value; the script passes %s there, which %s too, with the script's "
+                    "own value. To reach both: %s = th.value(%r, ...).",
                     path, call.name, found[0], lines, found[0], name,
                 )  # fmt: skip
 

@@ -582,6 +582,22 @@ def test_an_optimizer_that_nobody_uses() -> None:
     assert_same(made[-1], gan([], 0.5))
 
 
+def test_an_optimizer_that_is_given_nothing() -> None:
+    """One of several to which no variable goes: told at the end of the first epoch."""
+
+    def train() -> None:
+        chosen = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01), {"elsewhere/.*": keras.optimizers.SGD(0.1)})
+        fit(Own(), [TuneCallback()], optimizer=keras.optimizers.MultiOptimizer(chosen))
+
+    begin()
+    with pytest.raises(InjectionError) as told:
+        study({"optimizer.0.learning_rate": 0.5}).optimize(train, trials=1, progress=False)
+    assert str(told.value) == (
+        "Nothing uses optimizer.0.learning_rate: SGD was given no variable in the first epoch.\n"
+        "  Let it train some, or take the name out of the space."
+    )
+
+
 class Deaf(Own):
     def __init__(self, unused: int = 1) -> None:
         super().__init__()
