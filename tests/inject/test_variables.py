@@ -23,6 +23,8 @@ CASES = {
     "taker(table['epochs'])\nprint(table['epochs'], table['x'])": ("table['epochs']", [4]),
     "taker(*[epochs])\nprint(epochs)": None,
     "taker(epochs + 1)\nprint(epochs)": None,
+    "taker(epochs)\nprint(args.epochs, 'epochs')": None,
+    "size = 1\ntaker(size=size, **{**{'x': 1}})": None,
 }
 
 

@@ -68,12 +68,15 @@ def _alike(file: str, text: str) -> Iterator[Place]:
     yield from (_place(node) for node in entries if isinstance(node.ctx, ast.Load) and ast.unparse(node) == text)
 
 
+_OF_VARIABLES = ("LOAD_FAST", "LOAD_DEREF", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_CLASSDEREF", "LOAD_FROM_DICT")
+
+
 def _loads(code: CodeType, name: str) -> Iterator[Place]:
     """Where a function loads a variable, functions inside it included."""
     for each in dis.get_instructions(code):
         if isinstance(each.argval, CodeType):
             yield from _loads(each.argval, name)
-        elif each.opname.startswith("LOAD_") and "CLOSURE" not in each.opname and each.positions is not None:
+        elif each.opname.startswith(_OF_VARIABLES) and each.positions is not None:
             names = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
             if name in names:
                 place = each.positions
