@@ -334,6 +334,7 @@ class Sites:
                     type=arguments.type_of(name), alias=f"{arguments.cls.__name__}.{name}",
                     listed=rank < 2 and path != "trainer",
                     place=arguments.cls.__name__ if call is None else call.name,
+                    site="" if call is None else call.place,
                 ))  # fmt: skip
             self.places.setdefault(full, []).extend([] if call is None else [(call, name)])
 
