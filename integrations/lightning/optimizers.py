@@ -74,13 +74,13 @@ class MadeObjects:
         optimizers = [getattr(each, "_optimizer", each) for each in self._trainer.optimizers]
         # Lightning makes a _MockOptimizer where configure_optimizers returns nothing.
         optimizers = [each for each in optimizers if type(each).__name__ != "_MockOptimizer"]
+        schedulers = self._used_schedulers()
         self._find_handed(self.optimizers, optimizers)
+        self._find_handed(self.schedulers, schedulers)
         counting = [each for each in self.optimizers.made if any(each.made is one for one in optimizers)]
         self.optimizers.check(counting, holder="configure_optimizers")
         for each in counting:
             self._check_overwritten(each)
-        schedulers = self._used_schedulers()
-        self._find_handed(self.schedulers, schedulers)
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
         self._settings = [_settings(optimizer) for optimizer in optimizers]
