@@ -228,6 +228,25 @@ def given_loaders(project: Project, *callbacks: Any, batch_size: int = 8) -> Any
     return model
 
 
+def given_the_rest(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
+    """The datamodule takes what its loader takes, and keeps it."""
+
+    class Data(project.pl.LightningDataModule):  # type: ignore[name-defined,misc]
+        def __init__(self, **loading: Any) -> None:
+            super().__init__()
+            self.loading = loading
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(dataset(), shuffle=True, **self.loading)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(dataset(), 40)
+
+    model = project.net()
+    project.trainer(callbacks).fit(model, Data(batch_size=batch_size))
+    return model
+
+
 def folds_of_loaders(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
     """Each fold has loaders of its own."""
     for _ in range(2):
@@ -383,6 +402,7 @@ CASES = [
     (given_callbacks, {"threshold": 99.0}, {"EarlyStopping.stopping_threshold": "threshold"}),
     (configured, {"hidden": 6, "lr": 0.05}, {}),
     (configured, {"hidden": 6, "lr": 0.05}, {"model.config.hidden": "hidden", "config.lr": "lr"}),
+    (given_the_rest, {"batch_size": 10}, {}),
     (given_networks, {"width": 6}, {}),
     (given_networks, {"width": 6}, {"Body.width": "width"}),
     (distilled, {"width": 6, "hidden": 5}, {}),
