@@ -269,13 +269,14 @@ class Sites:
 
     def _add_held(self, module: Any) -> None:
         """Add where the values of optimizers and schedulers are typed in that a module holds."""
-        held = [
-            one for value in vars(module).values() for one in (value if isinstance(value, list | tuple) else [value])
-        ]
+        values = vars(module).values()
+        held = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
         for role, kinds in (("optimizer", (Optimizer,)), ("scheduler", SCHEDULERS)):
             made = [one for one in held if isinstance(one, kinds)]
-            for number, call in enumerate(map(self._call, made)):
-                for start in (f"{role}.{number}", *([role] if len(made) == 1 else [])) if call is not None else ():
+            for number, one in enumerate(made):
+                if (call := self._call(one)) is None:
+                    continue
+                for start in [f"{role}.{number}", role] if len(made) == 1 else [f"{role}.{number}"]:
                     self.places |= {f"{start}.{name}": [(call, name)] for name in call.present}
 
     def _add_callbacks(self, trainer: Any) -> None:

@@ -286,7 +286,7 @@ def test_spawned_ranks_train_another_shape(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
 def test_processes_of_a_fit_are_handed_an_optimizer(tmp_path: Path, strategy: str) -> None:
     """They do not see the call that made it, into which the value has gone before they are started."""
-    given = {"strategy": strategy, "hands_over": True, "values": {"lr": 0.3}}
+    given: dict[str, Any] = {"strategy": strategy, "hands_over": True, "values": {"lr": 0.3}}
     said = run(tmp_path / "tuned", mode="optimize", trials=1, **given)
     (trial,) = study_in(tmp_path / "tuned", ["lr"]).trials
     assert trial.outcome.state == "complete", f"{trial.outcome}\n{said}"
