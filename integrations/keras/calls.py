@@ -101,13 +101,13 @@ def _readings(name: str, arguments: KerasArguments) -> list[str]:
     if arguments.kind == "optimizer":
         bare = name.removeprefix("optimizer.")
         return ["learning_rate" if bare == "lr" else bare]
+    by_class = f"{arguments.cls.__name__}."
     if arguments.kind == "callback":
-        start = f"{arguments.cls.__name__}."
-        return [bare.removeprefix(start)] if bare.startswith(start) else []
+        return [bare.removeprefix(by_class)] if bare.startswith(by_class) else []
     start = f"{arguments.name}."
     inner = name.removeprefix("layer.")
     found = [inner.removeprefix(start)] if inner.startswith(start) and arguments.kind in ("layer", "model") else []
-    return [*found, bare] if arguments.kind == "model" else found
+    return [*found, bare.removeprefix(by_class)] if arguments.kind == "model" else found
 
 
 class _Compile:

@@ -34,6 +34,7 @@ class Setting:
         owner: The object, for messages.
         is_made: Whether the call that made the object was seen.
         type: What it takes.
+        alias: Another full name, by the class of the object, such as ``Net.units``.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Setting:
     owner: str
     is_made: bool
     type: object
+    alias: str = ""
 
     @property
     def is_listed(self) -> bool:
@@ -126,7 +128,8 @@ class Objects:
         call = self._call(owner)
         place = self._of_original(owner, name, value) or self._place(owner, name)
         text = type(owner).__name__ + (f" '{owner.name}'" if path.startswith("layer.") else "")
-        return Setting(path, value, place, rank, text if call is None else call.name, call is not None, kind)
+        made_at = text if call is None else call.name
+        return Setting(path, value, place, rank, made_at, call is not None, kind, f"{type(owner).__name__}.{name}")
 
     # ------------------------------------------------------------------ places
 

@@ -170,6 +170,13 @@ class KerasSlots:
         Raises:
             InjectionError: It has made no step.
         """
+        for start, one in other_optimizers(self.model):
+            idle = [path for path in self._paths if path.startswith(f"{start}.")]
+            if idle and not one.built:
+                raise InjectionError(
+                    f"Nothing uses {', '.join(idle)}: {type(one).__name__} was given no variable in the first epoch.\n"
+                    "  Let it train some, or take the name out of the space."
+                )
         taken = [path for path in self._paths if path.startswith("optimizer.")]
         is_late = getattr(self.model.optimizer, "gradient_accumulation_steps", None) or isinstance(
             self.model.optimizer, keras.optimizers.LossScaleOptimizer
@@ -203,6 +210,7 @@ class KerasSlots:
             rank=setting.rank,
             type=setting.type,
             listed=setting.is_listed,
+            alias=setting.alias,
             place="" if place else setting.owner,
             joint=f"{id(place[0])}.{place[1]}" if place is not None and self._counts[place] > 1 else "",
         )

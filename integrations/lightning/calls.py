@@ -223,6 +223,8 @@ class Sites:
                 calls = filter(None, map(self._call, loaders_in(given)))
                 self.places[name] = [(call, "batch_size") for call in calls if "batch_size" in call.present]
         self._add_callbacks(trainer)
+        if hasattr(trainer.strategy.launcher, "_start_method"):  # its processes see no calls
+            self._add_held(module)
         self.used = frozenset(self._seen) | {call for sites in self.places.values() for call, _ in sites}
         self._add_others()
 
@@ -257,6 +259,18 @@ class Sites:
                     below = f"{path}.{key}" if number is None else f"{path}.{key}.{number}"
                     self._add(below, one, rank=1)
                     self._add_nested(below, inner, depth + 1)
+
+    def _add_held(self, module: Any) -> None:
+        """Add where the values of optimizers and schedulers are typed in that a module holds."""
+        values = vars(module).values()
+        held = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+        for role, kinds in (("optimizer", (Optimizer,)), ("scheduler", SCHEDULERS)):
+            made = [one for one in held if isinstance(one, kinds)]
+            for number, one in enumerate(made):
+                if (call := self._call(one)) is None:
+                    continue
+                for start in [f"{role}.{number}", role] if len(made) == 1 else [f"{role}.{number}"]:
+                    self.places |= {f"{start}.{name}": [(call, name)] for name in call.present}
 
     def _add_callbacks(self, trainer: Any) -> None:
         counts: dict[str, Iterator[int]] = {}
@@ -314,6 +328,7 @@ class Sites:
                     type=arguments.type_of(name), alias=f"{arguments.cls.__name__}.{name}",
                     listed=rank < 2 and path != "trainer",
                     place=arguments.cls.__name__ if call is None else call.name,
+                    site="" if call is None else call.place,
                 ))  # fmt: skip
             self.places.setdefault(full, []).extend([] if call is None else [(call, name)])
 

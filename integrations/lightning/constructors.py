@@ -125,6 +125,18 @@ class Window:
             args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
         return args, kwargs
 
+    def take_finished(self, made: Any) -> None:
+        """Count one that was made elsewhere, where nobody sees its call, if it has the values already.
+
+        So has one of a process that was started for the fit: it was made in the parent.
+        """
+        keys = [name for name in _parameters(type(made).__init__) if name not in _HIDDEN[self.role]]
+        values = {key: value for key, (_, value) in self.staged_for(keys).items()}
+        held = getattr(made, "defaults", None) or vars(made)
+        if all(same(value, held.get(key, UNKNOWN)) for key, value in values.items()):
+            groups = len(getattr(made, "param_groups", ()))
+            self.made.append(Made(made, keys, values, values if self.role == "optimizer" else {}, groups))
+
     def staged_for(self, keys: Collection[str]) -> dict[str, tuple[str, Any]]:
         """The path and the value that the next object takes, by key.
 

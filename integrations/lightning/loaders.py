@@ -46,13 +46,13 @@ class LoaderSize:
         return Slot(self._path, get=self.get, set=self.set, rank=1, type=int, early=self.passed is not None)
 
     def get(self) -> Any:
-        """The present batch size; `UNKNOWN` where a hook makes the loaders later."""
+        """The present batch size, a list where loaders differ; `UNKNOWN` where a hook makes the loaders later."""
         if self._value is not UNKNOWN:
             return self._value
         if self._source.is_module():
             return UNKNOWN
-        sizes = {loader.batch_size for loader in loaders_in(self._source.instance)}
-        return sizes.pop() if len(sizes) == 1 else UNKNOWN
+        sizes = list(dict.fromkeys(loader.batch_size for loader in loaders_in(self._source.instance)))
+        return sizes if len(sizes) > 1 else next(iter(sizes), None)
 
     def set(self, value: Any) -> None:
         """Set the loaders that exist, or see to those that a hook will make during this fit.

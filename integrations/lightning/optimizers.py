@@ -65,13 +65,13 @@ class MadeObjects:
             InjectionError: A value was not taken up, by several, or something overwrote it.
         """
         optimizers = [each for each in self._optimizers() if not host.is_mock(each)]
+        schedulers = self._used_schedulers()
         self._find_handed(self.optimizers, optimizers)
+        self._find_handed(self.schedulers, schedulers)
         counting = [each for each in self.optimizers.made if any(each.made is one for one in optimizers)]
         self.optimizers.check(counting, holder="configure_optimizers")
         for each in counting:
             self._check_overwritten(each)
-        schedulers = self._used_schedulers()
-        self._find_handed(self.schedulers, schedulers)
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
         self._settings = [_settings(optimizer) for optimizer in optimizers]
@@ -91,7 +91,10 @@ class MadeObjects:
         trace, is_to_begin_again = trace_in_progress(), False
         for one in objects:
             call = None if trace is None else trace.of(one)
-            if trace is None or call is None or any(each.made is one for each in window.made):
+            if any(each.made is one for each in window.made):
+                continue
+            if trace is None or call is None:
+                window.take_finished(one)
                 continue
             staged = window.staged_for(call.arguments.parameters)
             each = Made(one, [*call.arguments.parameters], {key: value for key, (_, value) in staged.items()})

@@ -88,6 +88,15 @@ def test_an_ambiguous_name() -> None:
     )
 
 
+def test_slots_of_one_call_in_a_loop() -> None:
+    """A name that all of them have means all; a full path is one of them."""
+    slots = [slot("nets.0.x", site="a"), slot("nets.1.x", site="a"), slot("nets.2.x")]
+    assert resolve("x", slots[:2]) == slots[:2]
+    assert resolve("nets.1.x", slots) == slots[1:2]
+    with pytest.raises(InjectionError, match="could go to"):
+        resolve("x", slots)
+
+
 def test_three_ambiguous_slots_one_of_them_joint() -> None:
     """Joint slots are one place only where all that match are joined."""
     slots = [slot("a.x", joint="j"), slot("b.x", joint="j"), slot("c.x")]

@@ -23,6 +23,8 @@ CASES = {
     "taker(table['epochs'])\nprint(table['epochs'], table['x'])": ("table['epochs']", [4]),
     "taker(*[epochs])\nprint(epochs)": None,
     "taker(epochs + 1)\nprint(epochs)": None,
+    "taker(epochs)\nprint(args.epochs, 'epochs')": None,
+    "size = 1\ntaker(size=size, **{**{'x': 1}})": None,
 }
 
 
@@ -65,6 +67,23 @@ def test_an_entry_of_a_configuration_that_is_handed_over(text: str, lines: list[
     exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
     names["train"](taker, {})
     assert other_uses(given) == (("args.epochs", lines) if lines else None)
+
+
+def test_a_variable_that_a_function_makes(tmp_path: Path) -> None:
+    """Another function's variable of its name is another one."""
+    file = tmp_path / "script.py"
+    other = "def other(own):\n    print(own.size)\n"
+    file.write_text(f"def train(taker, given):\n    own = given\n    taker(own.size)\n{other}")
+    given: list[Typed] = []
+
+    def taker(*_: Any) -> None:
+        caller = sys._getframe(1)
+        given.append(Typed(caller.f_code, caller.f_lasti, "size", 0))
+
+    names: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
+    names["train"](taker, type("Config", (), {"size": 3}))
+    assert other_uses(given) is None
 
 
 def test_two_takers_of_one_variable(tmp_path: Path) -> None:

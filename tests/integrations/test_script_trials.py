@@ -109,6 +109,47 @@ def test_a_loop_of_fits(tmp_path: Path) -> None:
     assert len(tuned) == 3
 
 
+def test_a_script_that_changes_where_it_runs_and_with_what(tmp_path: Path, plain: list[str]) -> None:
+    """It is run again where it began, and with its arguments."""
+    (tmp_path / "out").mkdir()
+    code = f"""
+    import os, sys
+    sys.argv.pop(1)
+    os.chdir("out")
+    fit([TuneCallback(th.Study("script", {VALUES}, metric="loss", mode="min", search="random", folder="../one"))])
+    """
+    tuned, _ = run(tmp_path, code, "train.py", "argument")
+    assert tuned == plain
+
+
+def test_a_study_that_is_elsewhere_in_each_run_of_the_script(tmp_path: Path) -> None:
+    """Its trial would be in the folder of the first run, of which the script knows nothing any more."""
+    code = f"""
+    import tempfile
+    folder = tempfile.mkdtemp()
+    fit([TuneCallback(th.Study("script", {VALUES}, metric="loss", mode="min", search="random", folder=folder))])
+    """
+    tuned, written = run(tmp_path, code, check=False)
+    assert tuned == []
+    assert "TrialError: Each run of this script makes the study 'script' elsewhere" in written
+
+
+def test_both_ways_to_ask_for_a_trial(tmp_path: Path) -> None:
+    """The run of the script that has a trial of TuneCallback(study) begins none of study.optimize."""
+    code = f"""
+    made = study({VALUES})
+    made.optimize(lambda: fit([TuneCallback()]), trials=1, progress=False)
+    fit([TuneCallback(made)])
+    """
+    _, written = run(tmp_path, code, check=False)
+    assert written.rstrip().rpartition("TrialError: ")[2] == (
+        "study.optimize is called by a script that is run again for trial 1 of study 'script', which a "
+        "TuneCallback(study) has asked for.\n"
+        "  Keep one of them: study.optimize(train, trials=...) with TuneCallback() in the fit of train, or a script "
+        "with TuneCallback(study) alone, which trains one trial each time that it is started."
+    )
+
+
 def test_an_error_after_the_fit_is_the_scripts_own(tmp_path: Path) -> None:
     """The trial is complete, and the process ends as the script does."""
     _, written = run(tmp_path, f"fit([TuneCallback(study({VALUES}))])\nraise SystemExit('mine')", check=False)

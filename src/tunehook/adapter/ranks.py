@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from tunehook.adapter.source import Source
 from tunehook.session import TrialSession, check_alone, set_broadcast
+from tunehook.system import first_line
 from tunehook.trial import InjectionError, TrialError
 
 Value = TypeVar("Value")
@@ -75,8 +76,7 @@ def problem_on(ranks: Ranks, action: Callable[[], object]) -> str:
     try:
         action()
     except Exception as error:  # noqa: BLE001 - told in a line by the caller, who goes on without it
-        said = str(error).strip().splitlines()
-        problem = f"{type(error).__name__}: {said[0] if said else ''}"
+        problem = f"{type(error).__name__}: {first_line(error)}"
     return next((said for said in ranks.gather(problem) if said), "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import runpy
 import sys
 import sysconfig
@@ -19,6 +20,8 @@ from tunehook.launch import announce, call, follow, leading, with_values
 from tunehook.session import activate, active, check_reads
 from tunehook.study import Study
 from tunehook.trial import InjectionError, Trial
+
+_ARGUMENTS, _FOLDER = [*sys.argv], Path.cwd()  # with which the script began, as far as it has not changed them before
 
 
 def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | None]]) -> None:
@@ -131,6 +134,8 @@ def _script() -> Callable[[], object] | None:
         return None
 
     def run() -> None:
+        sys.argv[:] = _ARGUMENTS
+        os.chdir(_FOLDER)
         if spec is None:
             runpy.run_path(file, run_name="__main__")
         else:

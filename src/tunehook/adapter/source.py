@@ -10,7 +10,7 @@ from tunehook.extensions import ENGINES, load
 from tunehook.session import TrialSession, active
 from tunehook.snapshot import SnapshotPlan
 from tunehook.study import OptunaTrial, Study
-from tunehook.trial import Trial
+from tunehook.trial import Trial, TrialError
 
 if TYPE_CHECKING:
     import optuna
@@ -74,8 +74,17 @@ class Source:
 
     def _is_led(self) -> bool:
         """Whether the trial in progress is one of the study, whose script is run again for it."""
-        session = None if self.study is None else active()
-        return self.study is not None and session is not None and session.trial.study == self.study.name
+        study, session = self.study, active()
+        if study is None or session is None or session.trial.study != study.name:
+            return False
+        asked_in = session.trial.folder.parent
+        if session.ends_with_fit and asked_in != study.paths.folder:
+            raise TrialError(
+                f"Each run of this script makes the study '{study.name}' elsewhere: its trial was asked for in "
+                f"{asked_in}, and now it is in {study.paths.folder}. With TuneCallback(study) a script is run again.\n"
+                f"  Give the study one folder, such as Study(..., folder={str(asked_in)!r})."
+            )
+        return True
 
     @property
     def knows_late(self) -> bool:

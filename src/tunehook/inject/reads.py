@@ -12,9 +12,10 @@ from typing import Any
 
 def is_read(cls: type, base: type, name: str) -> bool:
     """Whether a constructor from a class down to the framework's loads an argument, as far as its code says."""
+    keeps_rest = False  # whether one that takes it among others, in **kwargs, loads these
     for each in cls.__mro__:
         if each is base:
-            return False
+            return keeps_rest
         code = getattr(getattr(vars(each).get("__init__"), "__wrapped__", vars(each).get("__init__")), "__code__", None)
         if code is None:
             continue
@@ -22,7 +23,9 @@ def is_read(cls: type, base: type, name: str) -> bool:
             return _loads(code, name) or is_mentioned(cls, base, name, beside="hparams")
         if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
             return True
-    return False
+        rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)]
+        keeps_rest = keeps_rest or _loads(code, rest)
+    return keeps_rest
 
 
 def _loads(code: CodeType, name: str) -> bool:

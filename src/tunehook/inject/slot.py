@@ -48,6 +48,8 @@ class Slot:
         listed: Whether messages and the effective configuration show the slot.
         alias: Another full name, by the class of the object, such as ``MLP.width``.
         place: Where the object is made, for messages, such as ``MLP at train.py:14``.
+        site: Names the call in the script that makes it. What a loop makes by one call is typed in once, so a name that
+            all of them have means all.
     """
 
     path: str
@@ -60,6 +62,7 @@ class Slot:
     listed: bool = True
     alias: str = ""
     place: str = ""
+    site: str = ""
     early: bool = False
 
     @property
@@ -106,7 +109,9 @@ def resolve(
         return [slot]
     if not found:
         raise InjectionError(_unknown(asked, slots, notes))
-    joints = {slot.joint for slot in found}
+    joints, sites = {slot.joint for slot in found}, {slot.site for slot in found}
+    if len(found) > 1 and sites == {found[0].site} != {""}:
+        return found
     if len(found) > 1 and (len(joints) > 1 or "" in joints):
         paths = [slot.path for slot in found]
         raise InjectionError(

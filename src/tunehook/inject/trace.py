@@ -217,8 +217,8 @@ class Trace:
         self.plan = replace(tried or Plan(), calls=calls_by_place(wanted, all_of_fit if used is None else used))
         if not self._is_first and tried != self.plan:
             raise InjectionError(
-                "The objects of this fit are made elsewhere in the script than those of its first fit: "
-                f"{', '.join(call.name for call in wanted)}.\n"
+                "The objects of this fit are made elsewhere in the script than those of its first fit"
+                f"{': ' if wanted else ''}{', '.join(call.name for call in wanted)}.\n"
                 "  Make a training function of one fit, and call study.optimize(train, trials=...)."
             )
         if all(call.edits == self.plan.of(call) for call in self.calls):
@@ -278,10 +278,14 @@ class Trace:
             _told.update(typed)
             if found is not None:
                 call, path = taking[0]
-                lines = " and ".join(map(str, found[1]))
+                lines = (
+                    f"line {found[1][0]} uses"
+                    if len(found[1]) == 1
+                    else f"lines {' and '.join(map(str, found[1]))} use"
+                )
                 log.warning(
-                    "%s of %s takes the trial's value; the script passes %s there, which line %s uses too, with the "
-                    "script's own value. To reach both: %s = th.value(%r, ...).",
+                    "%s of %s takes the trial's value; the script passes %s there, which %s too, with the script's "
+                    "own value. To reach both: %s = th.value(%r, ...).",
                     path, call.name, found[0], lines, found[0], name,
                 )  # fmt: skip
 

@@ -6,6 +6,8 @@ import ast
 import dis
 import functools
 import linecache
+import math
+import re
 from collections.abc import Collection, Iterable, Iterator
 from types import CodeType
 from typing import NamedTuple
@@ -50,22 +52,31 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
         text = ast.unparse(node)
         if each.entry:
             keys = "".join(f"[{key!r}]" for key in each.entry.split("."))
-            uses = (*_alike(file, f"{text}.{each.entry}"), *_alike(file, f"{text}{keys}"))
+            uses = (*_alike(each.code, f"{text}.{each.entry}"), *_alike(each.code, f"{text}{keys}"))
             text = f"{text}.{each.entry}"
         elif isinstance(node, ast.Name):
             uses = _loads(each.code, node.id)
         elif isinstance(node, ast.Attribute | ast.Subscript):
-            uses = _alike(file, text)
+            uses = _alike(each.code, text)
         lines = {place[0] for place in uses if (file, place) not in taken and place[0] is not None}
         if lines:
             return text, sorted(lines)
     return None
 
 
-def _alike(file: str, text: str) -> Iterator[Place]:
-    """Where a file reads the same entry of a variable of the same name."""
-    entries = (node for node in ast.walk(_tree(file)) if isinstance(node, ast.Attribute | ast.Subscript))
-    yield from (_place(node) for node in entries if isinstance(node.ctx, ast.Load) and ast.unparse(node) == text)
+def _alike(code: CodeType, text: str) -> Iterator[Place]:
+    """Where a file reads an entry of a variable of the same name; of one that a function makes, in that function."""
+    own = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :]
+    is_own = re.split(r"\W", text)[0] in (*own, *code.co_cellvars)
+    lines = {line for *_, line in code.co_lines() if line is not None}
+    first, last = (min(lines), max(lines)) if is_own else (0, math.inf)
+    entries = (node for node in ast.walk(_tree(code.co_filename)) if isinstance(node, ast.Attribute | ast.Subscript))
+    for node in entries:
+        if first <= node.lineno <= last and isinstance(node.ctx, ast.Load) and ast.unparse(node) == text:
+            yield _place(node)
+
+
+_OF_VARIABLES = ("LOAD_FAST", "LOAD_DEREF", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_CLASSDEREF", "LOAD_FROM_DICT")
 
 
 def _loads(code: CodeType, name: str) -> Iterator[Place]:
@@ -73,7 +84,7 @@ def _loads(code: CodeType, name: str) -> Iterator[Place]:
     for each in dis.get_instructions(code):
         if isinstance(each.argval, CodeType):
             yield from _loads(each.argval, name)
-        elif each.opname.startswith("LOAD_") and "CLOSURE" not in each.opname and each.positions is not None:
+        elif each.opname.startswith(_OF_VARIABLES) and each.positions is not None:
             names = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
             if name in names:
                 place = each.positions

@@ -154,6 +154,13 @@ def check_idle() -> None:
     """
     check_not_importing()
     if _Active.session is not None and not _Active.session.is_over:
+        if _Active.session.ends_with_fit:
+            raise TrialError(
+                f"study.optimize is called by a script that is run again for trial {_Active.session.trial.number} of "
+                f"study '{_Active.session.trial.study}', which a TuneCallback(study) has asked for.\n"
+                "  Keep one of them: study.optimize(train, trials=...) with TuneCallback() in the fit of train, or a "
+                "script with TuneCallback(study) alone, which trains one trial each time that it is started."
+            )
         raise TrialError(
             f"Trial {_Active.session.trial.number} of study '{_Active.session.trial.study}' is still open in this "
             "process; a trial cannot start another one inside.\n  End it first, or run the inner study by itself."

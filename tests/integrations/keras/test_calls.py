@@ -129,6 +129,7 @@ class Own(keras.Model):  # type: ignore[misc] # Keras has no types
 
 @exact({"rate": 0.25, "width": 7}, rate="drop.rate")
 @exact({"rate": 0.25, "width": 7}, *ONCE, width="model.width", rate="model.rate")
+@exact({"width": 7, "rate": 0.25}, *ONCE, width="Own.width", rate="Drop.rate")
 def own_layer(callbacks: Any, width: int = 5, rate: float = 0.5) -> Any:
     """A layer without a get_config() of its own, in a model class; what Keras tells of it is the value."""
     model = Own(width, rate)
@@ -579,6 +580,22 @@ def test_an_optimizer_that_nobody_uses() -> None:
     study({"d_optimizer.learning_rate": 0.5}).optimize(train, trials=1, progress=False)
     begin()
     assert_same(made[-1], gan([], 0.5))
+
+
+def test_an_optimizer_that_is_given_nothing() -> None:
+    """One of several to which no variable goes: told at the end of the first epoch."""
+
+    def train() -> None:
+        chosen = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01), {"elsewhere/.*": keras.optimizers.SGD(0.1)})
+        fit(Own(), [TuneCallback()], optimizer=keras.optimizers.MultiOptimizer(chosen))
+
+    begin()
+    with pytest.raises(InjectionError) as told:
+        study({"optimizer.0.learning_rate": 0.5}).optimize(train, trials=1, progress=False)
+    assert str(told.value) == (
+        "Nothing uses optimizer.0.learning_rate: SGD was given no variable in the first epoch.\n"
+        "  Let it train some, or take the name out of the space."
+    )
 
 
 class Deaf(Own):

@@ -204,11 +204,46 @@ def given_a_network(project: Project, *callbacks: Any, width: int = 4, rate: flo
     return model
 
 
+def given_networks(project: Project, *callbacks: Any, width: int = 4) -> Any:
+    """The networks that the module is given are made by one call in a loop."""
+
+    class Many(project.net):  # type: ignore[name-defined,misc]
+        def __init__(self, parts: Any) -> None:
+            super().__init__()
+            self.net = nn.ModuleList(parts)
+
+        def training_step(self, batch: Any, _index: int) -> Any:
+            return nn.functional.mse_loss(sum(part(batch[0]) for part in self.net), batch[1])
+
+    model = Many([Body(width) for _ in range(2)])
+    project.trainer(callbacks).fit(model, project.data())
+    return model
+
+
 def given_loaders(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
     """The number of steps comes from a loader that is passed to fit."""
     loader = DataLoader(dataset(), batch_size=batch_size, shuffle=True)
     model = project.net(steps=len(loader) * 2)
     project.trainer(callbacks).fit(model, loader, DataLoader(dataset(), 40))
+    return model
+
+
+def given_the_rest(project: Project, *callbacks: Any, batch_size: int = 8) -> Any:
+    """The datamodule takes what its loader takes, and keeps it."""
+
+    class Data(project.pl.LightningDataModule):  # type: ignore[name-defined,misc]
+        def __init__(self, **loading: Any) -> None:
+            super().__init__()
+            self.loading = loading
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(dataset(), shuffle=True, **self.loading)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(dataset(), 40)
+
+    model = project.net()
+    project.trainer(callbacks).fit(model, Data(batch_size=batch_size))
     return model
 
 
@@ -367,6 +402,9 @@ CASES = [
     (given_callbacks, {"threshold": 99.0}, {"EarlyStopping.stopping_threshold": "threshold"}),
     (configured, {"hidden": 6, "lr": 0.05}, {}),
     (configured, {"hidden": 6, "lr": 0.05}, {"model.config.hidden": "hidden", "config.lr": "lr"}),
+    (given_the_rest, {"batch_size": 10}, {}),
+    (given_networks, {"width": 6}, {}),
+    (given_networks, {"width": 6}, {"Body.width": "width"}),
     (distilled, {"width": 6, "hidden": 5}, {}),
     (distilled, {"width": 6, "hidden": 5}, {"Body.width": "width", "Net.hidden": "hidden"}),
     (given_an_optimizer, {"lr": 0.05, "momentum": 0.5}, {"optimizer.lr": "lr", "optimizer.momentum": "momentum"}),

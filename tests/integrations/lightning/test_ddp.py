@@ -49,6 +49,19 @@ class Net(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
 
+class Holder(pl.LightningModule):
+    # It is handed its network and its optimizer.
+
+    def __init__(self, net, optimizer):
+        super().__init__()
+        self.net, self.optimizer = net, optimizer
+
+    training_step, validation_step = Net.training_step, Net.validation_step
+
+    def configure_optimizers(self):
+        return self.optimizer
+
+
 class Meddler(pl.Callback):
     def on_fit_start(self, trainer, module):
         if options.get("meddle_on_rank") == trainer.global_rank:
@@ -58,7 +71,11 @@ class Meddler(pl.Callback):
 def train(*callbacks, batch_size=8, **values):
     pl.seed_everything(3)
     data = TensorDataset(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
-    net = Net(**values)
+    if options.get("hands_over"):
+        inner = nn.Linear(4, 1)
+        net = Holder(inner, torch.optim.SGD(inner.parameters(), lr=values.get("lr", 0.1)))
+    else:
+        net = Net(**values)
     trainer = pl.Trainer(
         max_epochs=6, accelerator="cpu", devices=2, strategy=options.get("strategy", "ddp"),
         callbacks=[*callbacks, Meddler()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -264,6 +281,19 @@ def test_spawned_ranks_train_another_shape(tmp_path: Path, mode: str) -> None:
     assert trial.outcome.state == "complete", f"{trial.outcome}\n{said}"
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values={"hidden": 16})
     assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_processes_of_a_fit_are_handed_an_optimizer(tmp_path: Path, strategy: str) -> None:
+    """They do not see the call that made it, into which the value has gone before they are started."""
+    given: dict[str, Any] = {"strategy": strategy, "hands_over": True, "values": {"lr": 0.3}}
+    said = run(tmp_path / "tuned", mode="optimize", trials=1, **given)
+    (trial,) = study_in(tmp_path / "tuned", ["lr"]).trials
+    assert trial.outcome.state == "complete", f"{trial.outcome}\n{said}"
+    run(tmp_path / "plain", mode="plain", **given)
+    assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
+    run(tmp_path / "other", mode="plain", **{**given, "values": {}})
+    assert not torch.equal(weights(tmp_path / "tuned")["net.weight"], weights(tmp_path / "other")["net.weight"])
 
 
 def test_the_script_reads_the_same_values_on_all_ranks(tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def test_collections_of_loaders(one: Any) -> None:
     assert_same(trained(one, lambda: (Net(), {"a": loader(), "b": [loader()]}), {"batch_size": 5}), plain)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shown"), [((4, 6), "[4, 6]"), ((4, 4), "4"), ((None, 6), "[None, 6]"), ((None,), "None")]
+)
+def test_loaders_that_exist_are_listed_with_their_sizes(one: Any, sizes: tuple[Any, ...], shown: str) -> None:
+    """Also where they differ, or have none."""
+    net = classes(one)["Net"]
+    message = refused(one, lambda: (net(), [DataLoader(dataset(), size) for size in sizes]), {"batchsize": 5})
+    assert f"data.batch_size = {shown}\n" in message
+
+
 def test_hook_loader_argument_equals_typed_in(pl: Any) -> None:
     """A batch size that is an argument of the module reaches the loader that its hook makes."""
     cls = classes(pl)["Hooks"]

@@ -186,6 +186,24 @@ def test_scheduler_that_overwrites_the_learning_rate(one: Any) -> None:
     )
 
 
+def test_a_scheduler_that_is_handed_over_overwrites_the_learning_rate(one: Any) -> None:
+    """It is named as one that configure_optimizers makes."""
+
+    class Net(classes(one)["Net"]):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            return [self.made], [self.cycle]
+
+    def make() -> Any:
+        model = Net()
+        model.made = torch.optim.SGD(model.parameters(), lr=0.1)
+        model.cycle = torch.optim.lr_scheduler.OneCycleLR(model.made, 0.1, total_steps=20)
+        return model, loader()
+
+    assert refused(one, make, {"optimizer.lr": 0.2}) == (
+        "optimizer.lr = 0.2 has no effect: OneCycleLR overwrites it with 0.004.\n  Tune scheduler.max_lr instead."
+    )
+
+
 def test_schedulers_within_a_scheduler(one: Any) -> None:
     """Each scheduler of a SequentialLR has its own arguments."""
 
