@@ -15,7 +15,6 @@ from tunehook.system.optuna import (
     quiet,
     retried_number,
     running_trial,
-    storage_of,
     study_id,
     trial_id,
     uncached,
@@ -45,8 +44,8 @@ __all__ = [
     "cached", "clock", "contains", "end_trial", "find_generators", "fixed_values", "generator_states", "given_values",
     "handling", "is_alive", "is_terminal", "kept_random", "lazily", "lives", "make_table", "make_visible", "quiet",
     "random_state", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
-    "standard_handlers", "storage_of", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
-    "uncached", "unknown_attribute", "written_above",
+    "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
+    "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
