@@ -28,16 +28,10 @@ def study() -> optuna.Study:
 
 def test_ids_are_those_of_the_storage(study: optuna.Study) -> None:
     """Of a study, of a trial that runs and of one that is read."""
-    storage, trial = system.storage_of(study), study.ask(SPACE)
+    storage, trial = study._storage, study.ask(SPACE)
     assert storage.get_study_name_from_id(system.study_id(study)) == study.study_name
     assert storage.get_trial(system.trial_id(trial)).number == trial.number
     assert [storage.get_trial(system.trial_id(one)).number for one in study.get_trials()] == [0, 1, 2]
-
-
-def test_the_storage_is_the_one_that_was_given() -> None:
-    """Not a copy, and with nothing around it that is not ours."""
-    storage = InMemoryStorage()
-    assert system.storage_of(optuna.create_study(storage=storage)) is storage
 
 
 def test_all_trials_are_those_of_all_brackets() -> None:

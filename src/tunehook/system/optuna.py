@@ -29,11 +29,6 @@ def study_id(study: Study) -> int:
     return study._study_id
 
 
-def storage_of(study: Study) -> BaseStorage:
-    """The storage that a study is kept in (5.0: ``_storage``)."""
-    return study._storage
-
-
 def all_trials(study: Study) -> list[FrozenTrial]:
     """All trials, not copied: for reading only (5.0: ``_storage``, ``_study_id``).
 
