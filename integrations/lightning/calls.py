@@ -223,7 +223,7 @@ class Sites:
                 calls = filter(None, map(self._call, loaders_in(given)))
                 self.places[name] = [(call, "batch_size") for call in calls if "batch_size" in call.present]
         self._add_callbacks(trainer)
-        if hasattr(trainer.strategy.launcher, "_start_method"):  # its processes see no calls
+        if host.starts_processes(trainer):  # its processes see no calls
             self._add_held(module)
         self.used = frozenset(self._seen) | {call for sites in self.places.values() for call, _ in sites}
         self._add_others()

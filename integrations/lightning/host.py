@@ -21,6 +21,11 @@ def accumulates(trainer: Any) -> bool:
     return bool(trainer.fit_loop.epoch_loop._should_accumulate())
 
 
+def starts_processes(trainer: Any) -> bool:
+    """Whether a strategy starts the processes of its fit from this one, as ddp_spawn does. Lightning 2.1 to 2.6."""
+    return hasattr(trainer.strategy.launcher, "_start_method")
+
+
 def forks(trainer: Any) -> bool:
     """Whether a strategy forks the processes of its fit. Lightning 2.1 to 2.6."""
     return getattr(trainer.strategy.launcher, "_start_method", "") == "fork"

@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from ledgers import make_ledger
-from tunehook.record import Journal, host, read_trial
+from tunehook.record import Events, Journal, host
 from tunehook.storage.attributes import OWNER
 from tunehook.storage.ledger import Ledger
 from tunehook.study.again import Again
@@ -80,8 +80,8 @@ def test_a_trial_that_was_given_its_values_and_got_no_further() -> None:
     ledger.note(frozen, OWNER, GONE)
     lost(ledger, leads).reclaim()
     assert [one.state.name for one in ledger.trials()] == ["FAIL", "WAITING"]
-    events = read_trial(ledger.as_trial(ledger.trials()[0], {"x": 0.5}))
-    assert [event["event"] for event in events] == ["begin", "end"]
+    events = Events.of_trial(ledger.as_trial(ledger.trials()[0], {"x": 0.5}))
+    assert [type(event).__name__ for event in events] == ["Begin", "Ended"]
     assert ledger.ask().params == {"x": 0.5}
 
 

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "flush_output",
-    "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random", "last_line",
-    "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state", "restore_generators",
-    "restore_random", "retried_number", "running_trial", "short", "shortened", "standard_handlers", "storage_of",
-    "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
-    "written_above",
+    "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "fixed_values",
+    "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
+    "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
+    "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
+    "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

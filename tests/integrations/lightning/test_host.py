@@ -110,6 +110,7 @@ def test_strategies_that_fork(pl: Any) -> None:
     started = {"accelerator": "cpu", "devices": 2}
     found = [trainer(pl, **{**started, "strategy": name}) for name in ("ddp_fork", "ddp_spawn")]
     assert [host.forks(made) for made in (*found, trainer(pl))] == [True, False, False]
+    assert [host.starts_processes(made) for made in (*found, trainer(pl))] == [True, True, False]
 
 
 def test_torch() -> None:

@@ -85,6 +85,7 @@ def test_which_runs_are_open() -> None:
 def test_the_run_that_is_meant() -> None:
     """What wandb.run and wandb.log mean is taken away and put back."""
     run = begin()
+    summary = run.summary
     sdk.set_current_run(None)
     assert wandb.run is None, why(sdk.set_current_run)
     with pytest.raises(wandb.Error, match=r"^You must call wandb.init\(\) before wandb.log\(\)$"):
@@ -92,7 +93,7 @@ def test_the_run_that_is_meant() -> None:
     sdk.set_current_run(run)
     assert wandb.run is run, why(sdk.set_current_run)
     wandb.log({"loss": 0.5})
-    assert run.summary["loss"] == 0.5, why(sdk.set_current_run)
+    assert summary["loss"] == 0.5, why(sdk.set_current_run)
 
 
 def test_a_run_of_our_own_is_not_listed() -> None:

@@ -200,7 +200,9 @@ def test_a_taken_name_of_a_metric(
 def test_the_stop_button_prunes_the_trial(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is stopped on its web page ends in good order, and its values are not asked again."""
     # The SDK asks its service, and that one the server, every 15 s.
-    monkeypatch.setitem(run_stopping.RunStopChecker.__init__.__kwdefaults__, "poll_interval", 0.1)
+    defaults = run_stopping.RunStopChecker.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "poll_interval", 0.1)
     monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "0.1")
     wandb.teardown()  # its settings are those of the environment
     recorder = WandbRecorder("digits", lean=True)

@@ -21,7 +21,7 @@ from wandb_server import ServerRun, WandbServer, online, serving
 from warm import warm_python
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+from tunehook.integrations.wandb import WandbRecorder, view  # noqa: E402
 from tunehook.integrations.wandb import study as wandb_study  # noqa: E402
 
 
@@ -201,7 +201,7 @@ def test_init_returns_no_run_of_a_study_that_is_open(tmp_path: Path, monkeypatch
         inside.append((mine.id, run.id))
         mine.finish()
 
-    monkeypatch.setattr(wandb_study, "fill", fill)
+    monkeypatch.setattr(wandb_study, "fill", view.fill)
     tune(WandbRecorder("digits", lean=True), 1)
     ((mine, studys),) = inside
     assert mine != studys
@@ -214,7 +214,6 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def fail(*_: Any) -> None:
         raise OSError("no space left")
 
-    fill = wandb_study.fill
     monkeypatch.setattr(wandb_study, "fill", fail)
     recorder = WandbRecorder("digits", lean=True, mode="offline")
     with caplog.at_level(logging.WARNING, "tunehook"):
@@ -226,7 +225,7 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
     assert len(study.trials) == 4
     assert not study.paths.shown.read_text()
-    monkeypatch.setattr(wandb_study, "fill", fill)
+    monkeypatch.setattr(wandb_study, "fill", view.fill)
     study.show(is_last=True)  # nothing is left for the end of this process, whose settings are others
     assert study_runs(tmp_path)[-1].column("study/trials") == [1, 2, 3, 4]
 
