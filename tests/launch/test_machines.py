@@ -538,7 +538,7 @@ DYING = """
     import os, signal, sys
     import optuna
     import tunehook as th
-    import tunehook.study.study
+    import tunehook.record
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid")
@@ -548,7 +548,7 @@ DYING = """
     if sys.argv[1] == "sampling":
         optuna.Trial._suggest = die
     elif sys.argv[1] == "before the journal":
-        tunehook.study.study.Journal.begin = die
+        tunehook.record.Journal.begin = die
     else:
         optuna.Study.enqueue_trial = die
     study.tell(study.ask(), th.Outcome("interrupted", "Ctrl-C"))

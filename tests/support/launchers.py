@@ -174,10 +174,14 @@ class Contract:
             os.kill(os.getpid(), signal.SIGINT)
 
         presser = threading.Thread(target=press)
+        before = signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # ignored where the tests are a job of a shell
         presser.start()
         with pytest.raises(KeyboardInterrupt):
             self.run(study, waiting)
         presser.join()
+        signal.signal(signal.SIGINT, before)
         assert set(study.counts()) == {"interrupted"}
         assert {trial.outcome.reason for trial in study.trials} <= {"SIGTERM", "Ctrl-C", "it was cancelled as it began"}
         assert active() is None
