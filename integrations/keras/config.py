@@ -79,6 +79,12 @@ def alike(wanted: Any, present: Any) -> bool:
     return same(wanted, present)
 
 
+def differ(given: Any, present: Any) -> bool:
+    """Whether a setting is certainly not what a constructor was given, both of which are plain values."""
+    plain = isinstance(given, _PLAIN) or _is_row(given)
+    return plain and not isinstance(present, ObjectName) and not alike(given, present)
+
+
 def _function(name: str) -> Any:
     try:
         return keras.activations.get(name)

@@ -35,6 +35,7 @@ class Setting:
         is_made: Whether the call that made the object was seen.
         type: What it takes.
         alias: Another full name, by the class of the object, such as ``Net.units``.
+        is_read: Whether the value is what an object of Keras itself says that it has before its first fit.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Setting:
     is_made: bool
     type: object
     alias: str = ""
+    is_read: bool = False
 
     @property
     def is_listed(self) -> bool:
@@ -73,13 +75,13 @@ class Objects:
         if not host.is_plain(type(model)):
             yield from self._of_model()
         for path, value in self._compiled.settings().items():
-            yield self._setting(f"optimizer.{path}", optimizer, path, value, 1, _number(value))
+            yield self._setting(f"optimizer.{path}", optimizer, path, value, 1, _number(value), is_config=True)
         for start, layer, rank in _named_layers(model, _inner_rank(model)):
             present: dict[str, Any] = {}
             with contextlib.suppress(Exception):  # get_config is the user's code
                 present = dict(config.settings(config.read(layer)))
             for path, value in present.items():
-                yield self._setting(f"layer.{start}.{path}", layer, path, value, rank, _number(value))
+                yield self._setting(f"layer.{start}.{path}", layer, path, value, rank, _number(value), is_config=True)
             yield from self._arguments(f"layer.{start}", layer, rank, but=present)
         for start, one in other_optimizers(model):
             yield from self._arguments(start, one, 1 if start.startswith("optimizer.") else 2)
@@ -124,12 +126,18 @@ class Objects:
     def _call(self, owner: Any) -> Call | None:
         return None if self._trace is None else self._trace.of(owner)
 
-    def _setting(self, path: str, owner: Any, name: str, value: Any, rank: int, kind: object) -> Setting:
+    def _setting(
+        self, path: str, owner: Any, name: str, value: Any, rank: int, kind: object, *, is_config: bool = False
+    ) -> Setting:
         call = self._call(owner)
         place = self._of_original(owner, name, value) or self._place(owner, name)
         text = type(owner).__name__ + (f" '{owner.name}'" if path.startswith("layer.") else "")
         made_at = text if call is None else call.name
-        return Setting(path, value, place, rank, made_at, call is not None, kind, f"{type(owner).__name__}.{name}")
+        alias = f"{type(owner).__name__}.{name}"
+        # A fit may set what the next one of the same objects begins with, such as a learning rate.
+        is_new = call is not None and self._trace is not None and call.fit == self._trace.fits
+        is_read = is_config and is_new and host.is_plain(type(owner))
+        return Setting(path, value, place, rank, made_at, call is not None, kind, alias, is_read)
 
     # ------------------------------------------------------------------ places
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from tunehook.inject import Call, Injection, Slot, Trace, is_read, resolve, same, show
-from tunehook.integrations.keras import host
+from tunehook.integrations.keras import config, host
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras.compiled import Compiled
 from tunehook.integrations.keras.places import Objects, Place, Setting, flat, other_optimizers
@@ -227,8 +227,7 @@ class KerasSlots:
                 return value
         if setting.place is None:
             return value
-        call, argument = setting.place
-        return call.given.get(argument, value)
+        return value if _was_set_since(setting) else _given(setting)
 
     def _notes(self) -> list[str]:
         found = []
@@ -248,13 +247,34 @@ class KerasSlots:
         return [*found, "any other setting of the optimizer or of a layer, such as kernel_initializer"]
 
 
+def _given(setting: Setting) -> Any:
+    """What the call that made an object was given for a setting of it."""
+    if setting.place is None:
+        return setting.value
+    call, argument = setting.place
+    return call.given.get(argument, setting.value)
+
+
+def _was_set_since(setting: Setting) -> bool:
+    """Whether an object has another value than it was made with, as load_model() gives an optimizer the saved rate."""
+    return setting.is_read and config.differ(_given(setting), setting.value)
+
+
 def _refusing(setting: Setting) -> Any:
-    """The setter of a setting that no argument of the call takes which made its object; of others there is none."""
-    if not setting.is_made or setting.place is not None:
+    """The setter of a setting whose object was not made with it, and says so; of others there is none."""
+    was_set = _was_set_since(setting)
+    if not setting.is_made or (setting.place is not None and not was_set):
         return None
     name = setting.path.rpartition(".")[2]
 
     def refuse(value: Any) -> None:
+        if was_set:
+            present = show(float(f"{setting.value:.6g}") if isinstance(setting.value, float) else setting.value)
+            raise InjectionError(
+                f"{setting.path} = {show(value)} has no effect: something set it to {present} once {setting.owner} was "
+                "made, as load_model() does with what was saved.\n"
+                f"  Set it there, to th.value({name!r}, {present}); or take the name out of the space."
+            )
         if not same(value, setting.value):
             raise InjectionError(
                 f"{setting.path} = {show(value)} cannot be put in: {setting.owner} was not given it by its name.\n"
