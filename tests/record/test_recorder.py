@@ -121,14 +121,14 @@ WRONG: list[tuple[object, str]] = [
     (
         method("want_stop")(),
         (
-            f"Mine has 'want_stop', which is not called. Did you mean 'wants_stop'?\n  {BESIDES} "
+            f"Mine has 'want_stop', which tunehook never calls. Did you mean 'wants_stop'?\n  {BESIDES} "
             "If it is something else, give it another name, such as _want_stop."
         ),
     ),
     (
         type("Mine", (Plain,), {"best_checkpoints": True})(),
         (
-            f"Mine has 'best_checkpoints', which is not called. Did you mean 'best_checkpoint'?\n  {BESIDES} "
+            f"Mine has 'best_checkpoints', which tunehook never calls. Did you mean 'best_checkpoint'?\n  {BESIDES} "
             "If it is something else, give it another name, such as _best_checkpoints."
         ),
     ),
@@ -170,8 +170,8 @@ WRONG: list[tuple[object, str]] = [
     (
         method("best_checkpoint")(),
         (
-            "Mine.best_checkpoint is a method, but whether a recorder finds the model that a training has kept is an "
-            "attribute.\n  Write: self.best_checkpoint = True"
+            "Mine.best_checkpoint is a method. It has to be an attribute, True where the recorder wants the model that "
+            "a training kept.\n  Write: self.best_checkpoint = True"
         ),
     ),
 ]
@@ -190,7 +190,7 @@ def test_slips(recorder: object, text: str) -> None:
                                   "has_report", "hasReports", "waits", "updates", "on_update"])  # fmt: skip
 def test_names_that_are_nearly_one(name: str) -> None:
     """A name beside the right one is the recorder's own, and so is a private one."""
-    with pytest.raises(TypeError, match=re.escape(f"Mine has '{name}', which is not called. Did you mean '")):
+    with pytest.raises(TypeError, match=re.escape(f"Mine has '{name}', which tunehook never calls. Did you mean '")):
         check_recorder(method(name)())
     check_recorder(type("Mine", (Able,), {name: lambda self: None})())
     check_recorder(method(f"_{name}")())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from optuna.storages import InMemoryStorage
+from optuna.trial import create_trial
 
 from ledgers import make_ledger
 from tunehook.storage.ledger import Ledger
@@ -43,6 +44,14 @@ def test_two_places(states: list[State], is_full: bool) -> None:
         return
     with pytest.raises(StudyFull, match="The last of the 2 trials of study 'digits' are running in other processes"):
         places(ledger, 2).check()
+
+
+def test_a_trial_without_values_takes_no_place() -> None:
+    """It is none of those that were wanted, as one that was added by hand; else nobody could ask for the last one."""
+    ledger = make_ledger()
+    ledger.study.add_trial(create_trial(value=0.5))
+    places(ledger, 1).check()
+    assert ledger.finished == 0
 
 
 def test_of_two_that_ask_at_once_the_first_stays() -> None:

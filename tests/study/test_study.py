@@ -160,6 +160,9 @@ def test_known_values_come_first() -> None:
     message = "A trial that is enqueued in a grid gives every value, missing: b."
     with pytest.raises(th.SpaceError, match=f"^{re.escape(message)}$"):
         study("grid", GRID, search="grid").enqueue({"a": 1})
+    with pytest.raises(th.SpaceError):
+        study("typo", GRID).enqueue({"c": 1})
+    assert not study("typo", GRID).paths.folder.exists()
 
 
 def test_wide_numbers_of_an_older_version_go_on() -> None:

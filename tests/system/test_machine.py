@@ -10,7 +10,7 @@ import time
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from tunehook.system import is_alive, lives, this_process
+from tunehook.system import is_alive, lives, machine, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts are known on Linux")
 
@@ -32,6 +32,14 @@ def test_a_used_id_is_another_process() -> None:
     boot, tick = told["start"].split("/")
     assert not lives({**told, "start": f"{boot}/{int(tick) + 1}"})
     assert not lives({**told, "start": f"{'0' * len(boot)}/{tick}"})
+
+
+def test_a_boot_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in some containers: the tick tells a used id from the process that had it."""
+    monkeypatch.setattr(machine, "_boot", lambda: "")
+    told = this_process()
+    assert lives(told)
+    assert not lives({**told, "start": f"/{int(told['start'].strip('/')) + 1}"})
 
 
 def test_what_older_versions_have_stored() -> None:

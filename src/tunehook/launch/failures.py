@@ -75,7 +75,7 @@ class Failures:
                 f"{self._interruptions} trials in a row were interrupted, so study '{self._study.name}' stops; the "
                 f"last: {outcome.reason}."
             )
-        if raised is not None and (raised.kind is not None or is_misuse(outcome)) and (again := raised.again()):
+        if raised is not None and self.is_final(outcome, raised) and (again := raised.again()):
             raise again
         if outcome.state != "failed":
             if outcome.state != "interrupted":
@@ -86,6 +86,16 @@ class Failures:
         self._failures.append((outcome, None if raised is None else raised.error))
         if len(self._failures) >= self._study.max_failures:
             raise self._stopped()
+
+    @staticmethod
+    def is_final(outcome: Outcome, raised: Raised | None) -> bool:
+        """Whether every trial would end so.
+
+        Args:
+            outcome: How one ended.
+            raised: What its training raised, ``None`` for nothing.
+        """
+        return raised is not None and (raised.kind is not None or is_misuse(outcome))
 
     def close(self) -> None:
         """Raise where all trials failed, fewer than `Study.max_failures`."""

@@ -257,8 +257,8 @@ class Leader(ABC, Generic[One]):
         if others and not self._is_told:
             self._is_told = True
             log.info("Waiting for trials that other processes are running: %s.", ", ".join(map(str, others)))
-        if others:
-            self._listen(_PAUSE)
+        if others or refused is StudyFull:
+            self._listen(_PAUSE if others else self._pulse)
         # A study that was full has a free place again, where those who had it have ended and were not enough.
         return bool(others) or self._study.has_waiting or refused is StudyFull
 

@@ -53,11 +53,12 @@ class Local(Leader[Running]):
             raise error if error is not None else KeyboardInterrupt
         if error is not None and broadcast() is not None:  # the other ranks are gone
             raise error
+        raised = None if error is None else Raised.of(error)
+        if error is not None and not self._failures.is_final(outcome, raised):  # which is raised with its frames
+            _free(error)
         one = Running("", session, told=outcome, is_done=True)
         self._show_end(one, outcome)
-        self._judge(one, None if error is None else Raised.of(error))
-        if error is not None:
-            _free(error)
+        self._judge(one, raised)
         _free_gpu()
 
     def _listen(self, seconds: float) -> None:

@@ -163,7 +163,7 @@ def check_recorder(recorder: object) -> None:
         )
     for slip, name in slips.items():
         raise TypeError(
-            f"{kind} has {slip!r}, which is not called. Did you mean {name!r}?\n"
+            f"{kind} has {slip!r}, which tunehook never calls. Did you mean {name!r}?\n"
             f"  A recorder can also have {', '.join(MEMBERS.values())}. If it is something else, give it another name, "
             f"such as _{slip}."
         )
@@ -171,8 +171,8 @@ def check_recorder(recorder: object) -> None:
         _check_call(recorder, name)
     if inspect.isroutine(_member(recorder, MEMBERS[KeepsModel])):
         raise TypeError(
-            f"{kind}.best_checkpoint is a method, but whether a recorder finds the model that a training has kept is "
-            "an attribute.\n  Write: self.best_checkpoint = True"
+            f"{kind}.best_checkpoint is a method. It has to be an attribute, True where the recorder wants the model "
+            "that a training kept.\n  Write: self.best_checkpoint = True"
         )
 
 

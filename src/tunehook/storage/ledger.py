@@ -1,4 +1,4 @@
-"""What a study asks of its storage: it is opened, read and written here only.
+"""What a study asks of its storage, which is opened here only.
 
 Nothing is opened before it is first needed. Database connections do not survive a fork: a process makes its own ledger.
 """
@@ -75,6 +75,7 @@ class Ledger:
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._asked: dict[int, AskedTrial] = {}  # those that run here
         self.distributions = space.distributions()
+        self._searched = space.searched.keys()
 
     # ------------------------------------------------------------------ the storage
 
@@ -145,7 +146,11 @@ class Ledger:
     @property
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned and infeasible ones."""
-        return sum(is_counted(frozen) and self.has_values(frozen) for frozen in self.trials())
+        return sum(map(self.has_ended, self.trials()))
+
+    def has_ended(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial counts as one that was wanted."""
+        return is_counted(frozen) and self.has_values(frozen)
 
     @property
     def has_waiting(self) -> bool:
@@ -154,7 +159,7 @@ class Ledger:
 
     def has_values(self, frozen: FrozenTrial) -> bool:
         """Whether a trial has a value for each name that is searched."""
-        return self.space.searched.keys() <= frozen.params.keys()
+        return self._searched <= frozen.params.keys()
 
     def as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
         """A trial as a plain value; its values are those of the storage unless they are given."""
@@ -256,7 +261,7 @@ class Ledger:
 
     def claim(self, work: str, *, seconds: float) -> bool:
         """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""
-        if self._given is None:  # a file, whose machine is the one
+        if self._given is None and from_environment() is None:  # a file, whose machine is the one
             return True
         key, now = f"tunehook:claim:{work}", time.time()
         holder, until = stored_claim(self.study.user_attrs, key)

@@ -1,7 +1,7 @@
-"""What is asked again.
+"""Values that are asked again.
 
-It is kept first: a process may be killed between the end of an interrupted trial and the next trial of its values. So
-these are an attribute of the trial before its end is; whoever looks for lost trials asks what is missing, and of two
+They are kept first: a process may be killed between the end of an interrupted trial and the next trial of its values.
+So they are an attribute of the trial before its end is; whoever looks for lost trials asks what is missing, and of two
 processes that do so at once, the trial with the lower number is trained.
 """
 
@@ -43,9 +43,10 @@ class Again:
 
     def ask(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         """Ask raw values again, unless they are asked already."""
+        if attempt >= self._terms.attempts:
+            return
         wanted = _named(key, attempt)
-        there = any(wanted.items() <= frozen.user_attrs.items() for frozen in self._ledger.trials())
-        if attempt < self._terms.attempts and not there:
+        if not any(wanted.items() <= frozen.user_attrs.items() for frozen in self._ledger.trials()):
             self._ledger.enqueue(raw, wanted)
 
     def ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:

@@ -81,17 +81,8 @@ class AskTell:
                 raise
         return asked
 
-    def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Let these values be asked for before the search proposes others."""
-        space = self.ledger.space
-        raw = space.encode(params)
-        missing = [name for name in space.searched if name not in raw]
-        if self._method.is_grid and missing:
-            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
-        self.ledger.enqueue(raw)
-
     def _check_given(self, number: int, given: Mapping[str, Any]) -> None:
-        """Check the raw values that a trial was enqueued with past `enqueue`."""
+        """Check the raw values that a trial was enqueued with past `Study.enqueue`."""
         for name, raw in given.items():
             if name not in self.ledger.distributions or contains(self.ledger.distributions[name], raw):
                 continue

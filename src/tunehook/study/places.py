@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunehook.storage import Ledger, is_counted, is_running, stored_owner
+from tunehook.storage import Ledger, is_running, stored_owner
 from tunehook.study.holders import Holders
 from tunehook.study.terms import Terms
 from tunehook.trial import StudyFull
@@ -58,7 +58,7 @@ class Places:
     def _taken(self, asked: AskedTrial | None) -> int:
         """How many places are taken by trials that have ended, and by others that run."""
         trials = self._ledger.trials()
-        taken = sum(map(is_counted, trials))
+        taken = sum(map(self._ledger.has_ended, trials))
         has_waited = asked is not None and bool((stored_owner(asked) or {}).get("taken"))
         for frozen in trials:
             if not is_running(frozen) or (asked is not None and frozen.number == asked.number):

@@ -15,7 +15,7 @@ from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_re
 from tunehook.search import Method
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
-from tunehook.space import Space
+from tunehook.space import Space, SpaceError
 from tunehook.storage import hidden
 from tunehook.study.results import Results
 from tunehook.study.terms import Terms
@@ -172,7 +172,8 @@ class Study(Results):
                 self.name, self.space, metric=self.metric, mode=self.mode, objective=self.objective, paths=self.paths,
                 given=self._storage, method=self._method, found=self._found if self._pid == os.getpid() else None,
             )  # fmt: skip
-            # A proxy, so that connections and signs of life end with the last name of this study.
+            self._terms.counted = set()  # those that another process counted are its own
+            # A proxy, so that connections and signs of life end with the last reference to this study.
             self._made, self._pid = AskTell(ledger, self._method, self._terms, weakref.proxy(self)), os.getpid()
             if not self._is_closed:
                 self._look_for_lost()
@@ -216,7 +217,11 @@ class Study(Results):
         Raises:
             SpaceError: A name is not in the space, a value is outside of its distribution, or a grid gets too few.
         """
-        self._asks.enqueue(params)
+        raw = self.space.encode(params)
+        missing = [name for name in self.space.searched if name not in raw]
+        if self._method.is_grid and missing:
+            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
+        self._ledger.enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.

@@ -1,12 +1,14 @@
 """Which processes of this machine live.
 
-A process is known by its id, the boot of the machine and the clock tick at which it started: no wall clock is asked,
-which may be set while a training runs. Linux says these in ``/proc``; elsewhere an id that is in use counts as alive.
+A process is known by its id, the boot of the machine and the clock tick at which it started. The wall clock is not
+used, since it may be set while a training runs. Linux gives these in ``/proc``; elsewhere an id that is in use counts
+as alive.
 (``psutil`` would know more there, but its ``create_time`` moves with the wall clock on Linux, where trainings run.)
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -58,8 +60,16 @@ def _stat(pid: int) -> tuple[str, str, float] | None:
     try:
         # Behind the name, which may have spaces and parentheses, stand fields 3 (the state) to 22 (the start).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return None
-    return fields[0], f"{boot}/{fields[19]}", age
+    return fields[0], f"{_boot()}/{fields[19]}", age
+
+
+@functools.cache
+def _boot() -> str:
+    """The boot of this machine; empty where nobody says it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
