@@ -1,6 +1,6 @@
 """TuneCallback for Keras 3: tunes an existing project, on torch, TensorFlow and JAX.
 
-The callback only translates between ``fit`` and a `TrialSession`; every rule lives in the core. Nothing here imports a
+The callback only says when: what is done then is in `KerasFit`, and every rule in the core. Nothing here imports a
 backend.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -80,9 +81,13 @@ def alike(wanted: Any, present: Any) -> bool:
 
 
 def differ(given: Any, present: Any) -> bool:
-    """Whether a setting is certainly not what a constructor was given, both of which are plain values."""
-    plain = isinstance(given, _PLAIN) or _is_row(given)
-    return plain and not isinstance(present, ObjectName) and not alike(given, present)
+    """Whether a setting is certainly not what a constructor was given.
+
+    Numbers tell, in whatever precision Keras keeps them; of other values it has its own ways to write them.
+    """
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (given, present)):
+        return False
+    return not alike(given, present) and not math.isclose(given, present, rel_tol=1e-2)
 
 
 def _function(name: str) -> Any:

@@ -174,9 +174,9 @@ class KerasFit:
         """The fit ended in good order."""
         if self._checkpoints is not None:
             self._checkpoints.finish(history)
-        self.core.complete()
-        if not self.session.decision.stop:
+        if self.core.epochs and not self.session.decision.stop:
             self.core.check_measured()
+        self.core.complete()
 
     def refuse(self, error: BaseException) -> None:
         """Leave a model that made no step yet as it was."""

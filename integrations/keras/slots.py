@@ -271,8 +271,8 @@ def _refusing(setting: Setting) -> Any:
         if was_set:
             present = show(float(f"{setting.value:.6g}") if isinstance(setting.value, float) else setting.value)
             raise InjectionError(
-                f"{setting.path} = {show(value)} has no effect: something set it to {present} once {setting.owner} was "
-                "made, as load_model() does with what was saved.\n"
+                f"{setting.path} = {show(value)} has no effect: something set it to {present} after {setting.owner} "
+                "was made, as load_model() does with what was saved.\n"
                 f"  Set it there, to th.value({name!r}, {present}); or take the name out of the space."
             )
         if not same(value, setting.value):

@@ -1,6 +1,6 @@
 """TuneCallback for PyTorch Lightning: tunes an existing project, in ``lightning.pytorch`` and ``pytorch_lightning``.
 
-The callback only translates between a Trainer and a `TrialSession`; every rule lives in the core.
+The callback only says when: what is done then is in `LightningFit`, and every rule in the core.
 
 One class for two namespaces: ``lightning.pytorch`` and ``pytorch_lightning`` are two class trees. ``TuneCallback``
 derives from the ``Callback`` of the one that is loaded, and gets that of the other one as a further base as soon as it
@@ -10,16 +10,15 @@ is imported.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-from tunehook.adapter import Source, claim_session, know_trial, put_once, said_once, together, when_imported
+from tunehook.adapter import Source, claim_session, know_trial, put_once, together, when_imported
 from tunehook.inject import Again, Told, check_thread, finds_ranks, keep, leave_if_stopped, trace_in_progress
-from tunehook.integrations.lightning.namespaces import NAMESPACES, first_callback, loaded
+from tunehook.integrations.lightning.namespaces import NAMESPACES, first_callback, lines_said_once
 from tunehook.session import TrialSession, surround
 from tunehook.snapshot import SnapshotPlan
 from tunehook.study import Study
@@ -255,21 +254,8 @@ def _hearing() -> Callable[[], None]:
     return hear_all
 
 
-_SUMMARY = "the model's summary"
-
-
-def _printers() -> Iterator[tuple[type, str, str]]:
-    for namespace in loaded():
-        callbacks = importlib.import_module(f"{namespace.__name__}.callbacks")
-        yield callbacks.RichModelSummary, "summarize", _SUMMARY
-
-
 keep(_hearing)
-surround(
-    functools.partial(
-        said_once, ("lightning", "pytorch_lightning", "lightning_fabric"), {".model_summary": _SUMMARY}, _printers
-    )
-)
+surround(lines_said_once)
 for _namespace in NAMESPACES:
     when_imported(_namespace, functools.partial(_join, _namespace))
 

@@ -100,7 +100,7 @@ class TrainerHost:
         """A limit, most often that of a Trainer of an earlier trial."""
         return (
             f"the trainer's limit (max_epochs={self._trainer.max_epochs}, max_steps={self._trainer.max_steps}) was "
-            "reached before, or there were no batches.\n"
+            "reached before, there were no batches, or something set should_stop before the first epoch.\n"
             "  Make a new Trainer for each trial, inside the training function."
         )
 
@@ -223,11 +223,14 @@ class LightningFit:
 
     def finish(self, exception: BaseException | None = None) -> None:
         """Undo everything that was for this fit only; may be called more than once."""
-        if self.checkpoints is not None:
-            if isinstance(exception, KeyboardInterrupt | SystemExit):  # Lightning's own SIGTERM is one too
+        try:
+            # Lightning's own SIGTERM is a SystemExit too.
+            if self.checkpoints is not None and isinstance(exception, KeyboardInterrupt | SystemExit):
                 self.checkpoints.save_last()
-            self.checkpoints.close()
-        self._slots.finish()
+        finally:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
+            self._slots.finish()
 
     # ------------------------------------------------------------------ for a later attempt
 

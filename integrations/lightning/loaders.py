@@ -52,7 +52,7 @@ class LoaderSize:
         if self._source.is_module():
             return UNKNOWN
         sizes = list(dict.fromkeys(loader.batch_size for loader in loaders_in(self._source.instance)))
-        return sizes if len(sizes) > 1 else next(iter(sizes), None)
+        return sizes if len(sizes) > 1 else next(iter(sizes), UNKNOWN)
 
     def set(self, value: Any) -> None:
         """Set the loaders that exist, or see to those that a hook will make during this fit.

@@ -6,9 +6,14 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
+from tunehook.adapter import said_once
+
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+_LOGGERS = ("lightning", "pytorch_lightning", "lightning_fabric")
+_SUMMARY = "the model's summary"
 
 
 def loaded() -> Iterator[Any]:
@@ -30,3 +35,14 @@ def first_callback() -> type:
         "tunehook.integrations.lightning needs Lightning: pip install 'tunehook[lightning]' "
         "(or 'tunehook[pytorch-lightning]')"
     )
+
+
+def lines_said_once() -> AbstractContextManager[None]:
+    """Let what Lightning says in each training be shown in the first trial only; one function, however often loaded."""
+    return said_once(_LOGGERS, {".model_summary": _SUMMARY}, _printers)
+
+
+def _printers() -> Iterator[tuple[type, str, str]]:
+    for namespace in loaded():
+        callbacks = importlib.import_module(f"{namespace.__name__}.callbacks")
+        yield callbacks.RichModelSummary, "summarize", _SUMMARY

@@ -127,6 +127,7 @@ class FitCheckpoints:
             is_last = name == "restore_training_state"
             if is_last:
                 self._before |= {"random": random_state(), **copy.deepcopy(self._optimizer_states())}
+                self._patches.undo()  # what is restored later in this fit is the user's
             problem = problem_on(self._ranks, restore)
             if problem:
                 self._undo(is_made=is_last)
@@ -142,6 +143,7 @@ class FitCheckpoints:
     def _undo(self, *, is_made: bool) -> None:
         """Take back what was restored before a step failed."""
         trainer, before, self._before = self._trainer, self._before, {}
+        self._patches.undo()
         trainer._checkpoint_connector._loaded_checkpoint = {}
         with kept_random():
             trainer.lightning_module.load_state_dict(before["model"], strict=False)

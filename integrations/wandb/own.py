@@ -130,7 +130,7 @@ class OwnRun:
             self._writer.drain(min(self.wanted.finish_timeout, LONGEST))
 
     def finish_resumed(self) -> None:
-        """Nothing: no one goes on in it."""
+        """Nothing: the user's code never writes to it."""
 
     def has_reports(self, taken: int, made: int) -> int:
         """How many reports of a trial that goes on it has: all that were made, since what it lacks is in journals."""

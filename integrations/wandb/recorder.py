@@ -236,8 +236,9 @@ class WandbRecorder:
         try:
             here.live.log(step, row)
         except Exception:
-            here.live = None  # the session tells it, and the training goes on
-            raise
+            if here.live.is_shared:  # one of our own is still finished
+                here.live = None
+            raise  # the session tells it, and the training goes on
 
     def close(self, outcome: Outcome) -> None:
         """Write the summary and finish the run with the outcome's exit code; harmless without an open run.

@@ -1,9 +1,9 @@
 """A run of the user's that a trial shares: written to between the user's own rows, and finished with its holder.
 
-It is not behind the writer as a run of our own is: it is the user's, whose own calls wait for W&B as they always did.
-Ours are made by the thread too, but a row is waited for up to 20 ms, since it belongs between the user's rows. Theirs
-lie between ours, so ours are not counted: where the run fails, W&B's step of each goes into the journal, and which of
-them W&B has follows from the step that it would go on with.
+Unlike a run of our own it is not written by the thread alone: it is the user's, whose own calls wait for W&B as they
+always did. Ours are made by the thread too, but a row is waited for up to 20 ms, since it belongs between the user's
+rows. These are between ours, so ours are not counted: where the run fails, W&B's step of each goes into the journal,
+and which of them W&B has follows from the step that it would go on with.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def _place_of(workspace: Any) -> dict[str, str]:
 
 
 def _put_place(workspace: Any, place: Mapping[str, str]) -> None:
-    """Let a workspace be saved over an earlier one; by the same names."""
+    """Let a workspace be saved over an earlier one, by the same private names."""
     workspace._internal_name, workspace._internal_id = place["name"], place["id"]
 
 

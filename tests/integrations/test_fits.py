@@ -102,7 +102,7 @@ def test_a_fit_by_its_number(one: Any, train: Train, space: dict[str, Any], type
     [
         (upfront, {"fit.1.hidden": 7}, r"(?s)'fit.1.hidden' cannot be put in.*th.value\('fit.1.hidden', ...\)"),
         (phases, {"fit.1.hiden": 7}, r"(?s)There is nothing called 'fit.1.hiden' .*th.value\('fit.1.hiden', 7\)"),
-        (phases, {"fit.2.hidden": 7}, r"'fit.2.hidden' was put nowhere: the training function has called fit 2 times"),
+        (phases, {"fit.2.hidden": 7}, r"'fit.2.hidden' was not used: the training function called fit 2 times"),
     ],
 )
 def test_a_name_of_a_fit_that_cannot_have_it(one: Any, train: Train, space: dict[str, Any], message: str) -> None:

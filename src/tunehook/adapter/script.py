@@ -21,7 +21,11 @@ from tunehook.session import activate, active, check_reads
 from tunehook.study import Study
 from tunehook.trial import InjectionError, Trial
 
-_ARGUMENTS, _FOLDER = [*sys.argv], Path.cwd()  # with which the script began, as far as it has not changed them before
+# With which the script began, as far as it has not changed them before. A folder may be gone.
+_ARGUMENTS = [*sys.argv]
+_FOLDER: Path | None = None
+with contextlib.suppress(OSError):
+    _FOLDER = Path.cwd()
 
 
 def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | None]]) -> None:
@@ -135,7 +139,8 @@ def _script() -> Callable[[], object] | None:
 
     def run() -> None:
         sys.argv[:] = _ARGUMENTS
-        os.chdir(_FOLDER)
+        if _FOLDER is not None:
+            os.chdir(_FOLDER)
         if spec is None:
             runpy.run_path(file, run_name="__main__")
         else:

@@ -29,7 +29,7 @@ class Call:
     Attributes:
         arguments: What was typed in.
         place: Names where: the positions of all frames from the training function down. Rounds of a loop are one place.
-        number: How-manieth of its place since the last fit.
+        number: Its index among the calls of its place since the last fit.
         fit: How many fits have begun before it.
         line: File and line for people.
         is_typed_in: Whether it is in the user's code, not in a framework's.

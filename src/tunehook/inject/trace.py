@@ -265,8 +265,8 @@ class Trace:
         missing = [name for name in self._values() if (number := number_of(name)) is not None and number >= self.fits]
         if missing and self.fits:
             raise InjectionError(
-                f"'{missing[0]}' was put nowhere: the training function has called fit {self.fits} times, and the "
-                "first one is number 0.\n  Rename it in the space, or take it out."
+                f"'{missing[0]}' was not used: the training function called fit {self.fits} times, and the first "
+                "one is number 0.\n  Rename it in the space, or take it out."
             )
 
     def _tell_variables(self) -> None:

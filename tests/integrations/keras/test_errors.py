@@ -436,7 +436,7 @@ def batch_size_of_a_dataset() -> Any:
 def set_since(path: str, value: Any, present: str, owner: str) -> str:
     """The message on a value that something has replaced by the time of the fit."""
     return (
-        f"{path} = {value} has no effect: something set it to {present} once {owner} at test_errors.py:N was made, as "
+        f"{path} = {value} has no effect: something set it to {present} after {owner} at test_errors.py:N was made, as "
         "load_model() does with what was saved.\n"
         f"  Set it there, to th.value({path.rpartition('.')[2]!r}, {present}); or take the name out of the space."
     )

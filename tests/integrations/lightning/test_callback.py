@@ -575,7 +575,8 @@ def test_a_fit_that_trains_nothing_is_an_error(pl: Any) -> None:
         fit(pl, TuneCallback(study), max_epochs=0)
     assert str(caught.value) == (
         "The fit ended without a training step, so there is nothing to tune: the trainer's limit "
-        "(max_epochs=0, max_steps=-1) was reached before, or there were no batches.\n"
+        "(max_epochs=0, max_steps=-1) was reached before, there were no batches, or something set "
+        "should_stop before the first epoch.\n"
         "  Make a new Trainer for each trial, inside the training function."
     )
     assert study.trials[0].outcome.state == "failed"
