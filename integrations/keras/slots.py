@@ -256,8 +256,15 @@ def _given(setting: Setting) -> Any:
 
 
 def _was_set_since(setting: Setting) -> bool:
-    """Whether an object has another value than it was made with, as load_model() gives an optimizer the saved rate."""
-    return setting.is_read and config.differ(_given(setting), setting.value)
+    """Whether an object has the script's own value again, as load_model() gives an optimizer the saved rate.
+
+    One that the script makes of the trial's, such as half of it, is neither.
+    """
+    if setting.place is None or not setting.is_read:
+        return False
+    call, argument = setting.place
+    own = call.present.get(argument)
+    return config.differ(_given(setting), setting.value) and not config.differ(own, setting.value)
 
 
 def _refusing(setting: Setting) -> Any:

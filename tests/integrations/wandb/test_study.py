@@ -201,7 +201,7 @@ def test_init_returns_no_run_of_a_study_that_is_open(tmp_path: Path, monkeypatch
         inside.append((mine.id, run.id))
         mine.finish()
 
-    monkeypatch.setattr(wandb_study, "fill", view.fill)
+    monkeypatch.setattr(wandb_study, "fill", fill)
     tune(WandbRecorder("digits", lean=True), 1)
     ((mine, studys),) = inside
     assert mine != studys
