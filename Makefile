@@ -86,10 +86,11 @@ oldest: $(OLDEST)/ready
 keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/integrations/keras
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/integrations/keras tests/contract tests/snapshot/test_frameworks.py \
-		-k "not lightning"
+		-k "not lightning" --ignore tests/contract/test_launchers.py
 	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/keras tests/contract \
-		tests/snapshot/test_frameworks.py -k "not lightning"
-	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning"
+		tests/snapshot/test_frameworks.py -k "not lightning" --ignore tests/contract/test_launchers.py
+	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning" \
+		--ignore tests/contract/test_launchers.py
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
 
 test: lint whole keras oldest
