@@ -141,7 +141,7 @@ class FitCheckpoints:
             for variable, value in before:
                 variable.assign(value)
             restore_random(random)
-            self._resume.begin_anew(problem)
+            self._resume.start_over(problem)
             return False
         for callback, state in zip(self._callbacks, rest["callbacks"], strict=True):
             for name, value in state.items():

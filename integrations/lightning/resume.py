@@ -108,7 +108,7 @@ class FitCheckpoints:
         if not problem and len(extra["ranks"]) != self._trainer.world_size:
             problem = f"it was made on {len(extra['ranks'])} ranks"
         if problem:
-            self._resume.begin_anew(problem)
+            self._resume.start_over(problem)
             return
         self._extra = loaded.pop(_KEY)
         self._keep_dirpaths(loaded["callbacks"])
@@ -131,7 +131,7 @@ class FitCheckpoints:
             problem = problem_on(self._ranks, restore)
             if problem:
                 self._undo(is_made=is_last)
-                self._resume.begin_anew(problem)
+                self._resume.start_over(problem)
             elif is_last:
                 self.is_restored, self._before = True, {}
                 self._mark_finished()
@@ -247,7 +247,7 @@ class FitCheckpoints:
                     self._write()
 
     def _is_exact(self) -> bool:
-        """With loaders that are made anew every n epochs, only where they are: the next ones follow from that."""
+        """With loaders that are made again every n epochs, only where they are: the next ones follow from that."""
         trainer = self._trainer
         reloads = not trainer.reload_dataloaders_every_n_epochs or trainer.fit_loop._should_reload_train_dl
         return bool(reloads) and not self._session.decision.stop

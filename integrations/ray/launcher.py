@@ -241,7 +241,7 @@ class RayLeader(Leader[_Task]):
         try:
             said = ray.get(self._exchange)
         except exceptions.RayError as error:
-            self._begin_anew(error)
+            self._start_over(error)
             return
         answers = {}
         for number, message in said:
@@ -278,10 +278,10 @@ class RayLeader(Leader[_Task]):
             journal.close()
             one.carried += len(new)
 
-    def _begin_anew(self, error: exceptions.RayError) -> None:
+    def _start_over(self, error: exceptions.RayError) -> None:
         """The actor was killed, so nobody is heard any more."""
         log.warning(
-            "Ray has lost the study's actor, so the running trials begin anew: %s",
+            "Ray has lost the study's actor, so the running trials start over: %s",
             first_line(error) or type(error).__name__,
         )
         lost = list(self._running.values())

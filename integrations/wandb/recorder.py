@@ -85,7 +85,7 @@ class LiveRun(Protocol):
 
 @dataclass
 class _Process:
-    """What a recorder holds in one process; a forked child begins anew, because the parent's runs are not its own."""
+    """What a recorder holds in one process; a forked child starts over, because the parent's runs are not its own."""
 
     pid: int = field(default_factory=os.getpid)
     live: LiveRun | None = None

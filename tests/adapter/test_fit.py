@@ -199,10 +199,10 @@ def test_checkpoints_of_a_second_fit_are_none(tmp_path: Path, caplog: pytest.Log
     second = Resume(session, Alone(), "another reason")
     assert not second.is_exact
     assert not second.begin()
-    assert "begins anew if it is interrupted: it has more than one fit" in caplog.text
+    assert "starts over if it is interrupted: it has more than one fit" in caplog.text
     third = Resume(session, Alone(), "")
     assert not third.begin()
-    assert caplog.text.count("begins anew") == 1
+    assert caplog.text.count("starts over") == 1
     session.end()
 
 

@@ -287,7 +287,7 @@ def test_a_search_that_only_failed() -> None:
 
 
 def test_a_study_that_failed_goes_on() -> None:
-    """Started again after the mistake is mended, the count begins anew."""
+    """Started again after the mistake is mended, the count starts over."""
     with pytest.raises(StudyError):
         study().optimize(Script(*[ValueError()] * 3), trials=5, progress=False)
     opened = study()

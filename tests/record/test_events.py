@@ -176,7 +176,7 @@ def named(rows: Iterable[Event]) -> list[Any]:
 
 
 def test_each_step_is_there_once() -> None:
-    """Killed behind its checkpoint twice; then in an attempt that began anew."""
+    """Killed behind its checkpoint twice; then in an attempt that started over."""
     first: list[Event] = [report(1, 0), snapshot(1, 10), report(2, 0), report(3, 0), snapshot(3, 30)]
     second: list[Event] = [report(1, 1), report(2, 1)]  # killed before it made a step
     third: list[Event] = [report(1, 2), report(2, 2), snapshot(2, 25), report(3, 2), report(4, 2), snapshot(4, 40)]
@@ -192,7 +192,7 @@ def test_each_step_is_there_once() -> None:
 
 
 def test_each_step_of_each_fit_is_there_once() -> None:
-    """Steps begin anew with each fit: a snapshot of a later fit is not one that was made."""
+    """Steps start over with each fit: a snapshot of a later fit is not one that was made."""
     whole: list[Event] = [
         snapshot(0, 0), snapshot(0, 2), report(1, 1), snapshot(1, 0), snapshot(1, 2), report(2, 1),
     ]  # fmt: skip

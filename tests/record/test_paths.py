@@ -318,7 +318,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_a_file_of_a_checkpoint_that_is_a_link(private: Path, tmp_path: Path) -> None:
-    """The trial begins anew, since what is in there would be unpickled."""
+    """The trial starts over, since what is in there would be unpickled."""
     (saved(tmp_path) / "more").symlink_to(private / "secret.txt")
     with pytest.raises(CheckpointError, match="more is a link, which is not followed"):
         Checkpoints(attempt(tmp_path, 1)).find()
@@ -340,7 +340,7 @@ def test_a_checkpoint_of_another_user(tmp_path: Path, monkeypatch: pytest.Monkey
              '{"trial": -1, "attempt": 0, "step": 1, "reports": 0, "params": {}}'], ids=lambda text: text[:20],
 )  # fmt: skip
 def test_progress_that_is_none(tmp_path: Path, text: str) -> None:
-    """The trial begins anew."""
+    """The trial starts over."""
     (saved(tmp_path) / "progress.json").write_text(text)
     with pytest.raises(CheckpointError, match="its checkpoint cannot be read"):
         Checkpoints(attempt(tmp_path, 1)).find()

@@ -17,7 +17,7 @@ from tunehook.system import Notice
 class Resume:
     """The checkpoints of one fit, on all ranks.
 
-    An adapter asks `find` for one to restore, and says `begin_anew` where that fails; it calls `begin` before the first
+    An adapter asks `find` for one to restore, and says `start_over` where that fails; it calls `begin` before the first
     step and, where that says so, `open`; then between two epochs `begin_epoch`, `is_due` and `keep`; and `close`.
 
     Args:
@@ -51,11 +51,11 @@ class Resume:
         self._found = self._session.continuation.find()
         return self._ranks.agree(None if self._found is None else self._found.folder)
 
-    def begin_anew(self, problem: str) -> None:
+    def start_over(self, problem: str) -> None:
         """Say that the checkpoint which was found cannot be restored; everything is as it was."""
         self._found = None
         if self._ranks.number == 0:
-            self._session.continuation.begin_anew(f"its checkpoint cannot be restored: {problem}")
+            self._session.continuation.start_over(f"its checkpoint cannot be restored: {problem}")
 
     def begin(self, why_not: str = "") -> bool:
         """Begin to train.

@@ -168,7 +168,7 @@ class Progress(Recorder):
         """Write lines above the table, as they are: the terminal breaks those that are too long for it."""
         decode = AnsiDecoder().decode_line
         texts = [decode(line.rstrip("\r")) for line in lines.split("\n")]
-        # In a group, since the console would put texts together anew, to be wrapped.
+        # In a group, since the console would put texts together again, to wrap them.
         self._console.print(Group(Text("\n", no_wrap=True, overflow="ignore").join(texts)), crop=False)
 
     def _shown(self) -> list[Row]:

@@ -19,7 +19,7 @@ from tunehook.snapshot import Snapshot
 from tunehook.system import is_alive
 from tunehook.trial import Decision, Mode, Outcome, Trial
 
-# Where in a trial a snapshot lies: in which of its fits, and at which step, since steps begin anew with each fit.
+# Where in a trial a snapshot was taken: in which of its fits, and at which step, since steps start over with each fit.
 Place = tuple[int, int]
 BEGINNING: Place = (0, -1)  # before all of them
 
@@ -270,8 +270,8 @@ def _of(key: str, events: Iterable[Event], *, is_mine: bool) -> Iterator[Event]:
 class Rows:
     """The reports and snapshots of several attempts of a trial, each step once.
 
-    An attempt makes again what lay behind its checkpoint, or all where it began anew: its first reports are those that
-    are there. A snapshot of a step is not made twice either, in each of the fits.
+    An attempt repeats what came after its checkpoint, or everything where it started over: its first reports are
+    already there. A snapshot of a step is not made twice either, in each of the fits.
 
     Args:
         made: How many reports there are.

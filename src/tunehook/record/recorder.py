@@ -74,7 +74,7 @@ class OneForAllAttempts(Protocol):
         """How many reports it has already, asked after `open` and where the trial goes on.
 
         Args:
-            taken: So many lie before the checkpoint, none where the trial begins anew.
+            taken: How many come before the checkpoint, 0 where the trial starts over.
             made: So many have earlier attempts made.
 
         Returns:

@@ -142,7 +142,7 @@ class Recorders:
         """Ask those whose record is one for all attempts what they have of the earlier ones.
 
         Args:
-            taken: How many reports lie before the checkpoint, 0 where the trial begins anew.
+            taken: How many reports come before the checkpoint, 0 where the trial starts over.
             made: How many reports earlier attempts have made at most.
             seen: Where the last of their snapshots lies.
         """

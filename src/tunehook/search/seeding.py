@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SeededByNumber(BaseSampler):
-    """A sampler that is made anew for each trial, with a seed that follows from the study's seed and its number.
+    """A sampler that is made for each trial, with a seed that follows from the study's seed and its number.
 
     Optuna's samplers start their random stream at their construction: the same seed in a second process, or in a study
     that is gone on with, would sample the first trials' values again. Here trial n draws the same numbers whoever asks

@@ -42,12 +42,12 @@ class Continuation:
         try:
             return None if self.checkpoints is None else self.checkpoints.find()
         except CheckpointError as error:
-            self.begin_anew(str(error))
+            self.start_over(str(error))
             return None
 
-    def begin_anew(self, why: str) -> None:
+    def start_over(self, why: str) -> None:
         """Say in a line that the trial does not go on from its checkpoint, and why."""
-        self._recorders.tell(f"{self.trial.name} begins anew: {why}")
+        self._recorders.tell(f"{self.trial.name} starts over: {why}")
 
     def take_over(self, found: Found) -> Iterator[tuple[int, Mapping[str, float]]]:
         """Record what an earlier attempt reported up to a checkpoint, and give each step with its metrics."""
@@ -65,7 +65,7 @@ class Continuation:
         """Ask recorders whose record is one for all attempts what they have of the earlier ones.
 
         Args:
-            taken: How many reports lie before the checkpoint, 0 where the trial begins anew.
+            taken: How many reports come before the checkpoint, 0 where the trial starts over.
         """
         rows = join(read_attempts(self.trial))
         self._recorders.ask_what_they_have(taken=taken, made=rows.made, seen=rows.seen)
@@ -96,4 +96,4 @@ class Continuation:
             self.checkpoints.discard()
             self.checkpoints = None
             name = self.trial.name
-            self._recorders.tell(f"no checkpoints of {name}, which begins anew if it is interrupted: {why}")
+            self._recorders.tell(f"no checkpoints of {name}, which starts over if it is interrupted: {why}")

@@ -410,7 +410,7 @@ class Study(Results):
     # ------------------------------------------------------------------ in other processes
 
     def __getstate__(self) -> dict[str, Any]:
-        """For spawned processes, which open the storage anew."""
+        """For spawned processes, which open the storage again."""
         from optuna.storages import BaseStorage, InMemoryStorage
 
         if isinstance(self._storage, InMemoryStorage):

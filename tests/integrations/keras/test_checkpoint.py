@@ -166,7 +166,7 @@ def interrupted(script: Script) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("damage", ["weights", "rest", "shape", "versions"])
 @pytest.mark.parametrize("_", [pytest.param(0, marks=ONCE)])
-def test_it_begins_anew_where_it_cannot_go_on(_: int, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_starts_over_where_it_cannot_go_on(_: int, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     """The trial then equals one that was not interrupted, and a line says why."""
     whole = Script(None).run()
     script = Script(3)
@@ -184,8 +184,8 @@ def test_it_begins_anew_where_it_cannot_go_on(_: int, damage: str, caplog: pytes
     script.run()
     assert not script.went_on
     assert script.result == whole.result
-    (said,) = [record.getMessage() for record in caplog.records if "begins anew" in record.getMessage()]
-    assert said.startswith("trial-0001 begins anew: its checkpoint cannot be restored: ")
+    (said,) = [record.getMessage() for record in caplog.records if "starts over" in record.getMessage()]
+    assert said.startswith("trial-0001 starts over: its checkpoint cannot be restored: ")
     assert "\n" not in said
     assert [event["text"] for event in script.events if event["event"] == "problem"] == [said.removesuffix(".")]
 
@@ -250,7 +250,7 @@ def test_where_it_could_not_go_on_exactly_none_is_kept(_: int, reason: str, capl
     why = {"fits": "it has more than one fit", "backup": "a BackupAndRestore of yours does it"}[reason]
     assert Twice(None, callbacks=backup, epochs=2).run().study.best
     (said,) = [record.getMessage() for record in caplog.records if "no checkpoints" in record.getMessage()]
-    assert said == f"no checkpoints of trial-0000, which begins anew if it is interrupted: {why}."
+    assert said == f"no checkpoints of trial-0000, which starts over if it is interrupted: {why}."
     assert not left()
 
 

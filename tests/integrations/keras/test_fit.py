@@ -546,7 +546,7 @@ def test_batches_are_dispatched_ahead() -> None:
 
 
 def test_layers_of_each_trial_are_called_the_same() -> None:
-    """Names that Keras counts begin anew in each trial, so that a name of the space means the same layer."""
+    """Names that Keras counts start over in each trial, so that a name of the space means the same layer."""
     names: list[list[str]] = []
 
     def train() -> None:

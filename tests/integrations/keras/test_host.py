@@ -24,7 +24,7 @@ def test_names() -> None:
 
 
 def test_global_state() -> None:
-    """Names, the numbers of keras.random and the type policy go back, and begin anew inside."""
+    """Names, the numbers of keras.random and the type policy go back, and start over inside."""
     keras.utils.set_random_seed(3)
     first = keras.ops.convert_to_numpy(keras.random.normal((2,)))
     put_back = host.taken()

@@ -189,7 +189,7 @@ def test_optimize_equals_the_script_with_the_values_typed_in(pl: Any) -> None:
 
 
 def test_one_fit_is_one_trial(one: Any) -> None:
-    """A callback with a study asks anew for each fit."""
+    """A callback with a study asks for a trial in each fit."""
     study = make_study({"optimizer.lr": th.Float(0.001, 0.1)})
     callback = TuneCallback(study)
     for _ in range(3):
@@ -745,7 +745,7 @@ def test_hooks_of_each_batch_are_left_out_unless_they_are_overridden(pl: Any, tr
     assert loud.on_before_zero_grad is None
 
 
-def test_a_folder_whose_storage_is_gone_is_begun_anew(one: Any) -> None:
+def test_a_folder_whose_storage_is_gone_is_started_over(one: Any) -> None:
     """Two studies in memory share a folder of journals: the second one's trials are its own."""
     storages = [optuna.storages.InMemoryStorage() for _ in range(3)]
     for storage, lr in zip(storages[:2], (0.001, 0.002), strict=True):

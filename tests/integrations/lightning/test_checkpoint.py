@@ -330,7 +330,7 @@ def go_on(project: Project, folder: str, **options: Any) -> Run:
 
 
 @pytest.mark.parametrize("damage", ["cut", "shape", "optimizer", "versions", "journal"])
-def test_it_begins_anew_where_it_cannot_go_on(one: Any, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_starts_over_where_it_cannot_go_on(one: Any, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     """The trial then equals one that was not interrupted, and a line says why."""
     whole = Project(one, None).run("whole")
     project = Project(one, 3)
@@ -358,8 +358,8 @@ def test_it_begins_anew_where_it_cannot_go_on(one: Any, damage: str, caplog: pyt
     run = go_on(project, "damaged")
     assert not run.went_on
     assert_same(whole, run)
-    (said,) = [record.getMessage() for record in caplog.records if "begins anew" in record.getMessage()]
-    assert said.startswith("trial-0001 begins anew: ")
+    (said,) = [record.getMessage() for record in caplog.records if "starts over" in record.getMessage()]
+    assert said.startswith("trial-0001 starts over: ")
     assert why in said
     assert "\n" not in said
     assert [event["text"] for event in run.events if event["event"] == "problem"] == [said.removesuffix(".")]
@@ -413,7 +413,7 @@ def test_where_it_could_not_go_on_exactly_none_is_kept(one: Any, reason: str, ca
     project.callbacks, callbacks = lambda: [*callbacks(), Look(seen)], project.callbacks
     run = project.run("not-exact")
     (said,) = [record.getMessage() for record in caplog.records if "no checkpoints" in record.getMessage()]
-    assert said == f"no checkpoints of trial-0000, which begins anew if it is interrupted: {why}."
+    assert said == f"no checkpoints of trial-0000, which starts over if it is interrupted: {why}."
     assert not any(seen)
     assert run.best
 

@@ -432,7 +432,7 @@ def test_a_module_argument_that_is_initialized_in_place(one: Any) -> None:
 
 
 def test_a_method_that_was_put_on_the_module(one: Any) -> None:
-    """Lightning's command line adds configure_optimizers so; a method that a constructor chooses is chosen anew."""
+    """Lightning's command line adds configure_optimizers so; a method that a constructor chooses is chosen again."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]

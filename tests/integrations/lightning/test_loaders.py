@@ -108,14 +108,14 @@ def test_loader_of_an_iterable_dataset(one: Any) -> None:
 
 
 def test_loader_that_lightning_makes_again(one: Any) -> None:
-    """A loader that is constructed anew, as for a distributed sampler, has the new size too."""
+    """A loader that is constructed again, as for a distributed sampler, has the new size too."""
     cls = classes(one)["TypedIn"]
     plain = trained(one, lambda: (type("Five", (cls,), {"size": 5})(),), overfit_batches=3)
     assert_same(trained(one, lambda: (cls(),), {"batch_size": 5}, overfit_batches=3), plain)
 
 
 def test_loader_that_types_in_its_size(one: Any) -> None:
-    """A loader class with its own size comes back with it when it is constructed anew."""
+    """A loader class with its own size comes back with it when it is constructed again."""
 
     class Four(DataLoader[Any]):
         def __init__(self, data: Any, **kwargs: Any) -> None:

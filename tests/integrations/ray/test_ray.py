@@ -153,7 +153,7 @@ def test_demands_that_nothing_meets(cluster: Any, tmp_path: Path) -> None:
 
 
 def test_an_actor_that_is_killed(cluster: Any, tmp_path: Path) -> None:
-    """The trials begin anew, since nobody hears them any more."""
+    """The trials start over, since nobody hears them any more."""
 
     class Watched(RayLauncher):
         made: Any

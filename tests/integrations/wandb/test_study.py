@@ -70,7 +70,7 @@ def train() -> None:
 
 
 def tune(recorder: WandbRecorder, trials: int, **options: Any) -> th.Study:
-    """Tune with a study that is opened anew."""
+    """Tune with a study that is opened again."""
     study = make_study(recorder, **options)
     study.optimize(train, trials=trials, progress=False)
     return study
@@ -155,7 +155,7 @@ def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_study_that_was_made_anew_has_a_run_of_its_own(tmp_path: Path) -> None:
+def test_a_study_that_was_made_again_has_a_run_of_its_own(tmp_path: Path) -> None:
     """A study of the same name in another storage is another one, also in the same folder."""
     tune(WandbRecorder("digits", lean=True), 2, storage="sqlite:///first.db")
     tune(WandbRecorder("digits", lean=True), 3, storage="sqlite:///second.db")

@@ -122,7 +122,7 @@ class Node(Leader[_Process]):
             self._warm = None
         else:
             why = "forked processes with GPUs are not safe everywhere" if self._gpus else "this system cannot fork"
-        log.warning("Each trial starts a fresh process, which imports everything anew: %s.", why)
+        log.warning("Each trial starts a fresh process, which imports everything again: %s.", why)
         self._fresh = Fresh(self._gate.address, self._function, self._threads)
 
     def _hear_of(self, warm: Warm) -> str | Raised:
@@ -221,9 +221,9 @@ class Node(Leader[_Process]):
                 _, token, code = warm.connection.recv()
                 warm.note(token, code)
         except (OSError, EOFError):
-            self._begin_anew()
+            self._start_over()
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """The warm parent was killed, and the kernel has ended its children with it."""
         if self._warm is not None:
             self._warm.close()

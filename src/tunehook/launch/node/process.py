@@ -89,7 +89,7 @@ class Warm:
 
 
 class Fresh:
-    """Starts each trial in a process of its own from the beginning, which imports all anew.
+    """Starts each trial in a process of its own from the beginning, which imports everything again.
 
     Args:
         address: Where the node process listens.
