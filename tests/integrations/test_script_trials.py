@@ -56,7 +56,7 @@ def fit(callbacks, width=4, batch_size=10, max_epochs=1, **settings):
     trainer.fit(net, loader)
     weights = b"".join(one.detach().numpy().tobytes() for one in net.parameters())
     # In one piece, since ranks write at once.
-    sys.stdout.write(f"TRAINED {hashlib.sha256(weights).hexdigest()} {trainer.global_step}\n")
+    sys.stdout.write(f"TRAINED {hashlib.sha256(weights).hexdigest()} {trainer.global_step}\\n")
 
 
 def study(space, search="random"):

@@ -47,8 +47,10 @@ def cluster() -> Iterator[Any]:
         made = Cluster(head_node_args={"num_cpus": 1, "include_dashboard": False}, initialize_head=True, connect=False)
         made.add_node(num_cpus=1)
         patch.setenv("RAY_ADDRESS", made.address)  # of the clusters of this machine, this one
+        before = signal.getsignal(signal.SIGTERM)
         yield made
         ray.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray leaves its own
         made.shutdown()
 
 
