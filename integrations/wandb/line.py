@@ -45,7 +45,7 @@ class Line:
             self.was_told = True
             _log.warning(
                 "W&B cannot be reached (%s): trials are recorded offline. `tunehook sync` uploads them later.",
-                first_line(why),
+                reason_of(why),
             )
 
     def tell_loss(self, trial: Trial, why: str) -> None:
@@ -72,7 +72,7 @@ class Line:
             )
 
 
-def first_line(error: object) -> str:
+def reason_of(error: object) -> str:
     """What an error says, in one line without its full stop; its class, where it says nothing."""
     if isinstance(error, ValidationError):  # its first line says only how many settings are wrong
         wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]

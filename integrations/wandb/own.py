@@ -24,7 +24,7 @@ from typing import Any
 from wandb import Run, Settings
 
 from tunehook.integrations.wandb.journal import mark_synced, note_run, rows_before, rows_until_now
-from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, first_line
+from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, reason_of
 from tunehook.integrations.wandb.owners import OWNERS, NotYoursError
 from tunehook.integrations.wandb.run import TrialRun, find_refusal, make_settings, run_id
 from tunehook.integrations.wandb.sdk import was_cut_off
@@ -277,4 +277,4 @@ class OwnRun:
     def _lose(self, why: object) -> None:
         self._is_lost = True
         leave_service(self)
-        self._line.tell_loss(self.trial, first_line(why))
+        self._line.tell_loss(self.trial, reason_of(why))

@@ -20,7 +20,7 @@ from typing import Any
 
 from wandb import Settings
 
-from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, first_line
+from tunehook.integrations.wandb.line import CALL, LONGEST, WRONG, Line, reason_of
 from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import make_settings
 from tunehook.integrations.wandb.sdk import was_cut_off
@@ -110,7 +110,7 @@ class StudyRun:
                 "ModelCheckpoint(monitor=..., mode=...) to the callbacks of the Trainer; in Keras, "
                 "ModelCheckpoint('trial.keras', save_best_only=True) to those of fit.",
                 number,
-                first_line(why),
+                reason_of(why),
             )
 
     @property
@@ -225,7 +225,7 @@ class StudyRun:
         if not self._was_told:
             self._was_told = True
             _log.warning(
-                "The W&B run of study %s is not up to date (%s); the study has everything.", view.name, first_line(why)
+                "The W&B run of study %s is not up to date (%s); the study has everything.", view.name, reason_of(why)
             )
         return False
 

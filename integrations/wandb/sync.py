@@ -22,7 +22,7 @@ except ImportError as error:
 import wandb
 
 from tunehook.integrations.wandb.journal import Row, mark_synced, note_run, rows_of, runs_in
-from tunehook.integrations.wandb.line import first_line
+from tunehook.integrations.wandb.line import reason_of
 from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, make_settings
 from tunehook.integrations.wandb.service import leave_dead_service
@@ -142,7 +142,7 @@ def try_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises
         trial = attempts[-1].trial
         _log.debug("The W&B run of %s could not be uploaded.", trial.name, exc_info=error)
-        return Synced(f"{trial.study}/{trial.name}", "left", reason=f"it cannot be uploaded: {first_line(error)}")
+        return Synced(f"{trial.study}/{trial.name}", "left", reason=f"it cannot be uploaded: {reason_of(error)}")
 
 
 def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
@@ -234,7 +234,7 @@ def _resume(latest: Attempt) -> Run:
         )
     except wandb.Error as error:
         raise SyncError(
-            f"W&B cannot be reached: {first_line(error)}.\n"
+            f"W&B cannot be reached: {reason_of(error)}.\n"
             "  Log in with `wandb login`, check WANDB_BASE_URL, and sync again."
         ) from error
     return run

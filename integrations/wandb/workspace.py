@@ -28,7 +28,7 @@ import wandb
 from wandb_workspaces import expr
 
 from tunehook.integrations.wandb.journal import runs_in
-from tunehook.integrations.wandb.line import first_line
+from tunehook.integrations.wandb.line import reason_of
 from tunehook.integrations.wandb.run import SHARED_PREFIX
 from tunehook.integrations.wandb.sdk import has_key
 from tunehook.integrations.wandb.service import leave_dead_service
@@ -93,7 +93,7 @@ def save(folder: Path, *, project: str | None, entity: str | None) -> str:
         return str(workspace.url)
     except Exception as error:
         raise WorkspaceError(
-            f"W&B does not keep the dashboard of study {recorded.study}: {first_line(error)}.\n"
+            f"W&B does not keep the dashboard of study {recorded.study}: {reason_of(error)}.\n"
             "  Check --project and --entity, `wandb login`, and WANDB_BASE_URL."
         ) from error
 

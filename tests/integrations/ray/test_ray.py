@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -50,8 +51,9 @@ def cluster() -> Iterator[Any]:
         before = signal.getsignal(signal.SIGTERM)
         yield made
         ray.shutdown()
-        signal.signal(signal.SIGTERM, before)  # Ray leaves its own
         made.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray leaves its own
+        gc.collect()  # and sockets, whose warnings would be those of a later test
 
 
 def run(study: th.Study, train: Callable[[], object], **options: Any) -> th.Study:
