@@ -16,6 +16,9 @@ ALONE := tests/launch/test_out_of_memory.py
 ONCE := tests/integrations/lightning/test_once.py
 OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/keras tests/snapshot/test_frameworks.py)
 
+# Compiled once, and not in each of the hundreds of processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint fast whole oldest keras gpu benchmarks clean
 
 help:

@@ -1,14 +1,13 @@
 """What a trial in a process of its own costs, beside Ray Tune and beside the same trials in one process.
 
-    python benchmarks/launch.py
-
-Twenty trials of five epochs on scikit-learn's digits, in Lightning. Ray Tune is a peer that is measured if all of it is
+Trials of five epochs on scikit-learn's digits, in Lightning. Ray Tune is a peer that is measured if all of it is
 installed: pip install 'ray[tune]'. Whole runs are timed, from the call to its return, start-up included; where two runs
 of a variant differ in their number of trials only, the difference is the time of a trial alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import statistics
@@ -87,9 +86,8 @@ def ray_tune(trials: int, workers: int) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
+def main(trials: int) -> None:
     """Measure and print."""
-    trials = 20
     rows: dict[str, float] = {}
     gaps: list[float] = []
     variants = {"one process, one after the other": None, "workers=1": 1, "workers=2": 2}
@@ -122,4 +120,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/launch.py --trials 20")
+    parser.add_argument("--trials", type=int, default=20, help="how many a variant trains, more than 4 (default: 20)")
+    main(parser.parse_args().trials)

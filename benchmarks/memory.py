@@ -25,11 +25,11 @@ def measure(kind: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     process = psutil.Process()
     grown: list[float] = []
-    space = {"lr": th.Float(1e-3, 1e-2), "hidden": th.Int(32, 64), "batch_size": th.Choice([64, 128])}
+    space = {"lr": th.Float(1e-3, 1e-2), "hidden": th.Int(32, 64), "batch_size": th.Choice([450, 675])}
     study = th.Study("memory", space, metric="val_acc", mode="max", search="random", seed=0)
 
     def one() -> None:
-        fit(TuneCallback(), epochs=1) if kind == "tuned" else fit(epochs=1, hidden=48)
+        fit(TuneCallback(), epochs=1) if kind == "tuned" else fit(epochs=1, hidden=48, batch_size=450)
         if len(grown) % 10 == 0:  # garbage in cycles waits longer the more a process holds, and would pass for growth
             gc.collect()
         grown.append(process.memory_info().rss / 2**20)

@@ -1,13 +1,12 @@
 """What it costs to ask for a trial, to report and to tell its end, in a study that has many trials already.
 
-    python benchmarks/search.py
-
 On the default storage, an SQLite file, with four hyperparameters. The peer is Optuna itself, with the same sampler on
 a copy of the same file: its own storage, with neither journals nor places that are counted.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sqlite3
@@ -122,4 +121,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/search.py").parse_args()
     main()

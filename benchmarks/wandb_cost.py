@@ -1,7 +1,5 @@
 """What W&B costs a trial offline, and whether a thousand of them leave anything behind.
 
-    python benchmarks/wandb_cost.py [trials] [reports] [milliseconds]
-
 It prints the milliseconds that a training waits for W&B (open, reports and close together), and those of CPU time,
 beside the same calls of the SDK without us, which take turns with ours; and the threads, open files, processes and
 memory of this process before and after. Before each report the training takes the given milliseconds, which do not
@@ -10,9 +8,9 @@ count: our rows are written meanwhile, by a thread. By default it takes none, so
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -113,7 +111,7 @@ def compare(
     return ours[warm:], plain[warm:], before, Held.now()
 
 
-def main(trials: int = 1000, reports: int = 10, milliseconds: int = 0) -> None:
+def main(trials: int, reports: int, milliseconds: int) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -128,4 +126,8 @@ def main(trials: int = 1000, reports: int = 10, milliseconds: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/wandb_cost.py --trials 9")
+    parser.add_argument("--trials", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--reports", type=int, default=10, help="how many a trial makes (default: 10)")
+    parser.add_argument("--milliseconds", type=int, default=0, help="of training before each report (default: 0)")
+    main(**vars(parser.parse_args()))
