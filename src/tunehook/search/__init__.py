@@ -7,17 +7,19 @@ from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.search.bayes import GaussianProcessSampler as GaussianProcessSampler
     from tunehook.search.grid import GridSampler as GridSampler
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
-    "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name", "check_space", "make_sampler",
-    "make_stopper",
+    "GaussianProcessSampler", "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name", "check_space",
+    "make_sampler", "make_stopper",
 ]  # fmt: skip
 
 __getattr__ = lazily(
     __name__,
     {
+        "GaussianProcessSampler": "bayes",
         "GridSampler": "grid",
         "Guarded": "guard",
     },

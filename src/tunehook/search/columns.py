@@ -1,0 +1,215 @@
+"""Hyperparameters of Optuna as columns of numbers that a model can compare, draw and change a little."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Array = NDArray[np.float64]
+
+# An int with more values is rounded; with fewer, its neighbours on a logarithmic scale lie noticeably apart.
+MANY = 1_000
+
+
+class Column(ABC):
+    """One hyperparameter as numbers from 0 to 1; of a category, as numbers without an order."""
+
+    is_category = False
+
+    @abstractmethod
+    def encode(self, value: Any) -> float:
+        """The number of a value."""
+
+    @abstractmethod
+    def decode(self, number: float) -> Any:
+        """The value of a number."""
+
+    @abstractmethod
+    def draw(self, count: int, dice: Generator) -> Array:
+        """Numbers of values that are drawn at random."""
+
+    @abstractmethod
+    def change(self, numbers: Array, scale: Array, dice: Generator) -> Array:
+        """Numbers of other values near by.
+
+        Args:
+            numbers: Of the values as they are.
+            scale: How far to go, as a standard deviation, for each.
+            dice: Random numbers.
+        """
+
+
+class Number(Column):
+    """Any number in a range, or whole ones so many that they are rounded.
+
+    Args:
+        low, high: The range.
+        log: Whether the scale is logarithmic.
+        step: What a value is a multiple of, counted from `low`. Defaults to None: nothing.
+        kind: ``int`` or ``float``.
+    """
+
+    def __init__(self, low: float, high: float, *, log: bool, step: float | None, kind: type) -> None:
+        self._low, self._high, self._step, self._kind = low, high, step, kind
+        self._scale: Callable[[float], float] = math.log if log else float
+        self._back: Callable[[float], float] = math.exp if log else float
+        self._first, self._last = self._scale(low), self._scale(high)
+
+    def encode(self, value: Any) -> float:
+        """On the scale, from 0 to 1."""
+        return (self._scale(value) - self._first) / (self._last - self._first)
+
+    def decode(self, number: float) -> Any:
+        """Back on the scale, on a step, inside the range."""
+        exact = self._back(self._first + number * (self._last - self._first))
+        if self._step is not None:
+            exact = self._low + round((exact - self._low) / self._step) * self._step
+        return self._kind(min(max(exact, self._low), self._high))
+
+    def draw(self, count: int, dice: Generator) -> Array:
+        """Uniform on the scale."""
+        return dice.random(count)
+
+    def change(self, numbers: Array, scale: Array, dice: Generator) -> Array:
+        """By a normal step, inside the range."""
+        return np.clip(numbers + dice.normal(size=len(numbers)) * scale, 0.0, 1.0)
+
+
+class Levels(Column):
+    """Values in an order, of which there are few.
+
+    Args:
+        values: In their order.
+        places: Where they lie from 0 to 1.
+        shares: How often each is drawn, which sum to 1.
+    """
+
+    def __init__(self, values: Sequence[Any], places: Array, shares: Array) -> None:
+        self._values, self._places, self._shares = values, places, shares
+        self._numbers = np.array(values, float)
+        self._between = (places[1:] + places[:-1]) / 2
+
+    def encode(self, value: Any) -> float:
+        """The place of the nearest value."""
+        return float(self._places[np.abs(self._numbers - value).argmin()])
+
+    def decode(self, number: float) -> Any:
+        """The value of the nearest place."""
+        return self._values[int(self._nearest(np.array([number]))[0])]
+
+    def draw(self, count: int, dice: Generator) -> Array:
+        """Each value with its share."""
+        return dice.choice(self._places, count, p=self._shares)
+
+    def change(self, numbers: Array, scale: Array, dice: Generator) -> Array:
+        """By a normal step, to another level where there is one."""
+        step = dice.normal(size=len(numbers)) * scale
+        was = self._nearest(numbers)
+        now = self._nearest(np.clip(numbers + step, 0.0, 1.0))
+        now = np.where(now == was, was + np.where(step > 0, 1, -1), now)  # one level at least
+        return self._places[np.clip(now, 0, len(self._places) - 1)]
+
+    def _nearest(self, numbers: Array) -> NDArray[np.intp]:
+        return np.searchsorted(self._between, numbers)
+
+
+class Category(Column):
+    """Values without an order.
+
+    Args:
+        values: All of them.
+    """
+
+    is_category = True
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+
+    def encode(self, value: Any) -> float:
+        """Its number."""
+        return float(next(at for at, one in enumerate(self._values) if type(one) is type(value) and one == value))
+
+    def decode(self, number: float) -> Any:
+        """The value of that number."""
+        return self._values[int(number)]
+
+    def draw(self, count: int, dice: Generator) -> Array:
+        """Each value as often."""
+        return dice.integers(len(self._values), size=count).astype(float)
+
+    def change(self, numbers: Array, scale: Array, dice: Generator) -> Array:
+        """To any other one."""
+        return (numbers + dice.integers(1, len(self._values), size=len(numbers))) % len(self._values)
+
+
+def column(distribution: BaseDistribution) -> Column:
+    """The column of a hyperparameter that has two values or more."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        choices: Sequence[Any] = distribution.choices
+        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in choices):
+            values = sorted(choices)
+            return Levels(values, np.linspace(0, 1, len(values)), np.full(len(values), 1 / len(values)))
+        return Category(choices)
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise TypeError(f"Optuna's distributions are numbers and choices, got {distribution!r}.")
+    low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
+    kind = int if isinstance(distribution, IntDistribution) else float
+    if step is None or (high - low) / step >= MANY:
+        return Number(low, high, log=log, step=step, kind=kind)
+    values = [kind(min(low + at * step, high)) for at in range(round((high - low) / step) + 1)]
+    edges = np.array([low - step / 2, *(value + step / 2 for value in values)])
+    scale = np.log if log else np.asarray
+    places, edges = scale(np.array(values, float)), scale(edges)
+    return Levels(values, (places - places[0]) / (places[-1] - places[0]), np.diff(edges) / (edges[-1] - edges[0]))
+
+
+class Columns:
+    """All hyperparameters of a search, whose configurations are rows.
+
+    Args:
+        distributions: By name; each has two values or more.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self._columns = {name: column(distribution) for name, distribution in distributions.items()}
+        self.is_category = np.array([one.is_category for one in self._columns.values()], bool)
+
+    def encode(self, params: Mapping[str, Any]) -> Array:
+        """A configuration as a row, (d,)."""
+        return np.array([one.encode(params[name]) for name, one in self._columns.items()])
+
+    def decode(self, row: Array) -> dict[str, Any]:
+        """The configuration of a row."""
+        return {name: one.decode(float(at)) for (name, one), at in zip(self._columns.items(), row, strict=True)}
+
+    def draw(self, count: int, dice: Generator) -> Array:
+        """Random rows, (count, d)."""
+        return np.stack([one.draw(count, dice) for one in self._columns.values()], 1)
+
+    def change(self, rows: Array, scale: Array, share: float, dice: Generator) -> Array:
+        """Rows that differ from others in some dimensions, in one at least.
+
+        Args:
+            rows: The others, (n, d).
+            scale: How far numbers go, for each row, (n,).
+            share: How likely each dimension is changed.
+            dice: Random numbers.
+        """
+        is_changed = dice.random(rows.shape) < share
+        is_changed[np.arange(len(rows)), dice.integers(rows.shape[1], size=len(rows))] = True
+        changed = rows.copy()
+        for at, one in enumerate(self._columns.values()):
+            here = is_changed[:, at]
+            changed[here, at] = one.change(rows[here, at], scale[here], dice)
+        return changed
