@@ -75,7 +75,7 @@ def check_first(run: Run, kind: str) -> None:
     elif kind == "interrupt":
         assert run.said.rstrip().endswith("KeyboardInterrupt"), run.said
     else:
-        assert re.search(r"^tunehook\.\S*(Study|Journal)Error: ", run.said, re.MULTILINE), run.said
+        assert re.search(r"^tunehook\.\S*(Storage|Journal)Error: ", run.said, re.MULTILINE), run.said
 
 
 def check_second(run: Run, done: set[str], before: Counter[str], *, at_once: int) -> None:
