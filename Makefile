@@ -9,7 +9,7 @@ OLDEST := $(VENV)/oldest
 TENSORFLOW := $(VENV)/tensorflow
 FAULTS := tests/integrations/wandb/test_faults.py
 # What a process has loaded is loaded for its trials too: without frameworks a study with trial processes takes a second.
-LAUNCH := tests/launch/test_launch.py tests/launch/test_machines.py tests/launch/test_chaos.py
+LAUNCH := tests/launch/test_launch.py tests/launch/test_machines.py tests/launch/test_chaos.py tests/launch/test_every_call.py
 # A process that the kernel kills for memory counts for all studies of the machine, so this test is alone.
 ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
@@ -19,7 +19,7 @@ OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/kera
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint fast whole oldest keras gpu benchmarks clean
+.PHONY: help demo test lint fast whole oldest keras faults gpu benchmarks clean
 
 help:
 	@echo "make demo        set up, then tune the digits example with grid, random and Bayesian search"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make fast        the fast tests only"
 	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
+	@echo "make faults      put a fault at each call that changes a file, and look whether anything is lost"
 	@echo "make gpu         run the tests of Lightning on a GPU, and time trainings with snapshots there"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
 	@echo "make clean       remove what the above made"
@@ -97,6 +98,10 @@ keras: $(TENSORFLOW)/ready
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
 
 test: lint whole keras oldest
+
+# A sample of these is in `test`; here each call that changes a file is tried.
+faults: $(VENV)/test
+	TUNEHOOK_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP tests/launch/test_every_call.py
 
 # The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test

@@ -180,7 +180,7 @@ def test_a_full_disk(disk: list[str], what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    kind, said = ("JournalError", "No space left on device") if what == "journals" else ("StudyError", "disk is full")
+    kind, said = ("JournalError", "No space left on device") if what == "journals" else ("StorageError", "disk is full")
     assert told["error"].startswith(f"{kind}: The ")
     assert said in told["error"]
     assert "\n  Make room" in told["error"]

@@ -64,16 +64,21 @@ class Program:
 
 
 class WarmPython:
-    """The process that has imported it all, and forks."""
+    """The process that has imported it all, and forks.
 
-    def __init__(self) -> None:
+    Args:
+        imported: Modules. Defaults to what trainings that W&B records need.
+        **variables: Environment variables of it.
+    """
+
+    def __init__(self, imported: Sequence[str] = IMPORTED, **variables: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm")
         self._count = 0
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         path = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={**clean, "WANDB_ERROR_REPORTING": "false", "PYTHONPATH": path},
+            [sys.executable, __file__, *imported],
+            env={**clean, "WANDB_ERROR_REPORTING": "false", "PYTHONPATH": path, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -145,7 +150,7 @@ def _wait(pid: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for module in IMPORTED:
+    for module in sys.argv[1:]:
         __import__(module)
     gc.freeze()  # what is imported need not be looked through, nor copied, at the end of each child
     if (arguments := _serve()) is not None:

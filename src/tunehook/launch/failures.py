@@ -8,7 +8,7 @@ from typing import Any
 
 from tunehook.launch.led import Led
 from tunehook.system import last_line
-from tunehook.trial import MISUSE, JournalError, Outcome, StudyError, TrialError, is_misuse
+from tunehook.trial import MISUSE, JournalError, Outcome, StorageError, StudyError, TrialError, is_misuse
 
 # So many interruptions in a row, with no other end between them, are no accident.
 _INTERRUPTIONS = 30
@@ -33,7 +33,7 @@ class Raised:
     @classmethod
     def of(cls, error: BaseException) -> Raised:
         """What was raised here."""
-        kind = next((kind for kind in (*MISUSE, JournalError) if isinstance(error, kind)), None)
+        kind = next((kind for kind in (*MISUSE, JournalError, StorageError) if isinstance(error, kind)), None)
         return cls(str(error), "".join(traceback.format_exception(error)), kind, error)
 
     def again(self) -> BaseException | None:

@@ -115,7 +115,7 @@ class Leader(ABC, Generic[One]):
         Raises:
             StudyError: Too many trials in a row failed, or no process can be started.
             InjectionError, TrialError: The script has to change.
-            JournalError: A journal cannot be written, as where the disk is full.
+            JournalError, StorageError: A journal or the storage cannot be written, as where the disk is full.
             KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM, once the running trials have ended.
         """
         self._table = table

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tunehook.system import first_line
-from tunehook.trial import StudyError
+from tunehook.trial import StorageError, StudyError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -100,7 +100,7 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
         storage: The storage, its URL or its file.
 
     Raises:
-        StudyError: In place of what the storage raises.
+        StorageError: In place of what the storage raises.
     """
     import sqlalchemy.exc
     from optuna.exceptions import StorageInternalError
@@ -110,7 +110,7 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
         place = getattr(storage, "url", storage)
         said = cause_of(error)
-        told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
+        told = as_study_error(error, StorageError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
                               f"  {way_out(said)}", url=place)  # fmt: skip
     else:
         return

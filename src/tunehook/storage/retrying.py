@@ -28,7 +28,7 @@ from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
 from tunehook.system import this_process, trial_id, uncached
-from tunehook.trial import StorageAway, StudyError
+from tunehook.trial import StorageAway, StorageError, StudyError
 
 if TYPE_CHECKING:
     from tunehook.system import FrozenStudy
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 
 class PatientStorage(BaseStorage):
-    """An Optuna storage, called with patience, whose errors are `StudyError`.
+    """An Optuna storage, called with patience, whose errors are `StorageError`.
 
     A call that fails since the server does not answer is made again. Whether the lost one had been carried out is not
     known, so each call has to be one that may be carried out twice: reading and setting are; a trial is created with a
@@ -241,7 +241,7 @@ class PatientStorage(BaseStorage):
         """The error to raise, ``None`` where the call is made again."""
         said = hidden(cause_of(error), url=self._place)
         if not is_away(error):
-            return as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' cannot be "
+            return as_study_error(error, StorageError, f"The storage {self._place} of study '{self._name}' cannot be "
                                   f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience

@@ -13,6 +13,7 @@ from tunehook.trial.errors import (
     InjectionError,
     JournalError,
     StorageAway,
+    StorageError,
     StudyError,
     StudyFinished,
     StudyFull,
@@ -43,7 +44,7 @@ from tunehook.trial.values import (
 
 __all__ = [
     "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "InjectionError", "JournalError", "MISUSE",
-    "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway", "StudyError", "StudyFinished", "StudyFull",
-    "Trial", "TrialError", "best_of", "describe", "direction_of", "holds_numbers", "injecting", "is_better", "is_key",
-    "is_misuse", "key_of", "mode_of", "objective_value", "returned_value", "told_apart",
+    "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway", "StorageError", "StudyError", "StudyFinished",
+    "StudyFull", "Trial", "TrialError", "best_of", "describe", "direction_of", "holds_numbers", "injecting",
+    "is_better", "is_key", "is_misuse", "key_of", "mode_of", "objective_value", "returned_value", "told_apart",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunehook.system import first_line
-from tunehook.trial.errors import InjectionError, JournalError, StorageAway, StudyError, TrialError
+from tunehook.trial.errors import InjectionError, JournalError, StorageAway, StorageError, StudyError, TrialError
 from tunehook.trial.objective import State
 from tunehook.trial.values import Outcome
 
@@ -19,7 +19,7 @@ _OUT_OF_MEMORY = {"OutOfMemoryError", "ResourceExhaustedError", "MemoryError"}
 # What interruptions are called: Python's, Lightning's and ours.
 _SIGNALS = {"KeyboardInterrupt": "Ctrl-C", "SIGTERMException": "SIGTERM", "Terminated": "SIGTERM"}
 # None of them is the training's own fault.
-_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, JournalError)
+_INTERRUPTIONS = (KeyboardInterrupt, SystemExit, StorageAway, StorageError, JournalError)
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "resource_exhausted")
 
 
@@ -151,8 +151,8 @@ def holds_numbers(result: object) -> bool:
 def describe(exception: BaseException, *, value: float | None = None, step: int | None = None) -> Outcome:
     """The outcome that an exception means.
 
-    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit``, a storage that is away and a journal that cannot
-    be written, as on a full disk, are an interruption; all else is a failure.
+    Memory that ran out is infeasible; Ctrl-C, SIGTERM, ``sys.exit``, and a storage or journal that cannot be used, as
+    on a full disk, are an interruption; all else is a failure.
 
     Args:
         exception: What ended the training.

@@ -19,6 +19,10 @@ class StudyError(RuntimeError):
     """A study that cannot be opened, or cannot go on."""
 
 
+class StorageError(StudyError):
+    """A storage that answers with an error, as of its disk; what was measured is in the journals."""
+
+
 class StorageAway(StudyError):  # noqa: N818 - tells what is the matter
     """The storage did not answer for longer than the study is patient; what was measured is in the journals."""
 

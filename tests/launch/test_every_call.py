@@ -1,0 +1,150 @@
+"""A fault at each call that changes a file, as SQLite's own tests have it; then the study is started once more.
+
+Nothing is lost, nothing is trained twice but what the fault took, and journals and storage agree. A sample of the calls
+is tried; ``TUNEHOOK_TEST_FAULTS=all`` tries each (``make faults``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import faults_study
+from faults import COMPILER, Faults, Run, after_power_loss, calls
+from tunehook.record.journal import read_journal
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")]
+
+SAMPLE = 6
+ROOT = Path("root")
+
+
+@pytest.fixture(scope="module")
+def faults() -> Iterator[Faults]:
+    """A process that forks for each fault."""
+    made = Faults(Path(faults_study.__file__))
+    yield made
+    made.close()
+
+
+def chosen(count: int) -> list[int]:
+    """The calls that are tried; a seed of its own for each run of the tests, which is printed."""
+    numbers = range(1, count + 1)
+    if os.environ.get("TUNEHOOK_TEST_FAULTS") == "all":
+        return [*numbers]
+    seed = os.environ.get("FAULTS_SEED") or str(random.SystemRandom().randrange(10_000))
+    print(f"FAULTS_SEED={seed} repeats it")  # shown where the test fails
+    return sorted(random.Random(seed).sample(numbers, min(SAMPLE, count)))
+
+
+def clear() -> None:
+    """A new folder, in which nothing has been trained."""
+    shutil.rmtree(ROOT, ignore_errors=True)
+    ROOT.mkdir()
+    Path("trained").write_text("")
+
+
+def trained() -> Counter[str]:
+    """How often each value was trained to its end."""
+    return Counter(Path("trained").read_text().split("\n")[:-1])
+
+
+def recorded() -> set[str]:
+    """The values of which a journal says that their trial is complete."""
+    found = set()
+    for path in (ROOT / "study").glob("*/journal.jsonl"):
+        if b'"state": "complete"' in (text := path.read_bytes()) and text.endswith(b"\n"):
+            found.add(f"trained {json.loads(text.splitlines()[0])['params']['x']}")
+    return found
+
+
+def check_first(run: Run, kind: str) -> None:
+    """A study that says it is done is; else the last words are an error of ours, or what the user did."""
+    if run.code == 0:
+        assert len(recorded()) == faults_study.VALUES, run.said
+    elif kind == "kill":
+        assert run.code == -9, run.said
+    elif kind == "interrupt":
+        assert run.said.rstrip().endswith("KeyboardInterrupt"), run.said
+    else:
+        assert re.search(r"^tunehook\.\S*(Storage|Journal)Error: ", run.said, re.MULTILINE), run.said
+
+
+def check_second(run: Run, done: set[str], before: Counter[str], *, at_once: int) -> None:
+    """All is complete, once each, and its records agree."""
+    assert run.code == 0, run.said
+    now = trained()
+    again = {value for value, count in now.items() if count > 1}
+    assert not again & done
+    assert len(again) <= at_once
+    assert set(now) == {f"trained {value}" for value in range(faults_study.VALUES)}
+    assert all(count <= before[value] + 1 for value, count in now.items())
+    study = faults_study.study()
+    complete = [trial for trial in study.trials if trial.outcome.state == "complete"]
+    assert sorted(trial.params["x"] for trial in complete) == [*range(faults_study.VALUES)]
+    assert {trial.outcome.state for trial in study.trials} <= {"complete", "interrupted"}
+    for trial in study.trials:
+        events = [*read_journal(study.paths.journal(trial.number))]
+        if not events:  # its first line could not be written, so it never began
+            assert trial.outcome.reason.startswith("The journal "), trial
+            continue
+        kinds = Counter(event["event"] for event in events)
+        assert (kinds["begin"], kinds["end"]) == (1, 1), (trial, events)
+        assert (events[-1]["event"], events[-1]["state"]) == ("end", trial.outcome.state)
+        if trial.outcome.state == "complete":
+            assert [event["step"] for event in events if event["event"] == "report"] == [1, 2, 3]
+            assert events[-1]["value"] == trial.value
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["kill", "interrupt", "eio", "full"])
+def test_a_fault_at_each_call(
+    faults: Faults, kind: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever call it is, a second start makes everything good."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root = ROOT.absolute()
+    count = faults.run(root, [str(workers)]).calls
+    assert count > 30
+    tried = chosen(count)
+    for at in tried:
+        clear()
+        first = faults.run(root, [str(workers)], at=at, kind=kind)
+        done, before = recorded(), trained()
+        try:
+            check_first(first, kind)
+            check_second(faults.run(root, [str(workers)]), done, before, at_once=max(workers, 1))
+        except BaseException as error:
+            error.add_note(f"{kind} at call {at} of {count}, {workers} workers:\n{first.said}")
+            raise
+    print(f"{kind}, {workers} workers: {len(tried)} of {count} calls tried")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_power_fails_at_each_sync(
+    faults: Faults, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not synced is gone; what is on the disk is enough to go on."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root, log = ROOT.absolute(), tmp_path / "log"
+    assert faults.run(root, [str(workers)], log=log).code == 0
+    syncs = [number for number, call in enumerate(calls(log), 1) if call.name == "sync"]
+    for index in chosen(len(syncs)):
+        clear()
+        after_power_loss(log, syncs[index - 1], root, root)
+        done = recorded()
+        try:
+            check_second(faults.run(root, [str(workers)]), done, Counter(), at_once=0)
+        except BaseException as error:
+            error.add_note(f"power fails at sync {index} of {len(syncs)}, {workers} workers")
+            raise
