@@ -182,6 +182,45 @@ def test_a_damaged_line_in_the_middle(damage: bytes, caplog: pytest.LogCaptureFi
     ]
 
 
+def test_a_flipped_bit_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Each bit of a line, turned over, gives no other event than the one that was written, and spoils no other line."""
+    journal = Journal(Path("t"))
+    for step in (1, 2, 3):
+        journal.report(step, {"acc": step / 7})
+    journal.close()
+    whole, written = journal.path.read_bytes(), events(journal)
+    first = whole.index(b"\n") + 1
+    last = whole.index(b"\n", first)
+    lost = 0
+    for bit in range(8 * first, 8 * last):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        journal.path.write_bytes(flipped)
+        caplog.clear()
+        found = [{name: event[name] for name in ("event", "step", "metrics")} for event in events(journal)]
+        if len(found) < 3:
+            lost += 1
+            assert caplog.messages[0].startswith("t/journal.jsonl: line 2 is damaged and left out")
+        assert found in (written, [written[0], written[2]])
+    assert lost > 0.9 * 8 * (last - first)  # but for those of the checksum's own name, without which a line is taken
+
+
+def test_lines_of_other_versions(caplog: pytest.LogCaptureFixture) -> None:
+    """Those without a checksum are read; unknown events and fields are given as they are."""
+    journal = Journal(Path("t"))
+    journal._write("report", step=1, metrics={}, seconds=3)
+    journal._write("weather", rain=[1])
+    journal.close()
+    with journal.path.open("ab") as file:
+        file.write(b'{"time": 1.0, "event": "report", "step": 2, "metrics": {"acc": 0.5}}\n')
+    assert events(journal) == [
+        {"event": "report", "step": 1, "metrics": {}, "seconds": 3},
+        {"event": "weather", "rain": [1]},
+        {"event": "report", "step": 2, "metrics": {"acc": 0.5}},
+    ]
+    assert caplog.messages == []
+
+
 def test_a_file_in_the_way() -> None:
     """A trial's folder that cannot be made is told with its place and the way out."""
     Path("study").touch()

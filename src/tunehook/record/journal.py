@@ -10,6 +10,7 @@ import math
 import os
 import reprlib
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,8 @@ _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 200
+_SEAL = b', "crc": "00000000"}'  # with which a line ends
+_MARK = _SEAL[:-10]
 
 
 class Journal:
@@ -35,7 +38,8 @@ class Journal:
     ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
     to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
     and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that every line is JSON.
+    ``"-Infinity"``, so that every line is JSON. The last field is ``crc``, the CRC-32 of what stands before it in eight
+    hexadecimal digits.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
@@ -127,7 +131,7 @@ class Journal:
         """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
         fields = fields if is_plain else plain(fields)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
-        self._put(line.encode() + b"\n", is_urgent=is_urgent)
+        self._put(_sealed(line.encode()) + b"\n", is_urgent=is_urgent)
 
     def _put(self, lines: bytes, *, is_urgent: bool) -> None:
         try:
@@ -174,11 +178,27 @@ def _append(path: Path) -> IO[bytes]:
     return file
 
 
+def _sealed(line: bytes) -> bytes:
+    """An object in JSON, with the checksum of its fields as the last one."""
+    body = line[:-1]
+    return body + _MARK + b'%08x"}' % zlib.crc32(body)
+
+
+def _unsealed(line: bytes) -> tuple[bytes, bool | None]:
+    """A line without its checksum, and whether that is right; ``None`` where it has none, as of an earlier version."""
+    body, seal = line[: -len(_SEAL)], line[-len(_SEAL) :]
+    if not seal.startswith(_MARK):
+        return line, None
+    return body + b"}", seal == _sealed(body + b"}")[-len(_SEAL) :]
+
+
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order.
 
-    A line that is no event (the last one, where the process or the machine died while it was written) is left out and
-    told in one warning, and so is a journal that is a link. A journal that does not exist has no events.
+    A line that is damaged (the last one, where the process or the machine died while it was written; one that is not
+    what its checksum says) is left out and told in one warning, and so is a line with other fields than this version
+    knows of its event, and a journal that is a link. Events and further fields of a later version are given as they
+    are. A journal that does not exist has no events.
 
     Args:
         path: The file.
@@ -197,12 +217,16 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        body, is_right = _unsealed(line.rstrip())
         try:
-            event = json.loads(line)
+            event = None if is_right is False else json.loads(body)
         except (ValueError, RecursionError):
             event = None
-        if is_event(event):
+        if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
+        elif is_right:
+            log.warning("%s: line %d is of a version of tunehook that this one does not know, and left out.",
+                        path, number)  # fmt: skip
         else:
             log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
 
