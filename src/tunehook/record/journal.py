@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunehook.record.checks import is_event
-from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
+from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_folder
 from tunehook.system import this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
@@ -41,23 +41,39 @@ class Journal:
     ``"-Infinity"``, so that every line is JSON. The last field is ``crc``, the CRC-32 of what stands before it in eight
     hexadecimal digits.
 
+    A journal that is removed while it is written, or lies where another one was put, is written again, as a whole
+    where it is open, and told.
+
     Args:
         folder: The trial's folder; it is made where it does not exist.
+        trial: The trial, where it has begun. Defaults to None, not known.
 
     Raises:
         JournalError: The folder or the file cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trial: Trial | None = None) -> None:
         self.path = journal_of(folder)
         self._file: IO[bytes] | None = None
+        self._begun = trial if trial is not None and self.path.is_file() else None
+        self._is_listed = False  # its name, in the folder, on the disk
 
-    def begin(self, trial: Trial) -> None:
-        """Write that this process begins the trial, and close the file: the session opens it again."""
+    def begin(self, trial: Trial, *, is_given: bool = False) -> None:
+        """Write that this process begins the trial, and close the file: the session opens it again.
+
+        Args:
+            trial: The trial.
+            is_given: Whether its values were given, and not proposed by the search. Defaults to False.
+        """
+        self._begin(trial, **({"is_given": True} if is_given else {}))
+        self.close()
+
+    def _begin(self, trial: Trial, **more: Any) -> None:
+        if trial.study_id:
+            more["study_id"] = trial.study_id
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, host=host(),
-                    **this_process(), is_urgent=False)  # fmt: skip
-        self.close()
+                    **this_process(), **more, is_urgent=False)  # fmt: skip
 
     def process(self) -> None:
         """Write that this process trains the trial, which another one began."""
@@ -134,6 +150,12 @@ class Journal:
         self._put(_sealed(line.encode()) + b"\n", is_urgent=is_urgent)
 
     def _put(self, lines: bytes, *, is_urgent: bool) -> None:
+        begun = self._begun
+        if self._file is None and begun is not None and not self.path.is_file():
+            self._begun = None
+            self._tell_removed()
+            self._begin(begun)
+            self._begun = begun
         try:
             if self._file is None:
                 self._file = _append(self.path)
@@ -141,6 +163,12 @@ class Journal:
             self._file.flush()
             if is_urgent:
                 os.fsync(self._file.fileno())
+                if not _is_at(self.path, self._file):
+                    self._write_again(self._file)
+                if not self._is_listed:
+                    sync_folder(self.path.parent)
+                    sync_folder(self.path.parent.parent)
+                    self._is_listed = True
         except OSError as error:
             self.close()  # the next event ends the torn line first
             way_out = (
@@ -151,8 +179,23 @@ class Journal:
                 f"  {way_out}, or give the study another folder: Study(..., folder=...)."
             ) from error
 
+    def _write_again(self, removed: IO[bytes]) -> None:
+        """Write the lines of a file that was removed, and that is open here alone, where it was."""
+        self._tell_removed()
+        removed.seek(0)
+        lines = removed.read()
+        self._file = _append(self.path)
+        removed.close()
+        self._file.write(lines)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._is_listed = False
+
+    def _tell_removed(self) -> None:
+        log.warning("The journal %s was removed while its trial runs: it is written again.", self.path)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {**self.__dict__, "_file": None}
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -164,6 +207,14 @@ def stamp(path: Path) -> tuple[int, int]:
     """
     files = [file.lstat() for file in files_in(path)]
     return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def _append(path: Path) -> IO[bytes]:

@@ -54,6 +54,11 @@ class StudyPaths:
         return [self.folder / f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")]
 
     @property
+    def description(self) -> Path:
+        """Which study the folder belongs to, what it searches, and the lock of whoever opens it."""
+        return self.folder / "study.json"
+
+    @property
     def shown(self) -> Path:
         """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
         return self.folder / "shown.json"
@@ -147,6 +152,16 @@ def make_folder(path: Path, *, below: Path) -> None:
         OSError: It cannot be made.
     """
     check_place(path, below=below).mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the disk have what a folder lists, so that new files outlive the machine; where the system can do so."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove(path: Path, *, below: Path) -> None:

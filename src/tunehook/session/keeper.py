@@ -51,7 +51,7 @@ class Keeper:
         keeps_checkpoints: bool = False,
     ) -> None:
         self.judge = judge
-        self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder))
+        self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
         kept = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
         self.continuation = Continuation(trial, self.recorders, kept)
@@ -64,7 +64,7 @@ class Keeper:
     def moved(self, trial: Trial) -> Keeper:
         """The same for a copy of this process that takes the trial over, where nothing is open yet."""
         theirs = copy.copy(self)
-        theirs.recorders = self.recorders.moved(Journal(trial.folder))
+        theirs.recorders = self.recorders.moved(Journal(trial.folder, trial=trial))
         theirs.continuation = Continuation(trial, theirs.recorders, self.continuation.checkpoints)
         return theirs
 
