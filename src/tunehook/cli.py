@@ -42,6 +42,10 @@ def command_line(
 def sync(
     folder: Annotated[Path, typer.Argument(help="A study's folder, or one with studies below.")] = ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Storage URL of the studies, which knows ends that journals lack. Default: as for status."),
+    ] = None,
 ) -> None:
     """Upload what W&B did not get, from the journals of the trials.
 
@@ -56,7 +60,7 @@ def sync(
     for name in sorted(_recorders(folder)):
         module = load(UPLOADS[name])
         try:
-            module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)))
+            module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)), storage=storage)
         except module.SyncError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error

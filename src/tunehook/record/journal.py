@@ -147,7 +147,7 @@ class Journal:
         """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
         fields = fields if is_plain else plain(fields)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
-        self._put(_sealed(line.encode()) + b"\n", is_urgent=is_urgent)
+        self._put(sealed(line.encode()) + b"\n", is_urgent=is_urgent)
 
     def _put(self, lines: bytes, *, is_urgent: bool) -> None:
         begun = self._begun
@@ -229,18 +229,18 @@ def _append(path: Path) -> IO[bytes]:
     return file
 
 
-def _sealed(line: bytes) -> bytes:
+def sealed(line: bytes) -> bytes:
     """An object in JSON, with the checksum of its fields as the last one."""
     body = line[:-1]
     return body + _MARK + b'%08x"}' % zlib.crc32(body)
 
 
-def _unsealed(line: bytes) -> tuple[bytes, bool | None]:
+def unsealed(line: bytes) -> tuple[bytes, bool | None]:
     """A line without its checksum, and whether that is right; ``None`` where it has none, as of an earlier version."""
     body, seal = line[: -len(_SEAL)], line[-len(_SEAL) :]
     if not seal.startswith(_MARK):
         return line, None
-    return body + b"}", seal == _sealed(body + b"}")[-len(_SEAL) :]
+    return body + b"}", seal == sealed(body + b"}")[-len(_SEAL) :]
 
 
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
@@ -268,7 +268,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        body, is_right = _unsealed(line.rstrip())
+        body, is_right = unsealed(line.rstrip())
         try:
             event = None if is_right is False else json.loads(body)
         except (ValueError, RecursionError):

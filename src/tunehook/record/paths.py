@@ -19,6 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 # The hyphen is on purpose: a folder called `tunehook` in the working directory would shadow an editable install.
 ROOT = Path("tunehook-studies")
 
@@ -142,6 +147,22 @@ def open_file(path: Path, mode: str, *, below: Path) -> IO[Any]:
     """
     check_place(path, below=below)
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=_open)
+
+
+def lock_file(file: IO[Any]) -> bool:
+    """Lock an open file until it is closed, without waiting; whether it is locked. A process that dies lets go of it.
+
+    A file system without locks keeps no one from it.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # so some network file systems say it
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def make_folder(path: Path, *, below: Path) -> None:

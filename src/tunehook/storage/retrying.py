@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -27,6 +29,7 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
+from tunehook.storage.sqlite import file_of
 from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
 
@@ -56,6 +59,7 @@ class PatientStorage(BaseStorage):
         patience: Seconds that a call waits.
         rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
         pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
+        is_in_memory: Whether it ends with this process.
     """
 
     def __init__(self, storage: BaseStorage, *, study: str, place: object) -> None:
@@ -64,11 +68,18 @@ class PatientStorage(BaseStorage):
         self.patience = 0.0
         self.rest: Callable[[float], bool] = _sleep
         inner = uncached(storage)
-        is_local = isinstance(storage, InMemoryStorage) or (
-            isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
-        )
+        self._file = file_of(inner)
+        self.is_in_memory = isinstance(storage, InMemoryStorage) or self._file == ""
+        is_local = self.is_in_memory or self._file is not None
         self.pulse = None if is_local else Pulse(storage)
         self._begun = threading.local()  # the trial that each thread began last
+        self._stat = _stat(self._file)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file that was opened is still where it was; True for what is no file."""
+        found = _stat(self._file)
+        return self._stat is None or (found is not None and os.path.samestat(found, self._stat))
 
     # ------------------------------------------------------------------ trials
 
@@ -257,6 +268,13 @@ class PatientStorage(BaseStorage):
             place = hidden(str(self._place), url=self._place)
             log.warning("The storage %s of study '%s' does not answer (%s); waiting up to %.0f s for it.",
                         place, self._name, said, patience)  # fmt: skip
+        return None
+
+
+def _stat(file: str | None) -> os.stat_result | None:
+    try:
+        return Path(file).stat() if file else None
+    except OSError:
         return None
 
 

@@ -31,11 +31,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy.exc
 from optuna.distributions import (
@@ -45,7 +47,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 
 # Private: the names of the types in the tables, and the version that the statements below were written for.
 from optuna.storages._rdb import models
@@ -71,6 +73,17 @@ def sqlite(path: Path) -> RDBStorage:
 def sqlite_there(path: Path) -> RDBStorage:
     """The same storage on a file that exists; nothing is made."""
     return _opened(path.absolute(), skip_table_creation=True)
+
+
+def file_of(storage: BaseStorage) -> str | None:
+    """The SQLite file of a storage; empty for one in memory, ``None`` for another kind of storage."""
+    if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
+        return None
+    creator = storage.engine_kwargs.get("creator")
+    if isinstance(creator, functools.partial) and creator.func is _connect:
+        return str(creator.args[0])
+    file = storage.engine.url.database or ""
+    return "" if file == ":memory:" or "mode=memory" in file else str(Path(file.removeprefix("file:")).absolute())
 
 
 def has_tables(path: Path) -> bool:
@@ -126,7 +139,7 @@ def _raw(place: Path) -> Iterator[sqlite3.Connection]:
 
 def _opened(place: Path, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place)}
+    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place, create=False)}
     storage = SqliteStorage(url, engine_kwargs=options, **more)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
@@ -134,8 +147,10 @@ def _opened(place: Path, **more: Any) -> RDBStorage:
     return RDBStorage(url, engine_kwargs=options, **more)
 
 
-def _connect(place: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
+def _connect(place: Path, *, create: bool = True) -> sqlite3.Connection:
+    # A file that was removed under a run is not made again, empty, by the next connection.
+    url = f"file:{quote(os.fsencode(place))}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(url, timeout=60, check_same_thread=False, uri=True)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection

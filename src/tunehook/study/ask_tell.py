@@ -12,11 +12,12 @@ from tunehook.record import Journal
 from tunehook.search import Method
 from tunehook.session import Checkpoints
 from tunehook.space import GridExhausted, SpaceError
-from tunehook.storage import Ledger
+from tunehook.storage import FEASIBLE, Ledger
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.study.lost import Lost, Tells
 from tunehook.study.places import Places
+from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
 from tunehook.system import contains, fixed_values, given_values, kept_random
 from tunehook.trial import (
@@ -51,6 +52,7 @@ class AskTell:
         self.again = Again(ledger, terms)
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
+        self.restoring = Restoring(ledger, self.holders, self.again, leads)
         self._budget: Budget | None = None  # of which the pruner is
 
     def ask(self) -> Trial:
@@ -62,7 +64,7 @@ class AskTell:
         self.places.check(asked)
         trial = self.ledger.as_trial(asked)
         try:
-            Journal(trial.folder).begin(trial)
+            Journal(trial.folder).begin(trial, is_given=bool(fixed_values(asked)))
         except JournalError as error:  # nobody would find its process, so it would run for ever
             self._leads.tell(trial, Outcome("interrupted", str(error)))
             raise
@@ -146,7 +148,7 @@ class AskTell:
         if outcome.state in ASKED_AGAIN:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if outcome.state == "infeasible":
-            running.set_constraint("feasible", 1.0)
+            running.set_constraint(FEASIBLE, 1.0)
         if self._method.is_named:  # these samplers do nothing after a trial, and Optuna would read it back three times
             self.ledger.end(running, outcome)
         else:

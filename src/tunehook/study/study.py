@@ -181,6 +181,7 @@ class Study(Results):
 
     def _look_for_lost(self) -> None:
         try:
+            self._asks.restoring.run()
             self.reclaim()
         except BaseException:  # next time, it is opened and looked at again
             self._made = None
