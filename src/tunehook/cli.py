@@ -148,6 +148,30 @@ def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json
 
 
 @app.command()
+def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+    """Make a study anew from the journals of its trials.
+
+    For a study whose file is gone or damaged; the old file is kept under another name, such as study.db.1. Values that
+    waited to be tried are in no journal, and are not tried any more.
+
+    Example: tunehook rebuild digits
+    """
+    from tunehook.study import rebuild as make_anew
+
+    with _told():
+        found = make_anew(study, storage=storage, folder=folder)
+    if as_json:
+        typer.echo(_json(found))
+        return
+    counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
+    typer.echo(f"{found.study}: made anew from {found.journals} journals: {counts}")
+    if found.lost:
+        typer.echo(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
+    if found.kept is not None:
+        typer.echo(f"the old file is kept: {found.kept}")
+
+
+@app.command()
 def watch(
     study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from tunehook.search import GridSampler
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
-from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
+from tunehook.storage.messages import from_environment, hidden, made_anew, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
 from tunehook.system import cached, is_alive, quiet, study_id
 from tunehook.trial import Mode, StudyError, direction_of
@@ -95,7 +94,8 @@ def find_study(
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         if (described := describe_folder(paths)) is not None:
-            raise StudyError(_gone(described.name, file, folder))
+            way_out = made_anew(described.name, paths.folder)
+            raise StudyError(f"The file {file} of study '{described.name}' is gone.\n  {way_out}.")
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
     with quiet(), storage_errors(str(name), place):
         if url is not None:
@@ -246,14 +246,6 @@ def _description(study: optuna.Study) -> dict[str, Any] | None:
     raise StudyError(
         f"The storage describes the study '{study.study_name}' as tunehook does not: {known!r:.200}.\n"
         "  Give the new one another name; with optuna.load_study(...) its trials can be looked at."
-    )
-
-
-def _gone(name: str, file: Path, folder: str | os.PathLike[str] | None) -> str:
-    where = "" if folder is None else f" --folder {shlex.quote(str(folder))}"
-    return (
-        f"The file {file} of study '{name}' is gone.\n"
-        f"  Make it anew from the journals of its trials: tunehook rebuild {name}{where}; or start its script again."
     )
 
 

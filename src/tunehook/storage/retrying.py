@@ -252,8 +252,9 @@ class PatientStorage(BaseStorage):
         """The error to raise, ``None`` where the call is made again."""
         said = hidden(cause_of(error), url=self._place)
         if not is_away(error):
+            advice = way_out(said, self._name, self._place)
             return as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' cannot be "
-                                  f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
+                                  f"used: {said}.\n  {advice}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience
         waited = 0.0 if began is None else time.monotonic() - began

@@ -29,6 +29,7 @@ one, Optuna's own storage serves.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 import os
@@ -197,24 +198,34 @@ class SqliteStorage(RDBStorage):
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is not None and not _is_bare(template_trial):
-            return super()._create_new_trial(study_id, template_trial)
-        start = datetime.now() if template_trial is None else template_trial.datetime_start
-        named = {} if template_trial is None else dict(template_trial.user_attrs)
+        made = copy.deepcopy(template_trial) or FrozenTrial(
+            -1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1
+        )
+        start, end = (None if one is None else _to_stored(one) for one in (made.datetime_start, made.datetime_complete))
         with self._transaction() as db:
             _check_study(db, study_id)
             (number,) = db.execute("SELECT COUNT(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
             db.execute(
-                "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
-                (number, study_id, None if start is None else _to_stored(start)),
+                "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (number, study_id, made.state.name, start, end),
             )
-            (trial_id,) = db.execute("SELECT last_insert_rowid()").fetchone()
-            for key, value in named.items():
-                db.execute(
-                    "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
-                    (trial_id, key, json.dumps(value)),
+            (key,) = db.execute("SELECT last_insert_rowid()").fetchone()
+            for name, raw in made.params.items():
+                distribution = made.distributions[name]
+                _put_param(db, key, name, distribution.to_internal_repr(raw), distribution)
+            for step, value in made.intermediate_values.items():
+                _put_report(db, key, step, value)
+            _put_values(db, key, made.values)
+            for table, named in (("user", made.user_attrs), ("system", made.system_attrs)):
+                db.executemany(
+                    f"INSERT INTO trial_{table}_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",  # noqa: S608 - ours
+                    [(key, name, json.dumps(value)) for name, value in named.items()],
                 )
-        return FrozenTrial(number, TrialState.RUNNING, None, start, None, {}, {}, named, {}, {}, trial_id)
+        return FrozenTrial(
+            number, made.state, None, made.datetime_start, made.datetime_complete, made.params, made.distributions,
+            made.user_attrs, made.system_attrs, made.intermediate_values, key, values=made.values,
+        )  # fmt: skip
 
     # Private: `_CachedStorage` calls it with the distribution that it knows of this name.
     def _set_trial_param(
@@ -226,20 +237,7 @@ class SqliteStorage(RDBStorage):
         previous_distribution: BaseDistribution | None,
     ) -> None:
         with self._update(trial_id) as (db, _):
-            if previous_distribution is None:
-                found = db.execute(
-                    "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
-                    " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
-                    (trial_id, param_name),
-                ).fetchone()
-                previous_distribution = None if found is None else json_to_distribution(found[0])
-            if previous_distribution is not None:
-                check_distribution_compatibility(previous_distribution, distribution)
-            db.execute(
-                "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                (trial_id, param_name, param_value_internal, distribution_to_json(distribution)),
-            )
+            _put_param(db, trial_id, param_name, param_value_internal, distribution, previous_distribution)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Keep what a trial reported at a step, in place of an earlier report of this step.
@@ -248,15 +246,8 @@ class SqliteStorage(RDBStorage):
             KeyError: There is no such trial.
             UpdateFinishedTrialError: It has ended.
         """
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(intermediate_value)
         with self._update(trial_id) as (db, _):
-            db.execute(
-                "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
-                " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
-                " intermediate_value = excluded.intermediate_value,"
-                " intermediate_value_type = excluded.intermediate_value_type",
-                (trial_id, step, stored, kind.name),
-            )
+            _put_report(db, trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Keep a user attribute of a trial, in place of an earlier one of this key.
@@ -284,14 +275,7 @@ class SqliteStorage(RDBStorage):
             UpdateFinishedTrialError: It has ended.
         """
         with self._update(trial_id) as (db, before):
-            for objective, value in enumerate(values or ()):
-                stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-                db.execute(
-                    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (trial_id, objective) DO UPDATE SET"
-                    " value = excluded.value, value_type = excluded.value_type",
-                    (trial_id, objective, stored, kind.name),
-                )
+            _put_values(db, trial_id, values)
             if state == TrialState.RUNNING and before != TrialState.WAITING:
                 return False
             now = _to_stored(datetime.now())
@@ -335,11 +319,47 @@ class SqliteStorage(RDBStorage):
 _TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
 
 
-def _is_bare(template: FrozenTrial) -> bool:
-    """Whether a template is a running trial of which nothing is known but whose it is."""
-    return template.state == TrialState.RUNNING and not (
-        template.values or template.params or template.system_attrs or template.intermediate_values
+def _put_param(
+    db: sqlite3.Connection, trial_id: int, name: str, internal: float, distribution: BaseDistribution,
+    previous: BaseDistribution | None = None,
+) -> None:  # fmt: skip
+    """Write a value of a trial, whose distribution goes together with those of the name in the study."""
+    if previous is None:
+        found = db.execute(
+            "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
+            " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
+            (trial_id, name),
+        ).fetchone()
+        previous = None if found is None else json_to_distribution(found[0])
+    if previous is not None:
+        check_distribution_compatibility(previous, distribution)
+    db.execute(
+        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (trial_id, name, internal, distribution_to_json(distribution)),
     )
+
+
+def _put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -> None:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    db.execute(
+        "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
+        " intermediate_value = excluded.intermediate_value,"
+        " intermediate_value_type = excluded.intermediate_value_type",
+        (trial_id, step, stored, kind.name),
+    )
+
+
+def _put_values(db: sqlite3.Connection, trial_id: int, values: Sequence[float] | None) -> None:
+    for objective, value in enumerate(values or ()):
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        db.execute(
+            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (trial_id, objective) DO UPDATE SET"
+            " value = excluded.value, value_type = excluded.value_type",
+            (trial_id, objective, stored, kind.name),
+        )
 
 
 def _check_study(db: sqlite3.Connection, study_id: int) -> None:

@@ -42,7 +42,7 @@ log = logging.getLogger("tunehook")
 
 _TAIL = 65536  # bytes of the end of a journal, in which the end of its trial stands
 _FAR = 1000  # so many numbers may be missing in a row; a folder with a number beyond is none of ours
-_NOTHING = Outcome("interrupted", "nothing is left of it: no journal, and it was not in the storage")
+NOTHING = Outcome("interrupted", "nothing is left of it: no journal, and it was not in the storage")
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Restoring:
 
     def _run(self, there: Sequence[int], done: Restored) -> None:
         self._put_in(there, done)
-        trials, agreed = self._ledger.trials(), self._ledger.agreed
+        trials, agreed, lacking = self._ledger.trials(), self._ledger.agreed, set[int]()
         for number in there:
             if number >= len(trials):
                 continue
@@ -107,12 +107,10 @@ class Restoring:
             if not frozen.state.is_finished():
                 if (events := self._own(number)) is not None and self._bring(frozen, events):
                     done.trials.append(number)
-            elif self._lacks_end(frozen):
-                self._end(frozen, done)
+            elif self._lacks_end(frozen) and not self._end(frozen, done):
+                lacking.add(number)
         trials = self._ledger.trials()
-        while agreed < len(trials) and trials[agreed].state.is_finished():
-            if agreed in there and self._lacks_end(trials[agreed]):
-                break
+        while agreed < len(trials) and trials[agreed].state.is_finished() and agreed not in lacking:
             agreed += 1
         self._ledger.note_agreed(agreed)
 
@@ -191,7 +189,7 @@ class Restoring:
         key = key_of(self._ledger.study_id, number, None)
         raw = {} if point is None else self._ledger.space.encode(point)
         named = {KEY: key, **({} if point is None else self._again.asked(raw, 1, key))}
-        self._ledger.put_in(number, _NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
+        self._ledger.put_in(number, NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
 
     def _handed_out(self, there: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """The combinations of a grid that the missing trials had, by their numbers.
@@ -270,15 +268,17 @@ class Restoring:
         events = Events.of_key(path, self._ledger.key_of(frozen))
         return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
 
-    def _end(self, frozen: FrozenTrial, done: Restored) -> None:
+    def _end(self, frozen: FrozenTrial, done: Restored) -> bool:
+        """End the journal of a trial; whether that was possible."""
         outcome = stored_outcome(frozen)
         assert outcome is not None  # noqa: S101 - of `_lacks_end`
         try:
             Journal(self._ledger.paths.trial(frozen.number)).end(outcome)
         except JournalError as error:
             log.warning("%s", error)
-        else:
-            done.ends.append(frozen.number)
+            return False
+        done.ends.append(frozen.number)
+        return True
 
 
 def _owner(begin: Begin) -> dict[str, Any]:
