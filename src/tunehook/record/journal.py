@@ -269,10 +269,12 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         if not line.strip():
             continue
         body, is_right = unsealed(line.rstrip())
+        event: Any = None
         try:
-            event = None if is_right is False else json.loads(body)
+            if is_right is not False:
+                event = json.loads(body)
         except (ValueError, RecursionError):
-            event = None
+            pass
         if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
         elif is_right:

@@ -137,10 +137,9 @@ def _read(text: bytes, paths: StudyPaths) -> Described | None:
     if not text.strip():
         return None
     line, is_right = unsealed(text.strip())
-    try:
+    found: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(line) if is_right else None
-    except (ValueError, RecursionError):
-        found = None
     fields = {"id": is_text, "name": is_text, "storage": one_of(Where), "is_grid": is_flag, "known": is_description}
     if not has(found, fields):
         log.warning("%s is damaged and left out; it is written again when the study is opened.", paths.description)

@@ -118,6 +118,7 @@ class Ledger:
                 pruner=self._method.pruner(),
                 mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
                 space=self.space,
+                known_id=self._study_id,
             )
             self._open = study, kept
             begun = next((frozen.distributions for frozen in self.trials() if frozen.distributions), {})
@@ -126,6 +127,34 @@ class Ledger:
                 name: begun[name] for name, d in self.distributions.items() if type(d) is not type(begun.get(name, d))
             }
         return self._open
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file of the study is still where it was opened."""
+        return self._open is None or self.kept.is_there
+
+    def renew(self) -> None:
+        """Open the study again whose file was removed, and write what is known of it.
+
+        The removed file is open here still, so it can be read.
+
+        Raises:
+            StudyError: It cannot be made again.
+        """
+        removed = self._opened()
+        trials, attributes, rest = self.trials(), self.study.user_attrs, self.kept.rest
+        self._open = None
+        try:
+            self.kept.rest = rest
+            with self.holding():
+                for name in attributes.keys() - self.study.user_attrs.keys():
+                    self.study.set_user_attr(name, attributes[name])
+                for frozen in trials[len(self.trials()) :]:
+                    self.kept.create_new_trial(study_id(self.study), frozen)
+            self._asked = {number: running_trial(self.study, number) for number in self._asked}
+        except BaseException:  # the next call finds it removed again, and tries once more
+            self._open = removed
+            raise
 
     def renew_sampler(self) -> None:
         """Take the sampler that the method chooses now."""
@@ -140,7 +169,7 @@ class Ledger:
         try:
             yield
         finally:
-            kept.rest = before
+            self.kept.rest = before  # of the storage that is open by then
 
     # ------------------------------------------------------------------ trials, read
 

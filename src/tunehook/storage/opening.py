@@ -41,6 +41,7 @@ def open_study(
     pruner: BasePruner | None,
     mine: Mapping[str, Any],
     space: Space,
+    known_id: str = "",
 ) -> tuple[optuna.Study, PatientStorage, str]:
     """Open a study in its storage, which is made where there is none; with the id of the study.
 
@@ -52,6 +53,7 @@ def open_study(
         pruner: What stops trials.
         mine: Its metric, mode and objective.
         space: Its space.
+        known_id: Its id, where it was open already. Defaults to an empty text.
 
     Raises:
         StudyError: The folder or the storage cannot be used, or the study in there is another one.
@@ -66,7 +68,7 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=kept, sampler=sampler, pruner=pruner)
             if not is_new and kept.pulse is not None:
                 _wait_for_maker(study)
-            found = _describe(study, kept, folder, {**mine, "space": space.describe()}, is_file=given is None)
+            found = _describe(study, kept, folder, {**mine, "space": space.describe()}, known_id, is_file=given is None)
     kept.patience = PATIENCE
     if kept.pulse is not None:
         kept.pulse.study_id = study_id(study)
@@ -185,7 +187,7 @@ def _wait_for_maker(study: optuna.Study) -> None:
 
 
 def _describe(
-    study: optuna.Study, kept: PatientStorage, folder: Folder, mine: dict[str, Any], *, is_file: bool
+    study: optuna.Study, kept: PatientStorage, folder: Folder, mine: dict[str, Any], known_id: str, *, is_file: bool
 ) -> Described:
     """Say in the storage and in the folder which study this is, or find it said there.
 
@@ -203,7 +205,7 @@ def _describe(
         _compare(study.study_name, known, mine, "open the old one as it was")
     elif there is not None and folder.has_trials:
         _compare(study.study_name, there.known, mine, "move its folder away, whose trials it would get")
-    found = (known or {}).get("id") or (uuid.uuid4().hex if there is None else there.id)
+    found = (known or {}).get("id") or (known_id or uuid.uuid4().hex if there is None else there.id)
     if there is not None and there.id != found:
         raise StudyError(
             f"The folder of study '{study.study_name}' belongs to another study of this name, which has another "

@@ -29,7 +29,7 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
-from tunehook.storage.sqlite import file_of
+from tunehook.storage.sqlite import NOT_FOUND, file_of
 from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
 
@@ -232,6 +232,8 @@ class PatientStorage(BaseStorage):
             try:
                 answer = call()
             except Exception as error:
+                if self.patience and isinstance(error, KeyError) and NOT_FOUND in str(error):
+                    raise self._gone() from error
                 if not is_failure(error):
                     raise  # an answer: there is no such trial, it has ended
                 failure, told = error, self._judged(error, began)
@@ -247,6 +249,14 @@ class PatientStorage(BaseStorage):
             if told is not None:
                 raise told
             pause, call = min(2 * pause, 5.0), again or call
+
+    def _gone(self) -> StudyError:
+        """The error for a study that somebody has deleted in a server, or whose tables, while it is used."""
+        place = hidden(str(self._place), url=self._place)
+        return StudyError(
+            f"The study '{self._name}' was deleted from its storage {place} while it is used.\n"
+            "  Start the script again: it makes the study anew from the journals of its trials."
+        )
 
     def _judged(self, error: Exception, began: float | None, *, is_over: bool = False) -> StudyError | None:
         """The error to raise, ``None`` where the call is made again."""

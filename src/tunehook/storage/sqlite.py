@@ -56,6 +56,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
+NOT_FOUND = models.NOT_FOUND_MSG  # what a relational storage says of a trial or a study that it does not have
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -67,6 +68,13 @@ def sqlite(path: Path) -> RDBStorage:
         path: The file; it is made where it does not exist.
     """
     place = path.absolute()  # relative to the folder that the script stands in now, not later
+    if not place.exists():
+        for rest in (
+            "-wal",
+            "-shm",
+            "-journal",
+        ):  # of a file that was removed; SQLite would write them into the new one
+            place.with_name(place.name + rest).unlink(missing_ok=True)
     _make_tables(place)
     return _opened(place)
 

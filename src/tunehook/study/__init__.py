@@ -2,7 +2,7 @@
 
 from tunehook.study.importance import find_importance
 from tunehook.study.optuna_trial import OptunaTrial
-from tunehook.study.rebuild import Rebuilt, rebuild
+from tunehook.study.rebuilding import Rebuilt, rebuild
 from tunehook.study.study import Study
 from tunehook.study.told import Told
 from tunehook.trial import StudyFinished, StudyFull

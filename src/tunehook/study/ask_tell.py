@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,10 @@ from tunehook.trial import (
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
 
+log = logging.getLogger("tunehook")
+
+_REMOVAL = 0.3  # seconds in which a folder of files is removed, as a rule
+
 
 class AskTell:
     """Asks for the trials of a study, and tells what they measured and how they ended.
@@ -55,8 +61,35 @@ class AskTell:
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
         self._budget: Budget | None = None  # of which the pruner is
 
+    def look(self) -> None:
+        """Make the study good whose file was removed, or put in another one's place, while it is used here.
+
+        Raises:
+            StudyError: It cannot be made good.
+        """
+        if not self.ledger.is_there:
+            paths, name = self.ledger.paths, self.ledger.name
+            log.warning(
+                "The file of study '%s' in %s was removed while it is used: it is written again.", name, paths.folder
+            )
+            self._renew()
+
+    def _renew(self) -> None:
+        for is_last in (False, False, False, True):
+            try:
+                self.ledger.renew()
+                self.restoring.write_journals()
+                self.restoring.run()
+            except (StudyError, OSError):  # a folder may be removed file by file, for a while
+                if is_last:
+                    raise
+                time.sleep(_REMOVAL)
+            else:
+                return
+
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on."""
+        self.look()
         self.lost.reclaim()
         self.places.check()
         asked = self._ask()
@@ -113,6 +146,7 @@ class AskTell:
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on."""
+        self.look()
         try:
             running = self.ledger.asked(trial.number)
             running.report(value, step)
@@ -128,6 +162,7 @@ class AskTell:
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the end of a trial. What is told first counts."""
         try:
+            self.look()
             self._tell(trial, outcome)
         except UpdateFinishedTrialError:  # another process told it at the same moment
             return
@@ -136,6 +171,7 @@ class AskTell:
             raise
         finally:
             self.ledger.let_go(trial.number)
+        self.look()
         if outcome.state in ASKED_AGAIN:
             self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if is_misuse(outcome):  # which says nothing of the values: they are the next trial's

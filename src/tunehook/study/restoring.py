@@ -31,6 +31,7 @@ from tunehook.storage import (
 )
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
+from tunehook.system import given_values
 from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, is_key, key_of
 
 if TYPE_CHECKING:
@@ -259,6 +260,21 @@ class Restoring:
         return is_running(frozen) and self._holders.of(frozen)[0] == "live"
 
     # ------------------------------------------------------------------ from the storage
+
+    def write_journals(self) -> None:
+        """Write the journals of the trials that have ended here anew, in short, where somebody has removed them."""
+        for frozen in self._ledger.begun():
+            outcome, owner = stored_outcome(frozen), stored_owner(frozen) or {}
+            path = self._ledger.paths.journal(frozen.number)
+            if outcome is None or owner.get("host") != host() or path.exists():
+                continue
+            trial = self._ledger.as_trial(frozen)
+            journal = Journal(trial.folder)
+            journal.begin(trial, is_given=given_values(frozen) is not None)
+            journal.problem("the journal was removed: this is what the study had of it")
+            for step, value in sorted(frozen.intermediate_values.items()):
+                journal.report(step, {trial.metric: value}, is_urgent=False)
+            journal.end(outcome)
 
     def _lacks_end(self, frozen: FrozenTrial) -> bool:
         """Whether the journal of a finished trial, which lies here, lacks its end."""

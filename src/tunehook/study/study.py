@@ -335,8 +335,11 @@ class Study(Results):
         check_arguments(self, train, request, launcher)
         self._plan_for(trials)
         self._terms.begin(trials, retries)
+        if self._made is not None:
+            self._asks.restoring.run()
         try:
             optimize(self, train, request, progress=progress, launcher=launcher)
+            self._asks.look()
         finally:
             self._terms.end()
 
