@@ -339,7 +339,8 @@ class Study(Results):
             self._asks.restoring.run()
         try:
             optimize(self, train, request, progress=progress, launcher=launcher)
-            self._asks.look()
+            if self._made is not None:  # not on a rank that followed
+                self._asks.look()
         finally:
             self._terms.end()
 
