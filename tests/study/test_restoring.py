@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import optuna
 import pytest
 
 import tunehook as th
+import tunehook.record.paths
+from postgres import serving
 from tunehook.record import Begin, Ended, Events, Journal, read_events
 from tunehook.study import Told
 from tunehook.trial import JournalError, Outcome, StudyError, StudyFinished, Trial
@@ -32,14 +34,19 @@ def make(*, space: Any = SPACE, search: Any = "random", **options: Any) -> th.St
     return th.Study("digits", space, metric="acc", mode="max", search=search, seed=1, **options)
 
 
-def train(study: th.Study, *, end: Callable[[Any], Any] = lambda session: session.end()) -> Trial:
+def train(study: th.Study, *, end: Callable[[Any], Any] | None = None) -> Trial:
     """One trial of three reports, and its end."""
     trial = study.ask()
     session = study.session(trial)
     for step in (1, 2, 3):
         session.report(step, {"acc": step / 7, "loss": 1.0})
-    end(session)
+    (end or finish)(session)
     return trial
+
+
+def finish(session: Any) -> None:
+    """The training ends."""
+    session.end()
 
 
 def fail(session: Any) -> None:
@@ -91,7 +98,7 @@ def test_a_file_that_is_older_than_the_journals(is_gone: bool, caplog: pytest.Lo
     """Every trial is as it was, whatever its end; it is told in a line, and none is trained again."""
     train(make())
     old = keep(make())
-    for end in (lambda session: session.end(), fail, run_out, lambda session: session.end()):
+    for end in (finish, fail, run_out, finish):
         train(make(), end=end)
     before, found = rows(make()), make().trials
     put_back(None if is_gone else old)
@@ -160,7 +167,7 @@ def test_a_trial_that_ran_in_the_older_file() -> None:
     script = textwrap.dedent(
         """
         import gc, os, pathlib, shutil, sys
-        sys.path.insert(0, sys.argv[1])
+        sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/../support"]
         import test_restoring as it
         def end(session):
             gc.collect()
@@ -210,7 +217,7 @@ def test_a_grid_stays_exact(lost: list[int]) -> None:
 
     study().enqueue({"x": 6})
     for number in range(6):
-        train(study(), end=stop if number == 2 else lambda session: session.end())
+        train(study(), end=stop if number == 2 else finish)
     kept = {trial.params["x"] for trial in study().trials if trial.outcome.state == "complete" and
             trial.number not in lost}  # fmt: skip
     put_back(None)
@@ -254,6 +261,86 @@ def test_a_journal_with_values_of_another_space_is_told(caplog: pytest.LogCaptur
     put_back(None)
     assert make().trials == []
     assert f"{Path.cwd() / trial.folder}/journal.jsonl is no journal of a trial of this study." in caplog.messages
+
+
+class Server:
+    """A PostgreSQL server, whose connections are closed at the end, which psycopg asks for."""
+
+    def __init__(self, server: Any) -> None:
+        self.psql = server.psql
+        self.url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        self._opened: list[Any] = []
+
+    def make(self) -> th.Study:
+        """The study in it."""
+        self._opened.append(make(storage=self.url))
+        return self._opened[-1]  # type: ignore[no-any-return] # what is in the list is looked into below
+
+    def delete(self) -> None:
+        """Delete the study, as someone with Optuna alone does."""
+        storage = optuna.storages.RDBStorage(self.url)
+        optuna.delete_study(study_name="digits", storage=storage)
+        storage.engine.dispose()
+
+    def close(self) -> None:
+        """Close all."""
+        for study in self._opened:
+            study._made.ledger.kept._backend._backend.engine.dispose()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of our own."""
+    with serving() as made:
+        server = Server(made)
+        yield server
+        server.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_older_than_the_journals(server: Server) -> None:
+    """Its last trials are gone, as from a backup, or the study is: both come back, and none is trained again."""
+    for end in (finish, fail, finish, stop, finish):
+        train(server.make(), end=end)
+    before, found = rows(server.make()), server.make().trials
+    for table in ("params", "values", "intermediate_values", "user_attributes", "system_attributes"):
+        last = "trial_id IN (SELECT trial_id FROM trials WHERE number > 1)"
+        server.psql(f"DELETE FROM trial_{table} WHERE {last};")  # noqa: S608 - our own words
+    server.psql("DELETE FROM trials WHERE number > 1; DELETE FROM study_user_attributes WHERE key LIKE '%agreed%';")
+    assert rows(server.make()) == before
+    server.delete()
+    assert rows(server.make()) == before
+    assert server.make().trials == found
+
+
+@pytest.mark.slow
+def test_a_study_that_is_deleted_in_a_server(server: Server) -> None:
+    """The run ends with an error, and the next start has all trials again."""
+    opened = server.make()
+    train(opened)
+    before = opened.trials
+    server.delete()
+    with pytest.raises(StudyError, match=r"The study 'digits' was deleted from its storage .* while it is used"):
+        opened.ask()
+    assert server.make().trials == before
+
+
+def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told and left out; the study is opened with the others."""
+    for _ in range(2):
+        train(make())
+    put_back(None)
+    real = tunehook.record.paths._open
+
+    def refuse(path: str, flags: int) -> int:
+        if "trial-0000" in path:
+            raise PermissionError("not yours")
+        return real(path, flags)
+
+    monkeypatch.setattr(tunehook.record.paths, "_open", refuse)
+    assert [trial.number for trial in make().trials] == [1]
+    place = Path.cwd() / FOLDER / "trial-0000/journal.jsonl"
+    assert f"The journal {place} cannot be read, and is left out: PermissionError('not yours')" in caplog.messages
 
 
 # ------------------------------------------------------------------ ends

@@ -10,10 +10,12 @@ study. A number of which nothing is left is a trial that was interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.record import Begin, Ended, Events, Journal, Report, host, read_events
@@ -128,12 +130,17 @@ class Restoring:
 
     def _own(self, number: int) -> Events | None:
         """What the journal of a trial says, where it is one of this study that can be put in."""
-        events = Events.of_latest(self._ledger.paths.journal(number))
+        path = self._ledger.paths.journal(number)
+        with _left_out(path):
+            return self._checked(number, path, Events.of_latest(path))
+        return None
+
+    def _checked(self, number: int, path: Path, events: Events) -> Events | None:
         begin = events.begin
         if begin is None or not begin.study_id or begin.study_id != self._ledger.study_id:
             return None
         if begin.trial != number or not is_key(begin.key) or self._raw(begin) is None:
-            log.warning("%s is no journal of a trial of this study.", self._ledger.paths.journal(number))
+            log.warning("%s is no journal of a trial of this study.", path)
             return None
         return events
 
@@ -279,10 +286,12 @@ class Restoring:
     def _lacks_end(self, frozen: FrozenTrial) -> bool:
         """Whether the journal of a finished trial, which lies here, lacks its end."""
         path = self._ledger.paths.journal(frozen.number)
-        if any(isinstance(event, Ended) for event in read_events(path, tail=_TAIL)):
-            return False
-        events = Events.of_key(path, self._ledger.key_of(frozen))
-        return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
+        with _left_out(path):
+            if any(isinstance(event, Ended) for event in read_events(path, tail=_TAIL)):
+                return False
+            events = Events.of_key(path, self._ledger.key_of(frozen))
+            return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
+        return False
 
     def _end(self, frozen: FrozenTrial, done: Restored) -> bool:
         """End the journal of a trial; whether that was possible."""
@@ -295,6 +304,15 @@ class Restoring:
             return False
         done.ends.append(frozen.number)
         return True
+
+
+@contextlib.contextmanager
+def _left_out(path: Path) -> Iterator[None]:
+    """Say that a journal cannot be read; one trial does not keep a study from being opened."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
+        log.warning("The journal %s cannot be read, and is left out: %r", path, error)
 
 
 def _owner(begin: Begin) -> dict[str, Any]:
