@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-from tunehook.record import is_whole, make_folder, open_file
+from tunehook.record import is_whole, lock_file, make_folder, open_file
 
 # So many seconds another process may take for its burst.
 PATIENCE = 10.0
@@ -31,7 +26,7 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
     make_folder(path.parent, below=path.parent)
     with open_file(path, "a+", below=path.parent) as file:
         deadline = time.monotonic() + PATIENCE
-        while not _lock(file.fileno()):
+        while not lock_file(file):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Another process holds {path}.")
             time.sleep(0.05)
@@ -63,19 +58,3 @@ def _is_kept(kept: Any) -> bool:
         and is_whole(kept.get("trials"))
         and (kept.get("model") is None or is_whole(kept["model"]))
     )
-
-
-def _lock(file: int) -> bool:
-    """Lock a file until it is closed, without waiting. The system lets go of it if the process dies.
-
-    A file system without locks keeps no one from it: its machines take turns by the study's storage.
-    """
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # so some network file systems say it
-        return False
-    except OSError:
-        return True
-    return True

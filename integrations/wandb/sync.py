@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,9 @@ from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, make_settings
 from tunehook.integrations.wandb.service import leave_dead_service
 from tunehook.integrations.wandb.values import OURS, describe_trial
-from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place, host
-from tunehook.trial import Outcome, Trial
+from tunehook.record import Begin, Config, Ended, Events, InSync, Journal, Process, Task, check_place, host
+from tunehook.study import Told
+from tunehook.trial import COUNTED, JournalError, Outcome, StudyError, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.
 SETTLED = 60.0
@@ -81,7 +83,7 @@ class Attempt:
         return self.events.outcome
 
 
-def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
+def sync(folder: Path, tell: Callable[[Synced], None], *, storage: str | None = None) -> None:
     """Upload what W&B lacks of the trials below a folder.
 
     Of a run that the training had only our rows are uploaded, where it failed online: no journal has the user's own.
@@ -89,10 +91,13 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     Args:
         folder: A study's folder, or one with studies below.
         tell: Is called with each run, as soon as it is done.
+        storage: The URL of the studies' storage, which knows ends that the journals lack. Defaults to None: the file
+            in a study's folder, or ``TUNEHOOK_STORAGE``.
 
     Raises:
         SyncError: W&B cannot be reached, or refuses; runs before it are done.
     """
+    told = Told(storage)
     runs: dict[str, list[Attempt]] = {}
     empty: set[tuple[str, int]] = set()
     for path in sorted(folder.rglob("journal.jsonl")):
@@ -108,7 +113,7 @@ def sync(folder: Path, tell: Callable[[Synced], None]) -> None:
     leave_dead_service()
     for attempts in runs.values():
         ordered = sorted(attempts, key=lambda attempt: attempt.trial.attempt)
-        tell(try_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}))
+        tell(try_run(ordered, {number for key, number in empty if key == ordered[0].trial.key}, told))
 
 
 def read_attempt(path: Path, events: Events) -> Attempt | None:
@@ -129,14 +134,14 @@ def read_attempt(path: Path, events: Events) -> Attempt | None:
     )
 
 
-def try_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+def try_run(attempts: list[Attempt], empty: Collection[int] = (), told: Told | None = None) -> Synced:
     """The same as `sync_run`, but a run that the SDK refuses is left, so that it holds up no other one.
 
     Raises:
         SyncError: W&B cannot be reached.
     """
     try:
-        return sync_run(attempts, empty)
+        return sync_run(attempts, empty, told)
     except SyncError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises
@@ -145,15 +150,21 @@ def try_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
         return Synced(f"{trial.study}/{trial.name}", "left", reason=f"it cannot be uploaded: {reason_of(error)}")
 
 
-def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
+def sync_run(attempts: list[Attempt], empty: Collection[int] = (), told: Told | None = None) -> Synced:
     """Upload what W&B lacks of one run.
 
     Args:
         attempts: What the journals hold of it, in order.
         empty: Attempts that ended before their run was begun.
+        told: Looks up in the studies how trials ended. Defaults to None, the usual storages.
     """
     latest = attempts[-1]
     name = f"{latest.trial.study}/{latest.trial.name}"
+    try:
+        latest = _with_end(latest, told or Told())
+    except StudyError as error:
+        return Synced(name, "left", reason=first_line(error))
+    attempts = [*attempts[:-1], latest]
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
     is_shared = latest.run["is_shared"]
@@ -166,7 +177,24 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = ()) -> Synced:
         return _fill(run, name, rows, attempts)
     finally:
         OWNERS.let_go(run)
-        run.finish(exit_code=_end_of(latest).exit_code)
+        run.finish(exit_code=_end_of(latest, dict(run.summary)).exit_code)
+
+
+def _with_end(latest: Attempt, told: Told) -> Attempt:
+    """An attempt with the end that its study was told, where the journal lacks it: it could not be written there.
+
+    Raises:
+        StudyError: The study cannot be asked.
+    """
+    if latest.outcome is not None or any(one.host == host() and one.lives for one in latest.processes):
+        return latest
+    outcome = told.outcome(latest.trial)
+    if outcome is None:
+        return latest
+    journal = Journal(latest.path.parent)
+    with contextlib.suppress(JournalError):  # such as on a disk that can only be read
+        journal.end(outcome)
+    return replace(latest, events=Events([*latest.events, Ended(time=time.time(), outcome=outcome)]))
 
 
 def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
@@ -198,7 +226,7 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
     elif there > len(rows) or (there and summary.get("trial/step") != rows[there - 1][0]):
         reason = f"W&B has {there} rows, which are not the first of the {len(rows)} in the journal"
         return Synced(name, "left", reason=reason, address=run.url)
-    outcome = _end_of(latest)
+    outcome = _end_of(latest, summary)
     if there == len(rows) and summary.get("outcome") == outcome.state:
         if latest.outcome is not None:
             journal = Journal(latest.path.parent)
@@ -208,7 +236,8 @@ def _fill(run: Run, name: str, rows: list[Row], attempts: list[Attempt]) -> Sync
     open_run = TrialRun(run, latest.trial, _config(run, latest), prefix=SHARED_PREFIX if is_shared else "")
     for step, row in rows[there:]:
         open_run.log(step, row)
-    open_run.sum_up(outcome)
+    if latest.outcome is not None or summary.get("outcome") != outcome.state:
+        open_run.sum_up(outcome)
     if is_shared:
         note_run(latest.trial, run.id, latest.run, is_shared=True, steps=[*steps[:there], *open_run.steps])
     _mark_folders(attempts)
@@ -252,7 +281,10 @@ def _config(run: Run, latest: Attempt) -> dict[str, Any]:
     return config
 
 
-def _end_of(latest: Attempt) -> Outcome:
+def _end_of(latest: Attempt, summary: Mapping[str, Any]) -> Outcome:
+    """How the trial ended: the run may know it where the journal could not be written."""
+    if latest.outcome is None and summary.get("outcome") in COUNTED:
+        return Outcome(summary["outcome"])
     return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1].pid} was killed")
 
 

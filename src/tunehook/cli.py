@@ -42,6 +42,10 @@ def command_line(
 def sync(
     folder: Annotated[Path, typer.Argument(help="A study's folder, or one with studies below.")] = ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Storage URL of the studies, which knows ends that journals lack. Default: as for status."),
+    ] = None,
 ) -> None:
     """Upload what W&B did not get, from the journals of the trials.
 
@@ -56,7 +60,7 @@ def sync(
     for name in sorted(_recorders(folder)):
         module = load(UPLOADS[name])
         try:
-            module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)))
+            module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)), storage=storage)
         except module.SyncError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error
@@ -141,6 +145,30 @@ def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json
         typer.echo(f"  {name} = {value!r}")
     for place in found.records:
         typer.echo(f"record: {place}")
+
+
+@app.command()
+def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+    """Make a study anew from the journals of its trials.
+
+    For a study whose file is gone or damaged; the old file is kept under another name, such as study.db.1. Values that
+    waited to be tried are in no journal, and are not tried any more.
+
+    Example: tunehook rebuild digits
+    """
+    from tunehook.study import rebuild as make_anew
+
+    with _told():
+        found = make_anew(study, storage=storage, folder=folder)
+    if as_json:
+        typer.echo(_json(found))
+        return
+    counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
+    typer.echo(f"{found.study}: made anew from {found.journals} journals: {counts}")
+    if found.lost:
+        typer.echo(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
+    if found.kept is not None:
+        typer.echo(f"the old file is kept: {found.kept}")
 
 
 @app.command()

@@ -119,7 +119,7 @@ def test_lines_that_are_damaged_or_of_a_later_version(caplog: pytest.LogCaptureF
     events = Events.of_trial(make_trial())
     assert [type(event) for event in events] == [Begin, Event, Event]
     assert events.records == ["https://w/2"]
-    assert "line 4 is damaged and left out" in caplog.text
+    assert "line 4 is of a version of tunehook that this one does not know, and left out" in caplog.text
 
 
 def test_whose_lines_they_are() -> None:

@@ -9,7 +9,9 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -182,6 +184,45 @@ def test_a_damaged_line_in_the_middle(damage: bytes, caplog: pytest.LogCaptureFi
     ]
 
 
+def test_a_flipped_bit_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Each bit of a line, turned over, gives no other event than the one that was written, and spoils no other line."""
+    journal = Journal(Path("t"))
+    for step in (1, 2, 3):
+        journal.report(step, {"acc": step / 7})
+    journal.close()
+    whole, written = journal.path.read_bytes(), events(journal)
+    first = whole.index(b"\n") + 1
+    last = whole.index(b"\n", first)
+    lost = 0
+    for bit in range(8 * first, 8 * last):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        journal.path.write_bytes(flipped)
+        caplog.clear()
+        found = [{name: event[name] for name in ("event", "step", "metrics")} for event in events(journal)]
+        if len(found) < 3:
+            lost += 1
+            assert caplog.messages[0].startswith("t/journal.jsonl: line 2 is damaged and left out")
+        assert found in (written, [written[0], written[2]])
+    assert lost > 0.9 * 8 * (last - first)  # but for those of the checksum's own name, without which a line is taken
+
+
+def test_lines_of_other_versions(caplog: pytest.LogCaptureFixture) -> None:
+    """Those without a checksum are read; unknown events and fields are given as they are."""
+    journal = Journal(Path("t"))
+    journal._write("report", step=1, metrics={}, seconds=3)
+    journal._write("weather", rain=[1])
+    journal.close()
+    with journal.path.open("ab") as file:
+        file.write(b'{"time": 1.0, "event": "report", "step": 2, "metrics": {"acc": 0.5}}\n')
+    assert events(journal) == [
+        {"event": "report", "step": 1, "metrics": {}, "seconds": 3},
+        {"event": "weather", "rain": [1]},
+        {"event": "report", "step": 2, "metrics": {"acc": 0.5}},
+    ]
+    assert caplog.messages == []
+
+
 def test_a_file_in_the_way() -> None:
     """A trial's folder that cannot be made is told with its place and the way out."""
     Path("study").touch()
@@ -252,13 +293,15 @@ def test_lines_are_on_disk_when_report_returns(tmp_path: Path) -> None:
 
 
 def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One fsync an event, after the line is written."""
+    """One fsync an event, after the line is written; once of the folders, so that the file is found again."""
     sizes: list[int] = []
+    folders: list[int] = []
     real = os.fsync
 
     def counted(file: int) -> None:
         real(file)
-        sizes.append(os.fstat(file).st_size)
+        found = os.fstat(file)
+        (folders if stat.S_ISDIR(found.st_mode) else sizes).append(found.st_size)
 
     monkeypatch.setattr(os, "fsync", counted)
     journal = Journal(Path("t"))
@@ -267,6 +310,37 @@ def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
     journal.close()
     ends = [match.end() for match in re.finditer(b"\n", journal.path.read_bytes())]
     assert sizes == ends
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize("what", ["t/journal.jsonl", "t"])
+def test_a_journal_that_is_removed_as_it_is_written(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is written again, with all of its lines, and told once each time."""
+    Journal(Path("t")).begin(trial(Path("t")))
+    journal = Journal(Path("t"), trial=trial(Path("t")))
+    journal.report(1, {"acc": 0.5})
+    for step in (2, 3):
+        shutil.rmtree(what) if what == "t" else Path(what).unlink()
+        journal.report(step, {"acc": 0.5})
+    journal.end(Outcome("complete", "", 0.5, 1))
+    found = events(journal)
+    assert [event["event"] for event in found] == ["begin", "report", "report", "report", "end"]
+    assert [event["step"] for event in found[1:4]] == [1, 2, 3]
+    assert caplog.messages == ["The journal t/journal.jsonl was removed while its trial runs: it is written again."] * 2
+
+
+def test_a_journal_that_is_removed_before_it_is_opened(caplog: pytest.LogCaptureFixture) -> None:
+    """Its trial begins again in it."""
+    Journal(Path("t")).begin(trial(Path("t")))
+    first = [{**event, "time": 0} for event in read_journal(Path("t/journal.jsonl"))]
+    journal: Journal = pickle.loads(pickle.dumps(Journal(Path("t"), trial=trial(Path("t")))))
+    Path("t/journal.jsonl").unlink()
+    journal.report(1, {"acc": 0.5})
+    journal.report(2, {"acc": 0.5})
+    journal.close()
+    assert [event["event"] for event in events(journal)] == ["begin", "report", "report"]
+    assert [{**event, "time": 0} for event in read_journal(journal.path)][:1] == first
+    assert len(caplog.messages) == 1
 
 
 def test_a_journal_pickles_without_its_file() -> None:

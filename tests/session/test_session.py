@@ -454,7 +454,11 @@ def test_a_full_disk_tells_the_study_and_closes_the_recorders(monkeypatch: pytes
     session = begun(court, *tapes)
     assert session._journal is not None
     session._journal.close()
-    monkeypatch.setattr(tunehook.record.paths, "_open", lambda _path, _flags: os.open("/dev/full", os.O_RDWR))
+    real = tunehook.record.paths._open
+    monkeypatch.setattr(
+        tunehook.record.paths, "_open",
+        lambda path, flags: os.open("/dev/full", os.O_RDWR) if flags & os.O_APPEND else real(path, flags),
+    )  # fmt: skip
     with pytest.raises(JournalError) as caught:
         session.report(1, {"acc": 0.5})
     with pytest.raises(JournalError, match="No space left on device"):

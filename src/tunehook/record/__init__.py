@@ -45,7 +45,9 @@ from tunehook.record.journal import (
     outline,
     plain,
     read_journal,
+    sealed,
     stamp,
+    unsealed,
 )
 from tunehook.record.paths import (
     ROOT,
@@ -56,6 +58,7 @@ from tunehook.record.paths import (
     copy,
     files_in,
     journal_of,
+    lock_file,
     make_folder,
     open_file,
     output_of,
@@ -81,7 +84,7 @@ __all__ = [
     "Recorders", "Report", "Rows", "RunNote", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
     "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy",
     "files_in", "has", "host", "is_flag", "is_number", "is_snapshot", "is_text", "is_texts", "is_values",
-    "is_whole", "is_wholes", "join", "journal_of", "make_folder", "maybe", "next_place", "one_of", "open_file",
-    "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes",
-    "remove", "runs_of", "stamp",
+    "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "next_place", "one_of",
+    "open_file", "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal",
+    "read_processes", "remove", "runs_of", "sealed", "stamp", "unsealed",
 ]  # fmt: skip

@@ -109,7 +109,7 @@ PROCESS: dict[str, Is] = {"pid": _is_pid, "host": is_text, "time": is_number, "s
 _EVENTS: dict[str, dict[str, Is]] = {
     "begin": {
         "trial": is_whole, "study": is_text, "key": is_text, "attempt": is_whole, "params": _is_table,
-        "metric": is_text, "mode": one_of(Mode), **PROCESS,
+        "metric": is_text, "mode": one_of(Mode), "study_id": maybe(is_text), "is_given": maybe(is_flag), **PROCESS,
     },
     "process": PROCESS,
     "task": {**PROCESS, "place": is_text},

@@ -80,10 +80,14 @@ class Begin(Process):
     params: Mapping[str, Any]
     metric: str
     mode: Mode
+    study_id: str = ""
+    is_given: bool = False
 
     def as_trial(self, folder: Path) -> Trial:
         """The trial whose journal is in a folder."""
-        return Trial(self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key)
+        return Trial(
+            self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ import math
 import os
 import reprlib
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from tunehook.record.checks import is_event
-from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
+from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_folder
 from tunehook.system import this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
@@ -25,6 +26,8 @@ _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 200
+_SEAL = b', "crc": "00000000"}'  # with which a line ends
+_MARK = _SEAL[:-10]
 
 
 class Journal:
@@ -35,25 +38,42 @@ class Journal:
     ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
     to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
     and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that every line is JSON.
+    ``"-Infinity"``, so that every line is JSON. The last field is ``crc``, the CRC-32 of what stands before it in eight
+    hexadecimal digits.
+
+    A journal that is removed while it is written, or lies where another one was put, is written again, as a whole
+    where it is open, and told.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
+        trial: The trial, where it has begun. Defaults to None, not known.
 
     Raises:
         JournalError: The folder or the file cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trial: Trial | None = None) -> None:
         self.path = journal_of(folder)
         self._file: IO[bytes] | None = None
+        self._begun = trial if trial is not None and self.path.is_file() else None
+        self._is_listed = False  # its name, in the folder, on the disk
 
-    def begin(self, trial: Trial) -> None:
-        """Write that this process begins the trial, and close the file: the session opens it again."""
+    def begin(self, trial: Trial, *, is_given: bool = False) -> None:
+        """Write that this process begins the trial, and close the file: the session opens it again.
+
+        Args:
+            trial: The trial.
+            is_given: Whether its values were given, and not proposed by the search. Defaults to False.
+        """
+        self._begin(trial, **({"is_given": True} if is_given else {}))
+        self.close()
+
+    def _begin(self, trial: Trial, **more: Any) -> None:
+        if trial.study_id:
+            more["study_id"] = trial.study_id
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, host=host(),
-                    **this_process(), is_urgent=False)  # fmt: skip
-        self.close()
+                    **this_process(), **more, is_urgent=False)  # fmt: skip
 
     def process(self) -> None:
         """Write that this process trains the trial, which another one began."""
@@ -127,9 +147,15 @@ class Journal:
         """Hand a line to the system, which keeps it if this process dies; an urgent one also if the machine does."""
         fields = fields if is_plain else plain(fields)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, allow_nan=False, default=plain)
-        self._put(line.encode() + b"\n", is_urgent=is_urgent)
+        self._put(sealed(line.encode()) + b"\n", is_urgent=is_urgent)
 
     def _put(self, lines: bytes, *, is_urgent: bool) -> None:
+        begun = self._begun
+        if self._file is None and begun is not None and not self.path.is_file():
+            self._begun = None
+            self._tell_removed()
+            self._begin(begun)
+            self._begun = begun
         try:
             if self._file is None:
                 self._file = _append(self.path)
@@ -137,6 +163,12 @@ class Journal:
             self._file.flush()
             if is_urgent:
                 os.fsync(self._file.fileno())
+                if not _is_at(self.path, self._file):
+                    self._write_again(self._file)
+                if not self._is_listed:
+                    sync_folder(self.path.parent)
+                    sync_folder(self.path.parent.parent)
+                    self._is_listed = True
         except OSError as error:
             self.close()  # the next event ends the torn line first
             way_out = (
@@ -147,8 +179,23 @@ class Journal:
                 f"  {way_out}, or give the study another folder: Study(..., folder=...)."
             ) from error
 
+    def _write_again(self, removed: IO[bytes]) -> None:
+        """Write the lines of a file that was removed, and that is open here alone, where it was."""
+        self._tell_removed()
+        removed.seek(0)
+        lines = removed.read()
+        self._file = _append(self.path)
+        removed.close()
+        self._file.write(lines)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._is_listed = False
+
+    def _tell_removed(self) -> None:
+        log.warning("The journal %s was removed while its trial runs: it is written again.", self.path)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {**self.__dict__, "_file": None}
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -160,6 +207,14 @@ def stamp(path: Path) -> tuple[int, int]:
     """
     files = [file.lstat() for file in files_in(path)]
     return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def _append(path: Path) -> IO[bytes]:
@@ -174,11 +229,27 @@ def _append(path: Path) -> IO[bytes]:
     return file
 
 
+def sealed(line: bytes) -> bytes:
+    """An object in JSON, with the checksum of its fields as the last one."""
+    body = line[:-1]
+    return body + _MARK + b'%08x"}' % zlib.crc32(body)
+
+
+def unsealed(line: bytes) -> tuple[bytes, bool | None]:
+    """A line without its checksum, and whether that is right; ``None`` where it has none, as of an earlier version."""
+    body, seal = line[: -len(_SEAL)], line[-len(_SEAL) :]
+    if not seal.startswith(_MARK):
+        return line, None
+    return body + b"}", seal == sealed(body + b"}")[-len(_SEAL) :]
+
+
 def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order.
 
-    A line that is no event (the last one, where the process or the machine died while it was written) is left out and
-    told in one warning, and so is a journal that is a link. A journal that does not exist has no events.
+    A line that is damaged (the last one, where the process or the machine died while it was written; one that is not
+    what its checksum says) is left out and told in one warning, and so is a line with other fields than this version
+    knows of its event, and a journal that is a link. Events and further fields of a later version are given as they
+    are. A journal that does not exist has no events.
 
     Args:
         path: The file.
@@ -197,12 +268,18 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        body, is_right = unsealed(line.rstrip())
+        event: Any = None
         try:
-            event = json.loads(line)
+            if is_right is not False:
+                event = json.loads(body)
         except (ValueError, RecursionError):
-            event = None
-        if is_event(event):
+            pass
+        if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
+        elif is_right:
+            log.warning("%s: line %d is of a version of tunehook that this one does not know, and left out.",
+                        path, number)  # fmt: skip
         else:
             log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
 

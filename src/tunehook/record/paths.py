@@ -19,6 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 # The hyphen is on purpose: a folder called `tunehook` in the working directory would shadow an editable install.
 ROOT = Path("tunehook-studies")
 
@@ -52,6 +57,11 @@ class StudyPaths:
     def databases(self) -> list[Path]:
         """That file, and those that SQLite keeps beside it."""
         return [self.folder / f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")]
+
+    @property
+    def description(self) -> Path:
+        """Which study the folder belongs to, what it searches, and the lock of whoever opens it."""
+        return self.folder / "study.json"
 
     @property
     def shown(self) -> Path:
@@ -139,6 +149,22 @@ def open_file(path: Path, mode: str, *, below: Path) -> IO[Any]:
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=_open)
 
 
+def lock_file(file: IO[Any]) -> bool:
+    """Lock an open file until it is closed, without waiting; whether it is locked. A process that dies lets go of it.
+
+    A file system without locks keeps no one from it.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # so some network file systems say it
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def make_folder(path: Path, *, below: Path) -> None:
     """Make a folder, and those above it, where they are missing.
 
@@ -147,6 +173,16 @@ def make_folder(path: Path, *, below: Path) -> None:
         OSError: It cannot be made.
     """
     check_place(path, below=below).mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the disk have what a folder lists, so that new files outlive the machine; where the system can do so."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove(path: Path, *, below: Path) -> None:

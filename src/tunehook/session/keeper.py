@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tunehook.record import Journal, Recorder, Recorders
+from tunehook.record import Events, Journal, Recorder, Recorders
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.continuation import Continuation
 from tunehook.session.isolation import claim_runs
 from tunehook.snapshot import Arrays, PatternError, SnapshotPlan, Taker
-from tunehook.trial import Budget, Decision, Outcome, Trial, TrialError
+from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial, TrialError
 
 log = logging.getLogger("tunehook")
 
@@ -51,7 +52,7 @@ class Keeper:
         keeps_checkpoints: bool = False,
     ) -> None:
         self.judge = judge
-        self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder))
+        self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
         kept = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
         self.continuation = Continuation(trial, self.recorders, kept)
@@ -64,7 +65,7 @@ class Keeper:
     def moved(self, trial: Trial) -> Keeper:
         """The same for a copy of this process that takes the trial over, where nothing is open yet."""
         theirs = copy.copy(self)
-        theirs.recorders = self.recorders.moved(Journal(trial.folder))
+        theirs.recorders = self.recorders.moved(Journal(trial.folder, trial=trial))
         theirs.continuation = Continuation(trial, theirs.recorders, self.continuation.checkpoints)
         return theirs
 
@@ -136,9 +137,23 @@ class Keeper:
         try:
             if not is_told:
                 self.journal.end(outcome)
+                is_told = True
         finally:
             try:
                 self.judge.tell(trial, outcome)
             finally:
                 self.recorders.close(outcome)
+                if not is_told:
+                    self._end_again(trial, outcome)
                 self.journal.close()
+
+    def _end_again(self, trial: Trial, outcome: Outcome) -> None:
+        """Write the end once more where it could not be written, as by a Ctrl-C at that line or for lack of room.
+
+        Where there is no room yet, it is written from the study when that is opened again.
+        """
+        if self.journal is not None:
+            self.journal.close()
+            if Events.of_trial(trial).outcome is None:
+                with contextlib.suppress(JournalError):  # which is raised already
+                    self.journal.end(outcome)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.storage.attributes import (
     AGAIN,
     ATTEMPT,
+    FEASIBLE,
     KEY,
     LEADER,
     OUTCOME,
@@ -24,6 +25,7 @@ from tunehook.storage.messages import from_environment, hidden
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.storage.folder import describe_folder as describe_folder
     from tunehook.storage.heartbeat import GRACE as GRACE
     from tunehook.storage.ledger import Ledger as Ledger
     from tunehook.storage.opening import find_study as find_study
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
     from tunehook.storage.states import value_of as value_of
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
-    "from_environment", "hidden", "holder_of", "is_counted", "is_running", "is_waiting", "open_study", "state_of",
-    "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner",
-    "stored_plan", "value_of",
+    "describe_folder",
+    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN", "PatientStorage",
+    "find_study", "from_environment", "hidden", "holder_of", "is_counted", "is_running", "is_waiting", "open_study",
+    "state_of", "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome",
+    "stored_owner", "stored_plan", "value_of",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -47,6 +50,7 @@ __getattr__ = lazily(
     {
         "GRACE": "heartbeat",
         "Ledger": "ledger",
+        "describe_folder": "folder",
         "is_counted": "states",
         "is_running": "states",
         "is_waiting": "states",

@@ -30,6 +30,8 @@ AGAIN = "tunehook:again"
 # Of a study: what `optimize` was asked for last.
 PLAN = "tunehook:plan"
 LEADER = "tunehook:leader"  # the process that has called `optimize` last
+AGREED = "tunehook:agreed"  # by machine: below this number the storage and the journals there say the same
+FEASIBLE = "feasible"  # the constraint that infeasible trials break
 
 _told: set[tuple[str, str, str]] = set()
 
@@ -91,6 +93,12 @@ def stored_plan(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What `optimize` was asked for last, by the attributes of the study; empty where that is not known."""
     fields = {"trials": maybe(is_whole), "grid": is_flag}
     return _checked("the study", attributes, PLAN, lambda value: has(value, fields)) or {}
+
+
+def stored_agreed(attributes: Mapping[str, Any], host: str) -> int:
+    """Below which number the storage and the journals of a machine say the same, by the attributes of the study."""
+    found: int | None = _checked("the study", attributes, f"{AGREED}:{host}", is_whole)
+    return found or 0
 
 
 def stored_leader(attributes: Mapping[str, Any]) -> dict[str, Any] | None:

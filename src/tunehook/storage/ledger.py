@@ -9,27 +9,33 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from tunehook.record import StudyPaths, host
-from tunehook.search import Method
+from tunehook.search import GridSampler, Method
 from tunehook.space import Space
 from tunehook.storage.attributes import (
+    AGREED,
+    FEASIBLE,
     LEADER,
     OUTCOME,
     OWNER,
     PLAN,
+    stored_agreed,
     stored_attempt,
     stored_claim,
     stored_key,
     stored_plan,
 )
+from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
 from tunehook.storage.states import is_counted, is_running, is_waiting, stored_state
-from tunehook.system import kept_random, running_trial, this_process, trial_id
+from tunehook.system import attributes_of, kept_random, running_trial, study_id, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -73,6 +79,7 @@ class Ledger:
         self.name, self.space, self.metric, self.mode, self.objective = name, space, metric, mode, objective
         self.paths, self._given, self._method = paths, given, method
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
+        self._study_id = ""
         self._asked: dict[int, AskedTrial] = {}  # those that run here
         self.distributions = space.distributions()
         self._searched = space.searched.keys()
@@ -90,13 +97,19 @@ class Ledger:
         return self._opened()[1]
 
     @property
+    def study_id(self) -> str:
+        """Tells the study from others of its name; empty where it was opened to look at it."""
+        self._opened()
+        return self._study_id
+
+    @property
     def pulse(self) -> Pulse | None:
         """The signs of life of the trials; ``None`` where no other machine sees the storage."""
         return self.kept.pulse
 
     def _opened(self) -> tuple[OptunaStudy, PatientStorage]:
         if self._open is None:
-            study, kept = open_study(
+            study, kept, self._study_id = open_study(
                 self.name,
                 # No copy of the environment's is kept: it is the one that is given now.
                 from_environment() if self._given is None else self._given,
@@ -105,6 +118,7 @@ class Ledger:
                 pruner=self._method.pruner(),
                 mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
                 space=self.space,
+                known_id=self._study_id,
             )
             self._open = study, kept
             begun = next((frozen.distributions for frozen in self.trials() if frozen.distributions), {})
@@ -113,6 +127,34 @@ class Ledger:
                 name: begun[name] for name, d in self.distributions.items() if type(d) is not type(begun.get(name, d))
             }
         return self._open
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file of the study is still where it was opened."""
+        return self._open is None or self.kept.is_there
+
+    def renew(self) -> None:
+        """Open the study again whose file was removed, and write what is known of it.
+
+        The removed file is open here still, so it can be read.
+
+        Raises:
+            StudyError: It cannot be made again.
+        """
+        removed = self._opened()
+        trials, attributes, rest = self.trials(), self.study.user_attrs, self.kept.rest
+        self._open = None
+        try:
+            self.kept.rest = rest
+            with self.holding():
+                for name in attributes.keys() - self.study.user_attrs.keys():
+                    self.study.set_user_attr(name, attributes[name])
+                for frozen in trials[len(self.trials()) :]:
+                    self.kept.create_new_trial(study_id(self.study), frozen)
+            self._asked = {number: running_trial(self.study, number) for number in self._asked}
+        except BaseException:  # the next call finds it removed again, and tries once more
+            self._open = removed
+            raise
 
     def renew_sampler(self) -> None:
         """Take the sampler that the method chooses now."""
@@ -127,7 +169,7 @@ class Ledger:
         try:
             yield
         finally:
-            kept.rest = before
+            self.kept.rest = before  # of the storage that is open by then
 
     # ------------------------------------------------------------------ trials, read
 
@@ -172,6 +214,7 @@ class Ledger:
             mode=self.mode,
             attempt=stored_attempt(asked) or 0,
             key=self.key_of(asked),
+            study_id=self.study_id,
         )
 
     def key_of(self, asked: AskedTrial | FrozenTrial) -> str:
@@ -243,6 +286,79 @@ class Ledger:
         self.let_go(asked.number)
         self.note(asked, OWNER, None)
         self.set_state(asked, TrialState.WAITING)
+
+    # ------------------------------------------------------------------ trials, put in
+
+    def runs_here(self, number: int) -> bool:
+        """Whether a trial runs in this process."""
+        return number in self._asked
+
+    def put_in(
+        self, number: int, outcome: Outcome | None, *, began: float, ended: float = 0.0, raw: Mapping[str, Any] | None,
+        is_given: bool, series: Mapping[int, float] | None = None, named: Mapping[str, Any],
+    ) -> bool:  # fmt: skip
+        """Put in a trial that is known from elsewhere, in one piece; whether it got its number.
+
+        Args:
+            number: Its number, the next one of the storage.
+            outcome: How it ended, ``None`` where that is not known.
+            began: When it was asked for, in seconds since 1970.
+            ended: When it ended.
+            raw: Its raw values, ``None`` where none are known.
+            is_given: Whether it was enqueued.
+            series: The tuned metric by step.
+            named: Further attributes.
+        """
+        known = raw or {}
+        state = TrialState.RUNNING if outcome is None else stored_state(outcome.state)
+        value = None if outcome is None or state == TrialState.FAIL else outcome.value
+        is_infeasible = outcome is not None and outcome.state == "infeasible"
+        template = create_trial(
+            state=state, value=value, params=dict(known),
+            distributions={name: self.distributions[name] for name in known},
+            intermediate_values=dict(series or {}),
+            user_attrs={**named, **({} if outcome is None else {OUTCOME: dataclasses.asdict(outcome)})},
+            system_attrs=attributes_of(given=known if is_given else None, broken=FEASIBLE if is_infeasible else None),
+        )  # fmt: skip
+        template.datetime_start = datetime.fromtimestamp(began)
+        template.datetime_complete = datetime.fromtimestamp(ended or began) if state.is_finished() else None
+        created = self.kept.create_new_trial(study_id(self.study), template)
+        if self.pulse is not None:  # another process may have it
+            self.pulse.remove(created)
+        return self.kept.get_trial(created).number == number
+
+    def begin_again(self, waiting: FrozenTrial, raw: Mapping[str, Any]) -> None:
+        """Let a trial run that waits in a storage that is older than its journal."""
+        self.set_state(waiting, TrialState.RUNNING)
+        if self.pulse is not None:
+            self.pulse.remove(trial_id(waiting))
+        for name, value in raw.items():
+            distribution = self.distributions[name]
+            self.kept.set_trial_param(trial_id(waiting), name, distribution.to_internal_repr(value), distribution)
+
+    def note_report(self, trial: FrozenTrial, step: int, value: float) -> None:
+        """Keep what a trial had reported."""
+        self.kept.set_trial_intermediate_value(trial_id(trial), step, value)
+
+    @property
+    def handed_out(self) -> int | None:
+        """How many combinations of a grid were handed out; ``None`` for another search."""
+        sampler = self.study.sampler
+        return self.space.grid_size() - sampler.remaining(self.study) if isinstance(sampler, GridSampler) else None
+
+    def holding(self) -> AbstractContextManager[object]:
+        """Hold the study's folder, so that one process at a time brings the study up to date."""
+        return holding(self.paths)
+
+    @property
+    def agreed(self) -> int:
+        """Below this number the storage and the journals on this machine are known to say the same."""
+        return stored_agreed(self.study.user_attrs, host())
+
+    def note_agreed(self, number: int) -> None:
+        """Keep that number."""
+        if number != self.agreed:
+            self.study.set_user_attr(f"{AGREED}:{host()}", number)
 
     # ------------------------------------------------------------------ the study
 

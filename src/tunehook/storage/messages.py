@@ -6,12 +6,15 @@ import contextlib
 import os
 import random
 import re
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from tunehook.record import ROOT
 from tunehook.system import first_line
 from tunehook.trial import StorageError, StudyError
 
@@ -23,6 +26,9 @@ VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
 
 # What databases say where their disk is full.
 _FULL = re.compile("disk is full|no space left|could not extend file|disk full", re.IGNORECASE)
+
+# What SQLite says of a file that is none of its own, or not whole.
+_DAMAGED = re.compile("malformed|not a database|disk image", re.IGNORECASE)
 
 
 def from_environment() -> str | None:
@@ -72,14 +78,29 @@ def cause_of(error: BaseException) -> str:
     return first_line(text).rstrip(".")
 
 
-def way_out(said: str) -> str:
-    """What to do about what a storage says."""
+def way_out(said: str, study: str, place: object) -> str:
+    """What to do about what a storage says.
+
+    Args:
+        said: What it says.
+        study: Name of the study.
+        place: The storage's URL, or its file in the study's folder.
+    """
+    if isinstance(place, Path) and _DAMAGED.search(said):
+        return f"The file is damaged. {made_anew(study, place.parent)}"
     if _FULL.search(said):
         return (
             "Make room, and start the script again: the study goes on where it was, and what was measured is in the "
             "journals."
         )
     return "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
+
+
+def made_anew(study: str, folder: Path) -> str:
+    """How to make a study anew whose file is gone or damaged."""
+    is_usual = folder.absolute() == (ROOT / study).absolute()
+    where = "" if is_usual else f" --folder {shlex.quote(str(folder))}"
+    return f"Make it anew from the journals of its trials: tunehook rebuild {study}{where}"
 
 
 def as_study_error(error: BaseException, kind: type[StudyError], text: str, *, url: object = None) -> StudyError:
@@ -111,7 +132,7 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
         place = getattr(storage, "url", storage)
         said = cause_of(error)
         told = as_study_error(error, StorageError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
-                              f"  {way_out(said)}", url=place)  # fmt: skip
+                              f"  {way_out(said, study, place)}", url=place)  # fmt: skip
     else:
         return
     # Outside of the except clause, so that what was raised is not even its context.

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.study import StudyDirection
 
 from tunehook.record import ROOT, StudyPaths, check_place, host
+from tunehook.search import GridSampler
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
-from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
+from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
+from tunehook.storage.messages import from_environment, hidden, made_anew, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
 from tunehook.system import cached, is_alive, quiet, study_id
-from tunehook.trial import StudyError, direction_of
+from tunehook.trial import Mode, StudyError, direction_of
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 _DESCRIPTION = "tunehook:study"
+_CREATION = 2.0  # seconds until who has made a study in a server has described it
 
 
 def open_study(
@@ -35,8 +41,9 @@ def open_study(
     pruner: BasePruner | None,
     mine: Mapping[str, Any],
     space: Space,
-) -> tuple[optuna.Study, PatientStorage]:
-    """Open a study in its storage, which is made where there is none.
+    known_id: str = "",
+) -> tuple[optuna.Study, PatientStorage, str]:
+    """Open a study in its storage, which is made where there is none; with the id of the study.
 
     Args:
         name: Name of the study.
@@ -46,6 +53,7 @@ def open_study(
         pruner: What stops trials.
         mine: Its metric, mode and objective.
         space: Its space.
+        known_id: Its id, where it was open already. Defaults to an empty text.
 
     Raises:
         StudyError: The folder or the storage cannot be used, or the study in there is another one.
@@ -53,18 +61,22 @@ def open_study(
     kept_in = paths.database if given is None else given
     with quiet(), storage_errors(name, kept_in):
         _make_folder(paths.folder)
-        kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
-        study = optuna.create_study(storage=kept, sampler=sampler, pruner=pruner, study_name=name,
-                                    direction=direction_of(mine["mode"]), load_if_exists=True)  # fmt: skip
-        _compare(study, {**mine, "space": space.describe()}, space)
+        with holding(paths) as folder:
+            folder.check(name)
+            kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
+            is_new = _make_study(kept, name, mine["mode"])
+            study = optuna.load_study(study_name=name, storage=kept, sampler=sampler, pruner=pruner)
+            if not is_new and kept.pulse is not None:
+                _wait_for_maker(study)
+            found = _describe(study, kept, folder, {**mine, "space": space.describe()}, known_id, is_file=given is None)
     kept.patience = PATIENCE
     if kept.pulse is not None:
         kept.pulse.study_id = study_id(study)
-    return study, kept
+    return study, kept, found.id
 
 
 def find_study(
-    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None
+    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None, is_file: bool = False
 ) -> tuple[optuna.Study, PatientStorage, dict[str, Any]]:
     """Find a study that exists, and what is written of it there; nothing is made.
 
@@ -72,15 +84,20 @@ def find_study(
         name: Name of the study; ``None`` where the storage has one only.
         storage: Storage URL, ``None`` for that of the environment, or else the SQLite file in the study's folder.
         folder: The study's folder, ``None`` for the usual one.
+        is_file: Whether it is known to be in the file there. Defaults to False.
 
     Raises:
         StudyError: There is no such study, or its storage cannot be used.
     """
-    url, paths = storage or from_environment(), StudyPaths(Path(folder) if folder else ROOT / (name or ""))
+    url = None if is_file else storage or from_environment()
+    paths = StudyPaths(Path(folder) if folder else ROOT / (name or ""))
     file = None if url is not None else paths.database
     place: object = url or file
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
+        if (described := describe_folder(paths)) is not None:
+            way_out = made_anew(described.name, paths.folder)
+            raise StudyError(f"The file {file} of study '{described.name}' is gone.\n  {way_out}.")
         raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
     with quiet(), storage_errors(str(name), place):
         if url is not None:
@@ -153,23 +170,69 @@ def _clear(database: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _compare(study: optuna.Study, mine: dict[str, Any], space: Space) -> None:
+def _make_study(kept: PatientStorage, name: str, mode: Mode) -> bool:
+    """Make the Optuna study; False where there is one of this name."""
+    try:
+        kept.create_new_study([StudyDirection[direction_of(mode).upper()]], name)
+    except optuna.exceptions.DuplicatedStudyError:
+        return False
+    return True
+
+
+def _wait_for_maker(study: optuna.Study) -> None:
+    """Wait for another machine that has made the study at this moment, and describes it next."""
+    deadline = time.monotonic() + _CREATION
+    while _description(study) is None and time.monotonic() < deadline and not study.get_trials(deepcopy=False):
+        time.sleep(0.1)
+
+
+def _describe(
+    study: optuna.Study, kept: PatientStorage, folder: Folder, mine: dict[str, Any], known_id: str, *, is_file: bool
+) -> Described:
+    """Say in the storage and in the folder which study this is, or find it said there.
+
+    A study in memory is another one each time. Else a storage that does not have the study yet has lost it where the
+    folder has it: it is the same one.
+
+    Raises:
+        StudyError: It is a study of another kind, or the folder is another one's.
+    """
+    there, known = folder.read(), _description(study)
+    has_file = there is not None
+    if kept.is_in_memory or (there is not None and there.storage == "memory"):
+        there = None
+    if known is not None:
+        _compare(study.study_name, known, mine, "open the old one as it was")
+    elif there is not None and folder.has_trials:
+        _compare(study.study_name, there.known, mine, "move its folder away, whose trials it would get")
+    found = (known or {}).get("id") or (known_id or uuid.uuid4().hex if there is None else there.id)
+    if there is not None and there.id != found:
+        raise StudyError(
+            f"The folder of study '{study.study_name}' belongs to another study of this name, which has another "
+            "storage.\n  Give each study a folder of its own: Study(..., folder=...)."
+        )
+    if known is None or "id" not in known:
+        study.set_user_attr(_DESCRIPTION, {**mine, "id": found})
+    where: Where = "memory" if kept.is_in_memory else "file" if is_file else "elsewhere"
+    described = Described(found, study.study_name, where, isinstance(study.sampler, GridSampler), mine)
+    if where != "memory" or not has_file:
+        folder.write(described)
+    return described
+
+
+def _compare(name: str, theirs: Mapping[str, Any], mine: Mapping[str, Any], way_out: str) -> None:
     """Refuse a study of another kind under the same name."""
-    theirs = _description(study)
-    if theirs is None:
-        study.set_user_attr(_DESCRIPTION, mine)
-        return
     lines = [
         f"{key}: it has {theirs[key]!r}, you passed {mine[key]!r}"
         for key in ("metric", "mode", "objective")
         if theirs[key] != mine[key]
     ]
-    lines += space.difference(theirs["space"])
+    lines += Space.from_description(mine["space"]).difference(theirs["space"])
     if lines:
         raise StudyError(
-            f"The study '{study.study_name}' exists already and differs:\n"
+            f"The study '{name}' exists already and differs:\n"
             + "".join(f"  {line}\n" for line in lines)
-            + "  Give the new one another name, or open the old one as it was."
+            + f"  Give the new one another name, or {way_out}."
         )
 
 

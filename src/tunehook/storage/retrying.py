@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -27,6 +29,7 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
+from tunehook.storage.sqlite import NOT_FOUND, file_of
 from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError
 
@@ -56,6 +59,7 @@ class PatientStorage(BaseStorage):
         patience: Seconds that a call waits.
         rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
         pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
+        is_in_memory: Whether it ends with this process.
     """
 
     def __init__(self, storage: BaseStorage, *, study: str, place: object) -> None:
@@ -64,11 +68,18 @@ class PatientStorage(BaseStorage):
         self.patience = 0.0
         self.rest: Callable[[float], bool] = _sleep
         inner = uncached(storage)
-        is_local = isinstance(storage, InMemoryStorage) or (
-            isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
-        )
+        self._file = file_of(inner)
+        self.is_in_memory = isinstance(storage, InMemoryStorage) or self._file == ""
+        is_local = self.is_in_memory or self._file is not None
         self.pulse = None if is_local else Pulse(storage)
         self._begun = threading.local()  # the trial that each thread began last
+        self._stat = _stat(self._file)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file that was opened is still where it was; True for what is no file."""
+        found = _stat(self._file)
+        return self._stat is None or (found is not None and os.path.samestat(found, self._stat))
 
     # ------------------------------------------------------------------ trials
 
@@ -221,6 +232,8 @@ class PatientStorage(BaseStorage):
             try:
                 answer = call()
             except Exception as error:
+                if self.patience and isinstance(error, KeyError) and NOT_FOUND in str(error):
+                    raise self._gone() from error
                 if not is_failure(error):
                     raise  # an answer: there is no such trial, it has ended
                 failure, told = error, self._judged(error, began)
@@ -237,12 +250,21 @@ class PatientStorage(BaseStorage):
                 raise told
             pause, call = min(2 * pause, 5.0), again or call
 
+    def _gone(self) -> StudyError:
+        """The error for a study that somebody has deleted in a server, or whose tables, while it is used."""
+        place = hidden(str(self._place), url=self._place)
+        return StudyError(
+            f"The study '{self._name}' was deleted from its storage {place} while it is used.\n"
+            "  Start the script again: it makes the study anew from the journals of its trials."
+        )
+
     def _judged(self, error: Exception, began: float | None, *, is_over: bool = False) -> StudyError | None:
         """The error to raise, ``None`` where the call is made again."""
         said = hidden(cause_of(error), url=self._place)
         if not is_away(error):
+            advice = way_out(said, self._name, self._place)
             return as_study_error(error, StorageError, f"The storage {self._place} of study '{self._name}' cannot be "
-                                  f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
+                                  f"used: {said}.\n  {advice}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience
         waited = 0.0 if began is None else time.monotonic() - began
@@ -257,6 +279,13 @@ class PatientStorage(BaseStorage):
             place = hidden(str(self._place), url=self._place)
             log.warning("The storage %s of study '%s' does not answer (%s); waiting up to %.0f s for it.",
                         place, self._name, said, patience)  # fmt: skip
+        return None
+
+
+def _stat(file: str | None) -> os.stat_result | None:
+    try:
+        return Path(file).stat() if file else None
+    except OSError:
         return None
 
 

@@ -29,13 +29,16 @@ one, Optuna's own storage serves.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
+import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy.exc
 from optuna.distributions import (
@@ -45,7 +48,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 
 # Private: the names of the types in the tables, and the version that the statements below were written for.
 from optuna.storages._rdb import models
@@ -53,6 +56,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
+NOT_FOUND = models.NOT_FOUND_MSG  # what a relational storage says of a trial or a study that it does not have
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -64,6 +68,13 @@ def sqlite(path: Path) -> RDBStorage:
         path: The file; it is made where it does not exist.
     """
     place = path.absolute()  # relative to the folder that the script stands in now, not later
+    if not place.exists():
+        for rest in (
+            "-wal",
+            "-shm",
+            "-journal",
+        ):  # of a file that was removed; SQLite would write them into the new one
+            place.with_name(place.name + rest).unlink(missing_ok=True)
     _make_tables(place)
     return _opened(place)
 
@@ -71,6 +82,17 @@ def sqlite(path: Path) -> RDBStorage:
 def sqlite_there(path: Path) -> RDBStorage:
     """The same storage on a file that exists; nothing is made."""
     return _opened(path.absolute(), skip_table_creation=True)
+
+
+def file_of(storage: BaseStorage) -> str | None:
+    """The SQLite file of a storage; empty for one in memory, ``None`` for another kind of storage."""
+    if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
+        return None
+    creator = storage.engine_kwargs.get("creator")
+    if isinstance(creator, functools.partial) and creator.func is _connect:
+        return str(creator.args[0])
+    file = storage.engine.url.database or ""
+    return "" if file == ":memory:" or "mode=memory" in file else str(Path(file.removeprefix("file:")).absolute())
 
 
 def has_tables(path: Path) -> bool:
@@ -126,7 +148,7 @@ def _raw(place: Path) -> Iterator[sqlite3.Connection]:
 
 def _opened(place: Path, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place)}
+    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place, create=False)}
     storage = SqliteStorage(url, engine_kwargs=options, **more)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
@@ -134,8 +156,10 @@ def _opened(place: Path, **more: Any) -> RDBStorage:
     return RDBStorage(url, engine_kwargs=options, **more)
 
 
-def _connect(place: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
+def _connect(place: Path, *, create: bool = True) -> sqlite3.Connection:
+    # A file that was removed under a run is not made again, empty, by the next connection.
+    url = f"file:{quote(os.fsencode(place))}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(url, timeout=60, check_same_thread=False, uri=True)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
@@ -182,24 +206,34 @@ class SqliteStorage(RDBStorage):
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is not None and not _is_bare(template_trial):
-            return super()._create_new_trial(study_id, template_trial)
-        start = datetime.now() if template_trial is None else template_trial.datetime_start
-        named = {} if template_trial is None else dict(template_trial.user_attrs)
+        made = copy.deepcopy(template_trial) or FrozenTrial(
+            -1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1
+        )
+        start, end = (None if one is None else _to_stored(one) for one in (made.datetime_start, made.datetime_complete))
         with self._transaction() as db:
             _check_study(db, study_id)
             (number,) = db.execute("SELECT COUNT(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
             db.execute(
-                "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
-                (number, study_id, None if start is None else _to_stored(start)),
+                "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (number, study_id, made.state.name, start, end),
             )
-            (trial_id,) = db.execute("SELECT last_insert_rowid()").fetchone()
-            for key, value in named.items():
-                db.execute(
-                    "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
-                    (trial_id, key, json.dumps(value)),
+            (key,) = db.execute("SELECT last_insert_rowid()").fetchone()
+            for name, raw in made.params.items():
+                distribution = made.distributions[name]
+                _put_param(db, key, name, distribution.to_internal_repr(raw), distribution)
+            for step, value in made.intermediate_values.items():
+                _put_report(db, key, step, value)
+            _put_values(db, key, made.values)
+            for table, named in (("user", made.user_attrs), ("system", made.system_attrs)):
+                db.executemany(
+                    f"INSERT INTO trial_{table}_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",  # noqa: S608 - ours
+                    [(key, name, json.dumps(value)) for name, value in named.items()],
                 )
-        return FrozenTrial(number, TrialState.RUNNING, None, start, None, {}, {}, named, {}, {}, trial_id)
+        return FrozenTrial(
+            number, made.state, None, made.datetime_start, made.datetime_complete, made.params, made.distributions,
+            made.user_attrs, made.system_attrs, made.intermediate_values, key, values=made.values,
+        )  # fmt: skip
 
     # Private: `_CachedStorage` calls it with the distribution that it knows of this name.
     def _set_trial_param(
@@ -211,20 +245,7 @@ class SqliteStorage(RDBStorage):
         previous_distribution: BaseDistribution | None,
     ) -> None:
         with self._update(trial_id) as (db, _):
-            if previous_distribution is None:
-                found = db.execute(
-                    "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
-                    " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
-                    (trial_id, param_name),
-                ).fetchone()
-                previous_distribution = None if found is None else json_to_distribution(found[0])
-            if previous_distribution is not None:
-                check_distribution_compatibility(previous_distribution, distribution)
-            db.execute(
-                "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                (trial_id, param_name, param_value_internal, distribution_to_json(distribution)),
-            )
+            _put_param(db, trial_id, param_name, param_value_internal, distribution, previous_distribution)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Keep what a trial reported at a step, in place of an earlier report of this step.
@@ -233,15 +254,8 @@ class SqliteStorage(RDBStorage):
             KeyError: There is no such trial.
             UpdateFinishedTrialError: It has ended.
         """
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(intermediate_value)
         with self._update(trial_id) as (db, _):
-            db.execute(
-                "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
-                " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
-                " intermediate_value = excluded.intermediate_value,"
-                " intermediate_value_type = excluded.intermediate_value_type",
-                (trial_id, step, stored, kind.name),
-            )
+            _put_report(db, trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Keep a user attribute of a trial, in place of an earlier one of this key.
@@ -269,14 +283,7 @@ class SqliteStorage(RDBStorage):
             UpdateFinishedTrialError: It has ended.
         """
         with self._update(trial_id) as (db, before):
-            for objective, value in enumerate(values or ()):
-                stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-                db.execute(
-                    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (trial_id, objective) DO UPDATE SET"
-                    " value = excluded.value, value_type = excluded.value_type",
-                    (trial_id, objective, stored, kind.name),
-                )
+            _put_values(db, trial_id, values)
             if state == TrialState.RUNNING and before != TrialState.WAITING:
                 return False
             now = _to_stored(datetime.now())
@@ -320,11 +327,47 @@ class SqliteStorage(RDBStorage):
 _TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
 
 
-def _is_bare(template: FrozenTrial) -> bool:
-    """Whether a template is a running trial of which nothing is known but whose it is."""
-    return template.state == TrialState.RUNNING and not (
-        template.values or template.params or template.system_attrs or template.intermediate_values
+def _put_param(
+    db: sqlite3.Connection, trial_id: int, name: str, internal: float, distribution: BaseDistribution,
+    previous: BaseDistribution | None = None,
+) -> None:  # fmt: skip
+    """Write a value of a trial, whose distribution goes together with those of the name in the study."""
+    if previous is None:
+        found = db.execute(
+            "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
+            " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
+            (trial_id, name),
+        ).fetchone()
+        previous = None if found is None else json_to_distribution(found[0])
+    if previous is not None:
+        check_distribution_compatibility(previous, distribution)
+    db.execute(
+        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (trial_id, name, internal, distribution_to_json(distribution)),
     )
+
+
+def _put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -> None:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    db.execute(
+        "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
+        " intermediate_value = excluded.intermediate_value,"
+        " intermediate_value_type = excluded.intermediate_value_type",
+        (trial_id, step, stored, kind.name),
+    )
+
+
+def _put_values(db: sqlite3.Connection, trial_id: int, values: Sequence[float] | None) -> None:
+    for objective, value in enumerate(values or ()):
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        db.execute(
+            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (trial_id, objective) DO UPDATE SET"
+            " value = excluded.value, value_type = excluded.value_type",
+            (trial_id, objective, stored, kind.name),
+        )
 
 
 def _check_study(db: sqlite3.Connection, study_id: int) -> None:

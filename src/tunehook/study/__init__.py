@@ -2,9 +2,11 @@
 
 from tunehook.study.importance import find_importance
 from tunehook.study.optuna_trial import OptunaTrial
+from tunehook.study.rebuilding import Rebuilt, rebuild
 from tunehook.study.study import Study
+from tunehook.study.told import Told
 from tunehook.trial import StudyFinished, StudyFull
 
 __all__ = [
-    "OptunaTrial", "Study", "StudyFinished", "StudyFull", "find_importance",
+    "OptunaTrial", "Rebuilt", "Study", "StudyFinished", "StudyFull", "Told", "find_importance", "rebuild",
 ]  # fmt: skip

@@ -38,8 +38,12 @@ class Again:
 
     def note(self, trial: AskedTrial | FrozenTrial, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         """Keep what will be asked again before the end of a trial is told."""
-        if attempt < self._terms.attempts:
-            self._ledger.note(trial, AGAIN, {"values": dict(raw), **_named(key, attempt)})
+        for name, value in self.asked(raw, attempt, key).items():
+            self._ledger.note(trial, name, value)
+
+    def asked(self, raw: Mapping[str, Any], attempt: int, key: str) -> dict[str, Any]:
+        """The attribute of an interrupted trial that says what will be asked again; none where nothing will."""
+        return {} if attempt >= self._terms.attempts else {AGAIN: {"values": dict(raw), **_named(key, attempt)}}
 
     def ask(self, raw: Mapping[str, Any], attempt: int, key: str) -> None:
         """Ask raw values again, unless they are asked already."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,12 @@ from tunehook.record import Journal
 from tunehook.search import Method
 from tunehook.session import Checkpoints
 from tunehook.space import GridExhausted, SpaceError
-from tunehook.storage import Ledger
+from tunehook.storage import FEASIBLE, Ledger
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.study.lost import Lost, Tells
 from tunehook.study.places import Places
+from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
 from tunehook.system import contains, fixed_values, given_values, kept_random
 from tunehook.trial import (
@@ -33,6 +36,10 @@ from tunehook.trial import (
 
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
+
+log = logging.getLogger("tunehook")
+
+_REMOVAL = 0.3  # seconds in which a folder of files is removed, as a rule
 
 
 class AskTell:
@@ -51,10 +58,38 @@ class AskTell:
         self.again = Again(ledger, terms)
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
+        self.restoring = Restoring(ledger, self.holders, self.again, leads)
         self._budget: Budget | None = None  # of which the pruner is
+
+    def look(self) -> None:
+        """Make the study good whose file was removed, or put in another one's place, while it is used here.
+
+        Raises:
+            StudyError: It cannot be made good.
+        """
+        if not self.ledger.is_there:
+            paths, name = self.ledger.paths, self.ledger.name
+            log.warning(
+                "The file of study '%s' in %s was removed while it is used: it is written again.", name, paths.folder
+            )
+            self._renew()
+
+    def _renew(self) -> None:
+        for is_last in (False, False, False, True):
+            try:
+                self.ledger.renew()
+                self.restoring.write_journals()
+                self.restoring.run()
+            except (StudyError, OSError):  # a folder may be removed file by file, for a while
+                if is_last:
+                    raise
+                time.sleep(_REMOVAL)
+            else:
+                return
 
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on."""
+        self.look()
         self.lost.reclaim()
         self.places.check()
         asked = self._ask()
@@ -62,7 +97,7 @@ class AskTell:
         self.places.check(asked)
         trial = self.ledger.as_trial(asked)
         try:
-            Journal(trial.folder).begin(trial)
+            Journal(trial.folder).begin(trial, is_given=bool(fixed_values(asked)))
         except JournalError as error:  # nobody would find its process, so it would run for ever
             self._leads.tell(trial, Outcome("interrupted", str(error)))
             raise
@@ -111,6 +146,7 @@ class AskTell:
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on."""
+        self.look()
         try:
             running = self.ledger.asked(trial.number)
             running.report(value, step)
@@ -126,6 +162,7 @@ class AskTell:
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the end of a trial. What is told first counts."""
         try:
+            self.look()
             self._tell(trial, outcome)
         except UpdateFinishedTrialError:  # another process told it at the same moment
             return
@@ -134,6 +171,7 @@ class AskTell:
             raise
         finally:
             self.ledger.let_go(trial.number)
+        self.look()
         if outcome.state in ASKED_AGAIN:
             self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
@@ -146,7 +184,7 @@ class AskTell:
         if outcome.state in ASKED_AGAIN:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if outcome.state == "infeasible":
-            running.set_constraint("feasible", 1.0)
+            running.set_constraint(FEASIBLE, 1.0)
         if self._method.is_named:  # these samplers do nothing after a trial, and Optuna would read it back three times
             self.ledger.end(running, outcome)
         else:

@@ -181,6 +181,7 @@ class Study(Results):
 
     def _look_for_lost(self) -> None:
         try:
+            self._asks.restoring.run()
             self.reclaim()
         except BaseException:  # next time, it is opened and looked at again
             self._made = None
@@ -334,8 +335,12 @@ class Study(Results):
         check_arguments(self, train, request, launcher)
         self._plan_for(trials)
         self._terms.begin(trials, retries)
+        if self._made is not None:
+            self._asks.restoring.run()
         try:
             optimize(self, train, request, progress=progress, launcher=launcher)
+            if self._made is not None:  # not on a rank that followed
+                self._asks.look()
         finally:
             self._terms.end()
 

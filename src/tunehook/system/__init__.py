@@ -7,6 +7,7 @@ from tunehook.system.lazy import lazily
 from tunehook.system.machine import is_alive, lives, this_process
 from tunehook.system.optuna import (
     all_trials,
+    attributes_of,
     cached,
     contains,
     end_trial,
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "fixed_values",
-    "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random",
-    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
+    "attributes_of", "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line",
+    "fixed_values", "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined",
+    "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
     "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
     "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
     "unknown_attribute", "written_above",

@@ -62,6 +62,17 @@ def fixed_values(trial: Trial) -> Mapping[str, Any]:
     return given
 
 
+def attributes_of(*, given: Mapping[str, Any] | None, broken: str | None) -> dict[str, Any]:
+    """The system attributes of a trial that is put in (5.0: ``fixed_params``, and what `Trial.set_constraint` sets).
+
+    Args:
+        given: The raw values that it was enqueued with, ``None`` where it was not.
+        broken: The constraint that it broke, ``None`` for none.
+    """
+    enqueued = {} if given is None else {"fixed_params": dict(given)}
+    return enqueued if broken is None else {**enqueued, f"constraints:{broken}": 1.0}
+
+
 def retried_number(trial: FrozenTrial) -> int | None:
     """The number of the trial that Optuna itself asks again, ``None`` for none (5.0: ``failed_trial``)."""
     return trial.system_attrs.get("failed_trial")

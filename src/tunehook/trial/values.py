@@ -30,6 +30,7 @@ class Trial:
         attempt: How many times these values were begun before: 0 unless the trial is asked again.
         key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first
             attempt, and a digest of the study's name and the time at which it was asked for.
+        study_id: Tells the study from others of its name; empty for a trial of someone else's search.
     """
 
     study: str
@@ -40,6 +41,7 @@ class Trial:
     mode: Mode
     attempt: int = 0
     key: str = ""
+    study_id: str = ""
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 

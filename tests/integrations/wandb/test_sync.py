@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import tunehook as th
+from tunehook.record import Ended, read_events
 from tunehook.record.journal import Journal
 from tunehook.trial.values import Outcome, Trial
 from wandb_server import ServerRun, WandbServer, online, serving
@@ -140,7 +142,8 @@ def test_a_process_whose_parent_was_killed_goes_on_with_its_run(
     with subprocess.Popen([sys.executable, "-c", ""]) as killed:
         killed.wait()
     mine, theirs = f'"pid": {os.getpid()}', f'"pid": {killed.pid}'
-    journal.path.write_text(journal.path.read_text().replace(mine, theirs, 2 if has_ended else 1))
+    text = re.sub(', "crc": "[0-9a-f]{8}"', "", journal.path.read_text())
+    journal.path.write_text(text.replace(mine, theirs, 2 if has_ended else 1))
     (told,) = sync(tmp_path)
     if has_ended:
         assert told.state == "uploaded"
@@ -149,6 +152,67 @@ def test_a_process_whose_parent_was_killed_goes_on_with_its_run(
     else:
         assert (told.state, told.reason) == ("left", f"it is running, in process {os.getpid()}")
         assert not server.runs
+
+
+def left_behind(folder: Path, *, storage: str | None = None) -> th.Study:
+    """A study whose one trial is complete; its process was killed, and its journal lacks the end."""
+    space = {"x": th.Float(0, 1)}
+    study = th.Study("s", space, metric="v", mode="max", search="random", folder=folder / "study", storage=storage)
+    trial = study.ask()
+    note_run(trial, run_id(trial), {"project": "p"})
+    session = study.session(trial)
+    session.report(1, {"v": 0.5})
+    session.end()
+    path = study.paths.journal(0)
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        killed.wait()
+    text = re.sub(', "crc": "[0-9a-f]{8}"', "", path.read_text()).replace(
+        f'"pid": {os.getpid()}', f'"pid": {killed.pid}'
+    )
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if '"event": "end"' not in line))
+    return study
+
+
+def test_an_end_that_the_journal_lacks_is_that_of_the_study(tmp_path: Path, server: WandbServer) -> None:
+    """A complete trial is not called interrupted, and its journal has the end from then on."""
+    study = left_behind(tmp_path)
+    (told,) = sync(tmp_path)
+    assert (told.state, told.rows) == ("uploaded", 1)
+    (run,) = server.runs.values()
+    assert (run.summary["outcome"], run.summary["reason"], run.exit_code) == ("complete", "trained to its end", 0)
+    (end,) = (event for event in read_events(study.paths.journal(0)) if isinstance(event, Ended))
+    assert study.trials[0].outcome == end.outcome
+    (told,) = sync(tmp_path)
+    assert told.state == "complete"
+
+
+def test_a_study_that_cannot_be_asked_how_a_trial_ended(tmp_path: Path, server: WandbServer) -> None:
+    """Its run is left until its storage is given."""
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+    left_behind(tmp_path, storage=url)
+    (told,) = sync(tmp_path)
+    assert told.state == "left"
+    assert told.reason.startswith("the journal has no end, and the storage of study 's', which may know it, was not")
+    assert not server.runs
+    found: list[wandb_sync.Synced] = []
+    wandb_sync.sync(tmp_path / "study", found.append, storage=url)
+    assert [one.state for one in found] == ["uploaded"]
+    assert [run.summary["outcome"] for run in server.runs.values()] == ["complete"]
+
+
+def test_an_end_that_the_run_has_stays(tmp_path: Path, server: WandbServer) -> None:
+    """Of a trial of someone's own search, whose end could not be written into its journal."""
+    trial = make_trial(tmp_path)
+    journal = write_journal(trial, {"v": 0.5})
+    assert [one.state for one in sync(tmp_path)] == ["uploaded"]
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        killed.wait()
+    lines = re.sub(', "crc": "[0-9a-f]{8}"', "", journal.path.read_text()).splitlines(keepends=True)
+    kept = [line.replace(f'"pid": {os.getpid()}', f'"pid": {killed.pid}') for line in lines]
+    journal.path.write_text("".join(line for line in kept if '"event": "end"' not in line and '"synced"' not in line))
+    assert [one.state for one in sync(tmp_path)] == ["complete"]
+    (run,) = server.runs.values()
+    assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
 
 
 def test_links_and_folders_of_other_runs(tmp_path: Path, server: WandbServer) -> None:

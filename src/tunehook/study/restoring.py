@@ -1,0 +1,330 @@
+"""Agreement of the storage and the journals: what one has and the other lacks is written when the study is opened.
+
+The journals are the truth. A storage that is older than they are, as after a power failure or from a backup, gets the
+trials that it lacks, under their numbers; one that is gone gets them all. A journal that lacks the end of its trial, as
+where the disk was full at that line, gets it from the storage.
+
+Only journals of this very study count, by its id: not those of an older one of its name, nor of someone's own Optuna
+study. A number of which nothing is left is a trial that was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunehook.record import Begin, Ended, Events, Journal, Report, host, read_events
+from tunehook.space import SpaceError
+from tunehook.storage import (
+    ATTEMPT,
+    KEY,
+    OWNER,
+    Ledger,
+    is_running,
+    is_waiting,
+    stored_attempt,
+    stored_outcome,
+    stored_owner,
+)
+from tunehook.study.again import Again
+from tunehook.study.holders import Holders
+from tunehook.system import given_values
+from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, is_key, key_of
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from tunehook.study.lost import Tells
+
+log = logging.getLogger("tunehook")
+
+_TAIL = 65536  # bytes of the end of a journal, in which the end of its trial stands
+_FAR = 1000  # so many numbers may be missing in a row; a folder with a number beyond is none of ours
+NOTHING = Outcome("interrupted", "nothing is left of it: no journal, and it was not in the storage")
+
+
+@dataclass
+class Restored:
+    """What was brought up to date.
+
+    Attributes:
+        trials: Numbers of the trials that the storage got from their journals.
+        ends: Numbers of the trials whose journals got their end from the storage.
+        lost: Numbers of which nothing is left.
+    """
+
+    trials: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+    def tell(self, study: str) -> None:
+        """Say what was done."""
+        if self.trials:
+            log.warning(
+                "Study '%s': its storage was older than its journals, which have brought it up to date: trials %s.",
+                study, _listed(self.trials),
+            )  # fmt: skip
+        if self.lost:
+            log.warning("Study '%s': nothing is left of trials %s.", study, _listed(self.lost))
+        if self.ends:
+            log.warning(
+                "Study '%s': the journals of trials %s lacked their ends, which the storage had.",
+                study, _listed(self.ends),
+            )  # fmt: skip
+
+
+class Restoring:
+    """Lets the storage and the journals of a study say the same.
+
+    Args:
+        ledger: The storage.
+        holders: Who runs the trials.
+        again: Asks values again.
+        leads: The study.
+    """
+
+    def __init__(self, ledger: Ledger, holders: Holders, again: Again, leads: Tells) -> None:
+        self._ledger, self._holders, self._again, self._leads = ledger, holders, again, leads
+
+    def run(self) -> Restored:
+        """Bring both up to date; says what was done, also in a line of the log."""
+        done, agreed = Restored(), self._ledger.agreed
+        if any(number >= agreed for number in self._there()):
+            with self._ledger.holding():
+                self._run([number for number in self._there() if number >= agreed], done)
+            done.tell(self._ledger.name)
+        return done
+
+    def _run(self, there: Sequence[int], done: Restored) -> None:
+        self._put_in(there, done)
+        trials, agreed, lacking = self._ledger.trials(), self._ledger.agreed, set[int]()
+        for number in there:
+            if number >= len(trials):
+                continue
+            frozen = trials[number]
+            if not frozen.state.is_finished():
+                if (events := self._own(number)) is not None and self._bring(frozen, events):
+                    done.trials.append(number)
+            elif self._lacks_end(frozen) and not self._end(frozen, done):
+                lacking.add(number)
+        trials = self._ledger.trials()
+        while agreed < len(trials) and trials[agreed].state.is_finished() and agreed not in lacking:
+            agreed += 1
+        self._ledger.note_agreed(agreed)
+
+    def _there(self) -> list[int]:
+        """Numbers of the trials that have a folder."""
+        try:
+            with os.scandir(self._ledger.paths.folder) as entries:
+                names = [entry.name for entry in entries if entry.name.startswith("trial-")]
+        except FileNotFoundError:
+            return []
+        numbers = (name.removeprefix("trial-") for name in names)
+        found = sorted(int(one) for one in numbers if one.isascii() and one.isdigit() and len(one) < 10)
+        return [number for number in found if self._ledger.paths.trial(number).name in names]
+
+    def _own(self, number: int) -> Events | None:
+        """What the journal of a trial says, where it is one of this study that can be put in."""
+        path = self._ledger.paths.journal(number)
+        with _left_out(path):
+            return self._checked(number, path, Events.of_latest(path))
+        return None
+
+    def _checked(self, number: int, path: Path, events: Events) -> Events | None:
+        begin = events.begin
+        if begin is None or not begin.study_id or begin.study_id != self._ledger.study_id:
+            return None
+        if begin.trial != number or not is_key(begin.key) or self._raw(begin) is None:
+            log.warning("%s is no journal of a trial of this study.", path)
+            return None
+        return events
+
+    def _raw(self, begin: Begin) -> dict[str, Any] | None:
+        """The raw values of a trial, ``None`` where the space has none such."""
+        try:
+            raw = self._ledger.space.encode(begin.params)
+        except SpaceError:
+            return None
+        return raw if self._ledger.space.searched.keys() <= raw.keys() else None
+
+    # ------------------------------------------------------------------ from the journals
+
+    def _put_in(self, there: Sequence[int], done: Restored) -> None:
+        """Put in the trials that the storage lacks, in the order of their numbers, which it gives itself."""
+        number, handed_out = len(self._ledger.trials()), self._handed_out(there)
+        for there_is in there:
+            if not number <= there_is <= number + _FAR or (events := self._own(there_is)) is None:
+                continue
+            for missing in range(number, there_is):
+                self._put_in_nothing(missing, handed_out.get(missing))
+                done.lost.append(missing)
+            self._put_in_one(there_is, events)
+            done.trials.append(there_is)
+            number = there_is + 1
+
+    def _put_in_one(self, number: int, events: Events) -> None:
+        begin, outcome = events.begin, events.outcome
+        assert begin is not None  # noqa: S101 - of `_own`
+        raw = self._raw(begin)
+        assert raw is not None  # noqa: S101 - of `_own`
+        if outcome is not None and outcome.state == "complete" and outcome.value is None:
+            outcome = None
+        named: dict[str, Any] = {
+            KEY: begin.key,
+            OWNER: _owner(begin),
+            **({ATTEMPT: begin.attempt} if begin.attempt else {}),
+        }
+        if outcome is not None and outcome.state in ASKED_AGAIN:
+            named |= self._again.asked(raw, begin.attempt + 1, begin.key)
+        end = events.last(Ended)
+        self._ledger.put_in(
+            number, outcome, began=begin.time, ended=begin.time if end is None else end.time, raw=raw,
+            is_given=begin.is_given or begin.attempt > 0, series=dict(self._series(events)), named=named,
+        )  # fmt: skip
+
+    def _put_in_nothing(self, number: int, point: Mapping[str, Any] | None) -> None:
+        """Put in a trial of which nothing is left.
+
+        Args:
+            number: Its number.
+            point: Its values, where it is known that it had those of a grid; they are asked again.
+        """
+        key = key_of(self._ledger.study_id, number, None)
+        raw = {} if point is None else self._ledger.space.encode(point)
+        named = {KEY: key, **({} if point is None else self._again.asked(raw, 1, key))}
+        self._ledger.put_in(number, NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
+
+    def _handed_out(self, there: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+        """The combinations of a grid that the missing trials had, by their numbers.
+
+        The grid counts the trials that it was asked for, so each of its trials says how many there were before it.
+        """
+        found: dict[int, Mapping[str, Any]] = {}
+        first = len(self._ledger.trials())
+        count = self._ledger.handed_out
+        if count is None:
+            return found
+        missing: list[int] = []
+        begins = {number: events.begin for number in there if number >= first and (events := self._own(number))}
+        for number in range(first, max(begins, default=-1) + 1):
+            begin = begins.get(number)
+            if begin is None:
+                missing.append(number)
+            elif not begin.is_given and begin.attempt == 0:
+                points = [self._ledger.space.grid_point(at) for at in self._indices(count, len(missing) + 1)]
+                before = next((at for at, point in enumerate(points) if self._is_point(point, begin)), 0)
+                found |= dict(zip(missing, points[:before], strict=False))
+                count, missing = count + before + 1, []
+        return found
+
+    def _indices(self, first: int, many: int) -> range:
+        return range(first, min(first + many, self._ledger.space.grid_size()))
+
+    def _is_point(self, point: Mapping[str, Any], begin: Begin) -> bool:
+        return self._ledger.space.encode(point) == self._raw(begin)
+
+    def _series(self, events: Events) -> Iterator[tuple[int, float]]:
+        """The tuned metric by step, as a session has reported it."""
+        last = 0
+        for report in events.all(Report):
+            if self._ledger.metric in report.metrics and report.step > last:
+                last = report.step
+                yield last, report.metrics[self._ledger.metric]
+
+    def _bring(self, frozen: FrozenTrial, events: Events) -> bool:
+        """Bring a trial up to date that the storage has, but not its end; whether anything was to be brought."""
+        begin, outcome = events.begin, events.outcome
+        assert begin is not None  # noqa: S101 - of `_own`
+        raw = self._raw(begin)
+        if raw is None or begin.attempt != (stored_attempt(frozen) or 0):
+            return False
+        is_new = is_waiting(frozen)
+        if not is_new and (self._is_held(frozen) or (outcome is None and self._holders.of(frozen)[0] != "lost")):
+            return False
+        if is_new:
+            self._ledger.begin_again(frozen, raw)
+        if self._ledger.key_of(frozen) != begin.key:
+            self._ledger.note(frozen, KEY, begin.key)
+        if is_new:
+            self._ledger.note(frozen, OWNER, _owner(begin))
+        series = {step: value for step, value in self._series(events) if step not in frozen.intermediate_values}
+        for step, value in series.items():
+            self._ledger.note_report(frozen, step, value)
+        if outcome is not None:
+            self._leads.tell(begin.as_trial(self._ledger.paths.trial(frozen.number)), outcome)
+        return is_new or bool(series) or outcome is not None
+
+    def _is_held(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial runs, as far as is known."""
+        owner = stored_owner(frozen) or {}
+        if (owner.get("host"), owner.get("pid")) == (host(), os.getpid()):
+            return self._ledger.runs_here(frozen.number)
+        return is_running(frozen) and self._holders.of(frozen)[0] == "live"
+
+    # ------------------------------------------------------------------ from the storage
+
+    def write_journals(self) -> None:
+        """Write the journals of the trials that have ended here anew, in short, where somebody has removed them."""
+        for frozen in self._ledger.begun():
+            outcome, owner = stored_outcome(frozen), stored_owner(frozen) or {}
+            path = self._ledger.paths.journal(frozen.number)
+            if outcome is None or owner.get("host") != host() or path.exists():
+                continue
+            trial = self._ledger.as_trial(frozen)
+            journal = Journal(trial.folder)
+            journal.begin(trial, is_given=given_values(frozen) is not None)
+            journal.problem("the journal was removed: this is what the study had of it")
+            for step, value in sorted(frozen.intermediate_values.items()):
+                journal.report(step, {trial.metric: value}, is_urgent=False)
+            journal.end(outcome)
+
+    def _lacks_end(self, frozen: FrozenTrial) -> bool:
+        """Whether the journal of a finished trial, which lies here, lacks its end."""
+        path = self._ledger.paths.journal(frozen.number)
+        with _left_out(path):
+            if any(isinstance(event, Ended) for event in read_events(path, tail=_TAIL)):
+                return False
+            events = Events.of_key(path, self._ledger.key_of(frozen))
+            return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
+        return False
+
+    def _end(self, frozen: FrozenTrial, done: Restored) -> bool:
+        """End the journal of a trial; whether that was possible."""
+        outcome = stored_outcome(frozen)
+        assert outcome is not None  # noqa: S101 - of `_lacks_end`
+        try:
+            Journal(self._ledger.paths.trial(frozen.number)).end(outcome)
+        except JournalError as error:
+            log.warning("%s", error)
+            return False
+        done.ends.append(frozen.number)
+        return True
+
+
+@contextlib.contextmanager
+def _left_out(path: Path) -> Iterator[None]:
+    """Say that a journal cannot be read; one trial does not keep a study from being opened."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
+        log.warning("The journal %s cannot be read, and is left out: %r", path, error)
+
+
+def _owner(begin: Begin) -> dict[str, Any]:
+    return {"host": begin.host, "pid": begin.pid, "time": begin.time, "start": begin.start}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Numbers in short, such as ``3, 5 to 9``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join(" to ".join(map(str, run)) for run in runs)
