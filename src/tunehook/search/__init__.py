@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tunehook.search.course import Course
 from tunehook.search.method import Method
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.system import lazily
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
-    "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name", "check_space", "make_sampler",
+    "Course", "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name", "check_space", "make_sampler",
     "make_stopper",
 ]  # fmt: skip
 

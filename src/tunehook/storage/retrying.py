@@ -6,13 +6,14 @@ created with a name of its own, by which the second call finds it, together with
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
+from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
 from tunehook.system import this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
@@ -68,7 +70,8 @@ class PatientStorage(BaseStorage):
             isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
         )
         self.pulse = None if is_local else Pulse(storage)
-        self._begun = threading.local()  # the trial that each thread began last
+        self._here = threading.local()  # of each thread: the trial that it began last, whether it judges a report
+        self._memory = Memory()
 
     # ------------------------------------------------------------------ trials
 
@@ -106,6 +109,7 @@ class PatientStorage(BaseStorage):
                 raise
 
         done = self._call(lambda: self._backend.set_trial_state_values(trial_id, state, values), again)
+        self._memory.forget(trial_id)
         if state != TrialState.RUNNING:
             if self.pulse is not None:
                 self.pulse.remove(trial_id)
@@ -115,13 +119,14 @@ class PatientStorage(BaseStorage):
         return done
 
     def _note_begun(self, trial_id: int) -> None:
-        self._begun.trial = trial_id
+        self._here.trial = trial_id
+        self._memory.forget(trial_id)
         if self.pulse is not None:
             self.pulse.add(trial_id)
 
     def begun(self) -> FrozenTrial | None:
         """The trial that this thread began last, as it is now; ``None`` where it began none."""
-        trial_id = getattr(self._begun, "trial", None)
+        trial_id = getattr(self._here, "trial", None)
         return None if trial_id is None else self.get_trial(trial_id)
 
     def set_trial_param(
@@ -141,6 +146,22 @@ class PatientStorage(BaseStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage does."""
         self._call(lambda: self._backend.set_trial_system_attr(trial_id, key, value))
+        self._memory.note(trial_id, key, value)
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """As the storage does, and from memory where a report is judged: storages read the whole trial for it."""
+        if not getattr(self._here, "judges", False):
+            return self._call(lambda: self._backend.get_trial_system_attrs(trial_id))
+        return self._memory.attributes(trial_id, lambda: self.get_trial(trial_id).system_attrs)
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Judge a report inside: what this thread reads of other trials may be a little old; see `Memory`."""
+        self._here.judges = True
+        try:
+            yield
+        finally:
+            self._here.judges = False
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage does."""
@@ -150,7 +171,10 @@ class PatientStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        if deepcopy or not getattr(self._here, "judges", False):
+            return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        found = self._memory.trials(lambda: self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=False)))
+        return found if states is None else [trial for trial in found if trial.state in states]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """As the storage does."""

@@ -13,11 +13,13 @@ from tunehook.system.optuna import (
     fixed_values,
     given_values,
     quiet,
+    reports_of,
     retried_number,
     running_trial,
     study_id,
     trial_id,
     uncached,
+    with_reports,
 )
 from tunehook.system.randomness import (
     find_generators,
@@ -42,9 +44,9 @@ __all__ = [
     "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "fixed_values",
     "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random",
     "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
-    "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
+    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
     "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
-    "unknown_attribute", "written_above",
+    "unknown_attribute", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
