@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
-from tunehook.storage.database import is_away, is_failure
+from tunehook.storage.database import is_away, is_failure, is_locked
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
@@ -269,6 +269,8 @@ class PatientStorage(BaseStorage):
                                   f"used: {said}.\n  {way_out(said)}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience
+        if is_locked(error) and not is_over:  # the place is right, also where the study is not open yet
+            patience = patience or (0.0 if self._has_given_up else PATIENCE)
         waited = 0.0 if began is None else time.monotonic() - began
         if waited >= patience:
             self._has_given_up = True

@@ -32,10 +32,11 @@ import contextlib
 import functools
 import json
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy.exc
 from optuna.distributions import (
@@ -51,8 +52,16 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
+from tunehook.storage.database import is_locked
+from tunehook.storage.retrying import PATIENCE
+
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
+
+# Seconds that SQLite itself waits for a file that another program holds, deaf to Ctrl-C; then it is asked again.
+_BUSY = 5.0
+
+_T = TypeVar("_T")
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -64,21 +73,36 @@ def sqlite(path: Path) -> RDBStorage:
         path: The file; it is made where it does not exist.
     """
     place = path.absolute()  # relative to the folder that the script stands in now, not later
-    _make_tables(place)
-    return _opened(place)
+    _until_free(lambda: _make_tables(place))
+    return _until_free(lambda: _opened(place))
 
 
 def sqlite_there(path: Path) -> RDBStorage:
     """The same storage on a file that exists; nothing is made."""
-    return _opened(path.absolute(), skip_table_creation=True)
+    return _until_free(lambda: _opened(path.absolute(), skip_table_creation=True))
 
 
 def has_tables(path: Path) -> bool:
     """Whether there is a database with tables: a file has none where the disk was full as it was made."""
     if not path.is_file():
         return False
-    with _raw(path) as db:
-        return _has_tables(db)
+
+    def look() -> bool:
+        with _raw(path) as db:
+            return _has_tables(db)
+
+    return _until_free(look)
+
+
+def _until_free(work: Callable[[], _T]) -> _T:
+    """Do what needs the file, again where another program holds it, as long as a server would be waited for."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            if not is_locked(error) or time.monotonic() >= end:
+                raise
 
 
 def _make_tables(place: Path) -> None:
@@ -135,7 +159,7 @@ def _opened(place: Path, **more: Any) -> RDBStorage:
 
 
 def _connect(place: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=60, check_same_thread=False)
+    connection = sqlite3.connect(place, timeout=_BUSY, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
