@@ -121,6 +121,7 @@ _EVENTS: dict[str, dict[str, Is]] = {
     "snapshot": {"step": is_whole, "snapshot": _is_outline},
     "decision": {"step": is_whole, "stop": is_flag, "state": one_of(State), "reason": is_text},
     "checkpoint": {"path": _is_path, "size": is_whole, "changed": is_whole},
+    "saved": {"name": is_text, "digest": is_text},
     "problem": {"text": is_text},
     "end": END,
 }  # fmt: skip

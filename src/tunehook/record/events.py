@@ -148,6 +148,14 @@ class Kept(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saved(Event):
+    """A checkpoint to go on from was saved under this name, whose files have this digest."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class InSync(Event):
     """Another recorder was found to have so many rows, and the end of the trial."""
 
@@ -340,6 +348,7 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
         lambda event: {"step": event["step"], "decision": Decision(event["stop"], event["reason"], event["state"])},
     ),
     "checkpoint": (Kept, lambda event: {"path": Path(event["path"]), "stamp": (event["size"], event["changed"])}),
+    "saved": (Saved, _named(Saved)),
     "synced": (InSync, _named(InSync)),
     "end": (Ended, lambda event: {"outcome": _outcome(event)}),
 }

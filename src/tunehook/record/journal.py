@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -33,9 +34,9 @@ class Journal:
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
     that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
     ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
-    to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
-    and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that every line is JSON.
+    to there follow), ``report`` (step and metrics), ``saved`` (a checkpoint, with the digest of its files),
+    ``snapshot`` (statistics of the parameters), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and
+    infinities are written as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
 
     Args:
         folder: The trial's folder; it is made where it does not exist.
@@ -106,6 +107,10 @@ class Journal:
         size, changed = stamp(path)
         self._write("checkpoint", path=str(path), size=size, changed=changed, is_urgent=False)
 
+    def saved(self, name: str, digest: str) -> None:
+        """Write that a checkpoint to go on from is saved under a name, and what `digest_of` says of its files."""
+        self._write("saved", name=name, digest=digest)
+
     def problem(self, text: str) -> None:
         """Write that something beside the training went wrong, such as a recorder."""
         self._write("problem", text=text)
@@ -160,6 +165,21 @@ def stamp(path: Path) -> tuple[int, int]:
     """
     files = [file.lstat() for file in files_in(path)]
     return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+
+
+def digest_of(folder: Path) -> str:
+    """The SHA-256 of what is in a folder: of the names and the contents of all files.
+
+    Raises:
+        LinkError: A link is among it.
+        OSError: It cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in files_in(folder):
+        with open_file(path, "rb", below=folder) as file:
+            whole.update(f"{path.relative_to(folder).as_posix()}\0".encode(errors="surrogateescape"))
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def _append(path: Path) -> IO[bytes]:
