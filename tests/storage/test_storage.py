@@ -375,7 +375,7 @@ def test_a_locked_file_is_waited_for(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As long as a server is, in short waits, in which Ctrl-C is heard."""
-    monkeypatch.setattr(tunehook.storage.sqlite, "_BUSY", 0.05)
+    monkeypatch.setattr(tunehook.storage.sqlite, "BUSY", 0.05)
     file = tmp_path / "study.db"
     th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path).ask()
     opened = th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path)
@@ -397,7 +397,7 @@ def test_a_locked_file_is_waited_for(
 
 def test_a_file_that_stays_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an error of a storage that is away, which says so."""
-    monkeypatch.setattr(tunehook.storage.sqlite, "_BUSY", 0.05)
+    monkeypatch.setattr(tunehook.storage.sqlite, "BUSY", 0.05)
     opened = th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path)
     opened.ask()
     opened._ledger.kept.patience = 0.3

@@ -198,7 +198,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     """The events of a journal in order.
 
     A line that is no event (the last one, where the process or the machine died while it was written) is left out and
-    told in one warning, and so is a journal that is a link. A journal that does not exist has no events.
+    told in one warning, and so is a journal that is a link or cannot be read. One that does not exist has no events.
 
     Args:
         path: The file.
@@ -211,7 +211,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
             lines = file.read().split(b"\n")[1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
         return
-    except LinkError as error:
+    except OSError as error:  # a link, or nothing that this user may read
         log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):

@@ -51,17 +51,18 @@ from optuna.storages import RDBStorage
 # Private: the names of the types in the tables, and the version that the statements below were written for.
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
 
 from tunehook.storage.database import is_locked
+from tunehook.storage.reading import BUSY, connect_reading
 from tunehook.storage.retrying import PATIENCE
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
 
-# Seconds that SQLite itself waits for a file that another program holds, deaf to Ctrl-C; then it is asked again.
-_BUSY = 5.0
 
 _T = TypeVar("_T")
+_Connect = Callable[[Path], sqlite3.Connection]
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -78,8 +79,8 @@ def sqlite(path: Path) -> RDBStorage:
 
 
 def sqlite_there(path: Path) -> RDBStorage:
-    """The same storage on a file that exists; nothing is made."""
-    return _until_free(lambda: _opened(path.absolute(), skip_table_creation=True))
+    """The same storage on a file that exists, to be read; nothing is made or written, also beside the file."""
+    return _until_free(lambda: _opened(path.absolute(), connect=connect_reading, skip_table_creation=True))
 
 
 def has_tables(path: Path) -> bool:
@@ -88,7 +89,7 @@ def has_tables(path: Path) -> bool:
         return False
 
     def look() -> bool:
-        with _raw(path) as db:
+        with _raw(path, connect_reading) as db:
             return _has_tables(db)
 
     return _until_free(look)
@@ -135,22 +136,24 @@ def _statements() -> list[str]:
 
 
 @contextlib.contextmanager
-def _raw(place: Path) -> Iterator[sqlite3.Connection]:
+def _raw(place: Path, connect: _Connect | None = None) -> Iterator[sqlite3.Connection]:
     """A connection without a pool; what is not committed in the end is rolled back.
 
     Raises:
         StorageInternalError: The file cannot be read or written.
     """
     try:
-        with contextlib.closing(_connect(place)) as db:
+        with contextlib.closing((connect or _connect)(place)) as db:
             yield db
     except sqlite3.Error as error:
         raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
 
 
-def _opened(place: Path, **more: Any) -> RDBStorage:
+def _opened(place: Path, *, connect: _Connect | None = None, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place)}
+    url, options = "sqlite:///study.db", {"creator": functools.partial(connect or _connect, place)}
+    if connect is not None:  # how it is read depends on who writes it at that moment
+        options["poolclass"] = NullPool
     storage = SqliteStorage(url, engine_kwargs=options, **more)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
@@ -159,7 +162,7 @@ def _opened(place: Path, **more: Any) -> RDBStorage:
 
 
 def _connect(place: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=_BUSY, check_same_thread=False)
+    connection = sqlite3.connect(place, timeout=BUSY, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
