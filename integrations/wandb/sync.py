@@ -27,7 +27,7 @@ from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, make_settings
 from tunehook.integrations.wandb.service import leave_dead_service
 from tunehook.integrations.wandb.values import OURS, describe_trial
-from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place, host
+from tunehook.record import Begin, Config, Events, InSync, Journal, Process, Task, check_place
 from tunehook.trial import Outcome, Trial
 
 # A process may still upload the end of its trial itself for so many seconds.
@@ -178,11 +178,10 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     if missing and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
     first, last = latest.processes[0], latest.processes[-1]
-    is_here = last.host == host()
-    alive = [each.pid for each in (last, first) if is_here and each.lives]
+    alive = [each.pid for each in (last, first) if last.is_here and each.lives]
     if latest.outcome is None and alive:
         return f"it is running, in process {alive[0]}"
-    if latest.outcome is None and not is_here:
+    if latest.outcome is None and not last.is_here:
         return f"it may be running on {last.host}"
     if alive and time.time() - latest.events[-1].time < SETTLED:
         return "it has just ended, and its process may be uploading it"

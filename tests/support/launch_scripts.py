@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -154,6 +155,13 @@ def leak() -> None:
     """Leave 50 MB behind."""
     steps(1)
     sys.modules["leaked"] = bytearray(50 * 2**20)  # type: ignore[assignment]
+
+
+def clocked() -> None:
+    """A training in whose process the clock is set back and forth by an hour."""
+    real, ahead = time.time, itertools.cycle([3600.0, -3600.0])
+    time.time = lambda: real() + next(ahead)
+    steps(5, pause=0.05)
 
 
 def leave_others() -> None:

@@ -104,7 +104,9 @@ END: dict[str, Is] = {
     "traceback": maybe(is_text),
 }  # fmt: skip
 _LINE: dict[str, Is] = {"event": is_text, "time": maybe(is_number)}
-PROCESS: dict[str, Is] = {"pid": _is_pid, "host": is_text, "time": is_number, "start": maybe(is_text)}
+PROCESS: dict[str, Is] = {
+    "pid": _is_pid, "host": is_text, "time": is_number, "start": maybe(is_text), "space": maybe(is_text),
+}  # fmt: skip
 # The fields of each event of a journal; those of others, of later versions, are not known.
 _EVENTS: dict[str, dict[str, Is]] = {
     "begin": {

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
-from tunehook.system import this_process
+from tunehook.system import shares_ids, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -278,6 +278,11 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any
         return _SHORT.repr(value)
     except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
         return f"a {type(value).__name__}"
+
+
+def is_here(process: Mapping[str, Any]) -> bool:
+    """Whether the id of a process can be looked up here: it is one of this machine, and not of another container."""
+    return process.get("host") == host() and shares_ids(process.get("space"))
 
 
 def host() -> str:

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure, is_locked
-from tunehook.storage.heartbeat import Pulse
+from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
 from tunehook.system import this_process, trial_id, uncached
@@ -57,7 +57,7 @@ class PatientStorage(BaseStorage):
     Attributes:
         patience: Seconds that a call waits.
         rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
-        pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
+        pulse: The signs of life of the trials; ``None`` where no other process can see the storage.
     """
 
     def __init__(self, storage: BaseStorage, *, study: str, place: object) -> None:
@@ -66,10 +66,8 @@ class PatientStorage(BaseStorage):
         self.patience = 0.0
         self.rest: Callable[[float], bool] = _sleep
         inner = uncached(storage)
-        is_local = isinstance(storage, InMemoryStorage) or (
-            isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
-        )
-        self.pulse = None if is_local else Pulse(storage)
+        is_file = isinstance(inner, RDBStorage) and inner.engine.dialect.name == "sqlite"
+        self.pulse = None if isinstance(storage, InMemoryStorage) else Pulse(storage, is_file=is_file)
         self._here = threading.local()  # of each thread: the trial that it began last, whether it judges a report
         self._memory = Memory()
 
@@ -79,7 +77,7 @@ class PatientStorage(BaseStorage):
         """Create a trial with a name of its own; one that runs names this process, too."""
         token = uuid.uuid4().hex
         if template_trial is None:
-            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, OWNER: _owner()})
+            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, **self._names()})
             template.datetime_start = datetime.now()  # as Optuna does
         else:
             template = copy.copy(template_trial)
@@ -114,9 +112,15 @@ class PatientStorage(BaseStorage):
             if self.pulse is not None:
                 self.pulse.remove(trial_id)
         elif done:  # it waited, and runs in this process from now on
-            self.set_trial_user_attr(trial_id, OWNER, {**_owner(), "taken": True})
+            for name, value in self._names(taken=True).items():
+                self.set_trial_user_attr(trial_id, name, value)
             self._note_begun(trial_id)
         return done
+
+    def _names(self, **more: bool) -> dict[str, Any]:
+        """The attributes that say whose a trial is, and the first sign of life where others are to come."""
+        owner = {OWNER: {"host": host(), **this_process(), **more}}
+        return {**owner, ALIVE: "begun"} if self.pulse is not None and self.pulse.gives_signs else owner
 
     def _note_begun(self, trial_id: int) -> None:
         self._here.trial = trial_id
@@ -289,7 +293,3 @@ class PatientStorage(BaseStorage):
 def _sleep(seconds: float) -> bool:
     time.sleep(seconds)
     return True
-
-
-def _owner() -> dict[str, Any]:
-    return {"host": host(), **this_process()}

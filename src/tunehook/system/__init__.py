@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.system.descendants import END_NOW, PATIENCE, Orphans, end_with_parent, guarded, take_orphans
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
-from tunehook.system.machine import is_alive, lives, this_process
+from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process
 from tunehook.system.optuna import (
     all_trials,
     cached,
@@ -44,11 +44,11 @@ __all__ = [
     "DISTRIBUTION", "END_NOW", "MODULE", "Notice", "OPTIMIZE", "Orphans", "PATIENCE", "RESULTS", "Row", "STUDY",
     "TRIAL", "Terminated", "all_trials", "cached", "clock", "contains", "did_you_mean", "end_trial", "end_with_parent",
     "find_generators", "first_line", "fixed_values", "flush_output", "generator_states", "given_values", "guarded",
-    "handling", "is_alive", "is_terminal", "joined", "kept_random", "last_line", "lazily", "lives", "make_table",
-    "make_visible", "near", "quiet", "random_state", "reports_of", "restore_generators", "restore_random",
-    "retried_number", "running_trial", "short", "shortened", "standard_handlers", "study_id", "take_orphans", "takes",
-    "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "with_reports",
-    "written_above",
+    "handling", "has_own_ids", "is_alive", "is_terminal", "joined", "kept_random", "last_line", "lazily", "lives",
+    "make_table", "make_visible", "near", "quiet", "random_state", "reports_of", "restore_generators",
+    "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened", "standard_handlers",
+    "study_id", "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
+    "unknown_attribute", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
