@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import launch_scripts as scripts
-from tunehook.launch.node import process, room
+from tunehook.launch.node import room
 from tunehook.launch.node.room import Room
 from tunehook.system import is_alive
 from tunehook.trial import StudyError
@@ -146,7 +146,7 @@ def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return real(*args, **options)
 
-    monkeypatch.setattr(process.subprocess, "Popen", flaky)
+    monkeypatch.setattr(subprocess, "Popen", flaky)
     many = 1
     study = scripts.study(tmp_path / "s", [0])
     with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):

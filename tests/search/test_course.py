@@ -37,7 +37,8 @@ RULES: dict[str, Callable[[], BasePruner]] = {
 
 def verdicts(rule: BasePruner, mode: Mode, seed: int, *, by_few: bool) -> list[list[bool]]:
     """What a rule says at each report of 30 trials, with NaN among them, and with steps that are left out."""
-    draw, said = random.Random(seed), []
+    draw = random.Random(seed)
+    said: list[list[bool]] = []
     study = optuna.create_study(
         direction=direction_of(mode), pruner=rule, sampler=RandomSampler(seed=0), study_name="one"
     )

@@ -39,8 +39,10 @@ def contained(folder: Path, seconds: float) -> subprocess.Popen[str]:
 def can_contain() -> bool:
     """Whether this process may make a container."""
     tool = shutil.which("unshare")
-    made = tool and subprocess.run([tool, "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False)
-    return bool(made) and made.returncode == 0
+    if tool is None:
+        return False
+    made = subprocess.run([tool, "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False)
+    return made.returncode == 0
 
 
 @pytest.mark.slow

@@ -177,8 +177,9 @@ def digest_of(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in files_in(folder):
         with open_file(path, "rb", below=folder) as file:
+            content: Any = file
             whole.update(f"{path.relative_to(folder).as_posix()}\0".encode(errors="surrogateescape"))
-            whole.update(hashlib.file_digest(file, "sha256").digest())
+            whole.update(hashlib.file_digest(content, "sha256").digest())
     return whole.hexdigest()
 
 

@@ -151,7 +151,8 @@ def _raw(place: Path, connect: _Connect | None = None) -> Iterator[sqlite3.Conne
 
 def _opened(place: Path, *, connect: _Connect | None = None, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url, options = "sqlite:///study.db", {"creator": functools.partial(connect or _connect, place)}
+    url = "sqlite:///study.db"
+    options: dict[str, Any] = {"creator": functools.partial(connect or _connect, place)}
     if connect is not None:  # how it is read depends on who writes it at that moment
         options["poolclass"] = NullPool
     storage = SqliteStorage(url, engine_kwargs=options, **more)

@@ -73,7 +73,8 @@ class Results(ABC):
         Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
         is read from a trial but its state and value.
         """
-        ends = [(frozen, self._ledger.outcome_of(frozen)) for frozen in self._ledger.begun()]
+        ledger = self._ledger
+        ends = [(frozen, ledger.outcome_of(frozen)) for frozen in ledger.begun()]
         complete = (one for one in ends if one[1].state == "complete")
         best = best_of(complete, self.mode, value=lambda one: one[1].value)
         counts = dict(Counter(outcome.state for _, outcome in ends))
