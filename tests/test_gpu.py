@@ -324,4 +324,4 @@ def test_a_module_that_asks_for_a_gpu_at_its_top(
     texts = [study.paths.output(trial.number).read_text() for trial in study.trials]
     assert all(text.startswith("summed 3.0 in a child of ") for text in texts), texts
     assert ("GPU" in caplog.text) == (way == "0")
-    assert way == "1" or all(text.endswith(f" {os.getpid()}\n") for text in texts)
+    assert way == "1" or len(set(texts)) == 2  # a forked one is the child of the warm parent

@@ -11,6 +11,7 @@ on all ranks where one of them fails, so that the trial begins again in the same
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -281,7 +282,7 @@ class FitCheckpoints:
             if problem:
                 self._resume.drop(f"it could not be saved: {problem}")
                 return
-            state[_KEY] = {
+            extra = {
                 "ranks": ranks,
                 "made_by": _versions(trainer),
                 "metrics": dict(trainer.callback_metrics),
@@ -289,7 +290,7 @@ class FitCheckpoints:
                 "memory": self._fit.memory(),
                 "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
             }
-            self._resume.keep(lambda folder: torch.save(state, folder / _FILE))
+            self._resume.keep(lambda folder: _save(state, extra, folder / _FILE))
         self._processed = trainer.fit_loop.epoch_progress.current.processed
 
     def _size(self) -> int:
@@ -319,8 +320,18 @@ def _has_dropout(module: Any) -> bool:
     return isinstance(module, torch.nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
 
 
+def _save(state: dict[str, Any], extra: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint: what is ours as bytes, so that torch can read the rest without running code."""
+    torch.save({**state, _KEY: pickle.dumps(extra)}, file)
+
+
 def _load(file: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)  # our own file
+    """What a checkpoint holds, read without running code where torch can; the journal has the digest of the file."""
+    try:
+        loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # an object of the training's own
+        loaded = torch.load(file, map_location="cpu", weights_only=False)
+    loaded[_KEY] = pickle.loads(loaded[_KEY])  # noqa: S301 - our own file
     return loaded
 
 

@@ -28,7 +28,7 @@ from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import SHARED_PREFIX, TrialRun, make_settings
 from tunehook.integrations.wandb.service import leave_dead_service
 from tunehook.integrations.wandb.values import OURS, describe_trial
-from tunehook.record import Begin, Config, Ended, Events, InSync, Journal, Process, Task, check_place, host
+from tunehook.record import Begin, Config, Ended, Events, InSync, Journal, Process, Task, check_place
 from tunehook.study import Told
 from tunehook.trial import COUNTED, JournalError, Outcome, StudyError, Trial
 
@@ -163,7 +163,7 @@ def sync_run(attempts: list[Attempt], empty: Collection[int] = (), told: Told | 
     try:
         latest = _with_end(latest, told or Told())
     except StudyError as error:
-        return Synced(name, "left", reason=first_line(error))
+        return Synced(name, "left", reason=reason_of(error))
     attempts = [*attempts[:-1], latest]
     if reason := why_left(attempts, empty):
         return Synced(name, "left", reason=reason)
@@ -186,7 +186,7 @@ def _with_end(latest: Attempt, told: Told) -> Attempt:
     Raises:
         StudyError: The study cannot be asked.
     """
-    if latest.outcome is not None or any(one.host == host() and one.lives for one in latest.processes):
+    if latest.outcome is not None or any(one.is_here and one.lives for one in latest.processes):
         return latest
     outcome = told.outcome(latest.trial)
     if outcome is None:
@@ -206,11 +206,10 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     if missing and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
     first, last = latest.processes[0], latest.processes[-1]
-    is_here = last.host == host()
-    alive = [each.pid for each in (last, first) if is_here and each.lives]
+    alive = [each.pid for each in (last, first) if last.is_here and each.lives]
     if latest.outcome is None and alive:
         return f"it is running, in process {alive[0]}"
-    if latest.outcome is None and not is_here:
+    if latest.outcome is None and not last.is_here:
         return f"it may be running on {last.host}"
     if alive and time.time() - latest.events[-1].time < SETTLED:
         return "it has just ended, and its process may be uploading it"

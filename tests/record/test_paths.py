@@ -8,7 +8,7 @@ import pickle
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_a_study_behind_links(tmp_path: Path) -> None:
     assert len([*read_journal(folder / "trial-0000/journal.jsonl")]) > 3
     kept = Checkpoints(attempt(folder))
     Journal(attempt(folder).folder).begin(attempt(folder))
-    kept.save(lambda place: None, step=1, reports=0)
+    keep(kept, folder, lambda place: None)
     assert Checkpoints(attempt(folder, 1)).find() is not None
     kept.discard()
     assert not (tmp_path / "disk/real/checkpoints").exists()
@@ -297,10 +297,19 @@ def test_checkpoints_behind_a_link(private: Path, tmp_path: Path, link: str) -> 
         second.find()
     if not link.endswith("000000000"):
         with pytest.raises(LinkError):
-            first.save(lambda folder: None, step=1, reports=0)
+            keep(first, tmp_path, lambda folder: None)
     else:
-        first.save(lambda folder: None, step=1, reports=0)
+        keep(first, tmp_path, lambda folder: None)
     first.discard()
+
+
+def keep(kept: Checkpoints, study: Path, write: Callable[[Path], None]) -> None:
+    """Keep a checkpoint of the first attempt."""
+    journal = Journal(attempt(study).folder)
+    try:
+        kept.save(write, step=1, reports=0, journal=journal)
+    finally:
+        journal.close()
 
 
 def saved(tmp_path: Path) -> Path:
@@ -311,7 +320,7 @@ def saved(tmp_path: Path) -> Path:
     def write(folder: Path) -> None:
         (folder / "rest.pickle").write_bytes(pickle.dumps(1))
 
-    kept.save(write, step=1, reports=0)
+    keep(kept, tmp_path, write)
     (folder,) = kept.folder.iterdir()
     assert Checkpoints(attempt(tmp_path, 1)).find() is not None
     return folder

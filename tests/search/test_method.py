@@ -11,7 +11,7 @@ from optuna.pruners import ThresholdPruner
 from optuna.samplers import RandomSampler
 
 import tunehook as th
-from tunehook.search import Method
+from tunehook.search import Course, Method
 from tunehook.trial import Budget, Decision
 
 SPACE = th.Space({"x": th.Float(0, 1)})
@@ -49,11 +49,12 @@ def test_a_stopper_judges_the_reports_of_a_trial() -> None:
     study = optuna.create_study(pruner=method.pruner(Budget(9)))
     running = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     running.report(0.25, 1)
+    course = Course("max", {1: 0.25})
     assert method.judges
-    assert method.judge(study, running, 1, "acc 0.25 at step 1") == Decision(
+    assert method.judge(study, running, course, 1, "acc 0.25 at step 1") == Decision(
         True, "ThresholdPruner: acc 0.25 at step 1 falls behind the other trials"
     )
     named = Method("random", "median", SPACE)
     study.pruner = named.pruner(Budget(9))
-    assert named.judge(study, running, 1, "acc 0.25 at step 1") == Decision()
+    assert named.judge(study, running, course, 1, "acc 0.25 at step 1") == Decision()
     assert not Method("random", None, SPACE).judges

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,15 @@ def record(trial: Trial, steps: int) -> None:
     journal.close()
 
 
+def save(trial: Trial, write: Callable[[Path], None], *, step: int, reports: int) -> None:
+    """Keep a checkpoint, as the session of the trial does."""
+    journal = Journal(trial.folder)
+    try:
+        Checkpoints(trial).save(write, step=step, reports=reports, journal=journal)
+    finally:
+        journal.close()
+
+
 def write(text: str) -> Callable[[Path], None]:
     """Writes a file."""
 
@@ -110,7 +121,7 @@ def test_the_newest_one_is_found_by_later_attempts(hostile: Path) -> None:
     first = make_trial(hostile)
     record(first, 5)
     for step in (1, 2, 3):
-        Checkpoints(first).save(write(f"after {step}"), step=step, reports=step)
+        save(first, write(f"after {step}"), step=step, reports=step)
     found = Checkpoints(make_trial(hostile, 1)).find()
     assert found is not None
     assert (found.folder / "file").read_text() == "after 3"
@@ -126,14 +137,14 @@ def test_one_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     """Whatever goes wrong while it is written."""
     first = make_trial(tmp_path)
     record(first, 5)
-    Checkpoints(first).save(write("whole"), step=1, reports=1)
+    save(first, write("whole"), step=1, reports=1)
 
     def fail(folder: Path) -> None:
         (folder / "file").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        Checkpoints(first).save(fail, step=2, reports=2)
+        save(first, fail, step=2, reports=2)
     found = Checkpoints(make_trial(tmp_path, 1)).find()
     assert found is not None
     assert (found.folder / "file").read_text() == "whole"
@@ -145,9 +156,9 @@ def test_an_attempt_that_was_taken_for_lost_disturbs_no_later_one(tmp_path: Path
     first, second = make_trial(tmp_path), make_trial(tmp_path, 1)
     for trial in (first, second):
         record(trial, 5)
-    Checkpoints(first).save(write("first"), step=1, reports=1)
-    Checkpoints(second).save(write("second"), step=2, reports=2)
-    Checkpoints(first).save(write("late"), step=3, reports=3)
+    save(first, write("first"), step=1, reports=1)
+    save(second, write("second"), step=2, reports=2)
+    save(first, write("late"), step=3, reports=3)
     found = Checkpoints(make_trial(tmp_path, 2)).find()
     assert found is not None
     assert (found.folder / "file").read_text() == "second"
@@ -159,7 +170,7 @@ def test_one_that_cannot_be_used_is_an_error(tmp_path: Path, damage: str) -> Non
     """Made with other values, cut, or without the journal that belongs to it."""
     first = make_trial(tmp_path)
     record(first, 5)
-    Checkpoints(first).save(write("whole"), step=3, reports=3)
+    save(first, write("whole"), step=3, reports=3)
     later = make_trial(tmp_path, 1, **({"x": 0.2} if damage == "values" else {}))
     if damage == "progress":
         (file,) = tmp_path.rglob("progress.json")
@@ -169,6 +180,43 @@ def test_one_that_cannot_be_used_is_an_error(tmp_path: Path, damage: str) -> Non
     text = {"values": "made with other values", "progress": "cannot be read", "journal": "not all of its reports"}
     with pytest.raises(CheckpointError, match=text[damage]):
         Checkpoints(later).find()
+
+
+@pytest.mark.parametrize("damage", ["bit", "swapped", "added", "line", "journal", "owner"])
+def test_one_that_was_changed_is_not_read(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the disk or by someone: its files are not those whose digest the journal of this user has."""
+    first = make_trial(tmp_path)
+    record(first, 5)
+    save(first, write("whole"), step=3, reports=3)
+    (file,) = tmp_path.glob("checkpoints/*/*/file")
+    journal = first.folder / "journal.jsonl"
+    text = "are not those that were written"
+    if damage == "bit":
+        whole = bytearray(file.read_bytes())
+        whole[2] ^= 1
+        file.write_bytes(whole)
+    elif damage == "swapped":
+        other = make_trial(tmp_path / "other")
+        record(other, 5)
+        save(other, write("mine"), step=3, reports=3)
+        (theirs,) = tmp_path.glob("other/checkpoints/*/*")
+        shutil.rmtree(file.parent)
+        shutil.copytree(theirs, file.parent)
+    elif damage == "added":
+        (file.parent / "more").write_text("")
+    elif damage == "line":
+        lines = [line for line in journal.read_text().splitlines(keepends=True) if '"saved"' not in line]
+        journal.write_text("".join(lines))
+        text = "has no digest"
+    elif damage == "journal":
+        journal.write_text(journal.read_text().replace('"digest": "', '"digest": "0'))
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file to another user")
+        os.chown(journal, 65534, 65534)
+        text = "belongs to another user"
+    with pytest.raises(CheckpointError, match=text):
+        Checkpoints(make_trial(tmp_path, 1)).find()
 
 
 class Notes:
@@ -282,7 +330,7 @@ def test_a_journal_that_was_cut_by_a_kill_is_recovered_with_what_was_taken_over(
     """A second attempt that is killed tells the values before its checkpoint too."""
     first, second = make_trial(tmp_path), make_trial(tmp_path, 1)
     record(first, 3)
-    Checkpoints(first).save(write("checkpoint"), step=2, reports=2)
+    save(first, write("checkpoint"), step=2, reports=2)
     searched = study(tmp_path)
     session = th.TrialSession(second, searched, keeps_checkpoints=True)
     Journal(second.folder).begin(second)

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 import tunehook as th
 from ledgers import make_ledger
-from tunehook.storage import is_counted, state_of, value_of
+from tunehook.storage import is_counted, outcome_of
 from tunehook.storage.states import stored_state
 from tunehook.trial import ASKED_AGAIN, COUNTED, Outcome, State
 
@@ -34,7 +34,8 @@ def test_an_end_is_read_as_it_was_written(state: State) -> None:
     ledger, outcome = make_ledger(), Outcome(state, "why", 0.5, 3, "traceback")
     ledger.end(ledger.ask(), outcome)
     (frozen,) = ledger.trials()
-    assert (frozen.state, state_of(frozen), value_of(frozen)) == (ENDS[state], state, 0.5)
+    assert (frozen.state, outcome_of(frozen)) == (ENDS[state], outcome)
+    assert ledger.outcome_of(frozen) == outcome
     assert stored_state(state) == ENDS[state]
     assert is_counted(frozen) == (state in COUNTED) == bool(ledger.finished)
     assert not (is_counted(frozen) and state in ASKED_AGAIN)
@@ -47,7 +48,7 @@ def test_what_is_told_first_counts() -> None:
     one.end(one.ask(), Outcome("complete", "first", 0.5))
     with pytest.raises(UpdateFinishedTrialError):
         two.end(two.trials()[0], Outcome("failed", "second"))
-    assert state_of(one.trials()[0]) == "complete"
+    assert outcome_of(one.trials()[0]).state == "complete"
 
 
 def test_a_trial_that_is_given_back_waits_with_its_values() -> None:

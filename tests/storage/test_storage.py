@@ -31,8 +31,10 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
+import tunehook as th
 import tunehook.storage.sqlite
 from tunehook.storage.sqlite import SqliteStorage, sqlite
+from tunehook.trial import Outcome, StorageAway
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -363,3 +365,43 @@ def test_a_broken_file_raises_what_optuna_raises(path: Path, table: str) -> None
     assert isinstance(raised.value.__cause__, sqlite3.OperationalError)
     with closing(sqlite3.connect(path, timeout=0.1)) as db:
         db.execute("CREATE TABLE trials_of_others (number)")
+
+
+# ------------------------------------------------------------------ a file that another program holds
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "before a trial is asked for", "before it is told"])
+def test_a_locked_file_is_waited_for(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As long as a server is, in short waits, in which Ctrl-C is heard."""
+    monkeypatch.setattr(tunehook.storage.sqlite, "BUSY", 0.05)
+    file = tmp_path / "study.db"
+    th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path).ask()
+    opened = th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path)
+    trial = None
+    if when != "before it is opened":
+        assert opened.finished == 0
+    if when == "before it is told":
+        trial = opened.ask()
+    with closing(sqlite3.connect(file, check_same_thread=False, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        release = threading.Timer(0.6, other.execute, args=("ROLLBACK",))
+        release.start()
+        trial = opened.ask() if trial is None else trial
+        opened.tell(trial, Outcome("complete", value=0.5, step=1))
+        release.join()
+    assert [one.outcome.state for one in opened.trials].count("complete") == 1
+    assert any("does not answer (database is locked)" in line for line in caplog.messages)
+
+
+def test_a_file_that_stays_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error of a storage that is away, which says so."""
+    monkeypatch.setattr(tunehook.storage.sqlite, "BUSY", 0.05)
+    opened = th.Study("one", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path)
+    opened.ask()
+    opened._ledger.kept.patience = 0.3
+    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageAway, match=r"does not answer for .*database is locked"):
+            opened.ask()

@@ -35,8 +35,9 @@ from optuna.trial import TrialState
 
 import tunehook as th
 from tunehook.record.journal import host, read_journal
-from tunehook.search.samplers import SEARCHES
+from tunehook.search.samplers import SEARCHES, STOPPERS
 from tunehook.session.in_progress import active
+from tunehook.storage import memory
 from tunehook.study.optuna_trial import OptunaTrial
 from tunehook.study.study import Study
 from tunehook.study.terms import ATTEMPTS
@@ -344,6 +345,48 @@ def test_the_warm_up_of_a_named_stopper_follows_from_the_budget() -> None:
     assert stops == [False] * 9 + [True] * 2
 
 
+class Counting(RDBStorage):
+    """An SQLite file that counts how often trials are read, running ones with all of their reports."""
+
+    reads = 0
+
+    def get_trial(self, trial_id: int) -> optuna.trial.FrozenTrial:
+        Counting.reads += 1
+        return super().get_trial(trial_id)
+
+    def _get_trials(self, *args: Any, **named: Any) -> list[optuna.trial.FrozenTrial]:
+        Counting.reads += 1
+        return super()._get_trials(*args, **named)
+
+
+@pytest.mark.parametrize("stopper", STOPPERS)
+def test_a_report_reads_no_trial_anew(stopper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes a small share of the time, however many reports a trial has made; what ends here counts at once."""
+    now = 0.0
+    monkeypatch.setattr(memory.Memory.__init__, "__kwdefaults__", {"clock": lambda: now})
+    opened = study(stopper=stopper, storage=Counting(f"sqlite:///{tmp_path}/study.db"))
+
+    def train(level: float, reports: int) -> int:
+        trial = opened.ask()
+        for step in range(1, reports + 1):
+            if opened.report(trial, step, level + step * 1e-6, Budget()).stop:
+                break
+        opened.tell(trial, complete(level) if step == reports else Outcome("pruned", "", level, step))
+        return step
+
+    for level in range(6):
+        assert train(level, 4) >= 3
+    opened.ask()
+    Counting.reads = 0
+    trial = opened.ask()
+    asked = Counting.reads
+    decisions = [opened.report(trial, step, 6.0 + step, Budget()) for step in range(1, 301)]
+    assert not any(decision.stop for decision in decisions)
+    assert Counting.reads - asked < 20
+    assert len(opened.optuna.trials[trial.number].intermediate_values) == 300
+    assert train(-1.0, 9) == 3
+
+
 def test_without_a_stopper_nothing_stops() -> None:
     """Reports are still kept for the dashboard."""
     opened = study(stopper=None)
@@ -393,7 +436,7 @@ def test_random_states_are_untouched(search: str) -> None:
 
 
 def test_the_default_storage_is_sqlite_in_wal_mode() -> None:
-    """One file in the study's folder, in WAL mode; each connection waits for locks and syncs as WAL allows."""
+    """One file in the study's folder, in WAL mode; each connection waits a little for locks and syncs as WAL allows."""
     opened = study()
     opened.ask()
     with sqlite3.connect("tunehook-studies/digits/study.db") as connection:
@@ -402,7 +445,7 @@ def test_the_default_storage_is_sqlite_in_wal_mode() -> None:
     storage: Any = opened.optuna._storage
     backend: Any = storage._backend._backend  # patience, then the cache of Optuna
     with backend.engine.connect() as ours:
-        for pragma, value in (("journal_mode", "wal"), ("synchronous", 1), ("busy_timeout", 60000)):
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 1), ("busy_timeout", 5000)):
             assert ours.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
 
 

@@ -17,6 +17,7 @@ import torch
 import tunehook as th
 from accelerator import ACCELERATOR
 from tunehook.integrations.wandb import WandbRecorder
+from tunehook.record import Journal
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.in_progress import active
 
@@ -59,7 +60,7 @@ def is_due(self: Checkpoints, size: int) -> bool:
 whole_save = Checkpoints.save
 
 
-def save(self: Checkpoints, write: Callable[[Path], None], *, step: int, reports: int) -> None:
+def save(self: Checkpoints, write: Callable[[Path], None], *, step: int, reports: int, journal: Journal) -> None:
     """Die in the middle of it, if that is wanted."""
 
     def half(folder: Path) -> None:
@@ -69,7 +70,7 @@ def save(self: Checkpoints, write: Callable[[Path], None], *, step: int, reports
         os.kill(os.getpid(), signal.SIGKILL)
 
     is_last = is_first() and step == OPTIONS["dies_saving"]
-    whole_save(self, half if is_last else write, step=step, reports=reports)
+    whole_save(self, half if is_last else write, step=step, reports=reports, journal=journal)
 
 
 Checkpoints.is_due = is_due  # type: ignore[method-assign]

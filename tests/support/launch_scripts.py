@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -153,6 +155,33 @@ def leak() -> None:
     """Leave 50 MB behind."""
     steps(1)
     sys.modules["leaked"] = bytearray(50 * 2**20)  # type: ignore[assignment]
+
+
+def clocked() -> None:
+    """A training in whose process the clock is set back and forth by an hour."""
+    real, ahead = time.time, itertools.cycle([3600.0, -3600.0])
+    time.time = lambda: real() + next(ahead)
+    steps(5, pause=0.05)
+
+
+def leave_others() -> None:
+    """Start processes that would stay, in this session and in others, with an orphan; then end as it is told to."""
+    steps(1)
+    stay = [sys.executable, "-c", "import time; time.sleep(600)"]
+    orphan = f"import subprocess; print(subprocess.Popen({stay!r}, start_new_session=True, stdout=-3).pid)"
+    pids = [subprocess.Popen(stay).pid, subprocess.Popen(stay, start_new_session=True).pid]
+    pids.append(int(subprocess.run([sys.executable, "-c", orphan], stdout=subprocess.PIPE, text=True).stdout))
+    with Path(os.environ["TEST_LEFT"]).open("a") as file:
+        file.write(f"{os.getpid()} {os.getppid()} {' '.join(map(str, pids))}\n")
+    how = os.environ["TEST_END"]
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "exit":
+        os._exit(3)
+    elif how == "raise":
+        raise ValueError("an error of the training")
+    elif how == "wait":
+        time.sleep(60)
 
 
 def study(folder: Path, values: Sequence[int] = (0, 1, 2, 3), **options: Any) -> th.Study:

@@ -10,7 +10,7 @@ import time
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from tunehook.system import is_alive, lives, machine, this_process
+from tunehook.system import has_own_ids, is_alive, lives, machine, shares_ids, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts are known on Linux")
 
@@ -61,3 +61,19 @@ def test_a_process_that_has_ended() -> None:
     assert not lives(told)
     ended.wait()
     assert not lives(told)
+
+
+def test_ids_of_another_container() -> None:
+    """They cannot be looked up here; where nobody says whose they are, they are taken for ours."""
+    told = this_process()
+    assert shares_ids(told["space"])
+    assert shares_ids(None)
+    assert not shares_ids(str(int(told["space"]) + 1))
+
+
+def test_a_container_has_ids_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other than those of the whole machine."""
+    monkeypatch.setattr(machine, "_WHOLE_MACHINE", this_process()["space"])
+    assert not has_own_ids()
+    monkeypatch.setattr(machine, "_WHOLE_MACHINE", "1")
+    assert has_own_ids()

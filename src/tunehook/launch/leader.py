@@ -28,6 +28,7 @@ KILL = int(getattr(signal, "SIGKILL", signal.SIGTERM))
 # Seconds between looks at what nobody announces: limits of time, processes without a warm parent, the table.
 PULSE = 0.2
 PULSE_FRESH = 0.02
+_SHARE = 0.05  # of the time that counting the trials may take; those with many reports are read slowly
 _PAUSE = 1.0  # while other processes run the last trials
 # Seconds that a process may live on after its trial, such as to upload to W&B.
 LINGER = 120.0
@@ -91,7 +92,7 @@ class Leader(ABC, Generic[One]):
         self._running: dict[str, One] = {}
         self._refused: type[StudyFinished] | None = None  # why no trial could be asked for, until one ends
         self._is_told = False
-        self._finished, self._counted = 0, float("-inf")  # trials of the study, and when they were counted
+        self._finished, self._recount = 0, float("-inf")  # trials of the study, and when they are counted next
         self._signals: list[int] = []
         self._heeded = 0  # of the signals
         self._asked_to_end = 0.0
@@ -283,9 +284,10 @@ class Leader(ABC, Generic[One]):
         """How many trials are to be asked for beside those that run."""
         if self._request.trials is None:
             return self._places()
-        now = time.monotonic()
-        if now - self._counted > PULSE:  # other processes may end trials, too
-            self._finished, self._counted = self._study.finished, now
+        began = time.monotonic()
+        if began > self._recount:  # other processes may end trials, too
+            self._finished, ended = self._study.finished, time.monotonic()
+            self._recount = ended + max(PULSE, (ended - began) / _SHARE)
         return self._request.trials - self._finished - sum(one.told is None for one in busy)
 
     def _take_report(self, one: One, step: int, value: float, budget: Budget) -> Decision:
@@ -312,7 +314,7 @@ class Leader(ABC, Generic[One]):
 
     def _show_end(self, one: One, outcome: Outcome) -> None:
         self._refused = None  # an interrupted trial is asked again
-        self._counted = float("-inf")
+        self._recount = float("-inf")
         self._failures.count()
         if self._table is not None:
             self._table.finish(one.session.trial.number, outcome)

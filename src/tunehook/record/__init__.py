@@ -30,6 +30,7 @@ from tunehook.record.events import (
     Report,
     Rows,
     RunNote,
+    Saved,
     Stopped,
     Taken,
     Task,
@@ -41,7 +42,9 @@ from tunehook.record.events import (
 )
 from tunehook.record.journal import (
     Journal,
+    digest_of,
     host,
+    is_here,
     outline,
     plain,
     read_journal,
@@ -81,10 +84,10 @@ from tunehook.record.recorders import Recorders, StudyRecorders
 __all__ = [
     "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
     "KeepsModel", "Kept", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT", "Recorder",
-    "Recorders", "Report", "Rows", "RunNote", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
+    "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
     "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy",
-    "files_in", "has", "host", "is_flag", "is_number", "is_snapshot", "is_text", "is_texts", "is_values",
-    "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "next_place", "one_of",
-    "open_file", "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal",
-    "read_processes", "remove", "runs_of", "sealed", "stamp", "unsealed",
+    "digest_of", "files_in", "has", "host", "is_flag", "is_here", "is_number", "is_snapshot", "is_text", "is_texts",
+    "is_values", "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "next_place",
+    "one_of", "open_file", "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events",
+    "read_journal", "read_processes", "remove", "runs_of", "sealed", "stamp", "unsealed",
 ]  # fmt: skip

@@ -104,7 +104,9 @@ END: dict[str, Is] = {
     "traceback": maybe(is_text),
 }  # fmt: skip
 _LINE: dict[str, Is] = {"event": is_text, "time": maybe(is_number)}
-PROCESS: dict[str, Is] = {"pid": _is_pid, "host": is_text, "time": is_number, "start": maybe(is_text)}
+PROCESS: dict[str, Is] = {
+    "pid": _is_pid, "host": is_text, "time": is_number, "start": maybe(is_text), "space": maybe(is_text),
+}  # fmt: skip
 # The fields of each event of a journal; those of others, of later versions, are not known.
 _EVENTS: dict[str, dict[str, Is]] = {
     "begin": {
@@ -121,6 +123,7 @@ _EVENTS: dict[str, dict[str, Is]] = {
     "snapshot": {"step": is_whole, "snapshot": _is_outline},
     "decision": {"step": is_whole, "stop": is_flag, "state": one_of(State), "reason": is_text},
     "checkpoint": {"path": _is_path, "size": is_whole, "changed": is_whole},
+    "saved": {"name": is_text, "digest": is_text},
     "problem": {"text": is_text},
     "end": END,
 }  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from tunehook.record.checks import is_snapshot, is_texts
-from tunehook.record.journal import read_journal
+from tunehook.record.journal import is_here, read_journal
 from tunehook.record.paths import journal_of
 from tunehook.snapshot import Snapshot
 from tunehook.system import is_alive
@@ -55,6 +55,12 @@ class Process(Event):
     pid: int
     host: str
     start: str | None = None
+    space: str | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its id can be looked up here; see `tunehook.record.journal.is_here`."""
+        return is_here({"host": self.host, "space": self.space})
 
     @property
     def lives(self) -> bool:
@@ -149,6 +155,14 @@ class Kept(Event):
 
     path: Path
     stamp: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Event):
+    """A checkpoint to go on from was saved under this name, whose files have this digest."""
+
+    name: str
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +358,7 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
         lambda event: {"step": event["step"], "decision": Decision(event["stop"], event["reason"], event["state"])},
     ),
     "checkpoint": (Kept, lambda event: {"path": Path(event["path"]), "stamp": (event["size"], event["changed"])}),
+    "saved": (Saved, _named(Saved)),
     "synced": (InSync, _named(InSync)),
     "end": (Ended, lambda event: {"outcome": _outcome(event)}),
 }

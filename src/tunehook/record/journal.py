@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -17,7 +18,7 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_folder
-from tunehook.system import this_process
+from tunehook.system import shares_ids, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -36,10 +37,10 @@ class Journal:
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
     that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
     ``recorder`` (the record beside this one), ``continue`` (from the checkpoint of an earlier attempt, whose reports up
-    to there follow), ``report`` (step and metrics), ``snapshot`` (statistics of the parameters), ``decision`` (a stop
-    and its reason), ``end`` (the outcome). NaN and infinities are written as the texts ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that every line is JSON. The last field is ``crc``, the CRC-32 of what stands before it in eight
-    hexadecimal digits.
+    to there follow), ``report`` (step and metrics), ``saved`` (a checkpoint, with the digest of its files),
+    ``snapshot`` (statistics of the parameters), ``decision`` (a stop and its reason), ``end`` (the outcome). NaN and
+    infinities are written as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON. The
+    last field is ``crc``, the CRC-32 of what stands before it in eight hexadecimal digits.
 
     A journal that is removed while it is written, or lies where another one was put, is written again, as a whole
     where it is open, and told.
@@ -125,6 +126,10 @@ class Journal:
         path = path.parent.resolve() / path.name
         size, changed = stamp(path)
         self._write("checkpoint", path=str(path), size=size, changed=changed, is_urgent=False)
+
+    def saved(self, name: str, digest: str) -> None:
+        """Write that a checkpoint to go on from is saved under a name, and what `digest_of` says of its files."""
+        self._write("saved", name=name, digest=digest)
 
     def problem(self, text: str) -> None:
         """Write that something beside the training went wrong, such as a recorder."""
@@ -217,6 +222,22 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
         return False
 
 
+def digest_of(folder: Path) -> str:
+    """The SHA-256 of what is in a folder: of the names and the contents of all files.
+
+    Raises:
+        LinkError: A link is among it.
+        OSError: It cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in files_in(folder):
+        with open_file(path, "rb", below=folder) as file:
+            content: Any = file
+            whole.update(f"{path.relative_to(folder).as_posix()}\0".encode(errors="surrogateescape"))
+            whole.update(hashlib.file_digest(content, "sha256").digest())
+    return whole.hexdigest()
+
+
 def _append(path: Path) -> IO[bytes]:
     """Open a journal for appending; a torn last line is closed first, so that it spoils no other."""
     study = path.parent.parent
@@ -248,8 +269,8 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
 
     A line that is damaged (the last one, where the process or the machine died while it was written; one that is not
     what its checksum says) is left out and told in one warning, and so is a line with other fields than this version
-    knows of its event, and a journal that is a link. Events and further fields of a later version are given as they
-    are. A journal that does not exist has no events.
+    knows of its event, and a journal that is a link or cannot be read. Events and further fields of a later version are
+    given as they are. A journal that does not exist has no events.
 
     Args:
         path: The file.
@@ -262,7 +283,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
             lines = file.read().split(b"\n")[1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
         return
-    except LinkError as error:
+    except OSError as error:  # a link, or nothing that this user may read
         log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):
@@ -335,6 +356,11 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any
         return _SHORT.repr(value)
     except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
         return f"a {type(value).__name__}"
+
+
+def is_here(process: Mapping[str, Any]) -> bool:
+    """Whether the id of a process can be looked up here: it is one of this machine, and not of another container."""
+    return process.get("host") == host() and shares_ids(process.get("space"))
 
 
 def host() -> str:

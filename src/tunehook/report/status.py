@@ -146,10 +146,9 @@ def _running(study: Study, frozen: FrozenTrial, params: dict[str, Any], lost: st
     step, value = max(frozen.intermediate_values.items(), default=(None, None))
     path = study.paths.journal(frozen.number)
     # The journal is further on where the storage is away; a trial of another machine may have none here.
-    if path.is_file():
-        for event in read_events(path, tail=_TAIL):
-            if isinstance(event, Report) and study.metric in event.metrics and event.step >= (step or 0):
-                step, value = event.step, event.metrics[study.metric]
+    for event in read_events(path, tail=_TAIL):
+        if isinstance(event, Report) and study.metric in event.metrics and event.step >= (step or 0):
+            step, value = event.step, event.metrics[study.metric]
     began = frozen.datetime_start
     seconds = None if began is None else max(0.0, (datetime.now() - began).total_seconds())
     return Running(frozen.number, params, step, value, seconds, lost)

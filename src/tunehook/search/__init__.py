@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tunehook.search.course import Course
 from tunehook.search.method import Method
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.system import lazily
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
-    "GaussianProcessSampler", "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name", "check_space",
-    "make_sampler", "make_stopper",
+    "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS", "check_name",
+    "check_space", "make_sampler", "make_stopper",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
+
+
+# Those that look at the best and the last two reports of a trial, for which a `Course` serves.
+_LOOK_AT_FEW = (HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner)
+
+
+def looks_at_few(pruner: BasePruner) -> bool:
+    """Whether a pruner decides by the best and the last two reports of a trial; one of a user's may look at all."""
+    return type(pruner.pruner if isinstance(pruner, Guarded) else pruner) in _LOOK_AT_FEW
 
 
 class Guarded(BasePruner):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from tunehook.search.course import Course
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.space import Space
 from tunehook.system import make_visible
@@ -82,19 +83,22 @@ class Method:
         """The pruner of trials that train so long."""
         return make_stopper(self._stopper, budget or Budget())
 
-    def judge(self, study: Study, running: AskedTrial, step: int, say: str) -> Decision:
+    def judge(self, study: Study, running: AskedTrial, course: Course, step: int, say: str) -> Decision:
         """Ask the pruner of a study whether a trial goes on after a report.
 
         Args:
             study: The study, with a pruner of `pruner`.
             running: The trial.
+            course: What it has reported.
             step: Number of the report.
             say: What it measured, for people.
         """
-        from tunehook.search.guard import Guarded
+        from tunehook.search.guard import Guarded, looks_at_few
 
         pruner = study.pruner
-        if (isinstance(pruner, Guarded) and not pruner.judges(step)) or not running.should_prune():
+        if isinstance(pruner, Guarded) and not pruner.judges(step):
+            return Decision()
+        if not (pruner.prune(study, course.shown(running)) if looks_at_few(pruner) else running.should_prune()):
             return Decision()
         name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
         return Decision(True, f"{name}: {say} falls behind the other trials")

@@ -21,10 +21,13 @@ from typing import Any
 
 from tunehook.record import (
     Events,
+    Journal,
     Report,
+    Saved,
     StudyPaths,
     check_place,
     checkpoints_of,
+    digest_of,
     files_in,
     is_whole,
     open_file,
@@ -135,7 +138,8 @@ class Checkpoints:
 
     Each is a folder of files that the adapter writes. It is renamed into its place when all of it is on disk, and the
     one before is removed then: at no moment is there none, or half of one. A checkpoint may hold any object of the
-    training, so reading it runs code: one that is or holds a link, or is another user's, is not gone on from.
+    training, so reading it may run code: one that is or holds a link, is another user's, or is not what the journal has
+    the digest of, is not gone on from.
 
     Args:
         trial: The trial.
@@ -159,16 +163,17 @@ class Checkpoints:
         """Take the time of the next one inside."""
         return self._pace.measure()
 
-    def save(self, write: Callable[[Path], None], *, step: int, reports: int) -> None:
+    def save(self, write: Callable[[Path], None], *, step: int, reports: int, journal: Journal) -> None:
         """Keep a new one.
 
         Args:
             write: Writes the files into a folder.
             step: The last measurement.
             reports: How many reports the journal has.
+            journal: The journal of the trial, which keeps the digest.
 
         Raises:
-            OSError: There is no room, or the folder cannot be written; the one before is left.
+            OSError, JournalError: There is no room, or the folder cannot be written; the one before is left.
         """
         trial = self._trial
         new = self.folder / f".new-{trial.attempt:03d}"
@@ -187,6 +192,7 @@ class Checkpoints:
             there = self._there()
             serial = int(there[-1].name.partition("-")[2]) + 1 if there else 0
             place = self.folder / f"{trial.attempt:03d}-{serial:09d}"
+            journal.saved(place.name, digest_of(new))  # before its name, so that none is without
             new.rename(place)
         except BaseException:
             remove(new, below=self._study)
@@ -206,7 +212,8 @@ class Checkpoints:
         if not there or self._trial.attempt == 0:
             return None
         try:
-            self._check_ours(there[-1])
+            check_place(there[-1], below=self._study)
+            self._check_ours(there[-1], *files_in(there[-1]))
             with open_file(there[-1] / _PROGRESS, "r", below=self._study) as file:
                 progress = Progress(**json.load(file))
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -214,10 +221,11 @@ class Checkpoints:
         if progress.params != plain(self._trial.params):
             raise CheckpointError("its checkpoint was made with other values")
         journal = StudyPaths(self._study).journal(progress.trial)
-        reports = Events.of_key(journal, self._trial.key).all(Report)[: progress.reports]
-        found = Found(there[-1], progress, tuple(reports))
+        events = Events.of_key(journal, self._trial.key)
+        found = Found(there[-1], progress, tuple(events.all(Report)[: progress.reports]))
         if len(found.reports) < progress.reports:
             raise CheckpointError(f"the journal of trial {progress.trial} has not all of its reports")
+        self._check_digest(found, journal, events)
         return found
 
     def discard(self) -> None:
@@ -230,17 +238,37 @@ class Checkpoints:
         """The whole ones, the newest last."""
         return sorted(path for path in self.folder.glob("[0-9]*-[0-9]*") if re.fullmatch(r"\d{3,}-\d{9}", path.name))
 
-    def _check_ours(self, folder: Path) -> None:
-        """Check that a checkpoint is whole where its name says, and made by this user: it is unpickled.
+    def _check_digest(self, found: Found, journal: Path, events: Events) -> None:
+        """Check that the files are those that were written, by this user's journal.
 
         Raises:
-            OSError: It is not.
+            CheckpointError: They are not.
         """
-        check_place(folder, below=self._study)
+        digest = next((one.digest for one in reversed(events.all(Saved)) if one.name == found.folder.name), None)
+        try:
+            self._check_ours(journal)
+            if digest is None:
+                raise CheckpointError(f"the journal of trial {found.progress.trial} has no digest of its checkpoint")
+            if digest_of(found.folder) != digest:
+                raise CheckpointError(
+                    f"the files of its checkpoint {found.folder.name} are not those that were written: the disk has "
+                    "changed them, or someone else has"
+                )
+        except OSError as error:
+            raise CheckpointError(f"its checkpoint cannot be read: {error!r}") from error
+
+    def _check_ours(self, *paths: Path) -> None:
+        """Check that files are where their names say, and made by this user: they may be unpickled.
+
+        Raises:
+            OSError: They are not.
+        """
+        for path in paths:
+            check_place(path, below=self._study)
         # As whom files are made here: a server may have other numbers for users.
-        with tempfile.TemporaryFile(dir=folder.parent) as mine:
+        with tempfile.TemporaryFile(dir=self.folder) as mine:
             me = os.fstat(mine.fileno()).st_uid
-        for path in (folder, *files_in(folder)):
+        for path in paths:
             if (owner := path.lstat().st_uid) != me:
                 raise PermissionError(f"{path} belongs to another user ({owner}), whose code it could run")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tunehook.record import Recorders, join, read_attempts
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
-from tunehook.trial import Trial
+from tunehook.trial import JournalError, Trial
 
 log = logging.getLogger("tunehook")
 
@@ -77,12 +77,13 @@ class Continuation:
             write: Writes its files into a folder.
             step: The last measurement.
         """
-        if self.checkpoints is None:
+        journal = self._recorders.journal
+        if self.checkpoints is None or journal is None:
             return
         try:
-            self.checkpoints.save(write, step=step, reports=self._recorders.reports)
+            self.checkpoints.save(write, step=step, reports=self._recorders.reports, journal=journal)
             self._is_full = False
-        except OSError as error:  # no room, which may come back
+        except (OSError, JournalError) as error:  # no room, which may come back
             if not self._is_full:
                 self._is_full = True
                 told = f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts"

@@ -34,15 +34,13 @@ if TYPE_CHECKING:
     from tunehook.storage.states import is_counted as is_counted
     from tunehook.storage.states import is_running as is_running
     from tunehook.storage.states import is_waiting as is_waiting
-    from tunehook.storage.states import state_of as state_of
-    from tunehook.storage.states import value_of as value_of
+    from tunehook.storage.states import outcome_of as outcome_of
 
 __all__ = [
-    "describe_folder",
-    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN", "PatientStorage",
-    "find_study", "from_environment", "hidden", "holder_of", "is_counted", "is_running", "is_waiting", "open_study",
-    "state_of", "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome",
-    "stored_owner", "stored_plan", "value_of",
+    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN",
+    "PatientStorage", "describe_folder", "find_study", "from_environment", "hidden", "holder_of", "is_counted",
+    "is_running", "is_waiting", "open_study", "outcome_of", "stored_again", "stored_attempt",
+    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -54,8 +52,7 @@ __getattr__ = lazily(
         "is_counted": "states",
         "is_running": "states",
         "is_waiting": "states",
-        "state_of": "states",
-        "value_of": "states",
+        "outcome_of": "states",
         "find_study": "opening",
         "open_study": "opening",
         "PatientStorage": "retrying",

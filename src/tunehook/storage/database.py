@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,8 @@ def is_away(error: BaseException) -> bool:
         # The proxy hides what its own storage raised; what it raises for good has other codes.
         is_hidden = bool(re.search("raised during the commit|OperationalError", said) or _TEXTS.search(said))
         return name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED") or (name == "UNKNOWN" and is_hidden)
+    if is_locked(error):
+        return True
     cause = error.__cause__ or error
     if isinstance(cause, sqlalchemy.exc.TimeoutError):  # no connection of the pool is free
         return True
@@ -143,7 +146,7 @@ def is_away(error: BaseException) -> bool:
     if cause.connection_invalidated:
         return True
     orig = cause.orig
-    if type(orig).__module__.startswith("sqlite3"):  # it waits for locks by itself, and a file does not come back
+    if isinstance(orig, sqlite3.Error):  # a file does not come back
         return False
     state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
     if state:
@@ -155,6 +158,13 @@ def is_away(error: BaseException) -> bool:
     return isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError) and bool(
         _TEXTS.search(text) and not _DENIED.search(text)
     )
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether an SQLite file could not be used since another program holds it."""
+    cause = error.__cause__ or error
+    code = getattr(getattr(cause, "orig", cause), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _is_grpc(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from tunehook.system import trial_id
+from tunehook.system import has_own_ids, trial_id
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -36,12 +36,22 @@ class Pulse:
         storage: Where the trials are kept; its calls are not waited for.
         interval: Seconds between two signs. Defaults to 15.
         grace: Seconds of silence, as seen from here, after which a trial is lost. Defaults to 60.
+        is_file: Whether it is a file, whose processes look each other up, and only those in containers, which have ids
+            of their own, give signs. Defaults to False.
 
     Attributes:
         study_id: The study in the storage, once it is known.
+        gives_signs: Whether this process gives them.
     """
 
-    def __init__(self, storage: BaseStorage, *, interval: float | None = None, grace: float | None = None) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage,
+        *,
+        interval: float | None = None,
+        grace: float | None = None,
+        is_file: bool = False,
+    ) -> None:
         self._storage = storage
         self._interval, self._grace = interval or INTERVAL, grace or GRACE
         self._mine: set[int] = set()
@@ -50,9 +60,12 @@ class Pulse:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.study_id: int | None = None
+        self._is_file, self.gives_signs = is_file, not is_file or has_own_ids()
 
     def add(self, trial: int) -> None:
         """Give signs for a trial from now on."""
+        if not self.gives_signs:
+            return
         with self._lock:
             self._mine.add(trial)
             if self._thread is None:
@@ -81,6 +94,10 @@ class Pulse:
                 sign = (trial.datetime_start, trial.user_attrs.get(ALIVE))
                 before, silent = self._seen.get(trial_id(trial), (None, 0.0))
                 self._seen[trial_id(trial)] = (sign, silent + since if sign == before else 0.0)
+
+    def watches(self, frozen: FrozenTrial) -> bool:
+        """Whether the process of a trial gives signs."""
+        return not self._is_file or ALIVE in frozen.user_attrs
 
     def is_lost(self, trial: int) -> bool:
         """Whether a trial has given no sign for too long; False for one that was never looked at."""

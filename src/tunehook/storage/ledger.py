@@ -34,7 +34,7 @@ from tunehook.storage.attributes import (
 from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
-from tunehook.storage.states import is_counted, is_running, is_waiting, stored_state
+from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state
 from tunehook.system import attributes_of, kept_random, running_trial, study_id, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
@@ -81,6 +81,7 @@ class Ledger:
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._study_id = ""
         self._asked: dict[int, AskedTrial] = {}  # those that run here
+        self._ends: dict[int, Outcome] = {}  # of trials that have ended
         self.distributions = space.distributions()
         self._searched = space.searched.keys()
 
@@ -216,6 +217,15 @@ class Ledger:
             key=self.key_of(asked),
             study_id=self.study_id,
         )
+
+    def outcome_of(self, frozen: FrozenTrial) -> Outcome:
+        """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""
+        known = self._ends.get(frozen.number)
+        if known is None:
+            known = outcome_of(frozen)
+            if frozen.state.is_finished():
+                self._ends[frozen.number] = known
+        return known
 
     def key_of(self, asked: AskedTrial | FrozenTrial) -> str:
         """The key that a trial shares with its later attempts."""

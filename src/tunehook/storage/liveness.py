@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from tunehook.record import Process, host
+from tunehook.record import Process, is_here
 from tunehook.storage.attributes import TOKEN, stored_owner
 from tunehook.system import lives, trial_id
 
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from tunehook.storage.heartbeat import Pulse
-
-# Seconds until a trial that nobody has put his name on is lost.
-_NAMELESS = 60.0
 
 
 def holder_of(
@@ -29,25 +25,25 @@ def holder_of(
         processes: What its journal says of its processes, where it lies on this machine.
         pulse: Who watches the signs of life in the storage, where it has any.
     """
-    here = [one for one in processes if one.host == host()]
+    here = [one for one in processes if one.is_here]
     if here and len(here) == len(processes):
         # The one that asked, and the one that trains.
         if here[0].lives or here[-1].lives:
             return "live", ""
         return "lost", f"its process {here[-1].pid} was killed"
     owner = stored_owner(frozen)
-    if owner is not None and owner["host"] == host() and not processes:  # before its journal began
+    if owner is not None and is_here(owner) and not processes:  # before its journal began
         if lives(owner):
             return "live", ""
         return "lost", f"its process {owner['pid']} was killed as it began"
     if TOKEN not in frozen.user_attrs:  # asked for past this class
         return "unknown", ""
-    if pulse is not None:
-        if not pulse.is_lost(trial_id(frozen)):
-            return "live", ""
-        where = f" on {owner['host']}" if owner is not None else ""
-        return "lost", f"its process{where} gave no sign of life"
-    if owner is None and frozen.datetime_start is not None:
-        age = (datetime.now() - frozen.datetime_start).total_seconds()
-        return ("lost", "its process was killed as it began") if age > _NAMELESS else ("live", "")
-    return "unknown", ""
+    if pulse is None:
+        return ("live" if owner is None else "unknown"), ""
+    if owner is not None and not pulse.watches(frozen):
+        return "unknown", ""
+    if not pulse.is_lost(trial_id(frozen)):
+        return "live", ""
+    if owner is None:
+        return "lost", "its process was killed as it began"
+    return "lost", f"its process on {owner['host']} gave no sign of life"

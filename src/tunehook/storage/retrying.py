@@ -6,6 +6,7 @@ created with a name of its own, by which the second call finds it, together with
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -13,7 +14,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,8 +27,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
-from tunehook.storage.database import is_away, is_failure
-from tunehook.storage.heartbeat import Pulse
+from tunehook.storage.database import is_away, is_failure, is_locked
+from tunehook.storage.heartbeat import ALIVE, Pulse
+from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
 from tunehook.storage.sqlite import NOT_FOUND, file_of
 from tunehook.system import this_process, trial_id, uncached
@@ -58,7 +60,7 @@ class PatientStorage(BaseStorage):
     Attributes:
         patience: Seconds that a call waits.
         rest: Passes so many seconds between two tries, and answers whether to wait on; sleeps unless it is replaced.
-        pulse: The signs of life of the trials; ``None`` where no process on another machine can see the storage.
+        pulse: The signs of life of the trials; ``None`` where no other process can see the storage.
         is_in_memory: Whether it ends with this process.
     """
 
@@ -70,9 +72,9 @@ class PatientStorage(BaseStorage):
         inner = uncached(storage)
         self._file = file_of(inner)
         self.is_in_memory = isinstance(storage, InMemoryStorage) or self._file == ""
-        is_local = self.is_in_memory or self._file is not None
-        self.pulse = None if is_local else Pulse(storage)
-        self._begun = threading.local()  # the trial that each thread began last
+        self.pulse = None if self.is_in_memory else Pulse(storage, is_file=self._file is not None)
+        self._here = threading.local()  # of each thread: the trial that it began last, whether it judges a report
+        self._memory = Memory()
         self._stat = _stat(self._file)
 
     @property
@@ -87,7 +89,7 @@ class PatientStorage(BaseStorage):
         """Create a trial with a name of its own; one that runs names this process, too."""
         token = uuid.uuid4().hex
         if template_trial is None:
-            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, OWNER: _owner()})
+            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, **self._names()})
             template.datetime_start = datetime.now()  # as Optuna does
         else:
             template = copy.copy(template_trial)
@@ -117,22 +119,30 @@ class PatientStorage(BaseStorage):
                 raise
 
         done = self._call(lambda: self._backend.set_trial_state_values(trial_id, state, values), again)
+        self._memory.forget(trial_id)
         if state != TrialState.RUNNING:
             if self.pulse is not None:
                 self.pulse.remove(trial_id)
         elif done:  # it waited, and runs in this process from now on
-            self.set_trial_user_attr(trial_id, OWNER, {**_owner(), "taken": True})
+            for name, value in self._names(taken=True).items():
+                self.set_trial_user_attr(trial_id, name, value)
             self._note_begun(trial_id)
         return done
 
+    def _names(self, **more: bool) -> dict[str, Any]:
+        """The attributes that say whose a trial is, and the first sign of life where others are to come."""
+        owner = {OWNER: {"host": host(), **this_process(), **more}}
+        return {**owner, ALIVE: "begun"} if self.pulse is not None and self.pulse.gives_signs else owner
+
     def _note_begun(self, trial_id: int) -> None:
-        self._begun.trial = trial_id
+        self._here.trial = trial_id
+        self._memory.forget(trial_id)
         if self.pulse is not None:
             self.pulse.add(trial_id)
 
     def begun(self) -> FrozenTrial | None:
         """The trial that this thread began last, as it is now; ``None`` where it began none."""
-        trial_id = getattr(self._begun, "trial", None)
+        trial_id = getattr(self._here, "trial", None)
         return None if trial_id is None else self.get_trial(trial_id)
 
     def set_trial_param(
@@ -152,6 +162,22 @@ class PatientStorage(BaseStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage does."""
         self._call(lambda: self._backend.set_trial_system_attr(trial_id, key, value))
+        self._memory.note(trial_id, key, value)
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """As the storage does, and from memory where a report is judged: storages read the whole trial for it."""
+        if not getattr(self._here, "judges", False):
+            return self._call(lambda: self._backend.get_trial_system_attrs(trial_id))
+        return self._memory.attributes(trial_id, lambda: self.get_trial(trial_id).system_attrs)
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Judge a report inside: what this thread reads of other trials may be a little old; see `Memory`."""
+        self._here.judges = True
+        try:
+            yield
+        finally:
+            self._here.judges = False
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage does."""
@@ -161,7 +187,10 @@ class PatientStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        if deepcopy or not getattr(self._here, "judges", False):
+            return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        found = self._memory.trials(lambda: self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=False)))
+        return found if states is None else [trial for trial in found if trial.state in states]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """As the storage does."""
@@ -267,6 +296,8 @@ class PatientStorage(BaseStorage):
                                   f"used: {said}.\n  {advice}", url=self._place)  # fmt: skip
         # Once it was waited for in vain, the next calls, such as those that end the trial, fail at once.
         patience = 0.0 if self._has_given_up or is_over else self.patience
+        if is_locked(error) and not is_over:  # the place is right, also where the study is not open yet
+            patience = patience or (0.0 if self._has_given_up else PATIENCE)
         waited = 0.0 if began is None else time.monotonic() - began
         if waited >= patience:
             self._has_given_up = True
@@ -292,7 +323,3 @@ def _stat(file: str | None) -> os.stat_result | None:
 def _sleep(seconds: float) -> bool:
     time.sleep(seconds)
     return True
-
-
-def _owner() -> dict[str, Any]:
-    return {"host": host(), **this_process()}

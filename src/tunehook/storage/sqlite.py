@@ -34,10 +34,11 @@ import functools
 import json
 import os
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy.exc
@@ -53,10 +54,19 @@ from optuna.storages import BaseStorage, RDBStorage
 # Private: the names of the types in the tables, and the version that the statements below were written for.
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
+
+from tunehook.storage.database import is_locked
+from tunehook.storage.reading import BUSY, connect_reading
+from tunehook.storage.retrying import PATIENCE
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
 NOT_FOUND = models.NOT_FOUND_MSG  # what a relational storage says of a trial or a study that it does not have
+
+
+_T = TypeVar("_T")
+_Connect = Callable[[Path], sqlite3.Connection]
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -68,20 +78,16 @@ def sqlite(path: Path) -> RDBStorage:
         path: The file; it is made where it does not exist.
     """
     place = path.absolute()  # relative to the folder that the script stands in now, not later
-    if not place.exists():
-        for rest in (
-            "-wal",
-            "-shm",
-            "-journal",
-        ):  # of a file that was removed; SQLite would write them into the new one
+    if not place.exists():  # SQLite would write what a removed file has left behind into the new one
+        for rest in ("-wal", "-shm", "-journal"):
             place.with_name(place.name + rest).unlink(missing_ok=True)
-    _make_tables(place)
-    return _opened(place)
+    _until_free(lambda: _make_tables(place))
+    return _until_free(lambda: _opened(place))
 
 
 def sqlite_there(path: Path) -> RDBStorage:
-    """The same storage on a file that exists; nothing is made."""
-    return _opened(path.absolute(), skip_table_creation=True)
+    """The same storage on a file that exists, to be read; nothing is made or written, also beside the file."""
+    return _until_free(lambda: _opened(path.absolute(), connect=connect_reading, skip_table_creation=True))
 
 
 def file_of(storage: BaseStorage) -> str | None:
@@ -89,7 +95,7 @@ def file_of(storage: BaseStorage) -> str | None:
     if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
         return None
     creator = storage.engine_kwargs.get("creator")
-    if isinstance(creator, functools.partial) and creator.func is _connect:
+    if isinstance(creator, functools.partial) and creator.func in (_connect, connect_reading):
         return str(creator.args[0])
     file = storage.engine.url.database or ""
     return "" if file == ":memory:" or "mode=memory" in file else str(Path(file.removeprefix("file:")).absolute())
@@ -99,13 +105,28 @@ def has_tables(path: Path) -> bool:
     """Whether there is a database with tables: a file has none where the disk was full as it was made."""
     if not path.is_file():
         return False
-    with _raw(path) as db:
-        return _has_tables(db)
+
+    def look() -> bool:
+        with _raw(path, connect_reading) as db:
+            return _has_tables(db)
+
+    return _until_free(look)
+
+
+def _until_free(work: Callable[[], _T]) -> _T:
+    """Do what needs the file, again where another program holds it, as long as a server would be waited for."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            if not is_locked(error) or time.monotonic() >= end:
+                raise
 
 
 def _make_tables(place: Path) -> None:
     """Make the tables where there are none, all or none of them: in one transaction, by one process at a time."""
-    with _raw(place) as db:
+    with _raw(place, functools.partial(_connect, create=True)) as db:
         if _has_tables(db):
             return
         statements = _statements()
@@ -133,22 +154,25 @@ def _statements() -> list[str]:
 
 
 @contextlib.contextmanager
-def _raw(place: Path) -> Iterator[sqlite3.Connection]:
+def _raw(place: Path, connect: _Connect | None = None) -> Iterator[sqlite3.Connection]:
     """A connection without a pool; what is not committed in the end is rolled back.
 
     Raises:
         StorageInternalError: The file cannot be read or written.
     """
     try:
-        with contextlib.closing(_connect(place)) as db:
+        with contextlib.closing((connect or _connect)(place)) as db:
             yield db
     except sqlite3.Error as error:
         raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
 
 
-def _opened(place: Path, **more: Any) -> RDBStorage:
+def _opened(place: Path, *, connect: _Connect | None = None, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url, options = "sqlite:///study.db", {"creator": functools.partial(_connect, place, create=False)}
+    url = "sqlite:///study.db"
+    options: dict[str, Any] = {"creator": functools.partial(connect or _connect, place)}
+    if connect is not None:  # how it is read depends on who writes it at that moment
+        options["poolclass"] = NullPool
     storage = SqliteStorage(url, engine_kwargs=options, **more)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
@@ -156,10 +180,10 @@ def _opened(place: Path, **more: Any) -> RDBStorage:
     return RDBStorage(url, engine_kwargs=options, **more)
 
 
-def _connect(place: Path, *, create: bool = True) -> sqlite3.Connection:
+def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
     # A file that was removed under a run is not made again, empty, by the next connection.
     url = f"file:{quote(os.fsencode(place))}?mode={'rwc' if create else 'rw'}"
-    connection = sqlite3.connect(url, timeout=60, check_same_thread=False, uri=True)
+    connection = sqlite3.connect(url, timeout=BUSY, check_same_thread=False, uri=True)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from tunehook.storage.attributes import stored_outcome
-from tunehook.trial import COUNTED, State
+from tunehook.trial import COUNTED, Outcome, State
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -47,15 +47,7 @@ def is_waiting(frozen: FrozenTrial) -> bool:
     return frozen.state == TrialState.WAITING
 
 
-def state_of(frozen: FrozenTrial) -> State:
-    """The state of a trial, also of one that Optuna itself was told of, past a study of ours."""
-    kept = stored_outcome(frozen)
-    return kept.state if kept is not None else _READ.get(frozen.state, "failed")
-
-
-def value_of(frozen: FrozenTrial) -> float | None:
-    """The value of a trial, ``None`` where it has none."""
-    kept = stored_outcome(frozen)
-    if kept is not None:
-        return kept.value
-    return frozen.value if frozen.state.is_finished() else None
+def outcome_of(frozen: FrozenTrial) -> Outcome:
+    """How a trial ended, or that it runs, also of one that Optuna itself was told of, past a study of ours."""
+    value = frozen.value if frozen.state.is_finished() else None
+    return stored_outcome(frozen) or Outcome(_READ.get(frozen.state, "failed"), value=value)

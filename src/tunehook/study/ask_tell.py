@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.exceptions import UpdateFinishedTrialError
 
 from tunehook.record import Journal
-from tunehook.search import Method
+from tunehook.search import Course, Method
 from tunehook.session import Checkpoints
 from tunehook.space import GridExhausted, SpaceError
 from tunehook.storage import FEASIBLE, Ledger
@@ -21,7 +21,7 @@ from tunehook.study.lost import Lost, Tells
 from tunehook.study.places import Places
 from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
-from tunehook.system import contains, fixed_values, given_values, kept_random
+from tunehook.system import contains, fixed_values, given_values, kept_random, reports_of
 from tunehook.trial import (
     ASKED_AGAIN,
     Budget,
@@ -60,6 +60,7 @@ class AskTell:
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
         self._budget: Budget | None = None  # of which the pruner is
+        self._courses: dict[int, Course] = {}  # of the trials that run here
 
     def look(self) -> None:
         """Make the study good whose file was removed, or put in another one's place, while it is used here.
@@ -149,15 +150,22 @@ class AskTell:
         self.look()
         try:
             running = self.ledger.asked(trial.number)
+            course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
+            self._courses[trial.number] = course
+            is_new = step not in reports_of(running)
             running.report(value, step)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
+        if is_new:
+            course.add(step, value)
         if not self._method.judges:
             return Decision()
         if self._budget != budget:
             self._budget = budget
             self.ledger.study.pruner = self._method.pruner(budget)
-        return self._method.judge(self.ledger.study, running, step, f"{trial.metric} {value:.6g} at step {step}")
+        say = f"{trial.metric} {value:.6g} at step {step}"
+        with self.ledger.kept.remembering():
+            return self._method.judge(self.ledger.study, running, course, step, say)
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Take the end of a trial. What is told first counts."""
@@ -171,6 +179,7 @@ class AskTell:
             raise
         finally:
             self.ledger.let_go(trial.number)
+            self._courses.pop(trial.number, None)
         self.look()
         if outcome.state in ASKED_AGAIN:
             self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Container
 from typing import TYPE_CHECKING, Literal
 
-from tunehook.record import Process, host, read_processes
+from tunehook.record import Process, is_here, read_processes
 from tunehook.storage import Ledger, holder_of, is_running, stored_leader, stored_owner
 from tunehook.system import lives
 
@@ -51,7 +51,7 @@ class Holders:
         if not is_running(frozen):
             return False
         owner = stored_owner(frozen) or {}
-        is_mine = (owner.get("host"), owner.get("pid")) == (host(), os.getpid())
+        is_mine = is_here(owner) and owner.get("pid") == os.getpid()
         return not is_mine and self.of(frozen)[0] in (holders or ("live",))
 
     def attendance(self, lost: Container[int]) -> Literal["live", "gone", "unknown"]:
@@ -61,10 +61,10 @@ class Holders:
             return "live"
         owners = [stored_leader(self._ledger.study.user_attrs), *map(stored_owner, trials)]
         known = [owner for owner in owners if owner is not None]
-        here = {owner["pid"]: owner for owner in known if owner["host"] == host()}
+        here = {owner["pid"]: owner for owner in known if is_here(owner)}
         if any(map(lives, here.values())):
             return "live"
-        return "gone" if known and all(owner["host"] == host() for owner in known) else "unknown"
+        return "gone" if known and all(map(is_here, known)) else "unknown"
 
     def _processes(self, frozen: FrozenTrial) -> list[Process]:
         """What the journal says of the processes of a trial; it says so before the first measurement."""

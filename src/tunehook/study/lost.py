@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from tunehook.record import Events, Journal, host
+from tunehook.record import Events, Journal, is_here
 from tunehook.search import GridSampler
 from tunehook.session import TrialSession
 from tunehook.space import GridExhausted
@@ -122,7 +122,7 @@ class Lost:
     def _keep_end(self, frozen: FrozenTrial, trial: Trial, outcome: Outcome) -> None:
         """Begin and end the journal of a trial whose process was killed before it could, so that none is missing."""
         owner = stored_owner(frozen) or {}
-        if owner.get("host") == host() and not frozen.intermediate_values:
+        if is_here(owner) and not frozen.intermediate_values:
             journal = Journal(trial.folder)
             with contextlib.suppress(JournalError):  # the storage has it
                 journal.begin(trial)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunehook.record import ROOT, Events, Process, StudyPaths, host
+from tunehook.record import ROOT, Events, Process, StudyPaths
 from tunehook.space import Space
 from tunehook.storage import from_environment, stored_outcome
 from tunehook.study.study import Study
@@ -93,7 +93,7 @@ def _check_idle(name: str, paths: StudyPaths) -> None:
     """
     for path in _journals(paths):
         events = Events.of_latest(path)
-        alive = [one.pid for one in events.all(Process) if one.host == host() and one.lives]
+        alive = [one.pid for one in events.all(Process) if one.is_here and one.lives]
         if events.outcome is None and alive:
             raise StudyError(
                 f"{path.parent.name} of study '{name}' runs, in process {alive[-1]}.\n"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Begin, Ended, Events, Journal, Report, host, read_events
+from tunehook.record import Begin, Ended, Events, Journal, Report, is_here, read_events
 from tunehook.space import SpaceError
 from tunehook.storage import (
     ATTEMPT,
@@ -262,7 +262,7 @@ class Restoring:
     def _is_held(self, frozen: FrozenTrial) -> bool:
         """Whether a trial runs, as far as is known."""
         owner = stored_owner(frozen) or {}
-        if (owner.get("host"), owner.get("pid")) == (host(), os.getpid()):
+        if is_here(owner) and owner.get("pid") == os.getpid():
             return self._ledger.runs_here(frozen.number)
         return is_running(frozen) and self._holders.of(frozen)[0] == "live"
 
@@ -273,7 +273,7 @@ class Restoring:
         for frozen in self._ledger.begun():
             outcome, owner = stored_outcome(frozen), stored_owner(frozen) or {}
             path = self._ledger.paths.journal(frozen.number)
-            if outcome is None or owner.get("host") != host() or path.exists():
+            if outcome is None or not is_here(owner) or path.exists():
                 continue
             trial = self._ledger.as_trial(frozen)
             journal = Journal(trial.folder)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
-from tunehook.storage import stored_outcome
-from tunehook.trial import FinishedTrial, Mode, Outcome, Standing, State, StudyError, best_of
+from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,13 +73,12 @@ class Results(ABC):
         Whoever shows a best trial takes it from here. It is called after each trial, so with thousands of them nothing
         is read from a trial but its state and value.
         """
-        from tunehook.storage import state_of, value_of
-
-        begun = self._ledger.begun()
-        states = [state_of(frozen) for frozen in begun]
-        complete = (frozen for frozen, state in zip(begun, states, strict=True) if state == "complete")
-        best = best_of(complete, self.mode, value=value_of)
-        return Standing(dict(Counter(states)), None if best is None else self._as_finished(best))
+        ledger = self._ledger
+        ends = [(frozen, ledger.outcome_of(frozen)) for frozen in ledger.begun()]
+        complete = (one for one in ends if one[1].state == "complete")
+        best = best_of(complete, self.mode, value=lambda one: one[1].value)
+        counts = dict(Counter(outcome.state for _, outcome in ends))
+        return Standing(counts, None if best is None else self._as_finished(best[0]))
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -176,7 +174,5 @@ class Results(ABC):
         return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
-        from tunehook.storage import state_of, value_of
-
-        outcome = stored_outcome(frozen) or Outcome(state_of(frozen), value=value_of(frozen))
+        outcome = self._ledger.outcome_of(frozen)
         return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from tunehook.system.descendants import END_NOW, PATIENCE, Orphans, end_with_parent, guarded, take_orphans
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
-from tunehook.system.machine import is_alive, lives, this_process
+from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process
 from tunehook.system.optuna import (
     all_trials,
     attributes_of,
@@ -14,11 +15,13 @@ from tunehook.system.optuna import (
     fixed_values,
     given_values,
     quiet,
+    reports_of,
     retried_number,
     running_trial,
     study_id,
     trial_id,
     uncached,
+    with_reports,
 )
 from tunehook.system.randomness import (
     find_generators,
@@ -39,13 +42,14 @@ if TYPE_CHECKING:
     from tunehook.system.table import shortened as shortened
 
 __all__ = [
-    "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "attributes_of", "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line",
-    "fixed_values", "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined",
+    "DISTRIBUTION", "END_NOW", "MODULE", "Notice", "OPTIMIZE", "Orphans", "PATIENCE", "RESULTS", "Row", "STUDY",
+    "TRIAL", "Terminated", "all_trials", "attributes_of", "cached", "clock", "contains", "did_you_mean",
+    "end_trial", "end_with_parent", "find_generators", "first_line", "fixed_values", "flush_output",
+    "generator_states", "given_values", "guarded", "handling", "has_own_ids", "is_alive", "is_terminal", "joined",
     "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
-    "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
-    "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
-    "unknown_attribute", "written_above",
+    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short",
+    "shortened", "standard_handlers", "study_id", "take_orphans", "takes", "terminate", "this_process",
+    "told_values", "trial_id", "uncached", "unknown_attribute", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -2,7 +2,8 @@
 
 A process is known by its id, the boot of the machine and the clock tick at which it started. The wall clock is not
 used, since it may be set while a training runs. Linux gives these in ``/proc``; elsewhere an id that is in use counts
-as alive.
+as alive. In a container ids are its own: what another one calls by an id cannot be looked up, though both may have the
+same name and the same folders.
 (``psutil`` would know more there, but its ``create_time`` moves with the wall clock on Linux, where trainings run.)
 """
 
@@ -16,12 +17,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_WHOLE_MACHINE = str(0xEFFFFFFC)  # the PID namespace outside of all containers: PROC_PID_INIT_INO of Linux
+
 
 def this_process() -> dict[str, Any]:
-    """What names this process: its id, the time now, and the boot and tick of its start where these are known."""
-    found = _stat(os.getpid())
+    """What names this process: its id, the time now, and where they are known its start and its PID namespace.
+
+    The start is the boot of the machine and the tick since then.
+    """
+    found, space = _stat(os.getpid()), _space()
     named = {"pid": os.getpid(), "time": round(time.time(), 3)}
-    return named if found is None else {**named, "start": found[1]}
+    started = {} if found is None else {"start": found[1]}
+    return {**named, **started, **({} if space is None else {"space": space})}
+
+
+def shares_ids(space: str | None) -> bool:
+    """Whether processes of a space of ids (a PID namespace) can be looked up here; an unknown one is taken for ours."""
+    return space is None or space == _space()
+
+
+def has_own_ids() -> bool:
+    """Whether this process is in a container that has ids of its own."""
+    return _space() not in (None, _WHOLE_MACHINE)
 
 
 def lives(process: Mapping[str, Any]) -> bool:
@@ -64,6 +81,14 @@ def _stat(pid: int) -> tuple[str, str, float] | None:
     except (OSError, ValueError, IndexError, AttributeError):
         return None
     return fields[0], f"{_boot()}/{fields[19]}", age
+
+
+def _space() -> str | None:
+    """The PID namespace of this process; ``None`` where there are none."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return None
 
 
 @functools.cache

@@ -44,6 +44,18 @@ def running_trial(study: Study, number: int) -> Trial:
     return optuna.Trial(study, trial_id(study.get_trials(deepcopy=False)[number]))
 
 
+def with_reports(trial: Trial, reports: Mapping[int, float]) -> FrozenTrial:
+    """A trial as `trial.should_prune` shows it to a pruner, with other reports (5.0: ``_get_latest_trial``)."""
+    shown = trial._get_latest_trial()
+    shown.intermediate_values = dict(reports)
+    return shown
+
+
+def reports_of(trial: Trial) -> Mapping[int, float]:
+    """What a trial has reported, without a look at the storage (5.0: ``_cached_frozen_trial``)."""
+    return trial._cached_frozen_trial.intermediate_values
+
+
 def end_trial(study: Study, trial: Trial | FrozenTrial) -> None:
     """Mark a trial as failed, past the sampler and the checks of `study.tell` (5.0: ``_storage``, ``_trial_id``)."""
     from optuna.trial import TrialState

@@ -17,6 +17,7 @@ import pytest
 import keras_projects as projects
 import tunehook as th
 from keras_projects import ONCE, QUIET, X, Y
+from sealed import seal
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record.journal import read_journal
 from tunehook.session import checkpoints as checkpoint
@@ -179,13 +180,16 @@ def test_it_starts_over_where_it_cannot_go_on(_: int, damage: str, caplog: pytes
         net(outputs=2).save_weights(weights, overwrite=True)  # the first layers fit
     else:
         rest.write_bytes(pickle.dumps({**pickle.loads(rest.read_bytes()), "made_by": "Keras 3.0"}))
+    if damage != "rest":
+        seal(rest.parent)
     caplog.clear()
     script.at = None
     script.run()
     assert not script.went_on
     assert script.result == whole.result
     (said,) = [record.getMessage() for record in caplog.records if "starts over" in record.getMessage()]
-    assert said.startswith("trial-0001 starts over: its checkpoint cannot be restored: ")
+    why = "the files of its checkpoint" if damage == "rest" else "its checkpoint cannot be restored: "
+    assert said.startswith(f"trial-0001 starts over: {why}")
     assert "\n" not in said
     assert [event["text"] for event in script.events if event["event"] == "problem"] == [said.removesuffix(".")]
 

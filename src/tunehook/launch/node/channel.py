@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import secrets
 import shutil
 import socket
+import struct
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -17,6 +20,7 @@ from typing import Any
 
 # Seconds in which a client has to show that it has the key.
 PATIENCE = 10.0
+_LONGEST = 100  # bytes of the path of a socket; systems take from 92 to 108
 # So many clients may be on the way in at once; a flood of strangers waits outside.
 _DOORS = 64
 
@@ -26,7 +30,7 @@ class Address:
     """Where a node process listens, with the key; it travels to its own processes only, by a pipe.
 
     Attributes:
-        place: Path of a socket, or host and port.
+        place: Name or path of a socket, or host and port.
         key: The secret that both sides prove to have.
     """
 
@@ -52,13 +56,10 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._folder: Path | None = None
-        place: str | tuple[str, int] = ("127.0.0.1", 0)
-        if hasattr(socket, "AF_UNIX"):
-            self._folder = Path(tempfile.mkdtemp(prefix="tunehook-"))  # for this user alone
-            place = str(self._folder / "node")
+        place, self._folder = _place()
         self._listener = Listener(place, backlog=128)
-        self.address = Address(self._listener.address, os.urandom(32))
+        place = self._listener.address if isinstance(place, tuple) else place  # with its port
+        self.address = Address(place, os.urandom(32))
         self.entered: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -106,13 +107,17 @@ class Gate:
             except OSError:
                 self._doors.release()
                 continue
-            threading.Thread(target=self._check, args=(connection,), name="tunehook-door", daemon=True).start()
+            try:
+                threading.Thread(target=self._check, args=(connection,), name="tunehook-door", daemon=True).start()
+            except RuntimeError:  # no room for one more: whoever comes in as it should is let in by this one
+                self._check(connection)
 
     def _check(self, connection: Connection) -> None:
         timer = threading.Timer(PATIENCE, _hang_up, args=(connection,))
         timer.daemon = True
-        timer.start()
         try:
+            _check_user(connection)
+            timer.start()
             deliver_challenge(connection, self.address.key)
             answer_challenge(connection, self.address.key)
         except Exception:  # noqa: BLE001 - whatever a stranger sends
@@ -123,6 +128,36 @@ class Gate:
             self._doors.release()
         self.entered.put(connection)
         self.wake()
+
+
+def _place() -> tuple[str | tuple[str, int], Path | None]:
+    """Where to listen, and the folder that this takes; on Linux a name that is no file, and is gone with its process.
+
+    So a killed process leaves nothing behind, and a long path to the temporary folder is not in the way.
+    """
+    if sys.platform == "linux":
+        return f"\0tunehook-{secrets.token_hex(16)}", None
+    if hasattr(socket, "AF_UNIX"):
+        folder = Path(tempfile.mkdtemp(prefix="tunehook-"))  # for this user alone
+        if len(os.fsencode(folder / "node")) < _LONGEST:
+            return str(folder / "node"), folder
+        folder.rmdir()
+    return ("127.0.0.1", 0), None
+
+
+def _check_user(connection: Connection) -> None:
+    """Check that a name that is no file is used by this user alone: it has no rights of access.
+
+    Raises:
+        PermissionError: Another user's process has come.
+    """
+    if sys.platform != "linux":
+        return
+    with socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        asked = twin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", asked)
+    if user not in (os.geteuid(), 0):
+        raise PermissionError(f"user {user} is not {os.geteuid()}")
 
 
 def _hang_up(connection: Connection) -> None:

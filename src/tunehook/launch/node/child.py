@@ -4,14 +4,14 @@ A trial process leaves without taking its heap apart: it shares it with the warm
 torch one by one cost two seconds a trial. What is registered for the end of a process is done.
 
 The kernel ends trial processes with their parent (``PR_SET_PDEATHSIG`` on Linux), so that a killed node process leaves
-no training behind that nobody hears of.
+no training behind that nobody hears of. What a trial has started ends with it: the warm parent takes the orphans of its
+trials, and each process that the node starts has a guard; see `tunehook.system.descendants`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import os
 import pickle
@@ -32,12 +32,12 @@ from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
-from tunehook.system import Terminated, flush_output
+from tunehook.system import Orphans, Terminated, end_with_parent, flush_output, take_orphans
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.
 GRACE = 10.0
-_PR_SET_PDEATHSIG = 1
+_LOOK = 0.1  # seconds between two looks at what ended trials have left
 _DRIVER = "/dev/nvidia-uvm"
 
 
@@ -102,8 +102,6 @@ def main() -> None:
         token = _serve(boot, train if isinstance(train, Raised) else why_not_fork(before))
         if token is None:
             return
-    elif sys.platform == "linux":
-        _end_with_parent(signal.SIGTERM)
     connection = boot.address.connect()
     connection.send(("hello", token, os.getpid()))
     try:
@@ -234,21 +232,29 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: dict[int, str] = {}
+    take_orphans()
+    orphans, are_left = Orphans(), False
     gc.collect()
     gc.freeze()  # what is there now is shared with the children, as long as nobody writes to it
     try:
         while True:
             sources: list[Any] = [node, wake_out]
-            ready, _, _ = select.select(sources, [], [])
+            ready, _, _ = select.select(sources, [], [], _LOOK if are_left else None)
             if wake_out in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_out, 4096)
                 for pid, status in _ended(children):
                     node.send(("exit", children.pop(pid), status))
+            if wake_out in ready or are_left:
+                are_left = orphans.look(children)
             if node in ready:
                 order, token, detail = node.recv()
                 if order == "fork":
-                    pid = _fork(detail)
+                    try:
+                        pid = _fork(detail)
+                    except OSError as error:  # no memory, or no process id
+                        node.send(("refused", token, error.strerror))
+                        continue
                     if pid == 0:
                         signal.set_wakeup_fd(-1)
                         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -261,6 +267,7 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
                     _signal([pid for pid, other in children.items() if other == token], detail)
     except (OSError, EOFError):  # the node process is gone
         _end(children)
+        orphans.end()
         return None
 
 
@@ -274,16 +281,11 @@ def _fork(environment: dict[str, str]) -> int:
         os.environ.update(environment)
         for one in list(getattr(weakref.finalize, "_registry", ())):  # there is no public list
             one.atexit = False  # the parent's to do, at its end; those of torch alone take 30 ms
-        if sys.platform == "linux":
-            _end_with_parent(signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+        end_with_parent(signal.SIGKILL)
+        take_orphans()  # while the trial goes on they are its own
+        if os.getppid() != parent:
+            os._exit(1)
     return pid
-
-
-def _end_with_parent(number: int) -> None:
-    """Let the kernel send this process a signal when its parent is gone."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _ended(children: dict[int, str]) -> list[tuple[int, int]]:

@@ -36,6 +36,7 @@ from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
 from tunehook.launch.node.out_of_memory import OutOfMemory
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
+from tunehook.launch.node.room import Room, cannot_start, no_room
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
 from tunehook.trial import Decision, State, StudyError
@@ -91,6 +92,7 @@ class Node(Leader[_Process]):
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
         self._spares = Spares(lambda token: self._start(token, []))
+        self._room = Room()
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
@@ -108,7 +110,10 @@ class Node(Leader[_Process]):
 
     def _begin_to_import(self) -> None:
         if not self._gpus and can_fork():
-            self._warm = Warm(self._gate.address, self._function, self._threads)
+            try:
+                self._warm = Warm(self._gate.address, self._function, self._threads)
+            except OSError as error:
+                raise cannot_start(error.strerror) from error
 
     def _open(self) -> None:
         """Find out whether trial processes can be forked, and say why where they cannot."""
@@ -170,7 +175,7 @@ class Node(Leader[_Process]):
         return [one for one in self._running.values() if not one.is_done or self._gpus]
 
     def _prepare(self, left: int) -> None:
-        if self._warm is not None:  # a fork is cheap, and one that waits costs nothing
+        if self._warm is not None and not self._room.is_tight:  # a fork is cheap, and one that waits costs nothing
             self._spares.fill(min(left, self._places()))
 
     def _begin(self, session: TrialSession) -> None:
@@ -185,9 +190,16 @@ class Node(Leader[_Process]):
 
     def _start(self, token: str, given: list[str]) -> None:
         starter = self._starter
-        with contextlib.suppress(OSError):  # the warm parent is gone, which is heard of next
+        try:
             if starter is not None:
                 starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
+        except OSError as error:  # else the warm parent is gone, which is heard of next
+            if no_room(error):
+                self._refuse(token, str(error.strerror))
+
+    def _refuse(self, token: str, why: str) -> None:
+        self._spares.drop(token)
+        self._room.refuse(token, why, is_needed=token in self._running)
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
@@ -212,14 +224,17 @@ class Node(Leader[_Process]):
                 self._take_exit(self._running[token], code)
 
     def _hear_exits(self) -> None:
-        """Take what the warm parent says: which of its processes have ended."""
+        """Take what the warm parent says: which of its processes have ended, and which it could not fork."""
         warm = self._warm
         if warm is None or warm.connection is None:
             return
         try:
             while warm.connection.poll():
-                _, token, code = warm.connection.recv()
-                warm.note(token, code)
+                kind, token, what = warm.connection.recv()
+                if kind == "refused":
+                    self._refuse(token, what)
+                else:
+                    warm.note(token, what)
         except (OSError, EOFError):
             self._start_over()
 
@@ -241,6 +256,7 @@ class Node(Leader[_Process]):
         try:
             _, token, pid = connection.recv()
             spare = Spare(token, connection, pid)
+            self._room.found()
             if not self._spares.greet(spare):
                 self._hand_over(self._running[token], spare)
         except (OSError, EOFError, KeyError, ValueError):
@@ -358,6 +374,9 @@ class Node(Leader[_Process]):
 
     def _check_limits(self) -> None:
         self._memory.look()
+        for token in self._room.due():
+            if token in self._running:
+                self._start(token, self._running[token].devices)
         super()._check_limits()
 
     def _signal(self, one: _Process, number: int) -> None:

@@ -16,9 +16,14 @@ from typing import Protocol
 from tunehook.launch.node.channel import Address
 from tunehook.launch.node.child import GRACE, Boot
 from tunehook.launch.node.function import Function
+from tunehook.system import END_NOW, PATIENCE
 from tunehook.trial import StudyError
 
-_CODE = "from tunehook.launch.node.child import main; main()"
+# The guard is forked before anything large is imported.
+_CODE = (
+    "from tunehook.system import guarded; guarded(ends_with_parent={is_trial}); "
+    "from tunehook.launch.node.child import main; main()"
+)
 # A service of W&B that another process started ends with it; each trial process has its own.
 _NOT_INHERITED = ("WANDB_SERVICE",)
 
@@ -169,7 +174,10 @@ def can_fork() -> bool:
 
 def _start(boot: Boot, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(  # noqa: S603 - this Python and a fixed line
-        [sys.executable, "-c", _CODE], stdin=subprocess.PIPE, env=dict(variables), start_new_session=True
+        [sys.executable, "-c", _CODE.format(is_trial=boot.token is not None)],
+        stdin=subprocess.PIPE,
+        env=dict(variables),
+        start_new_session=True,
     )
     if process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):  # it ended at once, which is told by its exit code
@@ -180,15 +188,17 @@ def _start(boot: Boot, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if number == getattr(signal, "SIGKILL", None):
-            os.killpg(process.pid, number)
-        else:
+        if number != getattr(signal, "SIGKILL", None):
             process.send_signal(number)
+        elif sys.platform == "linux":
+            process.send_signal(END_NOW)
+        else:
+            os.killpg(process.pid, number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(GRACE + 2)
+        process.wait(GRACE + PATIENCE + 2)
     except subprocess.TimeoutExpired:
         _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()

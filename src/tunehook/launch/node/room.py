@@ -1,0 +1,80 @@
+"""Room for one more process: where the system has none, it is waited for, and told."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+
+from tunehook.trial import StudyError
+
+log = logging.getLogger("tunehook")
+
+PATIENCE = 120.0  # seconds that a trial waits for a process, as for a storage that is away
+_PAUSE = 1.0  # seconds between two tries
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM)
+_WAY_OUT = (
+    "Take fewer workers, or raise the limits: ulimit -u for processes, pids.max and memory.max of a container or job."
+)
+
+
+def no_room(error: OSError) -> bool:
+    """Whether a process could not be started for lack of memory or of a process id."""
+    return error.errno in _NO_ROOM
+
+
+def cannot_start(why: object, waited: float = 0.0) -> StudyError:
+    """The error where no process can be started."""
+    since = f", after {waited:.0f} s" if waited else ""
+    return StudyError(f"No process can be started for a trial{since}: {why}.\n  {_WAY_OUT}")
+
+
+class Room:
+    """Which processes could not be started, and when that is tried again.
+
+    Args:
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._next = float("-inf")
+        self._waiting: list[str] = []
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a process was refused a moment ago."""
+        return self._clock() < self._next
+
+    def refuse(self, token: str, why: str, *, is_needed: bool) -> None:
+        """Note that a process could not be started.
+
+        Args:
+            token: Which one.
+            why: What the system said.
+            is_needed: Whether a trial waits for it; one that would be there before its trial is given up.
+
+        Raises:
+            StudyError: A trial has waited for too long.
+        """
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+            log.warning("No process can be started (%s); waiting up to %.0f s.", why, PATIENCE)
+        if is_needed and now - self._since >= PATIENCE:
+            raise cannot_start(why, now - self._since)
+        self._next = now + _PAUSE
+        self._waiting += [token] if is_needed else []
+
+    def due(self) -> list[str]:
+        """Those to be tried again now."""
+        if self.is_tight:
+            return []
+        due, self._waiting = self._waiting, []
+        return due
+
+    def found(self) -> None:
+        """Note that a process has started."""
+        self._since = None

@@ -1,0 +1,186 @@
+"""What a trial has started ends with it, and a process that cannot be started is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import launch_scripts as scripts
+from tunehook.launch.node import room
+from tunehook.launch.node.room import Room
+from tunehook.system import is_alive
+from tunehook.trial import StudyError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux")
+
+SCRIPT = Path(scripts.__file__)
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which trials write their own id, that of their parent, and those of what they have started."""
+    monkeypatch.setenv("TEST_LEFT", str(tmp_path / "left"))
+    return tmp_path / "left"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def written(left: Path) -> list[int]:
+    """The processes that were named, but for the parents."""
+    lines = [line.split() for line in left.read_text().splitlines()] if left.exists() else []
+    return [int(pid) for me, _, *others in lines for pid in (me, *others)]
+
+
+def remain(left: Path) -> list[int]:
+    """Those that still run."""
+    return [pid for pid in written(left) if is_alive(pid, since=time.time())]
+
+
+ENDS = {"return": "complete", "raise": "failed", "exit": "failed", "killed": "interrupted"}
+
+
+@pytest.mark.parametrize("kind", ["forked", "fresh"])
+@pytest.mark.parametrize("how", ENDS)
+def test_they_end_with_their_trial(
+    how: str, kind: str, left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it ends, also those in a session of their own and those whose parent is gone."""
+    monkeypatch.setenv("TEST_END", how)
+    if kind == "fresh":
+        monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
+    study = scripts.study(tmp_path / "s", [0], max_failures=1)
+    with pytest.raises(StudyError) if ENDS[how] == "failed" else contextlib.nullcontext():
+        study.optimize(scripts.leave_others, workers=1, progress=False, retries=0)
+    assert study.trials[0].outcome.state == ENDS[how]
+    assert len(written(left)) >= 4
+    assert remain(left) == []
+
+
+@pytest.mark.parametrize("whom", ["node", "parent", "by Ctrl-C"])
+def test_they_end_with_those_above_them(whom: str, left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process that asks is killed, the warm parent, or both are stopped in a hurry."""
+    monkeypatch.setenv("TEST_END", "wait")
+    monkeypatch.setenv("TMPDIR", str(left.parent))
+    node = subprocess.Popen([sys.executable, str(SCRIPT), "leave_others", "2"], stderr=subprocess.PIPE)
+    wait_for(lambda: len(written(left)) >= 8)
+    if whom == "node":
+        node.kill()
+    elif whom == "parent":
+        monkeypatch.setenv("TEST_END", "return")
+        os.kill(int(left.read_text().split()[1]), signal.SIGKILL)
+        first = written(left)
+        wait_for(lambda: not any(is_alive(pid, since=time.time()) for pid in first))
+        node.kill()
+    else:
+        node.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        node.send_signal(signal.SIGINT)
+    node.communicate(timeout=30)
+    wait_for(lambda: remain(left) == [])
+    assert [path for path in left.parent.iterdir() if path.name.startswith("tunehook")] == []
+
+
+# ------------------------------------------------------------------ no room for a process
+
+FLAKY = """
+import errno, os
+from launch_scripts import steps
+tries, fork = [], os.fork
+def refuse():
+    tries.append(None)
+    if len(tries) <= {many}:
+        raise OSError(errno.{code}, os.strerror(errno.{code}))
+    return fork()
+os.fork = refuse
+def train(): steps(1)
+"""
+
+
+@pytest.mark.parametrize("code", ["EAGAIN", "ENOMEM"])
+def test_a_fork_without_room_is_waited_for(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And told; the study then has the trials that it was to have."""
+    train = _flaky(code, 3, tmp_path, monkeypatch)
+    study = scripts.study(tmp_path / "s", [0, 1])
+    study.optimize(train, workers=2, progress=False)
+    assert [trial.outcome.state for trial in study.trials] == ["complete"] * 2
+    said = os.strerror(getattr(errno, code))
+    assert f"No process can be started ({said}); waiting up to 120 s." in caplog.messages
+
+
+def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none comes: with an error that says why and what to do, and the trial is asked again."""
+    monkeypatch.setattr(room, "PATIENCE", 0.0)
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):
+        study.optimize(_flaky("EAGAIN", 1000, tmp_path, monkeypatch), workers=1, progress=False)
+    assert study.trials[0].outcome.state == "interrupted"
+    assert study.has_waiting
+
+
+def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for as a forked one is; where the first cannot be started, the study says so at once."""
+    real, tries = subprocess.Popen, []
+
+    def flaky(*args: Any, **options: Any) -> Any:
+        tries.append(args)
+        if len(tries) <= many:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", flaky)
+    many = 1
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):
+        study.optimize(scripts.steps, workers=1, progress=False)
+    monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
+    many = 3
+    study.optimize(scripts.steps, workers=1, progress=False)
+    assert [trial.outcome.state for trial in study.trials] == ["complete"]
+
+
+def test_how_long_room_is_waited_for() -> None:
+    """Two minutes for a trial, tried each second; a process that would be there before its trial is given up."""
+    now = 0.0
+    room = Room(clock=lambda: now)
+    room.refuse("spare", "no memory", is_needed=False)
+    assert (room.is_tight, room.due()) == (True, [])
+    room.refuse("one", "no memory", is_needed=True)
+    now = 1.0
+    assert (room.is_tight, room.due(), room.due()) == (False, ["one"], [])
+    now = 119.0
+    room.refuse("one", "no memory", is_needed=True)
+    room.found()
+    now = 121.0
+    room.refuse("two", "no memory", is_needed=True)
+    now = 242.0
+    with pytest.raises(StudyError, match="No process can be started for a trial, after 121 s: no memory"):
+        room.refuse("two", "no memory", is_needed=True)
+
+
+def _flaky(code: str, many: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A training whose module lets so many forks fail."""
+    name = f"flaky_{code}_{many}".lower()
+    (folder / f"{name}.py").write_text(FLAKY.format(code=code, many=many))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(os, "fork", os.fork)  # so that it is put back
+    train: Callable[[], None] = importlib.import_module(name).train
+    return train
