@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file
-from tunehook.system import this_process
+from tunehook.system import StoredError, from_json, read_lines, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -188,18 +188,18 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         with open_file(path, "rb", below=path.parent.parent) as file:
             skipped = 0 if tail is None else max(0, file.seek(0, os.SEEK_END) - tail)
             file.seek(skipped)
-            lines = file.read().split(b"\n")[1 if skipped else 0 :]
+            lines = [*read_lines(file)][1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
         return
-    except LinkError as error:
+    except OSError as error:
         log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = from_json(line)
+        except StoredError:
             event = None
         if is_event(event):
             yield event

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from optuna.trial import TrialState
 
 from tunehook.record import StudyPaths, host
 from tunehook.search import Method
-from tunehook.space import Space
+from tunehook.space import Space, SpaceError
 from tunehook.storage.attributes import (
     LEADER,
     OUTCOME,
@@ -29,7 +30,7 @@ from tunehook.storage.attributes import (
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
 from tunehook.storage.states import is_counted, is_running, is_waiting, stored_state
-from tunehook.system import kept_random, running_trial, this_process, trial_id
+from tunehook.system import first_line, kept_random, running_trial, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
     from tunehook.storage.heartbeat import Pulse
     from tunehook.storage.retrying import PatientStorage
+
+
+log = logging.getLogger("tunehook")
 
 
 class Ledger:
@@ -74,6 +78,7 @@ class Ledger:
         self.paths, self._given, self._method = paths, given, method
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._asked: dict[int, AskedTrial] = {}  # those that run here
+        self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
         self._searched = space.searched.keys()
 
@@ -158,8 +163,19 @@ class Ledger:
         return any(is_waiting(frozen) for frozen in self.trials())
 
     def has_values(self, frozen: FrozenTrial) -> bool:
-        """Whether a trial has a value for each name that is searched."""
-        return self._searched <= frozen.params.keys()
+        """Whether a trial has a value for each name that is searched, in its distribution."""
+        return self._searched <= frozen.params.keys() and self._is_of_space(frozen)
+
+    def _is_of_space(self, frozen: FrozenTrial) -> bool:
+        """Whether the values of a trial are of the space, looked at once: it is asked of all trials at each turn."""
+        if (number := frozen.number) not in self._is_known:
+            try:
+                self.space.decode(frozen.params)
+                self._is_known[number] = True
+            except (SpaceError, TypeError, ValueError, OverflowError) as error:
+                self._is_known[number] = False
+                log.warning("Trial %d of study '%s' is left out: %s", number, self.name, first_line(error))
+        return self._is_known[number]
 
     def as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
         """A trial as a plain value; its values are those of the storage unless they are given."""
@@ -257,7 +273,8 @@ class Ledger:
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `note_plan` kept it last; ``None`` where it was not said."""
         plan = stored_plan(self.study.user_attrs)
-        return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
+        is_grid = plan.get("grid") and all(one.count is not None for one in self.space.searched.values())
+        return plan.get("trials") or (self.space.grid_size() if is_grid else None)
 
     def claim(self, work: str, *, seconds: float) -> bool:
         """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""

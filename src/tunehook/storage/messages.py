@@ -102,12 +102,11 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     Raises:
         StudyError: In place of what the storage raises.
     """
-    import sqlalchemy.exc
-    from optuna.exceptions import StorageInternalError
-
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
+    except StudyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - also what Optuna says of another version's tables, or stumbles upon
         place = getattr(storage, "url", storage)
         said = cause_of(error)
         told = as_study_error(error, StudyError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tunehook.record import ROOT, StudyPaths, check_place, host
+from tunehook.record import ROOT, LinkError, StudyPaths, check_place, host
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
 from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
-from tunehook.system import cached, is_alive, quiet, study_id
+from tunehook.system import cached, is_alive, quiet, shown, study_id
 from tunehook.trial import StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def _has_study(name: str, paths: StudyPaths) -> bool:
 
 def _check_links(paths: StudyPaths) -> None:
     for file in paths.databases:
-        check_place(file, below=paths.folder)
+        if check_place(file, below=paths.folder).exists() and not file.is_file():
+            raise LinkError(f"{file} is no file")  # SQLite would wait for what a pipe has to say
 
 
 def _make_folder(folder: Path) -> None:
@@ -183,7 +184,7 @@ def _description(study: optuna.Study) -> dict[str, Any] | None:
     if known is None or is_description(known):
         return known
     raise StudyError(
-        f"The storage describes the study '{study.study_name}' as tunehook does not: {known!r:.200}.\n"
+        f"The storage describes the study '{study.study_name}' as tunehook does not: {shown(known, most=200)}.\n"
         "  Give the new one another name; with optuna.load_study(...) its trials can be looked at."
     )
 

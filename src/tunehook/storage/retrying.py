@@ -27,7 +27,7 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
 from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
-from tunehook.system import this_process, trial_id, uncached
+from tunehook.system import first_line, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
 
 if TYPE_CHECKING:
@@ -144,13 +144,13 @@ class PatientStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_trial(trial_id))
+        return self._read(lambda: self._backend.get_trial(trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        return self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """As the storage does."""
@@ -192,11 +192,11 @@ class PatientStorage(BaseStorage):
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_study_user_attrs(study_id))
+        return self._read(lambda: self._backend.get_study_user_attrs(study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_study_system_attrs(study_id))
+        return self._read(lambda: self._backend.get_study_system_attrs(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """As the storage does."""
@@ -207,6 +207,19 @@ class PatientStorage(BaseStorage):
         self._backend.remove_session()
 
     # ------------------------------------------------------------------ patience
+
+    def _read(self, call: Callable[[], _T]) -> _T:
+        """Make a call that reads, of a storage in which anything may stand."""
+        try:
+            return self._call(call)
+        except (StudyError, KeyError):  # there is no such study or trial
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever Optuna stumbles upon
+            said = f"{type(error).__name__}: {first_line(error)}"
+            told = as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' holds what "
+                                  f"nobody can read: {said}.\n  What was measured is in the journals; give the study "
+                                  "another storage: Study(..., storage=...).", url=self._place)  # fmt: skip
+        raise told
 
     def _call(self, call: Callable[[], _T], again: Callable[[], _T] | None = None) -> _T:
         """Make a call until the storage answers.

@@ -58,4 +58,4 @@ def value_of(frozen: FrozenTrial) -> float | None:
     kept = stored_outcome(frozen)
     if kept is not None:
         return kept.value
-    return frozen.value if frozen.state.is_finished() else None
+    return frozen.values[0] if frozen.state.is_finished() and frozen.values else None

@@ -19,7 +19,7 @@ from tunehook.space import Space, SpaceError
 from tunehook.storage import hidden
 from tunehook.study.results import Results
 from tunehook.study.terms import Terms
-from tunehook.system import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
+from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
 if TYPE_CHECKING:
@@ -153,9 +153,12 @@ class Study(Results):
         from tunehook.storage import find_study
 
         study, kept, known = find_study(name, storage=storage, folder=folder)
-        space = Space.from_description(known["space"])
-        opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"], objective=known["objective"],
-                     search="random", storage=storage, folder=folder)  # fmt: skip
+        try:
+            space = Space.from_description(known["space"])
+            opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"],
+                         objective=known["objective"], search="random", storage=storage, folder=folder)  # fmt: skip
+        except ValueError as error:  # such as a name that tunehook does not make a folder of
+            raise StudyError(f"The study {shown(study.study_name)} was not made by tunehook: {error}") from error
         opened._found, opened._is_closed = (study, kept), True
         return opened
 

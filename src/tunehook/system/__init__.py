@@ -28,23 +28,33 @@ from tunehook.system.randomness import (
     restore_random,
 )
 from tunehook.system.signals import Notice, Terminated, handling, terminate
+from tunehook.system.stored import (
+    NoFileError,
+    StoredError,
+    from_json,
+    open_regular,
+    read_lines,
+    read_whole,
+)
 from tunehook.system.terminal import flush_output, is_terminal, make_visible, standard_handlers, written_above
-from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, told_values
+from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, shown, told_values
 
 if TYPE_CHECKING:
     from tunehook.system.optuna import FrozenStudy as FrozenStudy
     from tunehook.system.table import Row as Row
     from tunehook.system.table import make_table as make_table
     from tunehook.system.table import shortened as shortened
+    from tunehook.system.yaml_text import read_yaml as read_yaml
 
 __all__ = [
-    "DISTRIBUTION", "MODULE", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "TRIAL", "Terminated", "all_trials",
-    "cached", "clock", "contains", "did_you_mean", "end_trial", "find_generators", "first_line", "fixed_values",
-    "flush_output", "generator_states", "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random",
-    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
-    "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
-    "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
-    "unknown_attribute", "written_above",
+    "DISTRIBUTION", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "StoredError",
+    "TRIAL", "Terminated", "all_trials", "cached", "clock", "contains", "did_you_mean", "end_trial",
+    "find_generators", "first_line", "fixed_values", "flush_output", "from_json", "generator_states",
+    "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random", "last_line", "lazily", "lives",
+    "make_table", "make_visible", "near", "open_regular", "quiet", "random_state", "read_lines", "read_whole",
+    "read_yaml", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
+    "shown", "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
+    "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -53,5 +63,6 @@ __getattr__ = lazily(
         "Row": "table",
         "make_table": "table",
         "shortened": "table",
+        "read_yaml": "yaml_text",
     },
 )

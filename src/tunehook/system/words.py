@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+_COMPARED = 1000  # names, and characters of a name, that are compared
 
 
 def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
@@ -17,7 +20,8 @@ def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
     """
     import difflib  # takes as long to import as the rest of this package, and is for errors only
 
-    return difflib.get_close_matches(name, list(dict.fromkeys(names)), n=most)
+    few = itertools.islice(dict.fromkeys(names), _COMPARED)  # it takes a millisecond for each ten
+    return difflib.get_close_matches(name[:_COMPARED], list(few), n=most)
 
 
 def did_you_mean(names: Sequence[str], *, show: Callable[[str], str] = repr) -> str:
@@ -28,6 +32,20 @@ def did_you_mean(names: Sequence[str], *, show: Callable[[str], str] = repr) -> 
         show: How one is written.
     """
     return f" Did you mean {' or '.join(map(show, names))}?" if names else ""
+
+
+def shown(value: object, *, most: int = 500) -> str:
+    """The ``repr`` of a value for a message, cut off behind so many characters; nothing raises.
+
+    Args:
+        value: Anything.
+        most: Characters.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - such as a number of 5,000 digits, or lists in lists without end
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def joined(names: Sequence[str]) -> str:
