@@ -92,7 +92,7 @@ def find_study(
 
             made = cached(sqlite_there(Path(str(file))))
         kept = PatientStorage(made, study=str(name), place=place)
-        there = sorted(found.study_name for found in kept.get_all_studies())
+        there = sorted(str(found.study_name) for found in kept.get_all_studies())
     if name is None and len(there) == 1:
         name = there[0]
     where = hidden(str(place), url=url)

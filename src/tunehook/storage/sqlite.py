@@ -342,8 +342,10 @@ def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None
     trials: dict[int, FrozenTrial] = {}
 
     def take(key: int, number: int, state: str, start: str | None, end: str | None) -> None:
-        began, ended = _from_stored(start), _from_stored(end)
-        trials[key] = FrozenTrial(int(number), TrialState[state], None, began, ended, {}, {}, {}, {}, {}, key)
+        trial = FrozenTrial(int(number), TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
+        trials[key] = trial  # also where its state is none, since trials are found by their place
+        trial.datetime_start, trial.datetime_complete = _from_stored(start), _from_stored(end)
+        trial.state = TrialState[state]
 
     def take_param(key: int, name: str, value: float, text: str) -> None:
         distribution = _distribution(text)

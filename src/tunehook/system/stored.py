@@ -89,7 +89,7 @@ _TOO_DEEP = f"it is nested deeper than {DEEP} levels"
 def _is_deep(value: Any) -> bool:
     """Whether containers lie in each other on too many levels, looked at level by level."""
     level = [value]
-    for _ in range(DEEP + 1):
+    for _ in range(DEEP):
         inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
         level = [one for one in itertools.chain.from_iterable(inner) if isinstance(one, dict | list)]
         if not level:
