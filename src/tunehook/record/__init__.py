@@ -43,11 +43,11 @@ from tunehook.record.events import (
 from tunehook.record.journal import (
     Journal,
     host,
-    outline,
     plain,
     read_journal,
     stamp,
 )
+from tunehook.record.outline import LEFT_OUT, names_of_secrets, outlines
 from tunehook.record.paths import (
     ROOT,
     LinkError,
@@ -78,11 +78,11 @@ from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
     "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
-    "KeepsModel", "Kept", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT", "Recorder",
-    "Recorders", "Report", "Rows", "RunNote", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
+    "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT",
+    "Recorder", "Recorders", "Report", "Rows", "RunNote", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
     "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy",
-    "files_in", "has", "host", "is_flag", "is_number", "is_path", "is_snapshot", "is_text", "is_texts", "is_values",
-    "is_whole", "is_wholes", "join", "journal_of", "make_folder", "maybe", "next_place", "one_of", "open_file",
-    "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes",
-    "remove", "runs_of", "stamp",
+    "files_in", "has", "host", "is_flag", "is_number", "is_path", "is_snapshot", "is_text", "is_texts",
+    "is_values", "is_whole", "is_wholes", "join", "journal_of", "make_folder", "maybe", "names_of_secrets",
+    "next_place", "one_of", "open_file", "outlines", "output_of", "plain", "plans_of", "read_attempts",
+    "read_events", "read_journal", "read_processes", "remove", "runs_of", "stamp",
 ]  # fmt: skip

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import math
 import os
-import reprlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +18,6 @@ from tunehook.system import StoredError, from_json, read_lines, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
-
-_DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
-_BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
-_SHORT = reprlib.Repr()
-_SHORT.maxother = 200
 
 
 class Journal:
@@ -222,42 +215,6 @@ def plain(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # scalars of NumPy, torch, JAX
         return plain(value.item())
     return repr(value)
-
-
-def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any:
-    """What `plain` gives, in short, for whatever a slot may hold: nothing raises, and nothing takes long.
-
-    Args:
-        value: Anything. Of containers the first thousand entries in all are kept, down to eight levels; of arrays their
-            type, shape and kind of number; of other objects a short ``repr``.
-        depth: How deep in containers the value lies.
-        room: How many entries may still be kept, in a list so that all levels count it down.
-    """
-    room = [_MANY] if room is None else room
-    if value is None or isinstance(value, bool | float | str):
-        return plain(value)
-    try:
-        if isinstance(value, int) and value.bit_length() <= _BITS:
-            return value
-        if isinstance(value, os.PathLike):
-            return str(value)
-        if isinstance(value, Mapping | list | tuple | set | frozenset) and depth < _DEEP:
-            few = [*itertools.islice(value, max(room[0], 0))]
-            room[0] -= len(few)
-            more = [f"... and {len(value) - len(few)} more"] if len(few) < len(value) else []
-            if isinstance(value, Mapping):
-                found = {str(key): outline(value[key], depth=depth + 1, room=room) for key in few}
-                return found | dict.fromkeys(more, "")
-            return [outline(item, depth=depth + 1, room=room) for item in few] + more
-        if (shape := getattr(value, "shape", None)) is not None and hasattr(value, "dtype"):
-            return (
-                outline(value.item(), depth=_DEEP)
-                if shape == ()
-                else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
-            )
-        return _SHORT.repr(value)
-    except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
-        return f"a {type(value).__name__}"
 
 
 def host() -> str:

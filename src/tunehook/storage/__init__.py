@@ -20,7 +20,7 @@ from tunehook.storage.attributes import (
     stored_plan,
 )
 from tunehook.storage.liveness import holder_of
-from tunehook.storage.messages import from_environment, hidden
+from tunehook.storage.messages import from_environment
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAIN", "ATTEMPT", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN", "PatientStorage", "find_study",
-    "from_environment", "hidden", "holder_of", "is_counted", "is_running", "is_waiting", "open_study", "state_of",
+    "from_environment", "holder_of", "is_counted", "is_running", "is_waiting", "open_study", "state_of",
     "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner",
     "stored_plan", "value_of",
 ]  # fmt: skip

@@ -10,9 +10,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
-from tunehook.system import first_line
+from tunehook.system import first_line, hidden
 from tunehook.trial import StudyError
 
 if TYPE_CHECKING:
@@ -42,25 +41,6 @@ def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
                 raise
             time.sleep(seconds * random.SystemRandom().uniform(0.5, 1.5))
     return make()
-
-
-def hidden(text: str, *, url: object = None) -> str:
-    """A text without the passwords of the URLs in it.
-
-    Args:
-        text: What people are to read.
-        url: A URL whose password is hidden wherever it stands, also by itself.
-    """
-    for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)\b(\w*(?:password|passwd|pwd))=[^&\s'\"]+", r"\1=***", text)
-
-
-def _secrets(url: str) -> set[str]:
-    found = [*re.findall(r"://[^/@:\s]*:(\S*)@", url), *re.findall(r"(?i)(?:password|passwd|pwd)=([^&\s]+)", url)]
-    # Shorter ones would be found inside of words, which says what they are.
-    return {secret for raw in found for secret in (raw, unquote(raw)) if len(secret) > 2}
 
 
 def cause_of(error: BaseException) -> str:

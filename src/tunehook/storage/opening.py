@@ -13,9 +13,9 @@ import optuna
 from tunehook.record import ROOT, LinkError, StudyPaths, check_place, host
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
-from tunehook.storage.messages import from_environment, hidden, patiently, storage_errors
+from tunehook.storage.messages import from_environment, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
-from tunehook.system import cached, is_alive, quiet, shown, study_id
+from tunehook.system import cached, hidden, is_alive, quiet, shown, study_id
 from tunehook.trial import StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find_study(
     place: object = url or file
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
-        raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
+        raise StudyError(hidden(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}"))
     with quiet(), storage_errors(str(name), place):
         if url is not None:
             from tunehook.storage.database import connect
@@ -98,7 +98,7 @@ def find_study(
     where = hidden(str(place), url=url)
     if name not in there:
         said = f"There is no study '{name}' in {where}." if name else f"Say which study of {where}."
-        raise StudyError(said + _listed(there, where))
+        raise StudyError(hidden(said + _listed(there, where)))
     study = optuna.load_study(study_name=name, storage=kept)
     known = _description(study)
     if known is None:

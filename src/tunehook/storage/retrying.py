@@ -26,8 +26,8 @@ from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure
 from tunehook.storage.heartbeat import Pulse
-from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
-from tunehook.system import first_line, this_process, trial_id, uncached
+from tunehook.storage.messages import as_study_error, cause_of, way_out
+from tunehook.system import first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StudyError
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from tunehook.system.randomness import (
     restore_generators,
     restore_random,
 )
+from tunehook.system.secrets import hidden, is_secret_name
 from tunehook.system.signals import Notice, Terminated, handling, terminate
 from tunehook.system.stored import (
     NoFileError,
@@ -50,11 +51,11 @@ __all__ = [
     "DISTRIBUTION", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "StoredError",
     "TRIAL", "Terminated", "all_trials", "cached", "clock", "contains", "did_you_mean", "end_trial",
     "find_generators", "first_line", "fixed_values", "flush_output", "from_json", "generator_states",
-    "given_values", "handling", "is_alive", "is_terminal", "joined", "kept_random", "last_line", "lazily", "lives",
-    "make_table", "make_visible", "near", "open_regular", "quiet", "random_state", "read_lines", "read_whole",
-    "read_yaml", "restore_generators", "restore_random", "retried_number", "running_trial", "short", "shortened",
-    "shown", "standard_handlers", "study_id", "takes", "terminate", "this_process", "told_values", "trial_id",
-    "uncached", "unknown_attribute", "written_above",
+    "given_values", "handling", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "quiet", "random_state",
+    "read_lines", "read_whole", "read_yaml", "restore_generators", "restore_random", "retried_number",
+    "running_trial", "short", "shortened", "shown", "standard_handlers", "study_id", "takes", "terminate",
+    "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
