@@ -37,8 +37,26 @@ from tunehook.system.stored import (
     read_lines,
     read_whole,
 )
-from tunehook.system.terminal import flush_output, is_terminal, make_visible, standard_handlers, written_above
-from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, shown, told_values
+from tunehook.system.terminal import (
+    Forgiving,
+    flush_output,
+    is_terminal,
+    make_visible,
+    standard_handlers,
+    written_above,
+)
+from tunehook.system.words import (
+    clock,
+    did_you_mean,
+    first_line,
+    joined,
+    last_line,
+    near,
+    printable,
+    short,
+    shown,
+    told_values,
+)
 
 if TYPE_CHECKING:
     from tunehook.system.optuna import FrozenStudy as FrozenStudy
@@ -48,14 +66,14 @@ if TYPE_CHECKING:
     from tunehook.system.yaml_text import read_yaml as read_yaml
 
 __all__ = [
-    "DISTRIBUTION", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY", "StoredError",
-    "TRIAL", "Terminated", "all_trials", "cached", "clock", "contains", "did_you_mean", "end_trial",
+    "DISTRIBUTION", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "RESULTS", "Row", "STUDY",
+    "StoredError", "TRIAL", "Terminated", "all_trials", "cached", "clock", "contains", "did_you_mean", "end_trial",
     "find_generators", "first_line", "fixed_values", "flush_output", "from_json", "generator_states",
     "given_values", "handling", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random",
-    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "quiet", "random_state",
-    "read_lines", "read_whole", "read_yaml", "restore_generators", "restore_random", "retried_number",
-    "running_trial", "short", "shortened", "shown", "standard_handlers", "study_id", "takes", "terminate",
-    "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "written_above",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet",
+    "random_state", "read_lines", "read_whole", "read_yaml", "restore_generators", "restore_random",
+    "retried_number", "running_trial", "short", "shortened", "shown", "standard_handlers", "study_id", "takes",
+    "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -7,6 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+# Controls, marks of direction, ends of lines, what has no width (but for joiners, of which letters and emoji consist),
+# and halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 _COMPARED = 1000  # names, and characters of a name, that are compared
 
 
@@ -48,6 +53,17 @@ def shown(value: object, *, most: int = 500) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def printable(text: str) -> str:
+    """A text for a terminal, in a line: what would move its cursor, color it or turn its letters around is escaped."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def encodable(text: str, stream: object) -> str:
+    """A text that a stream can write, whatever its encoding; what that lacks is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def joined(names: Sequence[str]) -> str:
     """Names in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -82,7 +98,7 @@ def short(value: Any, *, digits: int = 4) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return printable(str(value))
     text = f"{value:.{digits}g}"
     if digits >= 4 or not re.search(r"\d", text):
         return text
