@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -35,7 +36,8 @@ def change(statement: str, *values: object) -> None:
         db.commit()
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Any, ...]] = {
+    "number": ("UPDATE trials SET number = -7 WHERE number = 1",),
     "state": ("UPDATE trials SET state = 'SLEEPING' WHERE number = 1",),
     "start": ("UPDATE trials SET datetime_start = 'yesterday' WHERE number = 1",),
     "first year": ("UPDATE trials SET datetime_start = '0001-01-01 00:00:00' WHERE number = 1",),
@@ -58,6 +60,7 @@ def test_one_trial_stands_in_no_other_ones_way(damage: str) -> None:
         assert "0.5" in done.output
     study = th.Study("digits", th.Study.open("digits").space, metric="acc", mode="max", search="random")
     assert study.best.number == 2
+    assert study.records(2)[0].endswith("trial-0002/journal.jsonl")
     study.tell(study.ask(), Outcome("complete", "trained to its end", 0.75, 3))
     assert study.best.number == 3
 
@@ -80,7 +83,9 @@ def test_a_trial_of_another_space() -> None:
     storage = optuna.storages.InMemoryStorage()
     study = th.Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random", storage=storage)
     study.tell(study.ask(), Outcome("complete", "trained to its end", 0.5, 3))
-    distributions = {"lr": optuna.distributions.CategoricalDistribution(["high"])}
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
+        "lr": optuna.distributions.CategoricalDistribution(["high"])
+    }
     other = optuna.trial.create_trial(params={"lr": "high"}, distributions=distributions, value=9.0)
     storage.create_new_trial(0, other)
     assert [trial.number for trial in study.trials] == [0]

@@ -140,6 +140,19 @@ class Ledger:
         """All trials as Optuna has them, not copied: for reading only."""
         return self.study.get_trials(deepcopy=False)
 
+    def numbered(self, number: int) -> FrozenTrial:
+        """The trial of a number; it stands elsewhere in the list where one before it cannot be read.
+
+        Raises:
+            IndexError: There is none.
+        """
+        trials = self.trials()
+        there = trials[number : number + 1] if number >= 0 else []
+        found = next((one for one in (*there, *trials) if one.number == number), None)
+        if found is None:
+            raise IndexError(f"There is no trial {number}.")
+        return found
+
     def running(self) -> list[FrozenTrial]:
         """Those that run, wherever that is."""
         return [frozen for frozen in self.trials() if is_running(frozen)]

@@ -342,7 +342,9 @@ def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None
     trials: dict[int, FrozenTrial] = {}
 
     def take(key: int, number: int, state: str, start: str | None, end: str | None) -> None:
-        trial = FrozenTrial(int(number), TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
+        if not isinstance(number, int) or number < 0:
+            raise ValueError("its number is none")
+        trial = FrozenTrial(number, TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
         trials[key] = trial  # also where its state is none, since trials are found by their place
         trial.datetime_start, trial.datetime_complete = _from_stored(start), _from_stored(end)
         trial.state = TrialState[state]

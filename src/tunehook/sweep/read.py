@@ -185,7 +185,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Here, since later the keys that `<<` brings in stand among them, and may be there already.
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE]
         counts = Counter(self.construct_object(key) if len(key.value) <= _KEY else key.value for key in keys)
         if twice := [key for key, times in counts.items() if times > 1]:

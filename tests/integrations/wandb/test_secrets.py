@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,7 @@ def test_no_record_has_a_secret() -> None:
                   recorders=[WandbRecorder("digits", lean=True)])  # fmt: skip
     trial = study.ask()
     held = {**HELD, "model.access_token": "mine"}
-    slots = [
-        Slot(path, lambda path=path: held[path], lambda value, path=path: held.update({path: value})) for path in held
-    ]
+    slots = [Slot(path, partial(held.get, path), partial(held.__setitem__, path)) for path in held]
     session = study.session(trial)
     session.begin(slots)
     session.ready()
