@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunehook.record import ROOT
+from tunehook.system import read_yaml, shown
 from tunehook.trial import InjectionError, Trial, TrialError
 
 _SWEEP, _RUN, _FILE = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"
@@ -45,11 +44,11 @@ def _read(file: str) -> dict[str, Any]:
         places.append(Path(started) / file)  # where the script has changed its directory since, as Hydra does
     path = next((place for place in places if place.is_file()), places[0])
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = read_yaml(path) or {}
         return {str(name): entry["value"] for name, entry in found.items() if name not in ("wandb_version", "_wandb")}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise TrialError(
-            f"The values of this sweep's run cannot be read from {path} ({_FILE}): {error!r}.\n"
+            f"The values of this sweep's run cannot be read from {path} ({_FILE}): {shown(error)}.\n"
             f"  The W&B agent writes this file. To train without its values, unset {_SWEEP}."
         ) from error
 

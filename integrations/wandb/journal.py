@@ -16,6 +16,7 @@ from tunehook.record import (
     files_in,
     has,
     is_flag,
+    is_path,
     is_text,
     is_texts,
     is_wholes,
@@ -63,7 +64,7 @@ def note_run(
 
 
 _RUN = {
-    "id": is_text, "is_shared": is_flag, "dir": maybe(is_text), "tags": maybe(is_texts), "steps": maybe(is_wholes),
+    "id": is_text, "is_shared": is_flag, "dir": maybe(is_path), "tags": maybe(is_texts), "steps": maybe(is_wholes),
     **dict.fromkeys(("project", "entity", "group", "name"), maybe(is_text)),
 }  # fmt: skip
 

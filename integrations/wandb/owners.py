@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tunehook.integrations.wandb import sdk
 from tunehook.record import has, is_text, is_whole, make_folder, open_file, runs_of
+from tunehook.system import StoredError, from_json, read_lines
 from tunehook.trial import Trial
 
 if TYPE_CHECKING:
@@ -168,25 +169,25 @@ def _first_claim(run_id: str, trial: Trial) -> Owner:
     """Whose a run is by what all processes of the study have written, this one now too."""
     path, study = runs_of(trial.folder), trial.folder.parent
     mine = {"run": run_id, "key": trial.key, "study": trial.study, "trial": trial.number}
-    with contextlib.suppress(OSError, UnicodeDecodeError):  # a full disk; the trial's journal tells that
+    with contextlib.suppress(OSError):  # a full disk; the trial's journal tells that
         make_folder(path.parent, below=study)
-        with open_file(path, "a+", below=study) as file:
+        with open_file(path, "ab+", below=study) as file:
             file.seek(0)
-            if run_id not in (earlier := _claims(file)):
-                file.write(json.dumps(mine) + "\n")
+            if run_id not in (earlier := _claims(read_lines(file))):
+                file.write(json.dumps(mine).encode() + b"\n")
                 file.flush()
                 file.seek(0)
-                earlier = _claims(file)
+                earlier = _claims(read_lines(file))
             return earlier.get(run_id, Owner.of(trial))
     return Owner.of(trial)
 
 
-def _claims(lines: Iterable[str]) -> dict[str, Owner]:
+def _claims(lines: Iterable[bytes]) -> dict[str, Owner]:
     """The first claim of each run."""
     found: dict[str, Owner] = {}
     for line in lines:
-        with contextlib.suppress(ValueError):  # a line that a killed process has cut off
-            claim = json.loads(line)
+        with contextlib.suppress(StoredError):  # a line that a killed process has cut off
+            claim = from_json(line)
             if has(claim, {"run": is_text, "key": is_text, "study": is_text, "trial": is_whole}):
                 found.setdefault(claim["run"], Owner(claim["key"], claim["study"], claim["trial"]))
     return found

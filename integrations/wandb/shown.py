@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunehook.record import is_whole, lock_file, make_folder, open_file
+from tunehook.system import StoredError, from_json, read_whole
 
 # So many seconds another process may take for its burst.
 PATIENCE = 10.0
@@ -24,7 +25,7 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
         TimeoutError: Another process holds it for too long.
     """
     make_folder(path.parent, below=path.parent)
-    with open_file(path, "a+", below=path.parent) as file:
+    with open_file(path, "ab+", below=path.parent) as file:
         deadline = time.monotonic() + PATIENCE
         while not lock_file(file):
             if time.monotonic() > deadline:
@@ -36,16 +37,16 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
         yield shown
         if shown != before:
             file.truncate(0)
-            file.write(json.dumps(shown))
+            file.write(json.dumps(shown).encode())
             file.flush()
             os.fsync(file.fileno())
 
 
-def read_shown(file: IO[str]) -> dict[str, Any]:
+def read_shown(file: IO[bytes]) -> dict[str, Any]:
     """What was shown, by project; where a machine died and left half of it, rows may come twice, none is missing."""
     try:
-        found = json.load(file)
-    except (ValueError, RecursionError):
+        found = from_json(read_whole(file))
+    except StoredError:
         return {}
     return {key: kept for key, kept in found.items() if _is_kept(kept)} if isinstance(found, dict) else {}
 

@@ -88,7 +88,7 @@ class StudyRun:
         before, self._model = self._model, None  # no other trial's model is logged as the best any more
         if before is not None:
             remove(before.path.parent, below=study.paths.folder)
-        with contextlib.suppress(OSError), open_file(study.paths.shown, "r", below=study.paths.folder) as file:
+        with contextlib.suppress(OSError), open_file(study.paths.shown, "rb", below=study.paths.folder) as file:
             kept = read_shown(file).get(self._key, {})
             if kept.get("model") == best.number and kept.get("run", "").endswith(study.key):
                 return

@@ -202,8 +202,8 @@ def why_left(attempts: list[Attempt], empty: Collection[int] = ()) -> str:
     latest = attempts[-1]
     if latest.run["is_shared"] and "steps" not in latest.run:
         return "it is the training's own run, whose other rows only W&B has: `wandb sync` uploads an offline one"
-    missing = {*range(latest.trial.attempt)} - {attempt.trial.attempt for attempt in attempts} - {*empty}
-    if missing and not latest.run["is_shared"]:
+    known = {number for number in (*(one.trial.attempt for one in attempts), *empty) if number < latest.trial.attempt}
+    if len(known) < latest.trial.attempt and not latest.run["is_shared"]:
         return "the journals of its earlier attempts are missing"
     first, last = latest.processes[0], latest.processes[-1]
     alive = [each.pid for each in (last, first) if last.is_here and each.lives]

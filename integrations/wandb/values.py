@@ -32,11 +32,11 @@ def describe_trial(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
             f"A hyperparameter is called {min(taken)!r}, which is taken in a W&B configuration: rename it."
         )
     ours = {
-        "study": trial.study,
+        "study": make_text(trial.study),
         "trial": trial.number,
         "key": trial.key,
         "attempt": trial.attempt,
-        "metric": trial.metric,
+        "metric": make_text(trial.metric),
         "mode": trial.mode,
         "slots": make_plain(config),
     }

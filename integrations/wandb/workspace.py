@@ -34,6 +34,7 @@ from tunehook.integrations.wandb.sdk import has_key
 from tunehook.integrations.wandb.service import leave_dead_service
 from tunehook.integrations.wandb.values import slashed
 from tunehook.record import Begin, StudyPaths, Taken, open_file, read_events
+from tunehook.system import StoredError, from_json, read_whole
 
 # A workspace gets slow with more charts; the others are a click away on W&B.
 CHARTS = 24
@@ -245,8 +246,8 @@ def _put_place(workspace: Any, place: Mapping[str, str]) -> None:
 def _saved(path: Path, key: str) -> Iterator[dict[str, str]]:
     """What was saved before, to be changed."""
     all_known: dict[str, dict[str, str]] = {}
-    with contextlib.suppress(FileNotFoundError, ValueError), open_file(path, "r", below=path.parent) as file:
-        found = json.load(file)
+    with contextlib.suppress(FileNotFoundError, StoredError), open_file(path, "rb", below=path.parent) as file:
+        found = from_json(read_whole(file))
         all_known = {key: one for key, one in found.items() if _is_saved(one)} if isinstance(found, dict) else {}
     yield all_known.setdefault(key, {})
     with open_file(path, "w", below=path.parent) as file:

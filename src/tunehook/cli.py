@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import typer
 import tunehook
 from tunehook.extensions import UPLOADS, WORKSPACES, load
 from tunehook.record import ROOT, RunNote, read_events
+from tunehook.system import printable
 
 if TYPE_CHECKING:
     from tunehook.study import Study
@@ -23,9 +26,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+def _say(text: str, *, err: bool = False) -> None:
+    """Print lines, which do nothing to a terminal, whatever is called so."""
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
-        typer.echo(f"tunehook {tunehook.__version__}")
+        _say(f"tunehook {tunehook.__version__}")
         raise typer.Exit
 
 
@@ -36,6 +44,9 @@ def command_line(
     ] = False,
 ) -> None:
     """Tune the hyperparameters of training scripts, and look after what was tried."""
+    for stream in (sys.stdout, sys.stderr):  # what the encoding of a terminal lacks is escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
@@ -55,14 +66,14 @@ def sync(
     Example: tunehook sync tunehook-studies/digits
     """
     if not folder.is_dir():
-        typer.echo(f"There is no folder {folder}; the studies of this directory lie in {ROOT}.", err=True)
+        _say(f"There is no folder {folder}; the studies of this directory lie in {ROOT}.", err=True)
         raise typer.Exit(2)
     for name in sorted(_recorders(folder)):
         module = load(UPLOADS[name])
         try:
-            module.sync(folder, lambda synced: typer.echo(_line(synced, as_json=as_json)), storage=storage)
+            module.sync(folder, lambda synced: _say(_line(synced, as_json=as_json)), storage=storage)
         except module.SyncError as error:
-            typer.echo(str(error), err=True)
+            _say(str(error), err=True)
             raise typer.Exit(1) from error
 
 
@@ -86,19 +97,19 @@ def workspace(
     """
     folder = Path(study) if Path(study).is_dir() else ROOT / study
     if not folder.is_dir():
-        typer.echo(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
+        _say(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
         raise typer.Exit(2)
     try:
         module = load(WORKSPACES["wandb"])
     except ModuleNotFoundError as error:
-        typer.echo(str(error), err=True)
+        _say(str(error), err=True)
         raise typer.Exit(1) from error
     try:
         address = module.save(folder, project=project, entity=entity)
     except module.WorkspaceError as error:
-        typer.echo(str(error), err=True)
+        _say(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(json.dumps({"workspace": address}) if as_json else address)
+    _say(json.dumps({"workspace": address}) if as_json else address)
 
 
 _Name = Annotated[str, typer.Argument(help="Name of the study, or the URL of a storage that has one only.")]
@@ -121,7 +132,7 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
 
     with _told():
         found = status_of(_open(study, storage, folder))
-    typer.echo(_json(found) if as_json else "\n".join(lines(found)))
+    _say(_json(found) if as_json else "\n".join(lines(found)))
 
 
 @app.command()
@@ -138,33 +149,33 @@ def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json
         opened = _open(study, storage, folder)
         found = best_of(opened)
     if as_json:
-        typer.echo(_json(found))
+        _say(_json(found))
         return
-    typer.echo(f"trial {found.number}: {opened.metric} {found.value!r}")
+    _say(f"trial {found.number}: {opened.metric} {found.value!r}")
     for name, value in found.params.items():
-        typer.echo(f"  {name} = {value!r}")
+        _say(f"  {name} = {value!r}")
     for place in found.records:
-        typer.echo(f"record: {place}")
+        _say(f"record: {place}")
 
 
 @app.command()
 def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
-    """Make a study anew from the journals of its trials.
+    """Rebuild a study from the journals of its trials.
 
     For a study whose file is gone or damaged; the old file is kept under another name, such as study.db.1. Values that
     waited to be tried are in no journal, and are not tried any more.
 
     Example: tunehook rebuild digits
     """
-    from tunehook.study import rebuild as make_anew
+    from tunehook.study import rebuild as rebuild_study
 
     with _told():
-        found = make_anew(study, storage=storage, folder=folder)
+        found = rebuild_study(study, storage=storage, folder=folder)
     if as_json:
         typer.echo(_json(found))
         return
     counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
-    typer.echo(f"{found.study}: made anew from {found.journals} journals: {counts}")
+    typer.echo(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
     if found.lost:
         typer.echo(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
     if found.kept is not None:
@@ -201,12 +212,12 @@ def watch(
                 live.update(table(found, width=console.width, height=console.height), refresh=True)
             elif (text := _json(found) if as_json else "\n".join(lines(found))) != before:
                 before = text
-                typer.echo(text)
+                _say(text)
             if found.is_done:
                 return
             if found.processes == "gone":
                 stack.close()
-                typer.echo(ending(found), err=True)
+                _say(ending(found), err=True)
                 raise typer.Exit(0 if found.wanted is None else 1)
             time.sleep(every)
 
@@ -232,7 +243,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        typer.echo(str(error), err=True)
+        _say(str(error), err=True)
         raise typer.Exit(1) from None
 
 

@@ -36,9 +36,9 @@ from postgres import serving
 from tunehook.inject.slot import Slot
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
-from tunehook.storage.messages import hidden
 from tunehook.study.holders import Holders
 from tunehook.study.study import Study
+from tunehook.system import hidden
 from tunehook.trial.errors import StorageAway, StudyError, StudyFull
 from tunehook.trial.values import Budget, Outcome, Trial
 

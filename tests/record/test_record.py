@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 
 import tunehook.record.paths
-from tunehook.record.journal import Journal, host, outline, plain, read_journal
+from tunehook.record.journal import Journal, host, plain, read_journal
+from tunehook.record.outline import outline
 from tunehook.system import this_process
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial

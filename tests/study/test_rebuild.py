@@ -1,4 +1,4 @@
-"""A study that is made anew from its journals, by the command line."""
+"""A study that is rebuilt from its journals, by the command line."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_study_whose_file_is_gone_or_damaged(damage: Callable[[], None]) -> No
     assert "tunehook rebuild digits" in done.output
     done = CliRunner().invoke(app, ["rebuild", "digits"])
     assert done.exit_code == 0, done.output
-    told = ["digits: made anew from 3 journals: 3 complete"]
+    told = ["digits: rebuilt from 3 journals: 3 complete"]
     assert done.stdout.splitlines() == told + [f"the old file is kept: {Path.cwd() / FOLDER}/study.db.1"] * len(old)
     assert make().trials == before
     if old:
@@ -119,7 +119,7 @@ def test_a_study_whose_trial_runs() -> None:
     assert rebuild("digits").counts == {"interrupted": 1}
 
 
-def test_what_cannot_be_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each says what is missing, and nothing is moved away."""
     with pytest.raises(StudyError, match=r"There is no .*study.json, which describes the study 'digits', so its space"):
         rebuild("digits")
@@ -153,7 +153,7 @@ def test_a_thousand_trials_take_seconds() -> None:
     gone()
     began = time.monotonic()
     found = rebuild("many", folder=FOLDER)
-    print(f"{found.journals} journals of ten reports made a study anew in {time.monotonic() - began:.1f} s")
+    print(f"{found.journals} journals of ten reports rebuilt a study in {time.monotonic() - began:.1f} s")
     assert th.Study.open("many", folder=FOLDER).trials == before
 
 

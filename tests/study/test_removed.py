@@ -145,7 +145,7 @@ def test_a_study_that_cannot_be_made_good() -> None:
 
 
 def test_a_study_that_is_deleted_in_its_storage() -> None:
-    """It is an error, and the next start of the script makes it anew from its journals."""
+    """It is an error, and the next start of the script rebuilds it from its journals."""
     url = f"sqlite:///{Path.cwd()}/other.db"
     opened = make(storage=url)
     opened.optimize(training(lambda: None, at=-1, step=0), trials=2, progress=False)

@@ -175,9 +175,9 @@ def test_errors_name_file_parameter_and_key(tmp_path: Path, text: str, message: 
         ("a: [", " is not valid YAML: "),
         ("a: {value: 1, value: 2}", " is not valid YAML: the key 'value' stands twice"),
         ("a: {value: !!python/object/apply:os.getcwd []}", " is not valid YAML: could not determine a constructor"),
-        ("a: {value: 2020-13-45}", " is not valid YAML: month must be in 1..12"),
+        ("a: {value: 2020-13-45}", " is not valid YAML: '2020-13-45' is no timestamp (line 1)"),
         ("a: {[1]: 2}", " is not valid YAML: while constructing a mapping"),
-        ("a: &x {b: *x}", ": parameter 'a': unknown key 'b'."),
+        ("a: &x {b: *x}", " is not valid YAML: an alias stands within what it means (line 1)"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
@@ -185,6 +185,12 @@ def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(SpaceError, match=f"^{re.escape(f'{path}{message}')}"):
         read_space(path)
+
+
+def test_merged_keys(tmp_path: Path) -> None:
+    """What ``<<`` brings in counts where the mapping does not say it itself, as YAML has it."""
+    space = read_space(write(tmp_path, "a: &a {value: 1}\nb: {<<: *a}\nc: {<<: [*a], value: 5}"))
+    assert dict(space) == {"a": Fixed(1), "b": Fixed(1), "c": Fixed(5)}
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

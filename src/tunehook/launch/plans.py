@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tunehook.inject import Calls, Plan
-from tunehook.record import LinkError, has, is_text, is_whole, maybe, open_file, plans_of
+from tunehook.record import has, is_text, is_whole, maybe, open_file, plans_of
+from tunehook.system import StoredError, from_json, read_whole
 
 _PARTS = [part.name for part in dataclasses.fields(Plan)]
 
@@ -44,7 +45,7 @@ def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
     place = plans_of(folder)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
     whole = {**_read(folder), _key(names): {part: _listed(getattr(plan, part)) for part in _PARTS}}
-    with contextlib.suppress(OSError, LinkError):
+    with contextlib.suppress(OSError):
         with open_file(draft, "w", below=place.parent) as file:
             json.dump(whole, file)
         draft.replace(place)
@@ -52,8 +53,8 @@ def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     place = plans_of(folder)
-    with contextlib.suppress(OSError, LinkError, ValueError), open_file(place, "r", below=place.parent) as file:
-        found = json.load(file)
+    with contextlib.suppress(OSError, StoredError), open_file(place, "rb", below=place.parent) as file:
+        found = from_json(read_whole(file))
         return found if isinstance(found, dict) else {}
     return {}
 

@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from tunehook.record import Recorder
-from tunehook.system import Row, clock, make_table, short, shortened, told_values, written_above
+from tunehook.system import Forgiving, Row, clock, make_table, printable, short, shortened, told_values, written_above
 from tunehook.trial import FinishedTrial, Outcome, Standing, StudyError, Trial
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Progress(Recorder):
     ) -> None:
         self._study, self._total = study, total
         # By its file: one that looks standard error up would find what is written above the table.
-        self._console = console or Console(file=sys.stderr)
+        self._console = console or Console(file=Forgiving(sys.stderr))  # type: ignore[arg-type] # a stream to rich
         self._standing = study.standing()
         self._before = self._standing.finished
         self._rows: dict[int, dict[str, Any]] = {}
@@ -141,6 +141,7 @@ class Progress(Recorder):
 
     def _say(self, line: str) -> None:
         """Write a line; on a terminal that is narrower it goes on below, and no word is broken."""
+        line = printable(line)
         if self._console.is_terminal:
             width = max(self._console.width, 2 * len(_INDENT))
             line = textwrap.fill(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
@@ -162,7 +163,7 @@ class Progress(Recorder):
         names = self._study.space.names
         title, width = f"study {self._study.name}", self._console.width
         table = make_table(title, self._shown(), names, self._study.metric, width=width)
-        self._live.update(table if is_last else Group(table, Text(self._pace())), refresh=True)
+        self._live.update(table if is_last else Group(table, Text(printable(self._pace()))), refresh=True)
 
     def _write(self, lines: str) -> None:
         """Write lines above the table, as they are: the terminal breaks those that are too long for it."""

@@ -7,6 +7,7 @@ from tunehook.record.checks import (
     has,
     is_flag,
     is_number,
+    is_path,
     is_snapshot,
     is_text,
     is_texts,
@@ -45,13 +46,13 @@ from tunehook.record.journal import (
     digest_of,
     host,
     is_here,
-    outline,
     plain,
     read_journal,
     sealed,
     stamp,
     unsealed,
 )
+from tunehook.record.outline import LEFT_OUT, names_of_secrets, outlines
 from tunehook.record.paths import (
     ROOT,
     LinkError,
@@ -83,11 +84,12 @@ from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
     "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
-    "KeepsModel", "Kept", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT", "Recorder",
-    "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped", "StudyPaths",
-    "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder", "checkpoints_of", "copy",
-    "digest_of", "files_in", "has", "host", "is_flag", "is_here", "is_number", "is_snapshot", "is_text", "is_texts",
-    "is_values", "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "next_place",
-    "one_of", "open_file", "outline", "output_of", "plain", "plans_of", "read_attempts", "read_events",
-    "read_journal", "read_processes", "remove", "runs_of", "sealed", "stamp", "unsealed",
+    "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT",
+    "Recorder", "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped",
+    "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "check_place", "check_recorder",
+    "checkpoints_of", "copy", "digest_of", "files_in", "has", "host", "is_flag", "is_here", "is_number", "is_path",
+    "is_snapshot", "is_text", "is_texts", "is_values", "is_whole", "is_wholes", "join", "journal_of", "lock_file",
+    "make_folder", "maybe", "names_of_secrets", "next_place", "one_of", "open_file", "outline", "outlines",
+    "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes", "remove",
+    "runs_of", "sealed", "stamp", "unsealed",
 ]  # fmt: skip

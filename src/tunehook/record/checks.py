@@ -6,6 +6,7 @@ it holds, and nothing strange becomes a path, the id of a process or the end of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, get_args
@@ -17,8 +18,8 @@ Is = Callable[[Any], bool]
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is a whole number from 0."""
-    return isinstance(value, int | Integral) and not isinstance(value, bool) and int(value) >= 0
+    """Whether it is a whole number from 0, of a size that databases and names of files take."""
+    return isinstance(value, int | Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
 
 
 def is_wholes(value: object) -> bool:
@@ -31,12 +32,14 @@ def _is_pid(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number."""
-    return isinstance(value, int | float | Real) and not isinstance(value, bool)  # those of NumPy, too
+    """Whether it is a number that a double holds."""
+    if not isinstance(value, int | float | Real) or isinstance(value, bool):  # those of NumPy, too
+        return False
+    return not isinstance(value, int) or value.bit_length() < 1024
 
 
 def _is_measured(value: object) -> bool:
-    return is_number(value) or value in ("NaN", "Infinity", "-Infinity")
+    return is_number(value) or (isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"))
 
 
 def is_text(value: object) -> bool:
@@ -44,8 +47,12 @@ def is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and value != "" and "\0" not in value
+def is_path(value: object) -> bool:
+    """Whether it is a text that may be the name of a file."""
+    try:
+        return isinstance(value, str) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # half of a character
+        return False
 
 
 def is_flag(value: object) -> bool:
@@ -76,7 +83,7 @@ def is_snapshot(value: Any) -> bool:
     """Whether it is what `Snapshot.as_json` gives."""
     try:
         return is_whole(Snapshot.from_json(value).step)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
 
 
@@ -86,7 +93,7 @@ def _is_outline(value: object) -> bool:
 
 def one_of(names: object) -> Is:
     """Whether it is one of the texts of a literal type."""
-    return lambda value: value in get_args(names)
+    return lambda value: isinstance(value, str) and value in get_args(names)
 
 
 def maybe(is_it: Is) -> Is:
@@ -122,7 +129,7 @@ _EVENTS: dict[str, dict[str, Is]] = {
     "report": {"step": is_whole, "metrics": _is_metrics},
     "snapshot": {"step": is_whole, "snapshot": _is_outline},
     "decision": {"step": is_whole, "stop": is_flag, "state": one_of(State), "reason": is_text},
-    "checkpoint": {"path": _is_path, "size": is_whole, "changed": is_whole},
+    "checkpoint": {"path": is_path, "size": is_whole, "changed": is_whole},
     "saved": {"name": is_text, "digest": is_text},
     "problem": {"text": is_text},
     "end": END,

@@ -326,8 +326,8 @@ def join(attempts: Iterable[Iterable[Event]]) -> Rows:
 
 
 def _outcome(event: Mapping[str, Any]) -> Outcome:
-    value = None if event["value"] is None else float(event["value"])
-    return Outcome(event["state"], event["reason"], value, event["step"], event["traceback"])
+    value = None if event.get("value") is None else float(event["value"])
+    return Outcome(event["state"], event["reason"], value, event.get("step"), event.get("traceback"))
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import math
 import os
-import reprlib
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +16,11 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_folder
-from tunehook.system import shares_ids, this_process
+from tunehook.system import StoredError, from_json, read_lines, shares_ids, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
 
-_DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
-_BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
-_SHORT = reprlib.Repr()
-_SHORT.maxother = 200
 _SEAL = b', "crc": "00000000"}'  # with which a line ends
 _MARK = _SEAL[:-10]
 
@@ -280,7 +274,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         with open_file(path, "rb", below=path.parent.parent) as file:
             skipped = 0 if tail is None else max(0, file.seek(0, os.SEEK_END) - tail)
             file.seek(skipped)
-            lines = file.read().split(b"\n")[1 if skipped else 0 :]
+            lines = [*read_lines(file)][1 if skipped else 0 :]
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:  # a link, or nothing that this user may read
@@ -293,8 +287,8 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         event: Any = None
         try:
             if is_right is not False:
-                event = json.loads(body)
-        except (ValueError, RecursionError):
+                event = from_json(body)
+        except StoredError:
             pass
         if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
@@ -320,42 +314,6 @@ def plain(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # scalars of NumPy, torch, JAX
         return plain(value.item())
     return repr(value)
-
-
-def outline(value: Any, *, depth: int = 0, room: list[int] | None = None) -> Any:
-    """What `plain` gives, in short, for whatever a slot may hold: nothing raises, and nothing takes long.
-
-    Args:
-        value: Anything. Of containers the first thousand entries in all are kept, down to eight levels; of arrays their
-            type, shape and kind of number; of other objects a short ``repr``.
-        depth: How deep in containers the value lies.
-        room: How many entries may still be kept, in a list so that all levels count it down.
-    """
-    room = [_MANY] if room is None else room
-    if value is None or isinstance(value, bool | float | str):
-        return plain(value)
-    try:
-        if isinstance(value, int) and value.bit_length() <= _BITS:
-            return value
-        if isinstance(value, os.PathLike):
-            return str(value)
-        if isinstance(value, Mapping | list | tuple | set | frozenset) and depth < _DEEP:
-            few = [*itertools.islice(value, max(room[0], 0))]
-            room[0] -= len(few)
-            more = [f"... and {len(value) - len(few)} more"] if len(few) < len(value) else []
-            if isinstance(value, Mapping):
-                found = {str(key): outline(value[key], depth=depth + 1, room=room) for key in few}
-                return found | dict.fromkeys(more, "")
-            return [outline(item, depth=depth + 1, room=room) for item in few] + more
-        if (shape := getattr(value, "shape", None)) is not None and hasattr(value, "dtype"):
-            return (
-                outline(value.item(), depth=_DEEP)
-                if shape == ()
-                else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
-            )
-        return _SHORT.repr(value)
-    except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
-        return f"a {type(value).__name__}"
 
 
 def is_here(process: Mapping[str, Any]) -> bool:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tunehook.system import NoFileError, open_regular
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -232,15 +234,11 @@ def copy(path: Path, place: Path) -> None:
 
 
 def _open(path: str, flags: int) -> int:
-    """Without waiting for what is no file, such as a pipe that nobody writes to."""
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        file = os.open(path, flags, 0o666)
+        return open_regular(path, flags | getattr(os, "O_NOFOLLOW", 0))
+    except NoFileError:
+        raise LinkError(f"{path} is no file") from None
     except OSError as error:
         if error.errno in _IS_LINK:
             raise LinkError(f"{path} is a link, which is not followed") from None
         raise
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise LinkError(f"{path} is no file")
-    return file

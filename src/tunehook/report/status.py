@@ -16,7 +16,7 @@ from tunehook.launch import count_line
 from tunehook.record import Report, read_events
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
-from tunehook.system import Row, clock, make_table, short, told_values
+from tunehook.system import Row, clock, make_table, printable, short, told_values
 from tunehook.trial import FinishedTrial, State
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class Watch:
 
 def lines(status: Status) -> list[str]:
     """The status for people, in lines."""
-    return [*_head(status), *(_told(one, status.metric) for one in status.running), *_pace(status)]
+    told = [*_head(status), *(_told(one, status.metric) for one in status.running), *_pace(status)]
+    return [*map(printable, told)]
 
 
 def table(status: Status, *, width: int, height: int) -> Group:
@@ -199,7 +200,7 @@ def table(status: Status, *, width: int, height: int) -> Group:
     lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
     shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)
     # Text throughout: rich would read [...] in names and values as markup.
-    return Group(shown, *map(Text, [*rest, *lost, *_pace(status)]))
+    return Group(shown, *(Text(printable(line)) for line in [*rest, *lost, *_pace(status)]))
 
 
 def ending(status: Status) -> str:

@@ -34,6 +34,7 @@ from tunehook.record import (
     plain,
     remove,
 )
+from tunehook.system import from_json, read_whole, shown
 from tunehook.trial import Trial
 
 # Share of the training time that checkpoints may take.
@@ -115,7 +116,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         if not all(map(is_whole, (self.trial, self.attempt, self.step, self.reports))):
-            raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {self}")
+            raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {shown(self)}")
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ class Checkpoints:
         try:
             check_place(there[-1], below=self._study)
             self._check_ours(there[-1], *files_in(there[-1]))
-            with open_file(there[-1] / _PROGRESS, "r", below=self._study) as file:
-                progress = Progress(**json.load(file))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"its checkpoint cannot be read: {error!r}") from error
+            with open_file(there[-1] / _PROGRESS, "rb", below=self._study) as file:
+                progress = Progress(**from_json(read_whole(file)))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"its checkpoint cannot be read: {shown(error)}") from error
         if progress.params != plain(self._trial.params):
             raise CheckpointError("its checkpoint was made with other values")
         journal = StudyPaths(self._study).journal(progress.trial)

@@ -21,7 +21,7 @@ from tunehook.inject import (
     note_stop,
     unread_values,
 )
-from tunehook.record import Events, Journal, LinkError, Recorder, Report, Stopped, outline
+from tunehook.record import Events, Journal, LinkError, Recorder, Report, Stopped, outlines
 from tunehook.session.checkpoints import Found
 from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
@@ -63,6 +63,7 @@ class TrialSession:
         objective: The rule for the value that counts; see `objective_value`.
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted. Defaults to False.
+        secrets: Names of arguments whose values are not recorded, beside those that look like secrets.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class TrialSession:
         objective: Objective = "best",
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
+        secrets: Collection[str] = (),
     ) -> None:
         self.trial = trial
         self.budget = Budget()
@@ -92,7 +94,7 @@ class TrialSession:
         self.keeper = Keeper(
             trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints
         )
-        self._objective = objective
+        self._objective, self._secrets = objective, secrets
         self._injection: Injection | None = None
         self._heard = Heard()
         self.may_return = may_return_value()
@@ -188,9 +190,9 @@ class TrialSession:
             return
         self._is_ready = True
         held = self._injection.effective() if self._injection is not None else {}
-        held |= {name: self.trial.params[name] for name in names_read(self.trial)}
-        effective = {path: outline(value) for path, value in held.items()}
-        self.keeper.open(self.trial, effective, loggers)
+        read = {name: self.trial.params[name] for name in names_read(self.trial)}
+        searched = read.keys() if self._injection is None else {*read, *self._injection.paths}
+        self.keeper.open(self.trial, outlines(held | read, searched=searched, secrets=self._secrets), loggers)
 
     def report(self, step: int, metrics: Mapping[str, Any]) -> Decision:
         """Take a measurement of the tuned metric and decide.

@@ -92,7 +92,11 @@ class TensorStats:
 
         Raises:
             KeyError: A value is missing.
+            TypeError, ValueError: A value is of another kind.
         """
+        wholes = [values["size"], *values["counts"], values.get("nan", 0), values.get("inf", 0)]
+        if len(wholes) != BINS + 3 or any(type(one) is not int or not 0 <= one < 2**63 for one in wholes):
+            raise ValueError(f"sizes and counts are whole numbers, {BINS} of the latter, got {wholes!r:.200}")
         numbers = {name: float(values[name]) for name in ("min", "max", "mean", "std", "norm", "zeros")}
         update = values.get("update")
         return cls(size=values["size"], counts=tuple(values["counts"]), nan=values.get("nan", 0),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tunehook.space.distribution import Distribution, SpaceError, is_a, put, spoken
+from tunehook.space.distribution import MOST, Distribution, SpaceError, is_a, is_finite, put, spoken
+from tunehook.system import shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _LONGEST_LABEL = 60  # characters
+_DEEP, _MANY = 20, 100_000  # levels and members of a value; Python reads some 90 levels back
 
 
 @spoken
@@ -40,7 +43,7 @@ class Choice(Distribution):
 
     def __post_init__(self) -> None:
         if not isinstance(self.options, Sequence) or isinstance(self.options, str | bytes):
-            raise SpaceError(f"Choice takes a list of options, got {self.options!r}: write Choice([...]).")
+            raise SpaceError(f"Choice takes a list of options, got {shown(self.options)}: write Choice([...]).")
         if not self.options:
             raise SpaceError("Choice needs at least one option, got an empty list.")
         for option in self.options:
@@ -48,7 +51,7 @@ class Choice(Distribution):
         seen: set[Any] = set()
         for option in self.options:
             if (key := _key(option)) in seen:
-                raise SpaceError(f"Choice has the option {option!r} twice: remove one of them.")
+                raise SpaceError(f"Choice has the option {shown(option)} twice: remove one of them.")
             seen.add(key)
         put(self, "options", tuple(copy.deepcopy(option) for option in self.options))
 
@@ -62,7 +65,7 @@ class Choice(Distribution):
     def value(self, index: int) -> Any:
         return copy.deepcopy(self.options[index])
 
-    @property
+    @functools.cached_property
     def _labels(self) -> list[Any]:
         """The raw values: the options themselves where Optuna keeps them apart, else short texts."""
         scalars = [option for option in self.options if not isinstance(option, list | tuple | dict)]
@@ -71,16 +74,20 @@ class Choice(Distribution):
             return list(self.options)
         return [_label(index, option) for index, option in enumerate(self.options)]
 
+    @functools.cached_property
+    def _places(self) -> dict[Any, int]:
+        """Where the labels stand: each trial that is read is looked up."""
+        return {label: place for place, label in enumerate(self._labels)}
+
     def distribution(self) -> BaseDistribution:
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self._labels)
 
     def decode(self, raw: Any) -> Any:
-        labels = self._labels
-        if raw not in labels:
+        if not isinstance(raw, Hashable) or raw not in self._places:
             raise self._outside(raw, "it is none of the labels that were sampled")
-        return self.value(labels.index(raw))
+        return self.value(self._places[raw])
 
     def encode(self, value: Any) -> Any:
         for loose in (False, True):  # a tuple that went through JSON comes back as a list
@@ -136,19 +143,40 @@ class Fixed(Distribution):
 
 
 def _check_plain(what: str, value: Any) -> None:
-    if isinstance(value, list | tuple):
-        for member in value:
-            _check_plain(what, member)
-    elif isinstance(value, dict):
-        for member in (*value, *value.values()):
-            _check_plain(what, member)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise SpaceError(f"{what} must be a finite number, got {value!r}: write it as text, or leave it out.")
-    elif type(value) not in (type(None), bool, int, float, str):
+    """Check that a value is plain and that its ``repr``, which the storage keeps, makes it again.
+
+    Raises:
+        SpaceError: It is not, or has too many levels or members, as one that contains itself.
+    """
+    level, seen = [value], 0
+    for _ in range(_DEEP):
+        level = [member for one in level for member in _members(what, one)]
+        seen += len(level)
+        if not level:
+            return
+        if seen > _MANY:
+            break
+    raise SpaceError(
+        f"{what} may have {_DEEP} levels and {_MANY:,} members, got more in {shown(value)}: give its name instead."
+    )
+
+
+def _members(what: str, value: Any) -> Sequence[Any]:
+    """What a plain value contains, nothing where it is a scalar."""
+    if type(value) in (list, tuple):
+        return value  # type: ignore[no-any-return]
+    if type(value) is dict:
+        return (*value, *value.values())
+    if type(value) not in (type(None), bool, int, float, str):
         raise SpaceError(
             f"{what} is None, a bool, int, float, str, or a list, tuple or dict of them, "
-            f"got {value!r} ({type(value).__name__}): give its name or its .item() instead."
+            f"got {shown(value)} ({type(value).__name__}): give its name or its .item() instead."
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpaceError(f"{what} must be a finite number, got {value!r}: write it as text, or leave it out.")
+    if isinstance(value, int) and abs(value) > MOST:
+        raise SpaceError(f"{what} must be a number between -1e300 and 1e300, got {shown(value)}: write it as text.")
+    return ()
 
 
 def _key(value: Any, *, loose: bool = False) -> Any:
@@ -158,7 +186,7 @@ def _key(value: Any, *, loose: bool = False) -> Any:
     if isinstance(value, dict):
         members = [(_key(k), _key(member, loose=loose)) for k, member in value.items()]
         return ("dict", tuple(sorted(members, key=repr)))
-    if loose and is_a(value, Real):
+    if loose and is_a(value, Real) and is_finite(value):
         return ("number", float(value))
     return (type(value).__name__, value)
 

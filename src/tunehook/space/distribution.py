@@ -10,14 +10,14 @@ from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from tunehook.system import DISTRIBUTION, takes
+from tunehook.system import DISTRIBUTION, shown, takes
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 EXACT = 2**53  # Optuna keeps every number as a double
 # Between these, what samplers compute from a range or a scale is neither infinite nor rounded to 0.
-LEAST, _MOST = 1e-300, 1e300
+LEAST, MOST = 1e-300, 1e300
 
 
 class SpaceError(ValueError):
@@ -72,10 +72,10 @@ class Distribution(ABC):
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
     def _no_grid(self) -> SpaceError:
-        return SpaceError(f"{self!r} has no grid: give it a step, or use Choice([...]).")
+        return SpaceError(f"{shown(self)} has no grid: give it a step, or use Choice([...]).")
 
     def _outside(self, value: Any, why: str) -> SpaceError:
-        return SpaceError(f"{value!r} is outside {self!r}: {why}.")
+        return SpaceError(f"{shown(value)} is outside {shown(self)}: {why}.")
 
 
 _D = TypeVar("_D", bound="type[Distribution]")
@@ -94,11 +94,11 @@ def number_of(kind: str, name: str, value: Any) -> float:
         SpaceError: It is none, or none that samplers can compute with.
     """
     if not is_a(value, Real):
-        raise SpaceError(f"{kind} takes a number for {name}, got {value!r} ({type(value).__name__}).")
+        raise SpaceError(f"{kind} takes a number for {name}, got {shown(value)} ({type(value).__name__}).")
     if not is_finite(value):
-        raise SpaceError(f"{kind} takes a finite number for {name}, got {value!r}.")
-    if abs(float(value)) > _MOST:
-        raise SpaceError(f"{kind} takes a number between -1e300 and 1e300 for {name}, got {value!r}.")
+        raise SpaceError(f"{kind} takes a finite number for {name}, got {shown(value)}.")
+    if abs(float(value)) > MOST:
+        raise SpaceError(f"{kind} takes a number between -1e300 and 1e300 for {name}, got {shown(value)}.")
     return float(value)
 
 

@@ -20,6 +20,7 @@ from tunehook.space.distribution import (
     show,
     spoken,
 )
+from tunehook.system import shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -163,7 +164,7 @@ class Int(Distribution):
 def _check_range(d: Float | Int) -> None:
     kind = type(d).__name__
     if not isinstance(d.log, bool):
-        raise SpaceError(f"{kind} takes True or False for log, got log={d.log!r}.")
+        raise SpaceError(f"{kind} takes True or False for log, got log={shown(d.log)}.")
     if d.low == d.high:
         raise SpaceError(f"{kind} needs low < high, got {d.low!r} for both: use a plain value for a constant.")
     if d.low > d.high:
@@ -198,11 +199,11 @@ def _check_step(d: Float | Int, step: float) -> None:
 def _whole(name: str, value: Any) -> int:
     if not is_a(value, Integral):
         raise SpaceError(
-            f"Int takes a whole number for {name}, got {value!r} ({type(value).__name__}): "
+            f"Int takes a whole number for {name}, got {shown(value)} ({type(value).__name__}): "
             "use Float for other numbers, Choice([True, False]) for a switch."
         )
     if abs(value) > EXACT:
-        raise SpaceError(f"Int takes numbers up to 2**53 for {name}, got {value!r}.")
+        raise SpaceError(f"Int takes numbers up to 2**53 for {name}, got {shown(value)}.")
     return int(value)
 
 

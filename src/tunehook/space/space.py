@@ -12,13 +12,14 @@ from tunehook.space.choices import Choice, Fixed
 from tunehook.space.distribution import Distribution, SpaceError
 from tunehook.space.normals import LogNormal, Normal
 from tunehook.space.numbers import Float, Int
-from tunehook.system import did_you_mean, near
+from tunehook.system import did_you_mean, near, shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
 _FEW = 20  # options that a message repeats
+_LONGEST = 10_000_000  # characters of the description of a value
 
 
 class GridExhausted(SpaceError):  # noqa: N818 - a state that a search reaches in the end, not a mistake
@@ -44,7 +45,7 @@ class Space(Mapping[str, Distribution]):
 
     def __init__(self, hyperparameters: Mapping[str, Any]) -> None:
         if not isinstance(hyperparameters, Mapping):
-            raise SpaceError(f"A space is a dict of distributions by name, got {hyperparameters!r}.")
+            raise SpaceError(f"A space is a dict of distributions by name, got {shown(hyperparameters)}.")
         if not hyperparameters:
             raise SpaceError("A space needs at least one hyperparameter, got an empty dict.")
         for name in hyperparameters:
@@ -157,16 +158,18 @@ class Space(Mapping[str, Distribution]):
         Raises:
             SpaceError: The description is not one.
         """
+        if not isinstance(description, Mapping):
+            raise SpaceError(f"A description of a space is a dict by name, got {shown(description)}.")
         return cls({name: _remade(name, fields) for name, fields in description.items()})
 
     def difference(self, description: Mapping[str, Any]) -> list[str]:
         """What differs between an older `describe` and this space: one line each, none if they are the same."""
         old = type(self).from_description(description)
         before, now = old.describe(), self.describe()
-        lines = [f"'{name}' is new: {self[name]!r}" for name in self if name not in old]
-        lines += [f"'{name}' is gone: it was {old[name]!r}" for name in old if name not in self]
+        lines = [f"'{name}' is new: {shown(self[name])}" for name in self if name not in old]
+        lines += [f"'{name}' is gone: it was {shown(old[name])}" for name in old if name not in self]
         lines += [
-            f"'{name}' was {old[name]!r} and is {self[name]!r}"
+            f"'{name}' was {shown(old[name])} and is {shown(self[name])}"
             for name in self
             if name in old and before[name] != now[name]
         ]
@@ -186,16 +189,26 @@ class Space(Mapping[str, Distribution]):
 _KINDS: dict[str, type[Distribution]] = {kind.__name__: kind for kind in (Float, Int, Choice, Normal, LogNormal, Fixed)}
 
 
-def _remade(name: str, fields: Mapping[str, Any]) -> Distribution:
-    given = dict(fields)
+def _remade(name: Any, fields: Any) -> Distribution:
+    given = dict(fields) if isinstance(fields, Mapping) else {}
     kind = given.pop("kind", None)
-    if kind not in _KINDS:
-        raise SpaceError(f"The description of '{name}' has the kind {kind!r}, known are {', '.join(_KINDS)}.")
-    if kind == "Choice":
-        return Choice([ast.literal_eval(text) for text in given["options"]])
-    if kind == "Fixed":
-        return Fixed(ast.literal_eval(given["constant"]))
-    return _KINDS[kind](**given)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise SpaceError(f"The description of '{name}' has the kind {shown(kind)}, known are {', '.join(_KINDS)}.")
+    try:
+        if kind == "Choice":
+            return Choice([_value(text) for text in given["options"]])
+        return Fixed(_value(given["constant"])) if kind == "Fixed" else _KINDS[kind](**given)
+    except SpaceError:
+        raise
+    except Exception as error:  # whatever a text does to Python's parser, and other fields to a constructor
+        raise SpaceError(f"The description of '{name}' is none that tunehook writes: {shown(fields)}.") from error
+
+
+def _value(text: Any) -> Any:
+    """The plain value of a ``repr``."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise SpaceError(f"A value is described by a text of up to {_LONGEST:,} characters, got {shown(text)}.")
+    return ast.literal_eval(text)
 
 
 def _dimension(name: str, given: Any) -> Distribution:
@@ -207,22 +220,26 @@ def _dimension(name: str, given: Any) -> Distribution:
         return Fixed(given)
     except SpaceError as error:
         raise SpaceError(
-            f"Hyperparameter '{name}' is {given!r}, neither a plain value nor one of {', '.join(_KINDS)}."
+            f"Hyperparameter '{name}' is {shown(given)}, neither a plain value nor one of {', '.join(_KINDS)}."
         ) from error
 
 
 def _ambiguous(name: str, given: Any) -> str:
     """What a container may mean, which nobody can know: options, bounds, or one value."""
-    said = f"Hyperparameter '{name}' is {given!r}: "
+    whole = shown(given)
+    said = f"Hyperparameter '{name}' is {whole}: "
     if isinstance(given, dict):
-        return said + f"write Float(...), Int(...) or Choice([...]) for a search, or Fixed({given!r}) for one value."
-    shown = repr(list(given)) if len(given) <= _FEW else "[...]"
-    value = f", or Fixed({given!r}) for one value" if isinstance(given, list | tuple) else ""
-    return said + f"write Choice({shown}) to choose among them, Float(low, high) or Int(low, high) for a range{value}."
+        return said + f"write Float(...), Int(...) or Choice([...]) for a search, or Fixed({whole}) for one value."
+    options = shown(list(given)) if len(given) <= _FEW else "[...]"
+    value = f", or Fixed({whole}) for one value" if isinstance(given, list | tuple) else ""
+    return (
+        said + f"write Choice({options}) to choose among them, Float(low, high) or Int(low, high) for a range{value}."
+    )
 
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.*\-]+", name):
         raise SpaceError(
-            f"A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; got {name!r}."
+            "A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; "
+            f"got {shown(name)}."
         )

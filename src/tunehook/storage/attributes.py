@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunehook.record import END, PROCESS, Is, has, is_flag, is_number, is_text, is_values, is_whole, maybe, one_of
-from tunehook.space import Space
+from tunehook.space import Space, SpaceError
+from tunehook.system import shown
 from tunehook.trial import Mode, Outcome, is_key
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _told: set[tuple[str, str, str]] = set()
 def _is_space(value: Any) -> bool:
     try:
         Space.from_description(value)
-    except (ValueError, TypeError, KeyError, AttributeError, SyntaxError, RecursionError):
+    except SpaceError:
         return False
     return True
 
@@ -48,9 +49,9 @@ def is_description(value: object) -> bool:
     """Whether it says what a study searches, and how, as a study writes it."""
     fields = {
         "space": _is_space,
-        "metric": is_text,
+        "metric": lambda one: is_text(one) and one != "",
         "mode": one_of(Mode),
-        "objective": lambda one: is_text(one) or is_whole(one),
+        "objective": lambda one: one in ("best", "last") if is_text(one) else is_whole(one) and one > 0,
     }
     return has(value, fields)
 
@@ -126,7 +127,7 @@ def _checked(whose: str, attributes: Mapping[str, Any], name: str, is_ours: Is) 
     value = attributes.get(name)
     if value is None or is_ours(value):
         return value
-    told = (whose, name, repr(value)[:80])
+    told = (whose, name, shown(value, most=80))
     if told not in _told:
         _told.add(told)
         log.warning(

@@ -1,7 +1,7 @@
 """Which study a folder belongs to, in a file of it, which whoever opens the study holds.
 
 Trials lie in the folder by their numbers, so it has room for one study. What the file says of the study is what the
-storage says too; without the storage, the study is made anew from it and the journals.
+storage says too; without the storage, the study is rebuilt from it and the journals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from tunehook.record import Events, StudyPaths, has, is_flag, is_text, lock_file, one_of, open_file, sealed, unsealed
 from tunehook.storage.attributes import is_description
+from tunehook.system import StoredError, from_json, read_whole
 from tunehook.trial import StudyError
 
 log = logging.getLogger("tunehook")
@@ -128,7 +129,7 @@ def describe_folder(paths: StudyPaths) -> Described | None:
     """
     try:
         with open_file(paths.description, "rb", below=paths.folder) as file:
-            return _read(file.read(), paths)
+            return _read(read_whole(file), paths)
     except FileNotFoundError:
         return None
 
@@ -138,8 +139,8 @@ def _read(text: bytes, paths: StudyPaths) -> Described | None:
         return None
     line, is_right = unsealed(text.strip())
     found: Any = None
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(line) if is_right else None
+    with contextlib.suppress(StoredError):
+        found = from_json(line) if is_right else None
     fields = {"id": is_text, "name": is_text, "storage": one_of(Where), "is_grid": is_flag, "known": is_description}
     if not has(found, fields):
         log.warning("%s is damaged and left out; it is written again when the study is opened.", paths.description)

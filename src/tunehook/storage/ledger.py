@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from tunehook.record import StudyPaths, host
 from tunehook.search import GridSampler, Method
-from tunehook.space import Space
+from tunehook.space import Space, SpaceError
 from tunehook.storage.attributes import (
     AGREED,
     FEASIBLE,
@@ -35,7 +36,7 @@ from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
 from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state
-from tunehook.system import attributes_of, kept_random, running_trial, study_id, this_process, trial_id
+from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
     from tunehook.storage.heartbeat import Pulse
     from tunehook.storage.retrying import PatientStorage
+
+
+log = logging.getLogger("tunehook")
 
 
 class Ledger:
@@ -82,6 +86,7 @@ class Ledger:
         self._study_id = ""
         self._asked: dict[int, AskedTrial] = {}  # those that run here
         self._ends: dict[int, Outcome] = {}  # of trials that have ended
+        self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
         self._searched = space.searched.keys()
 
@@ -178,6 +183,19 @@ class Ledger:
         """All trials as Optuna has them, not copied: for reading only."""
         return self.study.get_trials(deepcopy=False)
 
+    def numbered(self, number: int) -> FrozenTrial:
+        """The trial of a number; it stands elsewhere in the list where one before it cannot be read.
+
+        Raises:
+            IndexError: There is none.
+        """
+        trials = self.trials()
+        there = trials[number : number + 1] if number >= 0 else []
+        found = next((one for one in (*there, *trials) if one.number == number), None)
+        if found is None:
+            raise IndexError(f"There is no trial {number}.")
+        return found
+
     def running(self) -> list[FrozenTrial]:
         """Those that run, wherever that is."""
         return [frozen for frozen in self.trials() if is_running(frozen)]
@@ -201,8 +219,19 @@ class Ledger:
         return any(is_waiting(frozen) for frozen in self.trials())
 
     def has_values(self, frozen: FrozenTrial) -> bool:
-        """Whether a trial has a value for each name that is searched."""
-        return self._searched <= frozen.params.keys()
+        """Whether a trial has a value for each name that is searched, in its distribution."""
+        return self._searched <= frozen.params.keys() and self._is_of_space(frozen)
+
+    def _is_of_space(self, frozen: FrozenTrial) -> bool:
+        """Whether the values of a trial are of the space, looked at once: it is asked of all trials at each turn."""
+        if (number := frozen.number) not in self._is_known:
+            try:
+                self.space.decode(frozen.params)
+                self._is_known[number] = True
+            except (SpaceError, TypeError, ValueError, OverflowError) as error:
+                self._is_known[number] = False
+                log.warning("Trial %d of study '%s' is left out: %s", number, self.name, first_line(error))
+        return self._is_known[number]
 
     def as_trial(self, asked: AskedTrial | FrozenTrial, params: dict[str, Any] | None = None) -> Trial:
         """A trial as a plain value; its values are those of the storage unless they are given."""
@@ -383,7 +412,8 @@ class Ledger:
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `note_plan` kept it last; ``None`` where it was not said."""
         plan = stored_plan(self.study.user_attrs)
-        return plan.get("trials") or (self.space.grid_size() if plan.get("grid") else None)
+        is_grid = plan.get("grid") and all(one.count is not None for one in self.space.searched.values())
+        return plan.get("trials") or (self.space.grid_size() if is_grid else None)
 
     def claim(self, work: str, *, seconds: float) -> bool:
         """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""

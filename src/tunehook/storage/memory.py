@@ -1,4 +1,4 @@
-"""What a storage said of all trials last, for whoever judges a report: to read them anew takes longer and longer."""
+"""What a storage said of all trials last, for whoever judges a report: to read them again takes longer and longer."""
 
 from __future__ import annotations
 

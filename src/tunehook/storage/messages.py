@@ -12,10 +12,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from tunehook.record import ROOT
-from tunehook.system import first_line
+from tunehook.system import first_line, hidden
 from tunehook.trial import StorageError, StudyError
 
 if TYPE_CHECKING:
@@ -50,25 +49,6 @@ def patiently(make: Callable[[], BaseStorage]) -> BaseStorage:
     return make()
 
 
-def hidden(text: str, *, url: object = None) -> str:
-    """A text without the passwords of the URLs in it.
-
-    Args:
-        text: What people are to read.
-        url: A URL whose password is hidden wherever it stands, also by itself.
-    """
-    for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    text = re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)\b(\w*(?:password|passwd|pwd))=[^&\s'\"]+", r"\1=***", text)
-
-
-def _secrets(url: str) -> set[str]:
-    found = [*re.findall(r"://[^/@:\s]*:(\S*)@", url), *re.findall(r"(?i)(?:password|passwd|pwd)=([^&\s]+)", url)]
-    # Shorter ones would be found inside of words, which says what they are.
-    return {secret for raw in found for secret in (raw, unquote(raw)) if len(secret) > 2}
-
-
 def cause_of(error: BaseException) -> str:
     """What an error of a storage says, in one line: that of the database's driver where there is one."""
     cause = error.__cause__ or error
@@ -87,7 +67,7 @@ def way_out(said: str, study: str, place: object) -> str:
         place: The storage's URL, or its file in the study's folder.
     """
     if isinstance(place, Path) and _DAMAGED.search(said):
-        return f"The file is damaged. {made_anew(study, place.parent)}"
+        return f"The file is damaged. {how_to_rebuild(study, place.parent)}"
     if _FULL.search(said):
         return (
             "Make room, and start the script again: the study goes on where it was, and what was measured is in the "
@@ -96,11 +76,11 @@ def way_out(said: str, study: str, place: object) -> str:
     return "Check that the place exists and can be written, or give another one: Study(..., storage=...)."
 
 
-def made_anew(study: str, folder: Path) -> str:
-    """How to make a study anew whose file is gone or damaged."""
+def how_to_rebuild(study: str, folder: Path) -> str:
+    """How to rebuild a study whose file is gone or damaged."""
     is_usual = folder.absolute() == (ROOT / study).absolute()
     where = "" if is_usual else f" --folder {shlex.quote(str(folder))}"
-    return f"Make it anew from the journals of its trials: tunehook rebuild {study}{where}"
+    return f"Rebuild it from the journals of its trials: tunehook rebuild {study}{where}"
 
 
 def as_study_error(error: BaseException, kind: type[StudyError], text: str, *, url: object = None) -> StudyError:
@@ -123,12 +103,11 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     Raises:
         StorageError: In place of what the storage raises.
     """
-    import sqlalchemy.exc
-    from optuna.exceptions import StorageInternalError
-
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError, ImportError, ValueError) as error:
+    except StudyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - also what Optuna says of another version's tables, or stumbles upon
         place = getattr(storage, "url", storage)
         said = cause_of(error)
         told = as_study_error(error, StorageError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.study import StudyDirection
 
-from tunehook.record import ROOT, StudyPaths, check_place, host
+from tunehook.record import ROOT, LinkError, StudyPaths, check_place, host
 from tunehook.search import GridSampler
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
-from tunehook.storage.messages import from_environment, hidden, made_anew, patiently, storage_errors
+from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
 from tunehook.storage.retrying import PATIENCE, PatientStorage
-from tunehook.system import cached, is_alive, quiet, study_id
+from tunehook.system import cached, hidden, is_alive, quiet, shown, study_id
 from tunehook.trial import Mode, StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def find_study(
     if file is not None and not _has_study(str(name), paths):
         there = sorted(path.parent.name for path in ROOT.glob(f"*/{file.name}"))
         if (described := describe_folder(paths)) is not None:
-            way_out = made_anew(described.name, paths.folder)
-            raise StudyError(f"The file {file} of study '{described.name}' is gone.\n  {way_out}.")
-        raise StudyError(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}")
+            way_out = how_to_rebuild(described.name, paths.folder)
+            raise StudyError(hidden(f"The file {file} of study '{described.name}' is gone.\n  {way_out}."))
+        raise StudyError(hidden(f"There is no study '{name}' in {file.parent}.{_listed(there, str(ROOT))}"))
     with quiet(), storage_errors(str(name), place):
         if url is not None:
             from tunehook.storage.database import connect
@@ -109,13 +109,13 @@ def find_study(
 
             made = cached(sqlite_there(Path(str(file))))
         kept = PatientStorage(made, study=str(name), place=place)
-        there = sorted(found.study_name for found in kept.get_all_studies())
+        there = sorted(str(found.study_name) for found in kept.get_all_studies())
     if name is None and len(there) == 1:
         name = there[0]
     where = hidden(str(place), url=url)
     if name not in there:
         said = f"There is no study '{name}' in {where}." if name else f"Say which study of {where}."
-        raise StudyError(said + _listed(there, where))
+        raise StudyError(hidden(said + _listed(there, where)))
     study = optuna.load_study(study_name=name, storage=kept)
     known = _description(study)
     if known is None:
@@ -133,7 +133,8 @@ def _has_study(name: str, paths: StudyPaths) -> bool:
 
 def _check_links(paths: StudyPaths) -> None:
     for file in paths.databases:
-        check_place(file, below=paths.folder)
+        if check_place(file, below=paths.folder).exists() and not file.is_file():
+            raise LinkError(f"{file} is no file")  # SQLite would wait for what a pipe has to say
 
 
 def _make_folder(folder: Path) -> None:
@@ -246,7 +247,7 @@ def _description(study: optuna.Study) -> dict[str, Any] | None:
     if known is None or is_description(known):
         return known
     raise StudyError(
-        f"The storage describes the study '{study.study_name}' as tunehook does not: {known!r:.200}.\n"
+        f"The storage describes the study '{study.study_name}' as tunehook does not: {shown(known, most=200)}.\n"
         "  Give the new one another name; with optuna.load_study(...) its trials can be looked at."
     )
 

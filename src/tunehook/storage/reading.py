@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Seconds that SQLite itself waits for a file that another program holds, deaf to Ctrl-C; then it is asked again.
 BUSY = 5.0
-_HEADER = 32  # bytes of the log that change where it begins anew
+_HEADER = 32  # bytes of the log that change where it begins again
 _TRIES = 20
 
 
@@ -54,7 +54,7 @@ def _connect(place: Path, options: str) -> sqlite3.Connection:
 
 
 def _copied(place: Path, log: Path) -> sqlite3.Connection:
-    """A copy in memory. The log comes last: it has all that was moved to the file meanwhile, unless it began anew."""
+    """A copy in memory. The log comes last: it has all that was moved to the file meanwhile, unless it began again."""
     with tempfile.TemporaryDirectory(prefix="tunehook-") as folder:
         copies = [Path(folder, file.name) for file in (place, log)]
         for _ in range(_TRIES):

@@ -30,9 +30,9 @@ from tunehook.storage.attributes import OWNER, TOKEN
 from tunehook.storage.database import is_away, is_failure, is_locked
 from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
-from tunehook.storage.messages import as_study_error, cause_of, hidden, way_out
+from tunehook.storage.messages import as_study_error, cause_of, way_out
 from tunehook.storage.sqlite import NOT_FOUND, file_of
-from tunehook.system import this_process, trial_id, uncached
+from tunehook.system import first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError
 
 if TYPE_CHECKING:
@@ -181,15 +181,15 @@ class PatientStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_trial(trial_id))
+        return self._read(lambda: self._backend.get_trial(trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage does."""
         if deepcopy or not getattr(self._here, "judges", False):
-            return self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
-        found = self._memory.trials(lambda: self._call(lambda: self._backend.get_all_trials(study_id, deepcopy=False)))
+            return self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        found = self._memory.trials(lambda: self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=False)))
         return found if states is None else [trial for trial in found if trial.state in states]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
@@ -232,11 +232,11 @@ class PatientStorage(BaseStorage):
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_study_user_attrs(study_id))
+        return self._read(lambda: self._backend.get_study_user_attrs(study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage does."""
-        return self._call(lambda: self._backend.get_study_system_attrs(study_id))
+        return self._read(lambda: self._backend.get_study_system_attrs(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """As the storage does."""
@@ -247,6 +247,19 @@ class PatientStorage(BaseStorage):
         self._backend.remove_session()
 
     # ------------------------------------------------------------------ patience
+
+    def _read(self, call: Callable[[], _T]) -> _T:
+        """Make a call that reads, of a storage in which anything may stand."""
+        try:
+            return self._call(call)
+        except (StudyError, KeyError):  # there is no such study or trial
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever Optuna stumbles upon
+            said = f"{type(error).__name__}: {first_line(error)}"
+            told = as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' holds what "
+                                  f"nobody can read: {said}.\n  What was measured is in the journals; give the study "
+                                  "another storage: Study(..., storage=...).", url=self._place)  # fmt: skip
+        raise told
 
     def _call(self, call: Callable[[], _T], again: Callable[[], _T] | None = None) -> _T:
         """Make a call until the storage answers.
@@ -284,7 +297,7 @@ class PatientStorage(BaseStorage):
         place = hidden(str(self._place), url=self._place)
         return StudyError(
             f"The study '{self._name}' was deleted from its storage {place} while it is used.\n"
-            "  Start the script again: it makes the study anew from the journals of its trials."
+            "  Start the script again: it rebuilds the study from the journals of its trials."
         )
 
     def _judged(self, error: Exception, began: float | None, *, is_over: bool = False) -> StudyError | None:

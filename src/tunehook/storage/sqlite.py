@@ -32,6 +32,7 @@ import contextlib
 import copy
 import functools
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -59,6 +60,9 @@ from sqlalchemy.pool import NullPool
 from tunehook.storage.database import is_locked
 from tunehook.storage.reading import BUSY, connect_reading
 from tunehook.storage.retrying import PATIENCE
+from tunehook.system import from_json, shown
+
+log = logging.getLogger("tunehook")
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
@@ -400,36 +404,65 @@ def _check_study(db: sqlite3.Connection, study_id: int) -> None:
 
 
 def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]]) -> list[FrozenTrial]:
-    """Trials by their rows, with what the other tables hold of them."""
+    """Trials by their rows, with what the other tables hold of them; what nobody can read is left out and told."""
     trials: dict[int, FrozenTrial] = {}
-    for key, number, state, start, end in rows:
-        started, ended = _from_stored(start), _from_stored(end)
-        trials[key] = FrozenTrial(number, TrialState[state], None, started, ended, {}, {}, {}, {}, {}, key)
-    keys = (json.dumps(list(trials)),)
 
-    def parts(select: str) -> sqlite3.Cursor:
-        return db.execute(f"{select} WHERE trial_id IN (SELECT value FROM json_each(?))", keys)  # noqa: S608 - ours
+    def take(key: int, number: int, state: str, start: str | None, end: str | None) -> None:
+        if not isinstance(number, int) or number < 0:
+            raise ValueError("its number is none")
+        trial = FrozenTrial(number, TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
+        trials[key] = trial  # also where its state is none, since trials are found by their place
+        trial.datetime_start, trial.datetime_complete = _from_stored(start), _from_stored(end)
+        trial.state = TrialState[state]
 
-    params = parts("SELECT trial_id, param_name, param_value, distribution_json, param_id FROM trial_params")
-    for key, name, value, text, _ in sorted(params, key=lambda row: row[4]):
+    def take_param(key: int, name: str, value: float, text: str) -> None:
         distribution = _distribution(text)
         trials[key].params[name] = distribution.to_external_repr(value)
         trials[key].distributions[name] = distribution
-    final = models.TrialValueModel
-    for key, _, value, kind in sorted(parts("SELECT trial_id, objective, value, value_type FROM trial_values")):
+
+    def take_value(key: int, value: float, kind: str) -> None:
+        final = models.TrialValueModel
         told = final.stored_repr_to_value(value, final.TrialValueType[kind])
         trials[key].values = [*(trials[key].values or ()), told]
-    report = models.TrialIntermediateValueModel
-    for key, step, value, kind in parts(
-        "SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values"
-    ):
+
+    def take_report(key: int, step: int, value: float, kind: str) -> None:
+        report = models.TrialIntermediateValueModel
         told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
-        trials[key].intermediate_values[step] = told
-    for key, name, text in parts("SELECT trial_id, key, value_json FROM trial_user_attributes"):
-        trials[key].user_attrs[name] = json.loads(text)
-    for key, name, text in parts("SELECT trial_id, key, value_json FROM trial_system_attributes"):
-        trials[key].system_attrs[name] = json.loads(text)
+        trials[key].intermediate_values[int(step)] = told
+
+    def take_user_attr(key: int, name: str, text: str) -> None:
+        trials[key].user_attrs[name] = from_json(text)
+
+    def take_system_attr(key: int, name: str, text: str) -> None:
+        trials[key].system_attrs[name] = from_json(text)
+
+    _each(rows, take)
+    keys = (json.dumps(list(trials)),)
+    for columns, order, take_row in (
+        ("param_name, param_value, distribution_json FROM trial_params", "ORDER BY param_id", take_param),
+        ("value, value_type FROM trial_values", "ORDER BY objective", take_value),
+        ("step, intermediate_value, intermediate_value_type FROM trial_intermediate_values", "", take_report),
+        ("key, value_json FROM trial_user_attributes", "", take_user_attr),
+        ("key, value_json FROM trial_system_attributes", "", take_system_attr),
+    ):
+        which = "WHERE trial_id IN (SELECT value FROM json_each(?))"
+        _each(db.execute(f"SELECT trial_id, {columns} {which} {order}", keys), take_row)
     return list(trials.values())
+
+
+_been_told: set[str] = set()
+
+
+def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
+    """Take each row; one that nobody can read is told once, so that it stands in no other one's way."""
+    for row in rows:
+        try:
+            take(*row)
+        except Exception as error:  # noqa: BLE001 - what stands in a table may be of any kind
+            if (told := shown(row)) not in _been_told:
+                _been_told.add(told)
+                log.warning("The study's file has a row that nobody can read, which is left out: %s (%s)",
+                            told, shown(error))  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1024)

@@ -49,5 +49,5 @@ def is_waiting(frozen: FrozenTrial) -> bool:
 
 def outcome_of(frozen: FrozenTrial) -> Outcome:
     """How a trial ended, or that it runs, also of one that Optuna itself was told of, past a study of ours."""
-    value = frozen.value if frozen.state.is_finished() else None
+    value = frozen.values[0] if frozen.state.is_finished() and frozen.values else None
     return stored_outcome(frozen) or Outcome(_READ.get(frozen.state, "failed"), value=value)

@@ -1,4 +1,4 @@
-"""Making a study anew from its journals, where its storage is gone or damaged."""
+"""Rebuilding a study from its journals, where its storage is gone or damaged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunehook.trial import State, StudyError
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What became of a study that was made anew.
+    """What became of a study that was rebuilt.
 
     Attributes:
         study: Its name.
@@ -33,7 +33,7 @@ class Rebuilt:
 
 
 def rebuild(name: str, *, storage: str | None = None, folder: str | os.PathLike[str] | None = None) -> Rebuilt:
-    """Make a study anew from the journals of its trials; its old file is kept under another name.
+    """Rebuild a study from the journals of its trials; its old file is kept under another name.
 
     A study in a server is brought up to date, or made where the server has none of this name.
 
@@ -53,7 +53,7 @@ def rebuild(name: str, *, storage: str | None = None, folder: str | os.PathLike[
     if described is None:
         raise StudyError(
             f"There is no {paths.description}, which describes the study '{name}', so its space is not known.\n"
-            "  Start the script of the study, which knows it: it makes the study anew from the journals."
+            "  Start the script of the study, which knows it: it rebuilds the study from the journals."
         )
     if described.name != name:
         raise StudyError(f"The folder {paths.folder} belongs to the study '{described.name}': give that name.")

@@ -269,7 +269,7 @@ class Restoring:
     # ------------------------------------------------------------------ from the storage
 
     def write_journals(self) -> None:
-        """Write the journals of the trials that have ended here anew, in short, where somebody has removed them."""
+        """Write the journals of the trials that have ended here again, in short, where somebody has removed them."""
         for frozen in self._ledger.begun():
             outcome, owner = stored_outcome(frozen), stored_owner(frozen) or {}
             path = self._ledger.paths.journal(frozen.number)

@@ -115,7 +115,7 @@ class Results(ABC):
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = Events.of_trial(self._ledger.as_trial(self._ledger.trials()[number]))
+        events = Events.of_trial(self._ledger.as_trial(self._ledger.numbered(number)))
         return next((dict(config.effective) for config in events.all(Config)), {})
 
     def checkpoint(self, number: int) -> Path | None:
@@ -127,21 +127,21 @@ class Results(ABC):
         Raises:
             OSError: It is gone, or was changed, such as by a later trial, or is nothing that the trial has written.
         """
-        trial = self._ledger.as_trial(self._ledger.trials()[number])
+        trial = self._ledger.as_trial(self._ledger.numbered(number))
         kept = Events.of_trial(trial).last(Kept)
         if kept is None:
             return None
         path = kept.path
         if stamp(path) != kept.stamp:
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        first = self._ledger.trials()[min(number, int(trial.key.partition("-")[0]))].datetime_start
+        first = self._ledger.numbered(min(number, int(trial.key.partition("-")[0]))).datetime_start
         if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
             raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
         return path
 
     def records(self, number: int) -> list[str]:
         """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
-        trial = self._ledger.as_trial(self._ledger.trials()[number])
+        trial = self._ledger.as_trial(self._ledger.numbered(number))
         return [str(self.paths.journal(number)), *Events.of_trial(trial).records]
 
     @property

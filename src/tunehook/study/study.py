@@ -6,20 +6,19 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder
+from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
 from tunehook.search import Method
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
-from tunehook.storage import hidden
 from tunehook.study.results import Results
 from tunehook.study.terms import Terms
-from tunehook.system import OPTIMIZE, RESULTS, STUDY, takes, unknown_attribute
+from tunehook.system import OPTIMIZE, RESULTS, STUDY, hidden, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ class Study(Results):
         snapshots: Statistics and histograms of the model's parameters and gradients: True (default) for one at the
             start and one at the end of each fit, and between them what costs at most 1 % of the training time; a
             `SnapshotPlan` for others; False for none.
+        secrets: Names of arguments, entries or slots whose values no record gets, beside what looks like a secret by
+            its name (``api_key``), type (``SecretStr``) or as a URL's password; the space's own are always recorded.
 
     Raises:
         ValueError: An argument is none of the above.
@@ -89,10 +90,12 @@ class Study(Results):
         folder: str | os.PathLike[str] | None = None,
         max_failures: int = 3,
         snapshots: SnapshotPlan | bool = True,
+        secrets: Collection[str] = (),
     ) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
             raise ValueError(
-                f"A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; got {name!r}."
+                "A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; "
+                f"got {hidden(repr(name))}."
             )
         if not isinstance(metric, str) or not metric:
             raise ValueError(f"metric is the name of a logged metric, such as 'val_acc'; got {metric!r}.")
@@ -119,6 +122,7 @@ class Study(Results):
         self.recorders = list(recorders)
         self.max_failures = max_failures
         self.snapshots = plan_of(snapshots)
+        self.secrets = names_of_secrets(secrets)
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._storage = storage
@@ -153,9 +157,12 @@ class Study(Results):
         from tunehook.storage import find_study
 
         study, kept, known = find_study(name, storage=storage, folder=folder)
-        space = Space.from_description(known["space"])
-        opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"], objective=known["objective"],
-                     search="random", storage=storage, folder=folder)  # fmt: skip
+        try:
+            space = Space.from_description(known["space"])
+            opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"],
+                         objective=known["objective"], search="random", storage=storage, folder=folder)  # fmt: skip
+        except ValueError as error:  # such as a name that tunehook does not make a folder of
+            raise StudyError(f"The study {shown(study.study_name)} was not made by tunehook: {error}") from error
         opened._found, opened._is_closed = (study, kept), True
         return opened
 
@@ -278,7 +285,7 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints,
+            keeps_checkpoints=self._terms.keeps_checkpoints, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)

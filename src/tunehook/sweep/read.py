@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from tunehook.space import Choice, Distribution, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
-from tunehook.system import did_you_mean, near
+from tunehook.system import StoredError, did_you_mean, near, read_yaml, shown
 
 
 def read_space(path: str | Path) -> Space:
@@ -44,13 +45,13 @@ def load(path: str | Path) -> dict[str, Any]:
         SpaceError: There is no such file, it is not YAML, has a key twice, or holds something else.
     """
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        document = read_yaml(path, loader=_Loader)
     except OSError as error:
-        raise SpaceError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise SpaceError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except StoredError as error:
         raise SpaceError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(document, dict):
-        what = "is empty" if document is None else f"holds {type(document).__name__} {document!r}"
+        what = "is empty" if document is None else f"holds {type(document).__name__} {shown(document)}"
         raise SpaceError(f"{path} {what}, expected a mapping with 'parameters'.")
     return document
 
@@ -67,11 +68,12 @@ def _unique(pairs: Iterable[tuple[str, Distribution]]) -> dict[str, Distribution
 def _flat(parameters: Any, prefix: str) -> Iterable[tuple[str, Distribution]]:
     if not isinstance(parameters, dict):
         where = f"'{prefix}parameters'" if prefix else "'parameters'"
-        raise SpaceError(f"{where} must be a mapping of parameters by name, got {parameters!r}.")
+        raise SpaceError(f"{where} must be a mapping of parameters by name, got {shown(parameters)}.")
     for key, fields in parameters.items():
         name = f"{prefix}{key}"
         if not isinstance(fields, dict):
-            raise SpaceError(f"parameter '{name}' must be a mapping, got {fields!r}: write 'value: {fields}' under it.")
+            told = shown(fields)
+            raise SpaceError(f"parameter '{name}' must be a mapping, got {told}: write 'value: {told}' under it.")
         if set(fields) == {"parameters"}:
             yield from _flat(fields["parameters"], f"{name}.")
             continue
@@ -79,6 +81,10 @@ def _flat(parameters: Any, prefix: str) -> Iterable[tuple[str, Distribution]]:
             yield name, _distribution(fields)
         except SpaceError as error:
             raise SpaceError(f"parameter '{name}': {error}") from error
+        except ArithmeticError as error:
+            raise SpaceError(
+                f"parameter '{name}': its numbers are too large or too small to search: {error}."
+            ) from error
 
 
 def _distribution(fields: Mapping[str, Any]) -> Distribution:
@@ -99,7 +105,7 @@ def _distribution(fields: Mapping[str, Any]) -> Distribution:
     if missing:
         raise SpaceError(f"the distribution {kind} needs {' and '.join(map(repr, missing))}.")
     if "values" in given and not isinstance(given["values"], list):
-        raise SpaceError(f"'values' must be a list, got {given['values']!r}.")
+        raise SpaceError(f"'values' must be a list, got {shown(given['values'])}.")
     return make(*(given.get(key, defaults.get(key)) for key in (*needed, *defaults)))
 
 
@@ -117,16 +123,16 @@ def _kind(given: Mapping[str, Any]) -> str:
         if key not in every:
             raise SpaceError(f"unknown key '{key}'." + _possible("keys", str(key), (*sorted(every), "distribution")))
     raise SpaceError(
-        f"the keys {sorted(given)} say too little: give 'value', 'values', 'min' and 'max', or 'distribution'."
+        f"the keys {shown(list(given))} say too little: give 'value', 'values', 'min' and 'max', or 'distribution'."
     )
 
 
 def _quantized(low: Any, high: Any, q: Any, *, log: bool = False) -> Distribution:
     for key, value in {"min": low, "max": high, "q": q}.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise SpaceError(f"'{key}' must be a finite number, got {value!r}.")
+            raise SpaceError(f"'{key}' must be a finite number, got {shown(value)}.")
     if q <= 0:
-        raise SpaceError(f"'q' must be above 0, got {q!r}.")
+        raise SpaceError(f"'q' must be above 0, got {shown(q)}.")
     first, last = math.ceil(low / q - 1e-9), math.floor(high / q + 1e-9)  # 0.3 / 0.1 is 2.9999999999999996
     if first >= last:
         raise SpaceError(f"there are not two multiples of q={q!r} between {low!r} and {high!r}: use a smaller q.")
@@ -138,7 +144,9 @@ def _quantized(low: Any, high: Any, q: Any, *, log: bool = False) -> Distributio
 
 def _exp(exponent: Any) -> float:
     if isinstance(exponent, bool) or not isinstance(exponent, int | float) or not abs(exponent) < 700:
-        raise SpaceError(f"'min' and 'max' of log_uniform are exponents of e between -700 and 700, got {exponent!r}.")
+        raise SpaceError(
+            f"'min' and 'max' of log_uniform are exponents of e between -700 and 700, got {shown(exponent)}."
+        )
     return math.exp(exponent)
 
 
@@ -175,14 +183,19 @@ def _possible(what: str, word: str, words: Iterable[str]) -> str:
 class _Loader(yaml.SafeLoader):
     """PyYAML's SafeLoader (YAML 1.1) with the floats of YAML 1.2, and an error where a key stands twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here, since later the keys that `<<` brings in stand among them, and may be there already.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE]
+        counts = Counter(self.construct_object(key) if len(key.value) <= _KEY else key.value for key in keys)
+        if twice := [key for key, times in counts.items() if times > 1]:
+            said = f"the key {shown(twice[0])} stands twice"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        return node
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+_KEY = 128  # characters of a key in which a number may stand
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )

@@ -31,25 +31,55 @@ from tunehook.system.randomness import (
     restore_generators,
     restore_random,
 )
+from tunehook.system.secrets import hidden, is_secret_name
 from tunehook.system.signals import Notice, Terminated, handling, terminate
-from tunehook.system.terminal import flush_output, is_terminal, make_visible, standard_handlers, written_above
-from tunehook.system.words import clock, did_you_mean, first_line, joined, last_line, near, short, told_values
+from tunehook.system.stored import (
+    NoFileError,
+    StoredError,
+    from_json,
+    open_regular,
+    read_lines,
+    read_whole,
+)
+from tunehook.system.terminal import (
+    Forgiving,
+    flush_output,
+    is_terminal,
+    make_visible,
+    standard_handlers,
+    written_above,
+)
+from tunehook.system.words import (
+    clock,
+    did_you_mean,
+    first_line,
+    joined,
+    last_line,
+    near,
+    printable,
+    short,
+    shown,
+    told_values,
+)
 
 if TYPE_CHECKING:
     from tunehook.system.optuna import FrozenStudy as FrozenStudy
     from tunehook.system.table import Row as Row
     from tunehook.system.table import make_table as make_table
     from tunehook.system.table import shortened as shortened
+    from tunehook.system.yaml_text import read_yaml as read_yaml
 
 __all__ = [
-    "DISTRIBUTION", "END_NOW", "MODULE", "Notice", "OPTIMIZE", "Orphans", "PATIENCE", "RESULTS", "Row", "STUDY",
-    "TRIAL", "Terminated", "all_trials", "attributes_of", "cached", "clock", "contains", "did_you_mean",
-    "end_trial", "end_with_parent", "find_generators", "first_line", "fixed_values", "flush_output",
-    "generator_states", "given_values", "guarded", "handling", "has_own_ids", "is_alive", "is_terminal", "joined",
-    "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "quiet", "random_state",
-    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short",
-    "shortened", "standard_handlers", "study_id", "take_orphans", "takes", "terminate", "this_process",
-    "told_values", "trial_id", "uncached", "unknown_attribute", "with_reports", "written_above",
+    "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
+    "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached",
+    "clock", "contains", "did_you_mean", "end_trial", "end_with_parent", "find_generators", "first_line",
+    "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded", "handling",
+    "has_own_ids", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random", "last_line",
+    "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet", "random_state",
+    "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random", "retried_number",
+    "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id", "take_orphans",
+    "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
+    "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -58,5 +88,6 @@ __getattr__ = lazily(
         "Row": "table",
         "make_table": "table",
         "shortened": "table",
+        "read_yaml": "yaml_text",
     },
 )

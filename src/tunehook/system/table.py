@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from tunehook.system.words import short
+from tunehook.system.words import printable, short
 
 _STYLES = {
     "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
@@ -122,6 +122,7 @@ def _columns(way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str) 
     ]
     columns = []
     for number, (name, cells) in enumerate(found):
+        name, cells = printable(name), [*map(printable, cells)]
         head, width = _head(name, max(map(cell_len, cells), default=0), piece=way.piece)
         # Text throughout: rich would read [...] in names, values and states as markup.
         styles = [_STYLES.get(row.state, "") if number == 1 else "" for row in rows]
@@ -154,7 +155,10 @@ def _pieces(name: str) -> list[str]:
 
 def _drawn(title: str, way: _Way, columns: Sequence[tuple[int, str, list[Text]]]) -> Table:
     table = Table(
-        title=Text(title), title_justify="left", box=box.HEAVY_HEAD if way.has_lines else None, pad_edge=way.has_lines
+        title=Text(printable(title)),
+        title_justify="left",
+        box=box.HEAVY_HEAD if way.has_lines else None,
+        pad_edge=way.has_lines,
     )
     for number, (width, head, _) in enumerate(columns):
         justify: Any = "left" if number == 1 else "right"

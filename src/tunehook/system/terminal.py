@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tunehook.system.words import encodable, printable
+
 log = logging.getLogger("tunehook")
 
 
@@ -18,10 +20,37 @@ class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.write(encodable(self.format(record), sys.stderr) + "\n")
             sys.stderr.flush()
         except Exception:  # noqa: BLE001 - logging's own way: a line that cannot be written ends nothing
             self.handleError(record)
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    """Let no line of ours do anything to a terminal, whatever it tells of names and errors."""
+    with contextlib.suppress(TypeError, ValueError):  # arguments that do not fit; logging itself tells that
+        said = record.getMessage()
+        clean = "\n".join(map(printable, said.split("\n")))
+        if clean != said:
+            record.msg, record.args = clean, ()
+    return True
+
+
+log.addFilter(_clean)
+
+
+class Forgiving:
+    """A stream that writes whatever its encoding lacks as escapes; all else is asked of the stream itself."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return int(self._stream.write(encodable(text, self._stream)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def make_visible() -> None:

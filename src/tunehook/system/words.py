@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+# Controls, marks of direction, ends of lines, what has no width (but for joiners, of which letters and emoji consist),
+# and halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_COMPARED = 1000  # names, and characters of a name, that are compared
 
 
 def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
@@ -17,7 +25,8 @@ def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
     """
     import difflib  # takes as long to import as the rest of this package, and is for errors only
 
-    return difflib.get_close_matches(name, list(dict.fromkeys(names)), n=most)
+    few = itertools.islice(dict.fromkeys(names), _COMPARED)  # it takes a millisecond for each ten
+    return difflib.get_close_matches(name[:_COMPARED], list(few), n=most)
 
 
 def did_you_mean(names: Sequence[str], *, show: Callable[[str], str] = repr) -> str:
@@ -28,6 +37,31 @@ def did_you_mean(names: Sequence[str], *, show: Callable[[str], str] = repr) -> 
         show: How one is written.
     """
     return f" Did you mean {' or '.join(map(show, names))}?" if names else ""
+
+
+def shown(value: object, *, most: int = 500) -> str:
+    """The ``repr`` of a value for a message, cut off behind so many characters; nothing raises.
+
+    Args:
+        value: Anything.
+        most: Characters.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - such as a number of 5,000 digits, or lists in lists without end
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def printable(text: str) -> str:
+    """A text for a terminal, in a line: what would move its cursor, color it or turn its letters around is escaped."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def encodable(text: str, stream: object) -> str:
+    """A text that a stream can write, whatever its encoding; what that lacks is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def joined(names: Sequence[str]) -> str:
@@ -64,7 +98,7 @@ def short(value: Any, *, digits: int = 4) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return printable(str(value))
     text = f"{value:.{digits}g}"
     if digits >= 4 or not re.search(r"\d", text):
         return text

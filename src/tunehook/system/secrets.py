@@ -1,0 +1,85 @@
+"""What looks like a secret: passwords in URLs, and names of arguments such as ``api_key``."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+_ANYWHERE = re.compile(
+    r"\w*(?:password|passwd|passphrase|pwd)|credentials?|secrets?|authorization|cookies?|(?:api|access|private)keys?"
+)
+# What stands before "key" or "token" in the names of secrets, and only then says that they are some ...
+_OF_KEYS = {
+    "access", "account", "api", "app", "auth", "aws", "azure", "client", "deploy", "encryption", "gcp", "hf", "master",
+    "openai", "private", "service", "session", "signing", "ssh", "storage", "subscription", "wandb", "webhook",
+}  # fmt: skip
+_OF_TOKENS = {"access", "api", "auth", "bearer", "hf", "hub", "refresh", "session"}
+# ... and what stands before "token" where it is a piece of a text or a place in a model.
+_PIECES = {
+    "begin", "blank", "bos", "boundary", "class", "cls", "dist", "distillation", "document", "empty", "end", "eod",
+    "eos", "eot", "fim", "first", "image", "last", "mask", "next", "null", "oov", "pad", "padding", "patch", "per",
+    "prefix", "prompt", "query", "register", "sep", "separator", "sos", "special", "start", "stop", "suffix", "unk",
+    "unknown", "word",
+}  # fmt: skip
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+# A URL's user and password, with one slash or more, up to the last @, since a password may hold some.
+_USER = re.compile(r"(:/{1,3}[^/@:\s]{0,200}):([^'\"\n]{0,2000})@")
+_ASSIGNED = re.compile(r"(?<![\w-])([\w-]++)(\s*+=\s*+)('[^']*'|\"[^\"]*\"|[^&\s'\"),;]+)")
+_NO_TEXT = re.compile(r"None|null|true|false|[-+.\d][-+.\de_]*", re.IGNORECASE)
+
+
+def is_secret_name(name: str, value: object) -> bool:
+    """Whether the name of an argument says that its value is a secret, such as ``hf_token`` but not ``pad_token``.
+
+    Args:
+        name: The name of an argument, an attribute or an entry.
+        value: Its value: a switch is none, and what is called a token or a key is a text or several.
+    """
+    if value is None or isinstance(value, bool):
+        return False
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if any(map(_ANYWHERE.fullmatch, words)):
+        return True
+    if not words or not isinstance(value, str | bytes | list | tuple | dict | set):
+        return False
+    before, last = words[-2] if len(words) > 1 else "", words[-1]
+    if last in ("key", "keys"):
+        return before in _OF_KEYS
+    if last == "tokens":
+        return before in _OF_TOKENS
+    is_piece = before in _PIECES or (isinstance(value, str) and re.fullmatch(r"[<\[].*[>\]]|\W*", value) is not None)
+    return last in ("dsn", "auth") or (last == "token" and not is_piece)
+
+
+def hidden(text: str, *, url: object = None, mask: str = "***") -> str:
+    """A text without the passwords of the URLs in it.
+
+    Args:
+        text: What people are to read.
+        url: A URL whose password is hidden wherever it stands, also by itself or in part.
+        mask: What stands in place of a password.
+    """
+    for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
+        if len(secret) > 2:
+            text = text.replace(secret, mask)
+        else:  # it would be found inside of words, which says what it is
+            text = re.sub(rf"(['\"]){re.escape(secret)}\1", rf"\1{mask}\1", text)
+    text = _USER.sub(rf"\1:{mask}@", text)
+    return _ASSIGNED.sub(
+        lambda found: f"{found[1]}{found[2]}{mask}" if _is_assigned(*found.groups()) else found[0], text
+    )
+
+
+def _is_assigned(name: str, _: str, value: str) -> bool:
+    """Whether a secret is assigned in a text, as in ``?password=...`` or a ``repr``."""
+    is_text = value[0] in "'\"" or not _NO_TEXT.fullmatch(value)
+    return is_secret_name(name, value if is_text else 0) or (is_text and name.lower() in ("sig", "signature"))
+
+
+def _secrets(url: str) -> set[str]:
+    raw = [password for _, password in _USER.findall(url)]
+    raw += [found[3].strip("'\"") for found in _ASSIGNED.finditer(url) if _is_assigned(*found.groups())]
+    # A driver that reads the URL otherwise takes a part of the password for the host or the port.
+    parts = [part for one in raw for part in (one, *re.split(r"[@/:?#\s]", one))]
+    return {secret for part in parts for secret in (part, unquote(part)) if secret}
