@@ -61,7 +61,7 @@ class Folder:
     def read(self) -> Described | None:
         """The study that it belongs to; ``None`` where that is not known."""
         self._file.seek(0)
-        return _read(self._file.read(), self._paths)
+        return _read(self._file, self._paths)
 
     def write(self, described: Described) -> None:
         """Keep which study it belongs to."""
@@ -129,17 +129,18 @@ def describe_folder(paths: StudyPaths) -> Described | None:
     """
     try:
         with open_file(paths.description, "rb", below=paths.folder) as file:
-            return _read(read_whole(file), paths)
+            return _read(file, paths)
     except FileNotFoundError:
         return None
 
 
-def _read(text: bytes, paths: StudyPaths) -> Described | None:
-    if not text.strip():
-        return None
-    line, is_right = unsealed(text.strip())
+def _read(file: IO[bytes], paths: StudyPaths) -> Described | None:
     found: Any = None
     with contextlib.suppress(StoredError):
+        text = read_whole(file).strip()
+        if not text:
+            return None
+        line, is_right = unsealed(text)
         found = from_json(line) if is_right else None
     fields = {"id": is_text, "name": is_text, "storage": one_of(Where), "is_grid": is_flag, "known": is_description}
     if not has(found, fields):
