@@ -13,12 +13,13 @@ import itertools
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 
 from tunehook.adapter import Patches, follow_subclasses, subclasses
-from tunehook.inject import UNKNOWN, Slot, same, signature_of
+from tunehook.inject import UNKNOWN, Slot, Typed, frames, same, signature_of, tell_variable
 from tunehook.integrations.lightning.calls import SCHEDULERS
 from tunehook.trial import InjectionError
 
@@ -56,6 +57,7 @@ class Made:
         made: The object.
         keys: The arguments that its constructor takes.
         values: The values that it was constructed with, for injected arguments.
+        typed: How those are typed into its call in ``configure_optimizers``, by path: for people, and as code.
         defaults: What it made of them, for parameter groups without a value of their own.
         groups: Its number of parameter groups then.
     """
@@ -63,8 +65,21 @@ class Made:
     made: Any
     keys: list[str]
     values: dict[str, Any] = field(default_factory=dict)
+    typed: dict[str, tuple[str, Typed]] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
+
+    def note_typed(self, path: str, key: str, constructor: Callable[..., Any]) -> None:
+        """Note where the script has an argument that takes a value."""
+        frame, names = next(frames()), [*signature_of(constructor).parameters][1:]
+        line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        typed = Typed(frame.f_code, frame.f_lasti, key, names.index(key))
+        self.typed[path] = f"{key} of {type(self.made).__name__} at {line}", typed
+
+    def tell_variables(self) -> None:
+        """Say which of the values pass by a variable that the script uses elsewhere too."""
+        for path, (what, typed) in self.typed.items():
+            tell_variable(path, what, [typed])
 
 
 class Window:
@@ -121,8 +136,9 @@ class Window:
 
     def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The arguments of a constructor call with the staged values in them."""
-        for key, (_, value) in self.staged_for(each.keys).items():
+        for key, (path, value) in self.staged_for(each.keys).items():
             args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
+            each.note_typed(path, key, constructor)
         return args, kwargs
 
     def take_finished(self, made: Any) -> None:

@@ -74,6 +74,8 @@ class MadeObjects:
             self._check_overwritten(each)
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
+        for each in (*counting, *used):
+            each.tell_variables()
         self._settings = [_settings(optimizer) for optimizer in optimizers]
         self._scheduler_settings = [
             (each.made, key, value)
