@@ -237,7 +237,7 @@ def _fit_of_a_trial(fit: Any) -> Any:
         know_trial(ours.source, lambda: slots_of(self, module, *given)[1:])
         leave_if_stopped()
         check_thread()
-        if ours.source.has_trial:
+        if ours.source.has_trial or trace_in_progress() is not None:  # ranks above 0 trace without a session
             ours.sites = confirm(self, module, *given)
         try:
             return fit(self, *args, **kwargs)

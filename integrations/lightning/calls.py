@@ -347,7 +347,8 @@ class Sites:
         if call is not None:
             self._seen.add(call)
         if rank > 1 and names and call is not None:
-            self.notes.append(f"{path}.<argument> ({call.name}): {', '.join(names[:12])}")
+            note = f"{path}.<argument> ({call.name}): {', '.join(names[:12])}"
+            self.notes += [note] if note not in self.notes else []
         slots = self.own if rank == 0 else self.slots
         for name in names:
             full = f"{path}.{name}"

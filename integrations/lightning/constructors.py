@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,19 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = signature_of(constructor).parameters
     return {name: item for name, item in found.items() if item.kind in named}
+
+
+class NotTakenError(InjectionError):
+    """Nothing that was made takes a value.
+
+    Args:
+        path: The slot.
+        message: What is told.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass
@@ -188,18 +201,23 @@ class Window:
                     f"  Write {' or '.join(numbers)} in the space, in the order in which they are made."
                 )
             if not counting:
-                raise InjectionError(
+                raise NotTakenError(
+                    path,
                     f"{path} = {value!r} was taken up by nothing: no {self.role} was made by {holder}.\n"
-                    f"  Make it there, or take {path} out of the space."
+                    f"  Make it there, or take {path} out of the space.",
                 )
-            rows = "\n".join(
-                f"    {self.role}.{self.made.index(each)} ({type(each.made).__name__}): {', '.join(each.keys)}"
-                for each in counting
-            )
-            raise InjectionError(
+            rows = "\n".join(f"    {row}" for row in self.rows(counting))
+            raise NotTakenError(
+                path,
                 f"{path} = {value!r} was taken up by nothing. What the {self.role}s of this fit take:\n{rows}\n"
-                f"  Rename {path} in the space, or take it out."
+                f"  Rename {path} in the space, or take it out.",
             )
+
+    def rows(self, made: Iterable[Made]) -> list[str]:
+        """What each of some objects takes, a line each."""
+        return [
+            f"{self.role}.{self.made.index(each)} ({type(each.made).__name__}): {', '.join(each.keys)}" for each in made
+        ]
 
     def _took(self, each: Made, name: str) -> bool:
         number = self.made.index(each)

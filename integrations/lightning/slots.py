@@ -8,9 +8,10 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, same, trace_in_progress
+from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, resolve, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
+from tunehook.integrations.lightning.constructors import NotTakenError
 from tunehook.integrations.lightning.loaders import LoaderSize
 from tunehook.integrations.lightning.optimizers import MadeObjects
 from tunehook.integrations.lightning.settings import TrainerSettings
@@ -121,7 +122,14 @@ class LightningSlots:
         """
         self.close()
         self._settings.check_automatic(self._module)
-        self._made.check_made()
+        try:
+            self._made.check_made()
+        except NotTakenError as error:
+            name = "" if injection is None else injection.names.get(error.path, "")
+            if name and "." not in name:  # it is no name of an optimizer's or scheduler's of this script
+                others = [slot for slot in self.slots if not slot.path.startswith(("optimizer.", "scheduler."))]
+                resolve(name, others, notes=[*self._sites.notes, *self._made.rows()])
+            raise
         if injection is None:
             return
         self._made.check_in_vain({path: v for path, v in injection.paths.items() if path.startswith("model.")})

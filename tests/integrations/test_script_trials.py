@@ -56,7 +56,7 @@ def fit(callbacks, width=4, batch_size=10, max_epochs=1, **settings):
     trainer.fit(net, loader)
     weights = b"".join(one.detach().numpy().tobytes() for one in net.parameters())
     # In one piece, since ranks write at once.
-    sys.stdout.write(f"TRAINED {hashlib.sha256(weights).hexdigest()} {trainer.global_step}\n")
+    sys.stdout.write(f"TRAINED {hashlib.sha256(weights).hexdigest()} {trainer.global_step}\\n")
 
 
 def study(space, search="random"):
@@ -96,6 +96,43 @@ def test_two_ranks_that_lightning_starts(tmp_path: Path) -> None:
     assert len(set(plain)) == 1
     tuned, written = run(tmp_path, f'fit([TuneCallback(study({VALUES}))], devices=2, strategy="ddp")')
     assert tuned == plain, written
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+            "--rdzv-endpoint", "localhost:0", "train.py")  # fmt: skip
+LAUNCHERS = pytest.mark.parametrize("how", [(), TORCHRUN], ids=["lightning", "torchrun"])
+RANKS = 'ranks = {"devices": 2, "strategy": "ddp"}\n'
+
+
+@LAUNCHERS
+def test_two_ranks_derive_the_same_numbers(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """Each calls train again where a value belongs elsewhere, such as into the loader of which steps are counted."""
+    space = '{"width": th.Int(5, 8), "batch_size": th.Choice([4, 8]), "max_epochs": 2}'
+    code = f"study({space}).optimize(lambda: fit([TuneCallback()], **ranks), trials=2, progress=False)"
+    tuned, written = run(tmp_path, RANKS + code, *how)
+    assert len(tuned) == 4, written
+    plain, written = run(
+        tmp_path, RANKS + "\n".join(f"fit([], **{one.params}, **ranks)" for one in trials(tmp_path)), *how
+    )
+    assert sorted(tuned) == sorted(plain), written
+
+
+def test_two_ranks_of_torchrun(tmp_path: Path) -> None:
+    """Each of them runs the script again once it knows its trial."""
+    plain, written = run(tmp_path, RANKS + "fit([], width=7, batch_size=8, max_epochs=3, **ranks)", *TORCHRUN)
+    assert len(plain) == 2, written
+    tuned, written = run(tmp_path, RANKS + f"fit([TuneCallback(study({VALUES}))], **ranks)", *TORCHRUN)
+    assert tuned == plain, written
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
+@LAUNCHERS
+def test_a_loop_of_fits_of_two_ranks(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """The other rank would not hear of the second trial: an error, before it is asked for."""
+    code = f"made = study({VALUES})\nfor _ in range(2):\n    fit([TuneCallback(made)], **ranks)"
+    _, written = run(tmp_path, RANKS + code, *how, check=False)
+    assert "TrialError: The script goes on to a second trial, but its training has several ranks" in written
     assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
 
 
