@@ -70,17 +70,17 @@ class Made:
         made: The object.
         keys: The arguments that its constructor takes.
         values: The values that it was constructed with, for injected arguments.
-        typed: How those are typed into its call in ``configure_optimizers``, by path: for people, and as code.
         defaults: What it made of them, for parameter groups without a value of their own.
         groups: Its number of parameter groups then.
+        typed: How the values are typed into its call in ``configure_optimizers``, by path: for people, and as code.
     """
 
     made: Any
     keys: list[str]
     values: dict[str, Any] = field(default_factory=dict)
-    typed: dict[str, tuple[str, Typed]] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
+    typed: dict[str, tuple[str, Typed]] = field(default_factory=dict)
 
     def note_typed(self, path: str, key: str, constructor: Callable[..., Any]) -> None:
         """Note where the script has an argument that takes a value."""
