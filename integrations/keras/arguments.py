@@ -132,4 +132,4 @@ class MethodArguments(Arguments):
         self.parameters = {each.name: each for each in own}
         vars(self)["signature"] = bound.signature.replace(parameters=own)
         given = {name: value for name, value in bound.arguments.items() if name in self.parameters}
-        self.bound = inspect.BoundArguments(self.signature, given)
+        self.bound, self._by_name = inspect.BoundArguments(self.signature, given), {*given}

@@ -39,7 +39,7 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
     try:
         weakref.ref(made)
         arguments = KerasArguments(cls)
-        arguments.bound = arguments.signature.bind(*args, **kwargs)
+        arguments.bind(args, kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; some that are written in C say nothing
         return args, kwargs
     if issubclass(cls, keras.Layer):

@@ -51,7 +51,7 @@ class KerasSlots:
         self._compiled = Compiled(model)
         self._live = self._compiled.settings()
         found = Objects(trace, model, self._compiled, flat(call.arguments.get("callbacks")))
-        settings = {setting.path: setting for setting in found.settings()}
+        settings = self._settings = {setting.path: setting for setting in found.settings()}
         self.places: dict[str, Place] = {path: one.place for path, one in settings.items() if one.place is not None}
         self._counts = Counter(self.places.values())
         self._fit = FitCall(call, trace)
@@ -131,6 +131,10 @@ class KerasSlots:
             InjectionError: It does not.
         """
         self._paths = [*injection.paths]
+        for path, value in injection.paths.items():
+            setting = self._settings.get(path)
+            if self._trace is not None and setting is not None and not config.alike(setting.value, value):
+                self._trace.tell_set(path, value, setting.value)
         for path in self._paths:
             if not path.startswith("model.") or path not in self.places:
                 continue

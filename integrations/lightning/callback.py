@@ -220,6 +220,7 @@ def _join(namespace: str) -> None:
     if base not in TuneCallback.__bases__:
         TuneCallback.__bases__ += (base,)
     put_once(sys.modules[namespace].Trainer, "fit", _fit_of_a_trial)
+    host.around_loader_hooks(namespace, _hear_loaders)
     if trace_in_progress() is not None:  # a training function has imported it
         hear_all()
 
@@ -236,16 +237,19 @@ def _fit_of_a_trial(fit: Any) -> Any:
         know_trial(ours.source, lambda: slots_of(self, module, *given)[1:])
         leave_if_stopped()
         check_thread()
-        if ours.source.has_trial:
+        if ours.source.has_trial or trace_in_progress() is not None:  # ranks above 0 trace without a session
             ours.sites = confirm(self, module, *given)
         try:
             return fit(self, *args, **kwargs)
         finally:
             ours.sites = None
-            if trace_in_progress() is not None:
-                hear_loaders()
 
     return begin
+
+
+def _hear_loaders() -> None:
+    if trace_in_progress() is not None:
+        hear_loaders()
 
 
 def _hearing() -> Callable[[], None]:

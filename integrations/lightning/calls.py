@@ -8,6 +8,8 @@ import inspect
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import CodeType
 from typing import Any, Literal, cast
 
 from torch import nn
@@ -15,7 +17,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import DataLoader
 
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
-from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
+from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, frames, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
@@ -29,6 +31,7 @@ _TORCH: dict[type, Kind] = {
     nn.Module: "network", DataLoader: "loader", Optimizer: "optimizer", **dict.fromkeys(SCHEDULERS, "scheduler"),
 }  # fmt: skip
 _heard: set[type] = set()
+LOADER_HOOKS = {"data.batch_size": "train_dataloader", "data.val_batch_size": "val_dataloader"}
 # What their own modules are made with is not typed in by anybody.
 _NOT_THE_USERS = ("torch.", "torchmetrics.", "lightning.", "pytorch_lightning.", "lightning_fabric.")
 _HIDDEN: dict[Kind, set[str]] = {
@@ -93,15 +96,25 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
         return args, kwargs
     arguments = _unbound(type(made), base, kind)
     try:
-        arguments.bound = arguments.signature.bind(*args, **kwargs)
+        arguments.bind(args, kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; or it is written in C
         return args, kwargs
-    call = trace.take(made, arguments, _guess)
+    call = trace.take(made, arguments, _guess, _place_in_hook() if kind == "loader" else "")
     if kind in ("model", "data", "trainer"):
         vars(made)[MADE_BY] = call.key
     if kind in ("model", "data") and not is_under_construction(base, but=made):
         _put_into_saved(call, trace, base)
     return arguments.arguments(call.given) if call.given else (args, kwargs)
+
+
+def _place_in_hook() -> str:
+    """What stands for the place of a loader that a hook makes: its size is typed in once, whoever calls the hook."""
+    codes = [frame.f_code for frame in frames() if frame.f_code.co_name in LOADER_HOOKS.values()]
+    return _place_of(codes[-1]) if codes else ""
+
+
+def _place_of(hook: CodeType) -> str:
+    return f"{Path(hook.co_filename).name}:{hook.co_qualname}"
 
 
 def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
@@ -205,6 +218,8 @@ class Sites:
         notes: What each of them takes that is in no list of slots, a line each.
         left_out: The names of the space that this fit, a later one of its trial, leaves to its script.
         has_epochs: Whether the script gave the Trainer a number of epochs; a fit that begins gives it one of its own.
+        in_trainer: The arguments of the Trainer whose values went into its call.
+        is_later: Whether the fit is not the first one of its trial.
     """
 
     def __init__(self, trace: Trace | None, trainer: Any, module: Any, data: Any, loaders: Sequence[Any] = ()) -> None:
@@ -216,12 +231,16 @@ class Sites:
         self.places: dict[str, list[tuple[Call, str]]] = {}
         self.left_out: set[str] = set()
         self.has_epochs = trainer.max_epochs is not None
+        self.is_later = trace is not None and trace.fits > 0
         self._add_own({kind: made for kind, made in (("model", module), ("data", data)) if made is not None})
         self._add("trainer", trainer, rank=1)
-        for name, given in zip(("data.batch_size", "data.val_batch_size"), loaders, strict=False):
+        call = self._call(trainer)
+        self.in_trainer = set() if call is None else {*call.given}
+        owner = module if data is None else data
+        for (name, hook), given in zip(LOADER_HOOKS.items(), loaders, strict=False):
             if name not in self.places:
-                calls = filter(None, map(self._call, loaders_in(given)))
-                self.places[name] = [(call, "batch_size") for call in calls if "batch_size" in call.present]
+                calls = [self._of_hook(owner, hook)] if given is None else map(self._call, loaders_in(given))
+                self.places[name] = [(call, "batch_size") for call in calls if call and "batch_size" in call.present]
         self._add_callbacks(trainer)
         if host.starts_processes(trainer):  # its processes see no calls
             self._add_held(module)
@@ -234,6 +253,17 @@ class Sites:
 
     def _call(self, made: Any) -> Call | None:
         return None if self._trace is None else self._trace.of(made)
+
+    def _of_hook(self, owner: Any, hook: str) -> Call | None:
+        """What stands for the calls that make loaders in a hook."""
+        code: CodeType | None = getattr(inspect.unwrap(getattr(owner, hook)), "__code__", None)
+        if self._trace is None or code is None:
+            return None
+        arguments = Arguments(DataLoader, object)
+        arguments.bound = arguments.signature.bind_partial()
+        call = Call(arguments, _place_of(code), 0, f"{type(owner).__name__}.{hook}", is_typed_in=True)
+        call.edits = {} if self._trace.plan is None else self._trace.plan.of(call)
+        return call
 
     def _add_own(self, parts: Mapping[str, Any]) -> None:
         for kind, made in parts.items():
@@ -317,7 +347,8 @@ class Sites:
         if call is not None:
             self._seen.add(call)
         if rank > 1 and names and call is not None:
-            self.notes.append(f"{path}.<argument> ({call.name}): {', '.join(names[:12])}")
+            note = f"{path}.<argument> ({call.name}): {', '.join(names[:12])}"
+            self.notes += [note] if note not in self.notes else []
         slots = self.own if rank == 0 else self.slots
         for name in names:
             full = f"{path}.{name}"

@@ -11,14 +11,15 @@ import functools
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 
 from tunehook.adapter import Patches, follow_subclasses, subclasses
-from tunehook.inject import UNKNOWN, Slot, same, signature_of
+from tunehook.inject import UNKNOWN, Slot, Typed, frames, same, signature_of, tell_variable
 from tunehook.integrations.lightning.calls import SCHEDULERS
 from tunehook.trial import InjectionError
 
@@ -48,6 +49,19 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]
     return {name: item for name, item in found.items() if item.kind in named}
 
 
+class NotTakenError(InjectionError):
+    """Nothing that was made takes a value.
+
+    Args:
+        path: The slot.
+        message: What is told.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 @dataclass
 class Made:
     """An optimizer or scheduler that was constructed while the window was open.
@@ -58,6 +72,7 @@ class Made:
         values: The values that it was constructed with, for injected arguments.
         defaults: What it made of them, for parameter groups without a value of their own.
         groups: Its number of parameter groups then.
+        typed: How the values are typed into its call in ``configure_optimizers``, by path: for people, and as code.
     """
 
     made: Any
@@ -65,6 +80,19 @@ class Made:
     values: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
+    typed: dict[str, tuple[str, Typed]] = field(default_factory=dict)
+
+    def note_typed(self, path: str, key: str, constructor: Callable[..., Any]) -> None:
+        """Note where the script has an argument that takes a value."""
+        frame, names = next(frames()), [*signature_of(constructor).parameters][1:]
+        line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        typed = Typed(frame.f_code, frame.f_lasti, key, names.index(key))
+        self.typed[path] = f"{key} of {type(self.made).__name__} at {line}", typed
+
+    def tell_variables(self) -> None:
+        """Say which of the values pass by a variable that the script uses elsewhere too."""
+        for path, (what, typed) in self.typed.items():
+            tell_variable(path, what, [typed])
 
 
 class Window:
@@ -121,8 +149,9 @@ class Window:
 
     def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The arguments of a constructor call with the staged values in them."""
-        for key, (_, value) in self.staged_for(each.keys).items():
+        for key, (path, value) in self.staged_for(each.keys).items():
             args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
+            each.note_typed(path, key, constructor)
         return args, kwargs
 
     def take_finished(self, made: Any) -> None:
@@ -172,18 +201,23 @@ class Window:
                     f"  Write {' or '.join(numbers)} in the space, in the order in which they are made."
                 )
             if not counting:
-                raise InjectionError(
+                raise NotTakenError(
+                    path,
                     f"{path} = {value!r} was taken up by nothing: no {self.role} was made by {holder}.\n"
-                    f"  Make it there, or take {path} out of the space."
+                    f"  Make it there, or take {path} out of the space.",
                 )
-            rows = "\n".join(
-                f"    {self.role}.{self.made.index(each)} ({type(each.made).__name__}): {', '.join(each.keys)}"
-                for each in counting
-            )
-            raise InjectionError(
+            rows = "\n".join(f"    {row}" for row in self.rows(counting))
+            raise NotTakenError(
+                path,
                 f"{path} = {value!r} was taken up by nothing. What the {self.role}s of this fit take:\n{rows}\n"
-                f"  Rename {path} in the space, or take it out."
+                f"  Rename {path} in the space, or take it out.",
             )
+
+    def rows(self, made: Iterable[Made]) -> list[str]:
+        """What each of some objects takes, a line each."""
+        return [
+            f"{self.role}.{self.made.index(each)} ({type(each.made).__name__}): {', '.join(each.keys)}" for each in made
+        ]
 
     def _took(self, each: Made, name: str) -> bool:
         number = self.made.index(each)

@@ -6,11 +6,15 @@ Each function says for which versions it was written.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch.optim import lr_scheduler
+
+from tunehook.adapter import put_once
 
 Scheduler: type = getattr(lr_scheduler, "LRScheduler", None) or lr_scheduler._LRScheduler
 """The base class of schedulers, which has no public name in torch 1."""
@@ -34,6 +38,36 @@ def forks(trainer: Any) -> bool:
 def data_source(loop: Any) -> Any:
     """Where the loaders of a loop come from, before training. Lightning 2.1 to 2.6."""
     return loop._data_source
+
+
+def around_loader_hooks(namespace: str, hear: Callable[[], None]) -> None:
+    """Hear of loaders that hooks make, and afterwards. Lightning 2.1 to 2.6.
+
+    Lightning replaces the constructors of loaders while it calls a hook, and leaves plain functions; where the hook
+    raises it leaves its own.
+
+    Args:
+        namespace: The namespace.
+        hear: Lets the constructors be heard that stand there now.
+    """
+
+    def make(original: Callable[..., AbstractContextManager[None]]) -> Callable[..., AbstractContextManager[None]]:
+        @contextlib.contextmanager
+        def replaced(*args: Any, **kwargs: Any) -> Iterator[None]:
+            error: BaseException | None = None
+            with original(*args, **kwargs):
+                hear()
+                try:
+                    yield
+                except BaseException as raised:  # noqa: BLE001 - raised again
+                    error = raised
+            hear()
+            if error is not None:
+                raise error
+
+        return replaced
+
+    put_once(sys.modules[f"{namespace}.trainer.connectors.data_connector"], "_replace_dunder_methods", make)
 
 
 def combined_loader(loop: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import BatchSampler
 
 from tunehook.adapter import Patches
-from tunehook.inject import UNKNOWN, Slot, same
+from tunehook.inject import UNKNOWN, Call, Slot, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import loaders_in
 from tunehook.trial import InjectionError
@@ -42,8 +42,16 @@ class LoaderSize:
         return None if self._source.is_module() else self._source.instance
 
     def slot(self) -> Slot:
-        """The slot, below a constructor argument of the same name."""
-        return Slot(self._path, get=self.get, set=self.set, rank=1, type=int, early=self.passed is not None)
+        """The slot, below a constructor argument of the same name.
+
+        Of a loader that the training function was not seen to make, nobody knows what the script has derived from it.
+        """
+        trace, loaders = trace_in_progress(), [*loaders_in(self.passed)]
+        outside = [] if trace is None else [type(one).__name__ for one in loaders if trace.of(one) is None]
+        return Slot(
+            self._path, get=self.get, set=None if outside else self.set, rank=1, type=int, early=True,
+            place=outside[0] if outside else "",
+        )  # fmt: skip
 
     def get(self) -> Any:
         """The present batch size, a list where loaders differ; `UNKNOWN` where a hook makes the loaders later."""
@@ -68,7 +76,7 @@ class LoaderSize:
         if not self._source.is_module() and same(self.get(), value):
             pass  # it went into the call that made them
         elif self._source.is_module():
-            self._patches.put(self._source, "dataloader", functools.partial(self._resized, self._source.dataloader))
+            self._patches.put(self._source, "dataloader", functools.partial(self._made, self._source.dataloader))
         else:
             self._resize(self._source.instance, value)
         self._value = value
@@ -112,10 +120,25 @@ class LoaderSize:
                 f"  Write '{self._path}' in the space, or make the loader in {path.split('.')[0]}'s train_dataloader."
             )
 
-    def _resized(self, make: Any) -> Any:
+    def _made(self, make: Any) -> Any:
+        """What the hook makes, with the size in its calls; where nothing traces them, set when they are made."""
+        trace = trace_in_progress()
+        before = [] if trace is None else [*trace.calls]
         made = make()
+        if trace is not None and trace.fits == 1:
+            for loader in loaders_in(made):
+                self._check_made_now(type(loader).__name__, trace.of(loader), before)
         self._resize(made, self._value)
         return made
+
+    def _check_made_now(self, name: str, call: Call | None, before: list[Call]) -> None:
+        """Check that a loader was not made before the hook was called: something may be derived of its old size."""
+        if call is None or (call in before and not same(call.in_force().get("batch_size"), self._value)):
+            raise InjectionError(
+                f"{self._path} = {self._value} cannot be put in: {self._source.name} gives the "
+                f"{name if call is None else call.name}, which was made "
+                "before.\n  Make the batch size an argument of the datamodule or module that makes it."
+            )
 
     def _resize(self, source: Any, value: int) -> None:
         loaders = list(loaders_in(source))

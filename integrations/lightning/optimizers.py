@@ -58,6 +58,10 @@ class MadeObjects:
             path = f"{_OF_A_COMMAND_LINE[role]}.{key}"
         return self.optimizers.find(path) or self.schedulers.find(path)
 
+    def rows(self) -> list[str]:
+        """What each of them takes, a line each."""
+        return [row for window in (self.optimizers, self.schedulers) for row in window.rows(window.made)]
+
     def check_made(self) -> None:
         """Check that all values were taken up and are in force, and remember the settings for `check_restored`.
 
@@ -74,6 +78,8 @@ class MadeObjects:
             self._check_overwritten(each)
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
+        for each in (*counting, *used):
+            each.tell_variables()
         self._settings = [_settings(optimizer) for optimizer in optimizers]
         self._scheduler_settings = [
             (each.made, key, value)

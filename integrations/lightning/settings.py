@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tunehook.inject import Slot
@@ -21,22 +21,27 @@ class TrainerSettings:
     Args:
         trainer: The Trainer.
         has_epochs: Whether the script gave it a number of epochs.
+        in_call: The arguments whose values went into the call that made it, so that nothing is left to set.
+        is_later: Whether the fit is not the first one of its trial. The script may have set them since, to go on.
     """
 
-    def __init__(self, trainer: Any, *, has_epochs: bool) -> None:
+    def __init__(
+        self, trainer: Any, *, has_epochs: bool, in_call: Collection[str] = (), is_later: bool = False
+    ) -> None:
         self._trainer = trainer
-        self._has_epochs = has_epochs
+        self._has_epochs, self._in_call, self._is_later = has_epochs, in_call, is_later
         self._set: dict[str, Any] = {}
 
     def slots(self) -> list[Slot]:
         """One slot for each setting."""
-        return [
+        slots = [
             self._slot("max_epochs", self._check_limit, int),
             self._slot("max_steps", self._check_limit, int),
             self._slot("accumulate_grad_batches", self._check_accumulation, int),
             self._slot("gradient_clip_val", self._check_clip, float | None),
             self._slot("gradient_clip_algorithm", self._check_algorithm, str),
         ]
+        return [slot for slot in slots if not (self._is_later and slot.short in self._in_call)]
 
     def _slot(self, name: str, check: Callable[[str, Any], None], kind: object) -> Slot:
         def set_(value: Any) -> None:
@@ -54,6 +59,8 @@ class TrainerSettings:
 
     def _put(self, name: str, value: Any) -> None:
         self._set[name] = value
+        if name in self._in_call:
+            return
         if name == "max_epochs":
             self._trainer.fit_loop.max_epochs = value  # the trainer's own have no setters
         elif name == "max_steps":

@@ -8,9 +8,10 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, same, trace_in_progress
+from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, resolve, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
+from tunehook.integrations.lightning.constructors import NotTakenError
 from tunehook.integrations.lightning.loaders import LoaderSize
 from tunehook.integrations.lightning.optimizers import MadeObjects
 from tunehook.integrations.lightning.settings import TrainerSettings
@@ -46,7 +47,7 @@ class LightningSlots:
         self._module = module
         self._parts = {"model": module, "data": getattr(trainer, "datamodule", None)}
         self._sites = sites or Sites(trace_in_progress(), trainer, module, self._parts["data"])
-        self._settings = TrainerSettings(trainer, has_epochs=self._sites.has_epochs)
+        self._settings = _settings(trainer, self._sites)
         self._made = MadeObjects(trainer, module)
         self._loaders = _sizes(trainer)
         self._own = {slot.path: dataclasses.replace(slot, get=functools.partial(self._present, slot))
@@ -84,10 +85,17 @@ class LightningSlots:
         self._values = {path: value for path, value in injection.paths.items() if path in self._own}
         for path, value in self._values.items():
             kind, _, name = path.partition(".")
-            self._holders[path] = [one for one in ("", "hparams") if same(value, _held(self._parts[kind], one, name))]
+            held = {one: _held(self._parts[kind], one, name) for one in ("", "hparams")}
+            self._holders[path] = [one for one, present in held.items() if same(value, present)]
+            self._tell_set(path, value, [one for one in held.values() if isinstance(one, int | float | str)])
             if kind not in self._reads:
                 self._reads[kind] = KeysRead(host.saved_hparams(self._parts[kind]))
         self._made.open()
+
+    def _tell_set(self, path: str, value: Any, held: Sequence[Any]) -> None:
+        trace, other = trace_in_progress(), [one for one in held if not same(value, one)]
+        if trace is not None and other and self._sites.places.get(path):
+            trace.tell_set(path, value, other[0])
 
     def close(self) -> None:
         """Stop to edit them. May be called at any time and more than once."""
@@ -114,7 +122,14 @@ class LightningSlots:
         """
         self.close()
         self._settings.check_automatic(self._module)
-        self._made.check_made()
+        try:
+            self._made.check_made()
+        except NotTakenError as error:
+            name = "" if injection is None else injection.names.get(error.path, "")
+            if name and "." not in name:  # it is no name of an optimizer's or scheduler's of this script
+                others = [slot for slot in self.slots if not slot.path.startswith(("optimizer.", "scheduler."))]
+                resolve(name, others, notes=[*self._sites.notes, *self._made.rows()])
+            raise
         if injection is None:
             return
         self._made.check_in_vain({path: v for path, v in injection.paths.items() if path.startswith("model.")})
@@ -196,6 +211,10 @@ def _sizes(trainer: Any, given: Sequence[Any] = (None, None)) -> list[LoaderSize
     return [LoaderSize(loop, name, one) for loop, name, one in zip(loops, names, given, strict=True)]
 
 
+def _settings(trainer: Any, sites: Sites) -> TrainerSettings:
+    return TrainerSettings(trainer, has_epochs=sites.has_epochs, in_call=sites.in_trainer, is_later=sites.is_later)
+
+
 def _listed(sites: Sites, sizes: Iterable[LoaderSize], settings: TrainerSettings, made: MadeObjects) -> list[Slot]:
     """All slots of a fit, in the order in which messages have them. Of two with one path the first counts."""
     found: dict[str, Slot] = {}
@@ -222,8 +241,7 @@ def slots_of(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> tu
     made = MadeObjects(trainer, module)
     owner = module if data is None else data
     sizes = _sizes(trainer, [owner if one is None or data is not None else one for one in loaders])
-    settings = TrainerSettings(trainer, has_epochs=sites.has_epochs)
-    return sites, _listed(sites, sizes, settings, made), made.find
+    return sites, _listed(sites, sizes, _settings(trainer, sites), made), made.find
 
 
 def confirm(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> Sites:

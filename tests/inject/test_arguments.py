@@ -119,6 +119,27 @@ def test_an_entry_is_replaced_in_a_copy(make: Callable[..., Any]) -> None:
         assert (read(config, "lr"), read(config, "inner", "width")) == (0.1, 4)
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs", "expected"),
+    [
+        ((1,), {"c": 3}, ((1,), {"c": 3, "b": 9})),
+        ((1, 2), {"c": 3}, ((1, 9), {"c": 3})),
+        ((), {"c": 3, "b": 2, "a": 1}, ((), {"a": 1, "b": 9, "c": 3})),
+        ((1, 2, 3, 4, 5), {"d": 6}, ((1, 9, 3, 4, 5), {"d": 6})),
+    ],
+)
+def test_arguments_are_given_as_they_were(args: tuple[int, ...], kwargs: dict[str, int], expected: Any) -> None:
+    """By position or by name, since who is called may tell them apart; a new one by name."""
+
+    class Four:
+        def __init__(self, a: int, b: int = 2, c: int = 3, *more: int, d: int = 0) -> None:
+            """Take them."""
+
+    arguments = Arguments(Four, object)
+    arguments.bind(args, kwargs)
+    assert arguments.arguments({"b": 9}) == expected
+
+
 def test_what_a_configuration_computes_follows() -> None:
     """As it would where the value was typed in."""
     (changed,), _ = call(Frozen()).arguments({"config.lr": 0.3})

@@ -50,6 +50,16 @@ def phases(pl: Any, *callbacks: Any, first: int = 1, second: int = 1, rate: floa
     return weights(model)
 
 
+def going_on(pl: Any, *callbacks: Any, first: int = 1) -> list[torch.Tensor]:
+    """Train a model, then train it on for another epoch with the same Trainer."""
+    seed()
+    model, made = net(pl)(), trainer(pl, *callbacks, max_epochs=first)
+    made.fit(model, loader())
+    made.fit_loop.max_epochs += 1
+    made.fit(model, loader())
+    return weights(model)
+
+
 def folds(pl: Any, *callbacks: Any, widths: tuple[int, ...] = (5, 5, 5)) -> list[torch.Tensor]:
     """Train a model of each width, made in one place."""
     seed()
@@ -85,6 +95,7 @@ def tuned(train: Train, pl: Any, space: Mapping[str, Any]) -> list[torch.Tensor]
     [
         (phases, {"fit.1.optimizer.lr": 0.05}, {"rate": 0.05}),
         (phases, {"fit.1.max_epochs": 2}, {"second": 2}),
+        (going_on, {"max_epochs": 2}, {"first": 2}),
         (phases, {"fit.0.max_epochs": 2}, {"first": 2}),
         (phases, {"max_epochs": 3, "fit.1.trainer.max_epochs": 2}, {"first": 3, "second": 2}),
         (folds, {"fit.1.hidden": 7}, {"widths": (5, 7, 5)}),

@@ -99,6 +99,41 @@ def test_two_ranks_that_lightning_starts(tmp_path: Path) -> None:
     assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+            "--rdzv-endpoint", "localhost:0", "train.py")  # fmt: skip
+LAUNCHERS = pytest.mark.parametrize("how", [(), TORCHRUN], ids=["lightning", "torchrun"])
+RANKS = 'ranks = {"devices": 2, "strategy": "ddp"}\n'
+
+
+@LAUNCHERS
+def test_two_ranks_derive_the_same_numbers(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """Each calls train again where a value belongs elsewhere, such as into the loader of which steps are counted."""
+    space = '{"width": th.Int(5, 8), "batch_size": th.Choice([4, 8]), "max_epochs": 2}'
+    code = f"study({space}).optimize(lambda: fit([TuneCallback()], **ranks), trials=2, progress=False)"
+    tuned, written = run(tmp_path, RANKS + code, *how)
+    assert len(tuned) == 4, written
+    plain = [run(tmp_path, RANKS + f"fit([], **{one.params}, **ranks)", *how)[0] for one in trials(tmp_path)]
+    assert sorted(tuned) == sorted(line for lines in plain for line in lines)
+
+
+def test_two_ranks_of_torchrun(tmp_path: Path) -> None:
+    """Each of them runs the script again once it knows its trial."""
+    plain, written = run(tmp_path, RANKS + "fit([], width=7, batch_size=8, max_epochs=3, **ranks)", *TORCHRUN)
+    assert len(plain) == 2, written
+    tuned, written = run(tmp_path, RANKS + f"fit([TuneCallback(study({VALUES}))], **ranks)", *TORCHRUN)
+    assert tuned == plain, written
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
+@LAUNCHERS
+def test_a_loop_of_fits_of_two_ranks(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """The other rank would not hear of the second trial: an error, before it is asked for."""
+    code = f"made = study({VALUES})\nfor _ in range(2):\n    fit([TuneCallback(made)], **ranks)"
+    _, written = run(tmp_path, RANKS + code, *how, check=False)
+    assert "TrialError: The script goes on to a second trial, but its training has several ranks" in written
+    assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
+
+
 def test_a_loop_of_fits(tmp_path: Path) -> None:
     """Each round is a trial, whose values go into the objects of that round."""
     space = '{"width": th.Int(5, 8), "batch_size": th.Choice([4, 8]), "max_epochs": th.Int(1, 3)}'

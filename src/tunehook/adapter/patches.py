@@ -86,11 +86,11 @@ class Patches:
         self.undo()
 
 
-def put_once(owner: type, name: str, make: Callable[[Any], Any]) -> None:
+def put_once(owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> None:
     """Replace a method for the rest of the process; a second call does nothing.
 
     Args:
-        owner: The class that defines it.
+        owner: The class or the module that defines it.
         name: Its name.
         make: Makes the new one, given the original.
     """

@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any, Self
 
 from tunehook.adapter.source import Source, given_trial
-from tunehook.inject import Find, Slot, call_traced, resolve, trace_in_progress, unread_values, was_read
+from tunehook.inject import Find, Slot, call_traced, finds_ranks, resolve, trace_in_progress, unread_values, was_read
 from tunehook.launch import announce, call, follow, leading, with_values
-from tunehook.session import activate, active, check_reads
+from tunehook.session import activate, active, broadcast, check_reads
 from tunehook.study import Study
-from tunehook.trial import InjectionError, Trial
+from tunehook.trial import InjectionError, Trial, TrialError
 
 # With which the script began, as far as it has not changed them before. A folder may be gone.
 _ARGUMENTS = [*sys.argv]
@@ -48,7 +48,7 @@ def know_trial(source: Source, slots: Callable[[], tuple[Sequence[Slot], Find | 
         trace.renew()
     if (session := active()) is not None:
         check_reads(session.trial)
-    if trace is not None or session is not None or not source.knows_late:
+    if trace is not None or session is not None or finds_ranks() or not source.knows_late:
         return
     script = _script()
     if script is None or not _belong_earlier(source.names, *slots()):
@@ -106,9 +106,20 @@ class _Turns:
         self._around.enter_context(activate(self.session, is_next=is_next))
 
     def next(self) -> Trial | None:
-        """The next trial, ``None`` where the last one has not ended."""
+        """The next trial, ``None`` where the last one has not ended.
+
+        Raises:
+            TrialError: There are other ranks, which run the script too and would not hear of it.
+        """
         if not self.session.is_over:
             return None
+        if broadcast() is not None:
+            raise TrialError(
+                "The script goes on to a second trial, but its training has several ranks, and they hear of one trial "
+                "each time that the script is started.\n"
+                "  Call fit once and start the script for each trial, or make a training function of one round and "
+                "call study.optimize(train, trials=...)."
+            )
         self._around.close()
         self._begin(is_next=True)
         return self.session.trial

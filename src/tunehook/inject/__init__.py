@@ -1,7 +1,7 @@
 """Putting a trial's values into objects: slots and names, arguments, the calls of a script, apply and read back."""
 
 from tunehook.inject.arguments import NAMED, Arguments, signature_of
-from tunehook.inject.call import MADE_BY, Call
+from tunehook.inject.call import MADE_BY, Call, frames
 from tunehook.inject.calling import call_traced, check_thread, keep, trace_in_progress
 from tunehook.inject.injection import IN_FUNCTION, Injection
 from tunehook.inject.known import (
@@ -26,12 +26,14 @@ from tunehook.inject.known import (
 from tunehook.inject.plan import Calls, Plan
 from tunehook.inject.reads import KeysRead, is_read
 from tunehook.inject.slot import UNKNOWN, Find, Slot, names_in, resolve, same, show
-from tunehook.inject.trace import Again, Told, Trace
+from tunehook.inject.trace import Again, Told, Trace, tell_variable
+from tunehook.inject.variables import Typed
 
 __all__ = [
     "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED", "Plan",
-    "Slot", "Told", "Trace", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks", "finds_ranks",
-    "handed_trial", "is_read", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",
-    "names_in", "names_read", "names_read_too_early", "note_injected", "note_read", "note_stop", "resolve",
-    "same", "show", "signature_of", "trace_in_progress", "unread_values", "was_injected", "was_read",
+    "Slot", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks",
+    "finds_ranks", "frames", "handed_trial", "is_read", "keep", "knowing", "known_trial", "learn", "leave_if_stopped",
+    "may_return_value", "names_in", "names_read", "names_read_too_early", "note_injected", "note_read", "note_stop",
+    "resolve", "same", "show", "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected",
+    "was_read",
 ]  # fmt: skip

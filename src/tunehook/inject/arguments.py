@@ -12,7 +12,7 @@ import sys
 import types
 import typing
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from tunehook.inject.reads import is_mentioned
@@ -46,6 +46,7 @@ class Arguments:
     """
 
     bound: inspect.BoundArguments
+    _by_name: Collection[str] = ()  # which of them were given so, and are again
 
     def __init__(self, cls: type, base: type) -> None:
         self.cls, self.base = cls, base
@@ -62,6 +63,14 @@ class Arguments:
         """Name of the ``**kwargs`` parameter."""
         kinds = {item.kind: name for name, item in self.signature.parameters.items()}
         return kinds.get(inspect.Parameter.VAR_KEYWORD)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Take what the constructor is called with.
+
+        Raises:
+            TypeError: It does not take that.
+        """
+        self.bound, self._by_name = self.signature.bind(*args, **kwargs), {*kwargs}
 
     def values(self) -> dict[str, Any]:
         """The present arguments by name, defaults included; not those that are missing."""
@@ -97,16 +106,27 @@ class Arguments:
         return {name: value for name, value in staged.items() if name not in present or not same(value, present[name])}
 
     def arguments(self, new: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call with some of them replaced."""
+        """The arguments of the call with some of them replaced, by position or by name as they were given."""
         bound = inspect.BoundArguments(self.signature, self.bound.arguments.copy())
-        rest = str(self.rest)
+        rest, by_position = str(self.rest), {*bound.arguments} - {*self._by_name}
         for path, value in new.items():
             name, _, entry = path.partition(".")
             given = bound.arguments if name in self.signature.parameters else dict(bound.arguments.get(rest, {}))
             given[name] = _with_entry(given.get(name, self.values().get(name)), entry, value) if entry else value
             if given is not bound.arguments:
                 bound.arguments[rest] = given
-        return bound.args, bound.kwargs
+        args, kwargs = list[Any](), dict[str, Any]()
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                args += value
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                kwargs |= value
+            elif name in by_position:
+                args.append(value)
+            else:
+                kwargs[name] = value
+        return tuple(args), kwargs
 
 
 def type_of_default(default: object) -> object:

@@ -88,7 +88,7 @@ def position(cls: type) -> tuple[str, str, bool, tuple[CodeType, int] | None]:
     module = cls.__module__.replace("__mp_main__", "__main__")  # as the script is called in a trial process
     parts = [f"{module}.{cls.__qualname__}"]
     line, is_typed_in, typed_by = "", True, None
-    for number, frame in enumerate(_frames()):
+    for number, frame in enumerate(frames()):
         code = frame.f_code
         parts.append(f"{Path(code.co_filename).name}:{code.co_qualname}:{frame.f_lasti}")
         is_users = not any(name in code.co_filename for name in _LIBRARIES)
@@ -100,7 +100,13 @@ def position(cls: type) -> tuple[str, str, bool, tuple[CodeType, int] | None]:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in, typed_by
 
 
-def _frames() -> Iterator[FrameType]:
+def codes_of_the_user() -> list[CodeType]:
+    """The functions of the user's that are running, from the innermost one up to the training function."""
+    codes = [frame.f_code for frame in frames()]
+    return [code for code in codes if not any(name in code.co_filename for name in _LIBRARIES)]
+
+
+def frames() -> Iterator[FrameType]:
     """The frames from the call up to the training function, without ours."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way up the stack that costs little
     while frame is not None and frame.f_code is not counted.__code__:

@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 from tunehook.inject.arguments import Arguments
-from tunehook.inject.call import MADE_BY, Call, position
+from tunehook.inject.call import MADE_BY, Call, codes_of_the_user, position
 from tunehook.inject.plan import Plan, calls_by_place
 from tunehook.inject.slot import Find, Slot, check_type, names_in, number_of, resolve
-from tunehook.inject.variables import Typed, other_uses
+from tunehook.inject.variables import Typed, lines_that_set, other_uses
 from tunehook.trial import InjectionError, Trial
 
 log = logging.getLogger("tunehook")
@@ -106,20 +106,23 @@ class Trace:
         key = getattr(made, "__dict__", {}).get(MADE_BY)
         return next((call for call in self.calls if call.key == key), None)
 
-    def take(self, made: Any, arguments: Arguments, guess: Guess) -> Call:
+    def take(self, made: Any, arguments: Arguments, guess: Guess, place: str = "") -> Call:
         """Note a call that begins, and put into its arguments what belongs there.
 
         Args:
             made: The object that is being made.
             arguments: What was typed in.
             guess: Says what may belong there, before anything is known.
+            place: What stands for its place, whoever has called the function that makes it. Defaults to the positions
+                of all frames.
 
         Returns:
             The call; its `Call.given` is what is to be replaced.
         """
-        place, line, is_typed_in, typed_by = position(type(made))
-        if self.plan is not None and self.plan.has(place):
+        at, line, is_typed_in, typed_by = position(type(made))
+        if self.plan is not None and self.plan.has(at):
             self.renew()
+        place = place or at
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
         call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by, fit=self.fits)
         self.calls.append(call)
@@ -270,27 +273,55 @@ class Trace:
             )
 
     def _tell_variables(self) -> None:
-        """Say, once a process, which values pass by a variable that the script uses for something else too."""
         for name in self._values():
             taking = [(call, path) for call in self.calls for path, other in call.edits.items() if other == name]
-            typed = [one for call, path in taking if (one := call.typed(path)) is not None]
-            found = other_uses(typed) if typed and typed[0] not in _told else None
-            _told.update(typed)
-            if found is not None:
+            if taking:
                 call, path = taking[0]
-                lines = (
-                    f"line {found[1][0]} uses"
-                    if len(found[1]) == 1
-                    else f"lines {' and '.join(map(str, found[1]))} use"
-                )
-                log.warning(
-                    "%s of %s takes the trial's value; the script passes %s there, which %s too, with the script's "
-                    "own value. To reach both: %s = th.value(%r, ...).",
-                    path, call.name, found[0], lines, found[0], name,
-                )  # fmt: skip
+                typed = [one for call, path in taking if (one := call.typed(path)) is not None]
+                tell_variable(name, f"{path} of {call.name}", typed)
+
+    def tell_set(self, path: str, given: Any, present: Any) -> None:
+        """Say, once a process, where the script has set an attribute since its object was made with a value.
+
+        That is as with the value typed in; where it sets a number of its own, the search is in vain.
+
+        Args:
+            path: The slot.
+            given: The trial's value.
+            present: What the object holds when its first fit begins.
+        """
+        name = path.rpartition(".")[2]
+        lines = lines_that_set(name, codes_of_the_user()) if self.fits == 1 else []
+        if lines and path not in _told:
+            _told.add(path)
+            log.warning(
+                "%s was made with the trial's value %r, and is %r when the fit begins: %s sets it. To tune what it "
+                "sets there: th.value(%r, ...).",
+                path, given, present, " and ".join(lines), name,
+            )  # fmt: skip
 
 
-_told: set[Typed] = set()
+def tell_variable(name: str, what: str, typed: Sequence[Typed]) -> None:
+    """Say, once a process, that a value passes by a variable which the script uses for something else too.
+
+    Args:
+        name: The name of the value.
+        what: The argument that takes it, for people.
+        typed: All arguments that take it.
+    """
+    found = other_uses(typed) if typed and typed[0] not in _told else None
+    _told.update(typed)
+    if found is not None:
+        variable, lines = found
+        uses = f"line {lines[0]} uses" if len(lines) == 1 else f"lines {' and '.join(map(str, lines))} use"
+        log.warning(
+            "%s takes the trial's value; the script passes %s there, which %s too, with the script's own value. "
+            "To reach both: %s = th.value(%r, ...).",
+            what, variable, uses, variable, name,
+        )  # fmt: skip
+
+
+_told: set[Typed | str] = set()  # in this process
 
 
 def _meant(name: str, slots: Sequence[Slot], find: Find | None) -> list[Slot]:

@@ -9,6 +9,7 @@ import linecache
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
@@ -62,6 +63,16 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
         if lines:
             return text, sorted(lines)
     return None
+
+
+def lines_that_set(attribute: str, codes: Iterable[CodeType]) -> list[str]:
+    """The lines of some functions that set an attribute of a name, such as ``train.py:14``."""
+    found = [
+        f"{Path(code.co_filename).name}:{each.positions.lineno}"
+        for code in codes for each in dis.get_instructions(code)
+        if each.opname == "STORE_ATTR" and each.argval == attribute and each.positions is not None
+    ]  # fmt: skip
+    return [*dict.fromkeys(found)]
 
 
 def _alike(code: CodeType, text: str) -> Iterator[Place]:

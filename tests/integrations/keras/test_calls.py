@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from keras_projects import (
     state,
     study,
 )
+from tunehook.inject import trace
 from tunehook.inject.known import known_trial
 from tunehook.integrations.keras import TuneCallback
 from tunehook.trial.errors import InjectionError
@@ -815,3 +817,29 @@ def test_a_model_on_two_devices() -> None:
     plain, *tuned = done.stdout.splitlines()
     assert plain.startswith("2 ")
     assert set(tuned) == {plain}
+
+
+def test_a_setting_that_the_script_sets_after_the_constructor(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts, as with the value typed in; where it is a number of its own the search is in vain: said, once."""
+    monkeypatch.setattr(trace, "_told", set())
+    rates: list[float] = []
+
+    def train() -> None:
+        begin()
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        model.optimizer.learning_rate = 0.003
+        model.fit(X, Y, epochs=1, verbose=0, callbacks=[TuneCallback()])
+        rates.append(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)))
+
+    with caplog.at_level("WARNING", logger="tunehook"):
+        study({"learning_rate": th.Choice([0.02, 0.03])}, search="grid").optimize(train, progress=False)
+    assert rates == [pytest.approx(0.003)] * 2
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert re.fullmatch(
+        r"optimizer.learning_rate was made with the trial's value 0.0[23], and is 0.0030\d+ when the fit begins: "
+        r"test_calls.py:\d+ sets it. To tune what it sets there: th.value\('learning_rate', ...\).",
+        said,
+    )

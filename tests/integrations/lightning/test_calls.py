@@ -674,6 +674,69 @@ def test_a_callback_that_carries_its_state_to_the_next_trial(project: Project, i
     assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
 
 
+def test_a_variable_that_configure_optimizers_uses_elsewhere_too(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule would be made of the script's own rate."""
+    monkeypatch.setattr(trace, "_told", set())
+
+    class Net(project.net):  # type: ignore[misc, name-defined]
+        def configure_optimizers(self) -> Any:
+            rate = 0.1
+            made = torch.optim.SGD(self.parameters(), lr=rate)
+            return [made], [torch.optim.lr_scheduler.CosineAnnealingLR(made, 10, eta_min=rate / 100)]
+
+    def train() -> None:
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False, "accelerator": "cpu"}
+        project.pl.Trainer(max_epochs=1, callbacks=[TuneCallback()], **quiet).fit(Net(), project.data())
+
+    study = th.Study("calls", {"optimizer.lr": th.Choice([0.2, 0.3])}, metric="val_loss", mode="min", search="grid")
+    with caplog.at_level("WARNING", logger="tunehook"):
+        study.optimize(train, progress=False)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert re.fullmatch(
+        r"lr of SGD at test_calls.py:\d+ takes the trial's value; the script passes rate there, which line \d+ uses "
+        r"too, with the script's own value. To reach both: rate = th.value\('optimizer.lr', ...\).",
+        said,
+    )
+
+
+@pytest.mark.parametrize("at", ["lr", "hparams"])
+def test_an_attribute_that_the_script_sets_after_the_constructor(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """It counts, as with the value typed in; where it is a number of its own the search is in vain: said, once."""
+    monkeypatch.setattr(trace, "_told", set())
+    rates: list[float] = []
+
+    class Net(project.net):  # type: ignore[misc, name-defined]
+        def __init__(self, lr: float = 0.1) -> None:
+            super().__init__(lr=lr)
+            self.save_hyperparameters()
+
+        def configure_optimizers(self) -> Any:
+            rates.append(self.lr if at == "lr" else self.hparams.lr)
+            return torch.optim.SGD(self.parameters(), lr=rates[-1])
+
+    def train() -> None:
+        model = Net()
+        owner = model if at == "lr" else model.hparams
+        owner.lr = 0.05
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False, "accelerator": "cpu"}
+        project.pl.Trainer(max_epochs=1, callbacks=[TuneCallback()], **quiet).fit(model, project.data())
+
+    study = th.Study("calls", {"model.lr": th.Choice([0.2, 0.3])}, metric="val_loss", mode="min", search="grid")
+    with caplog.at_level("WARNING", logger="tunehook"):
+        study.optimize(train, progress=False)
+    assert rates == [0.05, 0.05]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert re.fullmatch(
+        r"model.lr was made with the trial's value 0\.[23], and is 0.05 when the fit begins: test_calls.py:\d+ sets "
+        r"it. To tune what it sets there: th.value\('lr', ...\).",
+        said,
+    )
+
+
 def test_a_variable_that_is_used_elsewhere_too(
     project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -628,3 +628,15 @@ def test_what_a_fit_can_take_whose_trial_is_known_late(pl: Any, values: dict[str
         return [*weights(model), torch.get_rng_state()]
 
     assert_same(fit({}, late(values)), fit(values))
+
+
+def test_a_limit_that_the_script_sets_after_the_constructor(pl: Any) -> None:
+    """It would be the script's, as with the value typed in, so that the search would be in vain: an error."""
+
+    def train() -> None:
+        made = trainer(pl, TuneCallback(), max_epochs=2)
+        made.fit_loop.max_epochs = 1
+        made.fit(classes(pl)["Net"](), loader())
+
+    with pytest.raises(InjectionError, match=r"(?s)were lost.*trainer.max_epochs holds 1 instead of 3 .*remove that"):
+        a_study({"max_epochs": 3}).optimize(train, trials=1, progress=False)

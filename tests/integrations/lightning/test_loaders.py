@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
-from lightning_projects import assert_same, attached, classes, dataset, loader, refused, trained, trainer
+from lightning_projects import assert_same, attached, classes, dataset, loader, refused, refused_late, trained, trainer
 from tunehook.integrations.lightning.slots import LightningSlots
 from tunehook.trial.errors import InjectionError
 
@@ -95,7 +96,7 @@ def test_loader_without_a_batch_size(one: Any, make: Any, why: str) -> None:
         f"data.batch_size = 5 cannot be injected: {why}.\n"
         "  Make the batch size an argument of the datamodule or module that makes it."
     )
-    assert refused(one, (classes(one)["Net"](), make()), {"batch_size": 5}) == expected
+    assert refused_late(one, lambda: (classes(one)["Net"](), make()), {"batch_size": 5}) == expected
     hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: make()})
     assert refused(one, (hook(),), {"batch_size": 5}) == expected
 
@@ -160,14 +161,69 @@ def test_an_argument_that_the_script_also_gave_to_the_loader(one: Any) -> None:
 
 
 def test_loaders_of_which_some_were_made_outside(one: Any) -> None:
-    """All of them have the size, whether their calls are known or not."""
+    """The trial ends, as with a model: what the script has derived of such a loader would be of its old size."""
     base = classes(one)["Net"]
 
     class Net(base):  # type: ignore[misc, valid-type]
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return super().training_step(batch[0], 0) + super().training_step(batch[1], 0)
 
-    outside = loader()
+    outside, message = loader(), (
+        "data.batch_size = 5 cannot be put in: DataLoader was made before this trial was known.\n"
+        "  Make it in the training function, which is called for each trial."
+    )  # fmt: skip
+    assert refused(one, lambda: (Net(), [loader(), outside]), {"batch_size": 5}) == message
+    assert refused(one, lambda: (Net(), [outside, loader()]), {"data.batch_size": 5}) == message
     plain = trained(one, lambda: (Net(), [loader(5), loader(5)]))
-    assert_same(trained(one, lambda: (Net(), [loader(), outside]), {"batch_size": 5}), plain)
-    assert_same(trained(one, lambda: (Net(), [outside, loader()]), {"data.batch_size": 5}), plain)
+    assert_same(trained(one, lambda: (Net(), [loader(), loader()]), {"batch_size": 5}), plain)
+
+
+def test_numbers_that_come_of_the_loader_of_a_hook(pl: Any) -> None:
+    """Whoever calls a hook, before fit or in it, gets the loader that the hook makes with the size typed in."""
+
+    class Cycle(classes(pl)["Net"]):  # type: ignore[misc]
+        def __init__(self, steps: int) -> None:
+            super().__init__()
+            self.steps = steps
+
+        def configure_optimizers(self) -> Any:
+            made, data = super().configure_optimizers(), self.trainer.datamodule
+            steps = self.trainer.estimated_stepping_batches + len(data.train_dataloader()) + data.count
+            cycle = torch.optim.lr_scheduler.OneCycleLR(made, 0.1, total_steps=steps + self.steps)
+            return [made], [{"scheduler": cycle, "interval": "step"}]
+
+    def script(size: int = 8, val_size: int = 4) -> Any:
+        class Data(pl.LightningDataModule):  # type: ignore[misc]
+            def train_dataloader(self) -> Any:
+                made = DataLoader(dataset(), batch_size=size, shuffle=True)
+                self.count = len(made)
+                return made
+
+            def val_dataloader(self) -> Any:
+                return [DataLoader(dataset(), batch_size=val_size)]
+
+        data = Data()
+        trainer(pl, max_epochs=1).fit(classes(pl)["Net"](), data)  # a teacher, which draws random numbers
+        return Cycle(len(data.train_dataloader()) + len(data.val_dataloader()[0])), data
+
+    values = {"batch_size": 5, "val_batch_size": 3}
+    assert_same(trained(pl, script, values), trained(pl, lambda: script(5, 3)))
+
+
+def test_loader_that_was_made_before_its_hook_is_called(pl: Any) -> None:
+    """What its maker has derived of the old size would stay: an error."""
+
+    class Held(pl.LightningDataModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.made = loader()
+
+        def train_dataloader(self) -> Any:
+            return self.made
+
+    message = refused(pl, lambda: (classes(pl)["Net"](), Held()), {"batch_size": 5})
+    assert re.fullmatch(
+        r"data\.batch_size = 5 cannot be put in: train_dataloader gives the DataLoader at lightning_projects\.py:\d+, "
+        r"which was made before\.\n  Make the batch size an argument of the datamodule or module that makes it\.",
+        message,
+    )

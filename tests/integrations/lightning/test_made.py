@@ -68,7 +68,16 @@ def test_optimizer_key_that_does_not_exist(one: Any) -> None:
         "fused\n"
         "  Rename optimizer.betas in the space, or take it out."
     )
-    assert refused(one, (classes(one)["Net"](), loader()), {"betas": (0.8, 0.9)}) == expected
+    assert refused(one, lambda: (classes(one)["Net"](), loader()), {"optimizer.betas": (0.8, 0.9)}) == expected
+
+
+def test_short_name_of_an_argument_that_no_object_of_the_script_takes(one: Any) -> None:
+    """Some scheduler of torch has it, and none of this script: what can be injected here is told."""
+    message = refused(one, lambda: (classes(one)["Net"](), loader()), {"epochs": 3})
+    assert message.startswith("There is nothing called 'epochs' to inject. Did you mean 'max_epochs'?\n")
+    assert "    trainer.max_epochs = 2\n" in message
+    assert "    optimizer.0 (SGD): lr, momentum, dampening, " in message
+    assert message.endswith("read it where the script needs it: epochs = th.value('epochs', 3).")
 
 
 def test_optimizer_that_was_made_before(one: Any) -> None:
