@@ -14,6 +14,8 @@ from tunehook.trial import StudyError
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+PATIENCE = 120.0  # seconds that one call waits for a server that is away, or for a file that another program holds
+
 # The drivers that are taken for a URL that names none, the best first, and what to install where there is none.
 _DRIVERS = {
     "postgresql": (["psycopg", "psycopg2"], "pip install 'tunehook[postgresql]'"),

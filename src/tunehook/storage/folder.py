@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from tunehook.record import Events, StudyPaths, has, is_flag, is_text, lock_file, one_of, open_file, sealed, unsealed
 from tunehook.storage.attributes import is_description
+from tunehook.storage.database import PATIENCE
 from tunehook.system import StoredError, from_json, read_whole
 from tunehook.trial import StudyError
 
@@ -24,7 +25,6 @@ log = logging.getLogger("tunehook")
 
 Where = Literal["file", "elsewhere", "memory"]
 
-_PATIENCE = 120.0  # seconds that another process may take to open the study
 _TELL = 5.0  # seconds after which it is said that it is waited for
 
 
@@ -110,9 +110,9 @@ def holding(paths: StudyPaths) -> Iterator[Folder]:
                 yield Folder(file, paths)
                 return
         waited = time.monotonic() - began
-        if waited > _PATIENCE:
+        if waited > PATIENCE:
             raise StudyError(
-                f"Another process has been opening the study in {paths.folder} for {_PATIENCE:.0f} s.\n"
+                f"Another process has been opening the study in {paths.folder} for {PATIENCE:.0f} s.\n"
                 f"  End it where it hangs, such as with `fuser -k {paths.description}`, and start the script again."
             )
         if waited > _TELL and not is_told:

@@ -17,9 +17,10 @@ from tunehook.record import ROOT, LinkError, StudyPaths, check_place, host
 from tunehook.search import GridSampler
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
+from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
-from tunehook.storage.retrying import PATIENCE, PatientStorage
+from tunehook.storage.retrying import PatientStorage
 from tunehook.system import cached, hidden, is_alive, quiet, shown, study_id
 from tunehook.trial import Mode, StudyError, direction_of
 

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunehook.record import host
 from tunehook.storage.attributes import OWNER, TOKEN
-from tunehook.storage.database import is_away, is_failure, is_locked
+from tunehook.storage.database import PATIENCE, is_away, is_failure, is_locked
 from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, way_out
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunehook")
 
-PATIENCE = 120.0  # seconds that one call waits for a server that is away
 
 _T = TypeVar("_T")
 

@@ -32,12 +32,11 @@ import contextlib
 import copy
 import functools
 import json
-import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Container, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -45,9 +44,6 @@ from urllib.parse import quote
 import sqlalchemy.exc
 from optuna.distributions import (
     BaseDistribution,
-    check_distribution_compatibility,
-    distribution_to_json,
-    json_to_distribution,
 )
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
@@ -57,12 +53,9 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from tunehook.storage.database import is_locked
+from tunehook.storage.database import PATIENCE, is_locked
 from tunehook.storage.reading import BUSY, connect_reading
-from tunehook.storage.retrying import PATIENCE
-from tunehook.system import from_json, shown
-
-log = logging.getLogger("tunehook")
+from tunehook.storage.rows import TRIALS, check_study, put_param, put_report, put_values, read_trials, to_stored
 
 # The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
@@ -207,7 +200,7 @@ class SqliteStorage(RDBStorage):
             KeyError: There is none.
         """
         with self._transaction("BEGIN") as db:
-            trials = _read(db, db.execute(f"{_TRIALS} WHERE trial_id = ?", (trial_id,)))
+            trials = read_trials(db, db.execute(f"{TRIALS} WHERE trial_id = ?", (trial_id,)))
         if not trials:
             raise KeyError(models.NOT_FOUND_MSG)
         return trials[0]
@@ -223,23 +216,23 @@ class SqliteStorage(RDBStorage):
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         with self._transaction("BEGIN") as db:
-            _check_study(db, study_id)
+            check_study(db, study_id)
             # Not as an OR, for which SQLite goes through all trials of the study.
             which = (
                 "study_id = :study AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study"
                 " AND trial_id > :last UNION ALL SELECT value FROM json_each(:others))"
             )
             asked = {"study": study_id, "last": trial_id_greater_than, "others": json.dumps(list(included_trial_ids))}
-            return _read(db, db.execute(f"{_TRIALS} WHERE {which} ORDER BY trial_id", asked))
+            return read_trials(db, db.execute(f"{TRIALS} WHERE {which} ORDER BY trial_id", asked))
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         made = copy.deepcopy(template_trial) or FrozenTrial(
             -1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1
         )
-        start, end = (None if one is None else _to_stored(one) for one in (made.datetime_start, made.datetime_complete))
+        start, end = (None if one is None else to_stored(one) for one in (made.datetime_start, made.datetime_complete))
         with self._transaction() as db:
-            _check_study(db, study_id)
+            check_study(db, study_id)
             (number,) = db.execute("SELECT COUNT(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
             db.execute(
                 "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete)"
@@ -249,10 +242,10 @@ class SqliteStorage(RDBStorage):
             (key,) = db.execute("SELECT last_insert_rowid()").fetchone()
             for name, raw in made.params.items():
                 distribution = made.distributions[name]
-                _put_param(db, key, name, distribution.to_internal_repr(raw), distribution)
+                put_param(db, key, name, distribution.to_internal_repr(raw), distribution)
             for step, value in made.intermediate_values.items():
-                _put_report(db, key, step, value)
-            _put_values(db, key, made.values)
+                put_report(db, key, step, value)
+            put_values(db, key, made.values)
             for table, named in (("user", made.user_attrs), ("system", made.system_attrs)):
                 db.executemany(
                     f"INSERT INTO trial_{table}_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",  # noqa: S608 - ours
@@ -273,7 +266,7 @@ class SqliteStorage(RDBStorage):
         previous_distribution: BaseDistribution | None,
     ) -> None:
         with self._update(trial_id) as (db, _):
-            _put_param(db, trial_id, param_name, param_value_internal, distribution, previous_distribution)
+            put_param(db, trial_id, param_name, param_value_internal, distribution, previous_distribution)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Keep what a trial reported at a step, in place of an earlier report of this step.
@@ -283,7 +276,7 @@ class SqliteStorage(RDBStorage):
             UpdateFinishedTrialError: It has ended.
         """
         with self._update(trial_id) as (db, _):
-            _put_report(db, trial_id, step, intermediate_value)
+            put_report(db, trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Keep a user attribute of a trial, in place of an earlier one of this key.
@@ -311,10 +304,10 @@ class SqliteStorage(RDBStorage):
             UpdateFinishedTrialError: It has ended.
         """
         with self._update(trial_id) as (db, before):
-            _put_values(db, trial_id, values)
+            put_values(db, trial_id, values)
             if state == TrialState.RUNNING and before != TrialState.WAITING:
                 return False
-            now = _to_stored(datetime.now())
+            now = to_stored(datetime.now())
             start, end = (now if state == TrialState.RUNNING else None), (now if state.is_finished() else None)
             db.execute(
                 "UPDATE trials SET state = ?, datetime_start = coalesce(?, datetime_start),"
@@ -350,133 +343,3 @@ class SqliteStorage(RDBStorage):
                 yield db, state
                 return
         self.check_trial_is_updatable(trial_id, state)  # raises; it reads the trial, so not while the file is held
-
-
-_TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
-
-
-def _put_param(
-    db: sqlite3.Connection, trial_id: int, name: str, internal: float, distribution: BaseDistribution,
-    previous: BaseDistribution | None = None,
-) -> None:  # fmt: skip
-    """Write a value of a trial, whose distribution goes together with those of the name in the study."""
-    if previous is None:
-        found = db.execute(
-            "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
-            " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
-            (trial_id, name),
-        ).fetchone()
-        previous = None if found is None else json_to_distribution(found[0])
-    if previous is not None:
-        check_distribution_compatibility(previous, distribution)
-    db.execute(
-        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
-        (trial_id, name, internal, distribution_to_json(distribution)),
-    )
-
-
-def _put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -> None:
-    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-    db.execute(
-        "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
-        " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
-        " intermediate_value = excluded.intermediate_value,"
-        " intermediate_value_type = excluded.intermediate_value_type",
-        (trial_id, step, stored, kind.name),
-    )
-
-
-def _put_values(db: sqlite3.Connection, trial_id: int, values: Sequence[float] | None) -> None:
-    for objective, value in enumerate(values or ()):
-        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-        db.execute(
-            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (trial_id, objective) DO UPDATE SET"
-            " value = excluded.value, value_type = excluded.value_type",
-            (trial_id, objective, stored, kind.name),
-        )
-
-
-def _check_study(db: sqlite3.Connection, study_id: int) -> None:
-    if db.execute("SELECT 1 FROM studies WHERE study_id = ?", (study_id,)).fetchone() is None:
-        raise KeyError(models.NOT_FOUND_MSG)
-
-
-def _read(db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]]) -> list[FrozenTrial]:
-    """Trials by their rows, with what the other tables hold of them; what nobody can read is left out and told."""
-    trials: dict[int, FrozenTrial] = {}
-
-    def take(key: int, number: int, state: str, start: str | None, end: str | None) -> None:
-        if not isinstance(number, int) or number < 0:
-            raise ValueError("its number is none")
-        trial = FrozenTrial(number, TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
-        trials[key] = trial  # also where its state is none, since trials are found by their place
-        trial.datetime_start, trial.datetime_complete = _from_stored(start), _from_stored(end)
-        trial.state = TrialState[state]
-
-    def take_param(key: int, name: str, value: float, text: str) -> None:
-        distribution = _distribution(text)
-        trials[key].params[name] = distribution.to_external_repr(value)
-        trials[key].distributions[name] = distribution
-
-    def take_value(key: int, value: float, kind: str) -> None:
-        final = models.TrialValueModel
-        told = final.stored_repr_to_value(value, final.TrialValueType[kind])
-        trials[key].values = [*(trials[key].values or ()), told]
-
-    def take_report(key: int, step: int, value: float, kind: str) -> None:
-        report = models.TrialIntermediateValueModel
-        told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
-        trials[key].intermediate_values[int(step)] = told
-
-    def take_user_attr(key: int, name: str, text: str) -> None:
-        trials[key].user_attrs[name] = from_json(text)
-
-    def take_system_attr(key: int, name: str, text: str) -> None:
-        trials[key].system_attrs[name] = from_json(text)
-
-    _each(rows, take)
-    keys = (json.dumps(list(trials)),)
-    for columns, order, take_row in (
-        ("param_name, param_value, distribution_json FROM trial_params", "ORDER BY param_id", take_param),
-        ("value, value_type FROM trial_values", "ORDER BY objective", take_value),
-        ("step, intermediate_value, intermediate_value_type FROM trial_intermediate_values", "", take_report),
-        ("key, value_json FROM trial_user_attributes", "", take_user_attr),
-        ("key, value_json FROM trial_system_attributes", "", take_system_attr),
-    ):
-        which = "WHERE trial_id IN (SELECT value FROM json_each(?))"
-        _each(db.execute(f"SELECT trial_id, {columns} {which} {order}", keys), take_row)
-    return list(trials.values())
-
-
-_been_told: set[str] = set()
-
-
-def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
-    """Take each row; one that nobody can read is told once, so that it stands in no other one's way."""
-    for row in rows:
-        try:
-            take(*row)
-        except Exception as error:  # noqa: BLE001 - what stands in a table may be of any kind
-            if (told := shown(row)) not in _been_told:
-                _been_told.add(told)
-                log.warning("The study's file has a row that nobody can read, which is left out: %s (%s)",
-                            told, shown(error))  # fmt: skip
-
-
-@functools.lru_cache(maxsize=1024)
-def _distribution(text: str) -> BaseDistribution:
-    """The same object for the same text: there are as many texts as trials, and few differ."""
-    return json_to_distribution(text)
-
-
-def _to_stored(local: datetime) -> str:
-    """Optuna stores times in UTC, without saying so, and shows local ones."""
-    return local.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-def _from_stored(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

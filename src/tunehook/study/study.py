@@ -150,9 +150,6 @@ class Study(Results):
 
         Raises:
             StudyError: There is no such study, and which there are; or its storage cannot be used.
-
-        Example:
-            >>> Study.open("digits").best.value  # doctest: +SKIP
         """
         from tunehook.storage import find_study
 
@@ -182,17 +179,14 @@ class Study(Results):
             self._terms.counted = set()  # those that another process counted are its own
             # A proxy, so that connections and signs of life end with the last reference to this study.
             self._made, self._pid = AskTell(ledger, self._method, self._terms, weakref.proxy(self)), os.getpid()
-            if not self._is_closed:
-                self._look_for_lost()
+            try:
+                if not self._is_closed:
+                    self._made.restoring.run()
+                    self.reclaim()
+            except BaseException:  # next time, it is opened and looked at again
+                self._made = None
+                raise
         return self._made
-
-    def _look_for_lost(self) -> None:
-        try:
-            self._asks.restoring.run()
-            self.reclaim()
-        except BaseException:  # next time, it is opened and looked at again
-            self._made = None
-            raise
 
     @property
     def _ledger(self) -> Ledger:

@@ -1,0 +1,167 @@
+"""Rows of Optuna's tables, as `SqliteStorage` writes and reads them.
+
+Whoever can write to the file may put anything there, so a row that nobody can read is left out and told.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+# Private: the names of the types in the tables, for the version that `sqlite` names.
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+
+from tunehook.system import from_json, shown
+
+log = logging.getLogger("tunehook")
+
+TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
+
+
+def put_param(
+    db: sqlite3.Connection, trial_id: int, name: str, internal: float, distribution: BaseDistribution,
+    previous: BaseDistribution | None = None,
+) -> None:  # fmt: skip
+    """Write a value of a trial, whose distribution goes together with those of the name in the study."""
+    if previous is None:
+        found = db.execute(
+            "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id)"
+            " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
+            (trial_id, name),
+        ).fetchone()
+        previous = None if found is None else json_to_distribution(found[0])
+    if previous is not None:
+        check_distribution_compatibility(previous, distribution)
+    db.execute(
+        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (trial_id, name, internal, distribution_to_json(distribution)),
+    )
+
+
+def put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -> None:
+    """Write a report, in place of an earlier one of its step."""
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    db.execute(
+        "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step) DO UPDATE SET"
+        " intermediate_value = excluded.intermediate_value,"
+        " intermediate_value_type = excluded.intermediate_value_type",
+        (trial_id, step, stored, kind.name),
+    )
+
+
+def put_values(db: sqlite3.Connection, trial_id: int, values: Sequence[float] | None) -> None:
+    """Write the values of a trial, in place of earlier ones."""
+    for objective, value in enumerate(values or ()):
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        db.execute(
+            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (trial_id, objective) DO UPDATE SET"
+            " value = excluded.value, value_type = excluded.value_type",
+            (trial_id, objective, stored, kind.name),
+        )
+
+
+def check_study(db: sqlite3.Connection, study_id: int) -> None:
+    """Check that there is a study.
+
+    Raises:
+        KeyError: There is none.
+    """
+    if db.execute("SELECT 1 FROM studies WHERE study_id = ?", (study_id,)).fetchone() is None:
+        raise KeyError(models.NOT_FOUND_MSG)
+
+
+def read_trials(
+    db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]]
+) -> list[FrozenTrial]:
+    """Trials by their rows, with what the other tables hold of them; what nobody can read is left out and told."""
+    trials: dict[int, FrozenTrial] = {}
+
+    def take(key: int, number: int, state: str, start: str | None, end: str | None) -> None:
+        if not isinstance(number, int) or number < 0:
+            raise ValueError("its number is none")
+        trial = FrozenTrial(number, TrialState.FAIL, None, None, None, {}, {}, {}, {}, {}, key)
+        trials[key] = trial  # also where its state is none, since trials are found by their place
+        trial.datetime_start, trial.datetime_complete = _from_stored(start), _from_stored(end)
+        trial.state = TrialState[state]
+
+    def take_param(key: int, name: str, value: float, text: str) -> None:
+        distribution = _distribution(text)
+        trials[key].params[name] = distribution.to_external_repr(value)
+        trials[key].distributions[name] = distribution
+
+    def take_value(key: int, value: float, kind: str) -> None:
+        final = models.TrialValueModel
+        told = final.stored_repr_to_value(value, final.TrialValueType[kind])
+        trials[key].values = [*(trials[key].values or ()), told]
+
+    def take_report(key: int, step: int, value: float, kind: str) -> None:
+        report = models.TrialIntermediateValueModel
+        told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
+        trials[key].intermediate_values[int(step)] = told
+
+    def take_user_attr(key: int, name: str, text: str) -> None:
+        trials[key].user_attrs[name] = from_json(text)
+
+    def take_system_attr(key: int, name: str, text: str) -> None:
+        trials[key].system_attrs[name] = from_json(text)
+
+    _each(rows, take)
+    keys = (json.dumps(list(trials)),)
+    for columns, order, take_row in (
+        ("param_name, param_value, distribution_json FROM trial_params", "ORDER BY param_id", take_param),
+        ("value, value_type FROM trial_values", "ORDER BY objective", take_value),
+        ("step, intermediate_value, intermediate_value_type FROM trial_intermediate_values", "", take_report),
+        ("key, value_json FROM trial_user_attributes", "", take_user_attr),
+        ("key, value_json FROM trial_system_attributes", "", take_system_attr),
+    ):
+        which = "WHERE trial_id IN (SELECT value FROM json_each(?))"
+        _each(db.execute(f"SELECT trial_id, {columns} {which} {order}", keys), take_row)
+    return list(trials.values())
+
+
+_been_told: set[str] = set()
+
+
+def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
+    """Take each row; one that nobody can read is told once, so that it stands in no other one's way."""
+    for row in rows:
+        try:
+            take(*row)
+        except Exception as error:  # noqa: BLE001 - what stands in a table may be of any kind
+            if (told := shown(row)) not in _been_told:
+                _been_told.add(told)
+                log.warning("The study's file has a row that nobody can read, which is left out: %s (%s)",
+                            told, shown(error))  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _distribution(text: str) -> BaseDistribution:
+    """The same object for the same text: there are as many texts as trials, and few differ."""
+    return json_to_distribution(text)
+
+
+def to_stored(local: datetime) -> str:
+    """Optuna stores times in UTC, without saying so, and shows local ones."""
+    return local.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _from_stored(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
