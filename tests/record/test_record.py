@@ -71,6 +71,7 @@ def test_every_event_is_read_back(hostile: Path) -> None:
             "mode": "max",
             "pid": os.getpid(),
             "start": this_process()["start"],
+            "space": this_process()["space"],
             "host": host(),
         },
         {"event": "config", "effective": {"model.lr": 0.1, "model.net": repr(object)}, "records": ["https://w/1"]},

@@ -339,8 +339,7 @@ def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, caplog: 
 
     monkeypatch.setattr(tunehook.record.paths, "_open", refuse)
     assert [trial.number for trial in make().trials] == [1]
-    place = Path.cwd() / FOLDER / "trial-0000/journal.jsonl"
-    assert f"The journal {place} cannot be read, and is left out: PermissionError('not yours')" in caplog.messages
+    assert "A journal is left out: not yours." in caplog.messages
 
 
 # ------------------------------------------------------------------ ends

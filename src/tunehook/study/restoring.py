@@ -101,19 +101,21 @@ class Restoring:
         return done
 
     def _run(self, there: Sequence[int], done: Restored) -> None:
-        self._put_in(there, done)
-        trials, agreed, lacking = self._ledger.trials(), self._ledger.agreed, set[int]()
+        if all(place == frozen.number for place, frozen in enumerate(self._ledger.trials())):
+            self._put_in(there, done)  # else a row cannot be read, and the next one would get another number
+        trials = {frozen.number: frozen for frozen in self._ledger.trials()}
+        agreed, lacking = self._ledger.agreed, set[int]()
         for number in there:
-            if number >= len(trials):
+            frozen = trials.get(number)
+            if frozen is None:
                 continue
-            frozen = trials[number]
             if not frozen.state.is_finished():
                 if (events := self._own(number)) is not None and self._bring(frozen, events):
                     done.trials.append(number)
             elif self._lacks_end(frozen) and not self._end(frozen, done):
                 lacking.add(number)
-        trials = self._ledger.trials()
-        while agreed < len(trials) and trials[agreed].state.is_finished() and agreed not in lacking:
+        trials = {frozen.number: frozen for frozen in self._ledger.trials()}
+        while agreed in trials and trials[agreed].state.is_finished() and agreed not in lacking:
             agreed += 1
         self._ledger.note_agreed(agreed)
 
@@ -316,7 +318,7 @@ def _left_out(path: Path) -> Iterator[None]:
 
 
 def _owner(begin: Begin) -> dict[str, Any]:
-    return {"host": begin.host, "pid": begin.pid, "time": begin.time, "start": begin.start}
+    return {"host": begin.host, "pid": begin.pid, "time": begin.time, "start": begin.start, "space": begin.space}
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
 """The border to Optuna: what it has no public name for, under names of ours. No other file says Optuna's private names.
 
 Each function says what it uses, and the version of Optuna that it was written for. A new Optuna breaks this file, and
-``tests/system/test_optuna.py`` says which of them. Three files beside it know Optuna's insides: ``storage/sqlite.py`` and
-``rows.py`` its tables, ``storage/retrying.py`` the calls of a storage.
+``tests/system/test_optuna.py`` says which of them. Three files beside it know Optuna's insides: ``storage/sqlite.py``
+and ``rows.py`` its tables, ``storage/retrying.py`` the calls of a storage.
 """
 
 from __future__ import annotations
