@@ -86,7 +86,7 @@ def check_second(run: Run, done: set[str], before: Counter[str], *, at_once: int
     again = {value for value, count in now.items() if count > 1}
     assert not again & done
     assert len(again) <= at_once
-    assert set(now) == {f"trained {value}" for value in range(faults_study.VALUES)}
+    assert set(now) | done == {f"trained {value}" for value in range(faults_study.VALUES)}
     assert all(count <= before[value] + 1 for value, count in now.items())
     study = faults_study.study()
     complete = [trial for trial in study.trials if trial.outcome.state == "complete"]

@@ -69,6 +69,7 @@ from tunehook.record.paths import (
     plans_of,
     remove,
     runs_of,
+    sync_path,
 )
 from tunehook.record.recorder import (
     CanStop,
@@ -91,5 +92,5 @@ __all__ = [
     "is_snapshot", "is_text", "is_texts", "is_values", "is_whole", "is_wholes", "join", "journal_of", "lock_file",
     "make_folder", "maybe", "names_of_secrets", "next_place", "one_of", "open_file", "outline", "outlines",
     "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes", "remove",
-    "runs_of", "sealed", "stamp", "unsealed",
+    "runs_of", "sealed", "stamp", "sync_path", "unsealed",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunehook.record.checks import is_event
-from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_folder
+from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_path
 from tunehook.system import StoredError, from_json, read_lines, shares_ids, this_process
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
@@ -165,8 +165,8 @@ class Journal:
                 if not _is_at(self.path, self._file):
                     self._write_again(self._file)
                 if not self._is_listed:
-                    sync_folder(self.path.parent)
-                    sync_folder(self.path.parent.parent)
+                    sync_path(self.path.parent)
+                    sync_path(self.path.parent.parent)
                     self._is_listed = True
         except OSError as error:
             self.close()  # the next event ends the torn line first

@@ -177,10 +177,15 @@ def make_folder(path: Path, *, below: Path) -> None:
     check_place(path, below=below).mkdir(parents=True, exist_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Let the disk have what a folder lists, so that new files outlive the machine; where the system can do so."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
-        handle = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Let the disk have a file, or what a folder lists where the system can do so, so that it outlives the machine.
+
+    Raises:
+        OSError: The disk cannot take the file.
+    """
+    is_folder = path.is_dir()
+    with contextlib.suppress(OSError if is_folder else ()):  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

@@ -33,6 +33,7 @@ from tunehook.record import (
     open_file,
     plain,
     remove,
+    sync_path,
 )
 from tunehook.system import from_json, read_whole, shown
 from tunehook.trial import Trial
@@ -189,7 +190,7 @@ class Checkpoints:
             with open_file(new / _PROGRESS, "w", below=self._study) as file:
                 json.dump(asdict(progress), file)
             for written in (*new.iterdir(), new):
-                _sync(written)
+                sync_path(written)
             there = self._there()
             serial = int(there[-1].name.partition("-")[2]) + 1 if there else 0
             place = self.folder / f"{trial.attempt:03d}-{serial:09d}"
@@ -198,7 +199,7 @@ class Checkpoints:
         except BaseException:
             remove(new, below=self._study)
             raise
-        _sync(self.folder)
+        sync_path(self.folder)
         for older in there:
             if older.name < place.name:  # not one of a later attempt, where this process was taken for lost
                 remove(older, below=self._study)
@@ -284,14 +285,3 @@ def _make(folder: Path) -> None:
                 raise
         else:
             return
-
-
-def _sync(path: Path) -> None:
-    """Let the disk have a file, or what a folder lists, so that it outlives the machine."""
-    if os.name == "nt" and path.is_dir():  # folders cannot be opened there
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
