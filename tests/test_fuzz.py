@@ -231,7 +231,7 @@ def test_progress_of_checkpoints(text: bytes) -> None:
 @given(documents({"lr": {part: [["model.py:3", 1, {"lr": "lr"}]] for part in ("calls", "late", "later")}}))
 @fuzzed
 def test_plans(text: bytes) -> None:
-    """One that is none counts as not there, and is written anew."""
+    """One that is none counts as not there, and is written again."""
     TRIAL.folder.mkdir(parents=True, exist_ok=True)
     plans_of(TRIAL.folder).write_bytes(text)
     with limited():

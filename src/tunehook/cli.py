@@ -66,7 +66,7 @@ def sync(
     Example: tunehook sync tunehook-studies/digits
     """
     if not folder.is_dir():
-        _say(f"There is no folder {folder}; the studies of this directory lie in {ROOT}.", err=True)
+        _say(f"There is no folder {folder}; the studies of this directory are in {ROOT}.", err=True)
         raise typer.Exit(2)
     for name in sorted(_recorders(folder)):
         module = load(UPLOADS[name])
@@ -139,7 +139,7 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
 def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
     """Show the best complete trial.
 
-    Its value, its hyperparameters, and where its record lies.
+    Its value, its hyperparameters, and where its record is.
 
     Example: tunehook best digits --json
     """
@@ -172,14 +172,14 @@ def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_j
     with _told():
         found = rebuild_study(study, storage=storage, folder=folder)
     if as_json:
-        typer.echo(_json(found))
+        _say(_json(found))
         return
     counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
-    typer.echo(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
+    _say(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
     if found.lost:
-        typer.echo(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
+        _say(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
     if found.kept is not None:
-        typer.echo(f"the old file is kept: {found.kept}")
+        _say(f"the old file is kept: {found.kept}")
 
 
 @app.command()

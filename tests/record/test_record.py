@@ -346,7 +346,7 @@ def test_a_journal_that_is_removed_before_it_is_opened(caplog: pytest.LogCapture
 
 
 def test_a_journal_pickles_without_its_file() -> None:
-    """The copy in another process opens the file anew and appends."""
+    """The copy in another process opens the file again and appends."""
     journal = Journal(Path("t"))
     journal.report(1, {})
     copy: Journal = pickle.loads(pickle.dumps(journal))

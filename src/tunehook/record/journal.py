@@ -36,7 +36,7 @@ class Journal:
     infinities are written as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON. The
     last field is ``crc``, the CRC-32 of what stands before it in eight hexadecimal digits.
 
-    A journal that is removed while it is written, or lies where another one was put, is written again, as a whole
+    A journal that is removed while it is written, or in whose place another one was put, is written again, as a whole
     where it is open, and told.
 
     Args:

@@ -1,8 +1,5 @@
 """The one owner of every file name below a study's folder, and the one way to such a file: never through a link.
 
-A study's folder may be reached through links, as where ``/data`` is one. Below it none is followed: whoever can write
-there could let us read, write, remove or upload what lies elsewhere.
-
 No link is followed below a study's folder, to read, write, remove or upload: whoever can write there would have us do
 so elsewhere. The folder itself may be reached through links, and is looked up each time it is used, since two machines
 may reach it by different ones.

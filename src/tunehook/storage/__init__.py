@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN",
-    "PatientStorage", "describe_folder", "find_study", "from_environment", "hidden", "holder_of", "is_counted",
-    "is_running", "is_waiting", "open_study", "outcome_of", "state_of", "stored_again", "stored_attempt",
-    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan", "value_of",
+    "PatientStorage", "describe_folder", "find_study", "from_environment", "holder_of", "is_counted",
+    "is_running", "is_waiting", "open_study", "outcome_of", "stored_again", "stored_attempt",
+    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -125,13 +125,18 @@ def describe_folder(paths: StudyPaths) -> Described | None:
     """The study that a folder belongs to; ``None`` where that is not known. Nothing is written.
 
     Raises:
-        OSError: The file in it cannot be read.
+        StudyError: The file in it cannot be read.
     """
     try:
         with open_file(paths.description, "rb", below=paths.folder) as file:
             return _read(file, paths)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StudyError(
+            f"{paths.description} cannot be read: {error.strerror or error}.\n"
+            "  Move what is in its place: it is written when the study is opened by its script."
+        ) from error
 
 
 def _read(file: IO[bytes], paths: StudyPaths) -> Described | None:

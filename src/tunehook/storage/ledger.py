@@ -156,8 +156,11 @@ class Ledger:
                 for name in attributes.keys() - self.study.user_attrs.keys():
                     self.study.set_user_attr(name, attributes[name])
                 for frozen in trials[len(self.trials()) :]:
-                    self.kept.create_new_trial(study_id(self.study), frozen)
-            self._asked = {number: running_trial(self.study, number) for number in self._asked}
+                    self.kept.put_in(study_id(self.study), frozen)
+            self._asked = {number: running_trial(self.study, self.numbered(number)) for number in self._asked}
+            if self.pulse is not None:
+                for asked in self._asked.values():
+                    self.pulse.add(trial_id(asked))
         except BaseException:  # the next call finds it removed again, and tries once more
             self._open = removed
             raise
@@ -269,7 +272,7 @@ class Ledger:
     def asked(self, number: int) -> AskedTrial:
         """A trial that runs; another process may have asked for it."""
         if number not in self._asked:
-            self._asked[number] = running_trial(self.study, number)
+            self._asked[number] = running_trial(self.study, self.numbered(number))
         return self._asked[number]
 
     def take(self, asked: AskedTrial) -> None:

@@ -20,7 +20,6 @@ from tunehook.trial import StorageError, StudyError
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-# User attributes of a trial: a name that is in the storage together with it, and the process that has it.
 VARIABLE = "TUNEHOOK_STORAGE"  # the storage of studies that are given none
 
 # What databases say where their disk is full.

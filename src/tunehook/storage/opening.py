@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.study import StudyDirection
 
-from tunehook.record import ROOT, LinkError, StudyPaths, check_place, host
+from tunehook.record import ROOT, LinkError, StudyPaths, check_place
 from tunehook.search import GridSampler
 from tunehook.space import Space
 from tunehook.storage.attributes import is_description
@@ -21,7 +20,7 @@ from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
 from tunehook.storage.retrying import PatientStorage
-from tunehook.system import cached, hidden, is_alive, quiet, shown, study_id
+from tunehook.system import cached, hidden, quiet, shown, study_id
 from tunehook.trial import Mode, StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -154,22 +153,12 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
         from tunehook.storage.sqlite import sqlite
 
         _check_links(paths)
-        _clear(paths.database)
         return cached(sqlite(paths.database))
     if isinstance(given, str):
         from tunehook.storage.database import connect
 
         return connect(given)
     return cached(given)
-
-
-def _clear(database: Path) -> None:
-    """Remove the files in which processes of this machine that are gone began to make the database."""
-    name = re.compile(re.escape(f"{database.name}.{host()}-") + r"(\d{1,9})(-\w+)?")
-    for file in database.parent.iterdir():
-        found = name.fullmatch(file.name)
-        if found is not None and not is_alive(int(found[1]), since=file.lstat().st_mtime):
-            file.unlink(missing_ok=True)
 
 
 def _make_study(kept: PatientStorage, name: str, mode: Mode) -> bool:

@@ -29,7 +29,10 @@ def connect_reading(place: Path) -> sqlite3.Connection:
         sqlite3.Error, OSError: The file cannot be read.
     """
     log, index = (place.with_name(place.name + end) for end in ("-wal", "-shm"))
-    if not log.exists() or log.stat().st_size == 0:
+    with contextlib.suppress(FileNotFoundError):  # the last one who writes may remove it at this moment
+        if log.stat().st_size == 0:
+            return _connect(place, "immutable=1")
+    if not log.exists():
         return _connect(place, "immutable=1")
     if index.exists():
         for options in ("mode=ro&readonly_shm=1", *(["mode=ro"] if os.access(index, os.W_OK) else [])):

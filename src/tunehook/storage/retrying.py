@@ -86,13 +86,28 @@ class PatientStorage(BaseStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial with a name of its own; one that runs names this process, too."""
-        token = uuid.uuid4().hex
         if template_trial is None:
-            template = create_trial(state=TrialState.RUNNING, user_attrs={TOKEN: token, **self._names()})
-            template.datetime_start = datetime.now()  # as Optuna does
-        else:
-            template = copy.copy(template_trial)
-            template.user_attrs = {**template.user_attrs, TOKEN: token}
+            template_trial = create_trial(state=TrialState.RUNNING, user_attrs=self._names())
+            template_trial.datetime_start = datetime.now()  # as Optuna does
+        created = self._create(study_id, template_trial)
+        if template_trial.state == TrialState.RUNNING:
+            self._note_begun(created)
+        return created
+
+    def put_in(self, study_id: int, frozen: FrozenTrial) -> int:
+        """Create a trial that is known from elsewhere; another process has it, where it runs.
+
+        It is that process which gives signs of life then, and where processes do, its silence counts from now on.
+        """
+        if frozen.state == TrialState.RUNNING and self.pulse is not None and self.pulse.gives_signs:
+            frozen = copy.copy(frozen)
+            frozen.user_attrs = {ALIVE: "put in", **frozen.user_attrs}
+        return self._create(study_id, frozen)
+
+    def _create(self, study_id: int, template: FrozenTrial) -> int:
+        token = uuid.uuid4().hex
+        template = copy.copy(template)
+        template.user_attrs = {**template.user_attrs, TOKEN: token}
 
         def again() -> int:
             for trial in self._backend.get_all_trials(study_id, deepcopy=False):
@@ -100,10 +115,7 @@ class PatientStorage(BaseStorage):
                     return trial_id(trial)
             return self._backend.create_new_trial(study_id, template)
 
-        created = self._call(lambda: self._backend.create_new_trial(study_id, template), again)
-        if template.state == TrialState.RUNNING:
-            self._note_begun(created)
-        return created
+        return self._call(lambda: self._backend.create_new_trial(study_id, template), again)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Keep the state of a trial; one that has the state already, after a lost call, was set by that call."""
@@ -255,7 +267,7 @@ class PatientStorage(BaseStorage):
             raise
         except Exception as error:  # noqa: BLE001 - whatever Optuna stumbles upon
             said = f"{type(error).__name__}: {first_line(error)}"
-            told = as_study_error(error, StudyError, f"The storage {self._place} of study '{self._name}' holds what "
+            told = as_study_error(error, StorageError, f"The storage {self._place} of study '{self._name}' holds what "
                                   f"nobody can read: {said}.\n  What was measured is in the journals; give the study "
                                   "another storage: Study(..., storage=...).", url=self._place)  # fmt: skip
         raise told
@@ -291,10 +303,10 @@ class PatientStorage(BaseStorage):
                 raise told
             pause, call = min(2 * pause, 5.0), again or call
 
-    def _gone(self) -> StudyError:
+    def _gone(self) -> StorageError:
         """The error for a study that somebody has deleted in a server, or whose tables, while it is used."""
         place = hidden(str(self._place), url=self._place)
-        return StudyError(
+        return StorageError(
             f"The study '{self._name}' was deleted from its storage {place} while it is used.\n"
             "  Start the script again: it rebuilds the study from the journals of its trials."
         )

@@ -37,11 +37,11 @@ def all_trials(study: Study) -> list[FrozenTrial]:
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
-def running_trial(study: Study, number: int) -> Trial:
+def running_trial(study: Study, frozen: FrozenTrial) -> Trial:
     """A trial that another process may have asked for (5.0: the constructor, which is documented for Optuna alone)."""
     import optuna
 
-    return optuna.Trial(study, trial_id(study.get_trials(deepcopy=False)[number]))
+    return optuna.Trial(study, trial_id(frozen))
 
 
 def with_reports(trial: Trial, reports: Mapping[int, float]) -> FrozenTrial:

@@ -86,7 +86,7 @@ def test_claims(text: bytes, is_whole: bool) -> None:
 @given(documents({"p": {"run": "a", "trials": 1, "model": None}}))
 @fuzzed
 def test_what_was_shown(text: bytes) -> None:
-    """What is none counts as not shown, and is written anew."""
+    """What is none counts as not shown, and is written again."""
     path = Path("study", "shown.json")
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text)
