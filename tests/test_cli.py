@@ -80,7 +80,7 @@ def test_a_folder_that_does_not_exist() -> None:
     """It is told with the place where studies lie."""
     done = CliRunner().invoke(app, ["sync", "nowhere"])
     assert done.exit_code == 2
-    assert done.output == "There is no folder nowhere; the studies of this directory lie in tunehook-studies.\n"
+    assert done.output == "There is no folder nowhere; the studies of this directory are in tunehook-studies.\n"
 
 
 def test_trials_without_another_recorder(tmp_path: Path) -> None:

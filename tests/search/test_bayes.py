@@ -45,6 +45,35 @@ def test_it_is_far_ahead_of_random_search(direction: str) -> None:
     assert sum(ours) < sum(random) / 2
 
 
+def branin(trial: optuna.Trial) -> float:
+    """A smooth function with three minima of 0."""
+    x, y = trial.suggest_float("x", -5, 10), trial.suggest_float("y", 0, 15)
+    bent = y - 5.1 / (4 * math.pi**2) * x * x + 5 / math.pi * x - 6
+    return bent * bent + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10 - 0.397887
+
+
+def test_a_smooth_function_is_found_to_three_digits() -> None:
+    """Its distances say more than ranks, which are noisy where many values are nearly the best."""
+    for seed in range(3):
+        study = optuna.create_study(sampler=GaussianProcessSampler(seed=seed))
+        study.optimize(branin, n_trials=40)
+        assert study.best_value < 0.01
+
+
+def test_what_is_rounded_is_tried_once() -> None:
+    """Numbers that stand for one whole number are one configuration: forty trials of 200 are forty."""
+    space = {"n": th.Int(1, 1_991, step=10)}
+    study = th.Study("s", space, metric="v", mode="min", search="bayes", seed=1)
+    wide = th.Study("wide", {"n": th.Int(0, 2_000)}, metric="v", mode="min", search="bayes", seed=1)
+    for one in (study, wide):
+        seen = []
+        for _ in range(40):
+            trial = one.ask()
+            seen.append(trial.params["n"])
+            one.tell(trial, th.Outcome("complete", value=abs(trial.params["n"] - 700)))
+        assert len(set(seen[8:])) == 32
+
+
 def test_a_seed_gives_the_same_trials() -> None:
     """Two studies with one seed, and not with another one."""
 
@@ -75,6 +104,8 @@ def test_stopped_trials_are_learned_from() -> None:
     stopped = [(0.6 + at / 20, TrialState.PRUNED, {5: 0.6 + at / 20}, None) for at in range(8)]
     study = told(*finished, *stopped)
     assert study.ask(X).params["x"] > 0.9
+    broken = told(*finished, (0.35, TrialState.COMPLETE, {5: math.nan, 10: 1.3}, 1.3), *stopped)
+    assert broken.ask(X).params["x"] > 0.9
     unstopped = told(*finished, *[(0.6, TrialState.PRUNED, {5: -3.0}, None), *[
         (0.5 + at / 20, TrialState.PRUNED, {5: -3.0 - at}, None) for at in range(8)
     ]])  # fmt: skip

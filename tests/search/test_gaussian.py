@@ -16,6 +16,7 @@ from tunehook.search.gaussian import (
     _negative_log_posterior,
     log_expected_improvement,
     normal_scores,
+    standard_scores,
 )
 
 CATEGORY = np.array([False, False, True])
@@ -90,6 +91,26 @@ def test_the_expected_improvement_is_told_apart_far_away() -> None:
     assert (np.diff(told) < 0).all()
     around = log_expected_improvement(np.array([-1 - 1e-9, -1 + 1e-9]), np.ones(2), 0.0)
     assert around[0] == pytest.approx(around[1], abs=1e-7)
+
+
+def test_what_is_left_out_is_predicted_by_the_others() -> None:
+    """As by a process of the others with the same parameters, whose noise is in what it is told."""
+    points, values = seen()
+    process = GaussianProcess(points, values, CATEGORY)
+    for at in range(0, 20, 5):
+        rest = np.arange(20) != at
+        others = GaussianProcess(points[rest], values[rest], CATEGORY, process.theta)
+        assert process.left_out()[at] == pytest.approx(others.predict(points[at : at + 1])[0][0], abs=1e-6)
+
+
+def test_standard_scores_keep_distances_and_cut_the_bad_side() -> None:
+    """The best may be far away; the worst is no outlier; equal values are no division by zero."""
+    values = np.array([-1e30, -2.0, -1.0, 0.0, 1.0, 2.0, 50.0])
+    scores = standard_scores(values)
+    assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+    assert (scores[2] - scores[1]) / (scores[6] - scores[5]) == pytest.approx(1 / 48)
+    assert (scores[1] - scores[0]) / (scores[2] - scores[1]) == pytest.approx(3 * 1.4826 * 2 - 2)
+    assert standard_scores(np.full(5, 3.0)) == pytest.approx(np.zeros(5))
 
 
 def test_normal_scores_are_quantiles_of_ranks() -> None:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 Array = NDArray[np.float64]
 
@@ -63,14 +63,15 @@ class Number(Column):
         self._scale: Callable[[float], float] = math.log if log else float
         self._back: Callable[[float], float] = math.exp if log else float
         self._first, self._last = self._scale(low), self._scale(high)
+        self._span = (self._last - self._first) or 1.0  # bounds may be too near for a logarithm
 
     def encode(self, value: Any) -> float:
         """On the scale, from 0 to 1."""
-        return (self._scale(value) - self._first) / (self._last - self._first)
+        return (self._scale(value) - self._first) / self._span
 
     def decode(self, number: float) -> Any:
         """Back on the scale, on a step, inside the range."""
-        exact = self._back(self._first + number * (self._last - self._first))
+        exact = self._back(self._first + number * self._span)
         if self._step is not None:
             exact = self._low + round((exact - self._low) / self._step) * self._step
         return self._kind(min(max(exact, self._low), self._high))
@@ -126,17 +127,17 @@ class Category(Column):
     """Values without an order.
 
     Args:
-        values: All of them.
+        distribution: That of Optuna, which knows the place of each.
     """
 
     is_category = True
 
-    def __init__(self, values: Sequence[Any]) -> None:
-        self._values = values
+    def __init__(self, distribution: CategoricalDistribution) -> None:
+        self._values, self._place = distribution.choices, distribution.to_internal_repr
 
     def encode(self, value: Any) -> float:
         """Its number."""
-        return float(next(at for at, one in enumerate(self._values) if type(one) is type(value) and one == value))
+        return float(self._place(value))
 
     def decode(self, number: float) -> Any:
         """The value of that number."""
@@ -160,12 +161,12 @@ def column(distribution: BaseDistribution) -> Column:
         if all(isinstance(one, int | float) and not isinstance(one, bool) for one in choices):
             values = sorted(choices)
             return Levels(values, np.linspace(0, 1, len(values)), np.full(len(values), 1 / len(values)))
-        return Category(choices)
+        return Category(distribution)
     if not isinstance(distribution, FloatDistribution | IntDistribution):
         raise TypeError(f"Optuna's distributions are numbers and choices, got {distribution!r}.")
     low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
     kind = int if isinstance(distribution, IntDistribution) else float
-    if step is None or (high - low) / step >= MANY:
+    if step is None or (high - low) / step >= MANY or high + step / 2 == high:  # or too large for their steps
         return Number(low, high, log=log, step=step, kind=kind)
     values = [kind(min(low + at * step, high)) for at in range(round((high - low) / step) + 1)]
     edges = np.array([low - step / 2, *(value + step / 2 for value in values)])

@@ -53,6 +53,10 @@ class GaussianProcess:
         mean: Array = covariance @ self._solved
         return mean, np.sqrt(np.maximum(variance, 1e-10))
 
+    def left_out(self) -> Array:
+        """What is expected at each point where its own value is left out (Rasmussen and Williams, equation 5.12)."""
+        return self.values - self._solved / np.einsum("nm,nm->m", self._inverse, self._inverse)
+
     def _covariance(self, points: Array) -> Array:
         kept, _ = _matern(self._distances(points))
         scaled: Array = np.exp(self.theta[-2]) * kept
@@ -146,14 +150,33 @@ def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arra
     return out
 
 
+def ranks(values: Array) -> Array:
+    """The ranks of values, from 0.5; equal values have one, the middle of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle: Array = np.cumsum(counts) - counts / 2
+    return middle[place]
+
+
 def normal_scores(values: Array) -> Array:
-    """Values by their ranks as quantiles of the standard normal distribution; equal values have one rank (n,).
+    """Values by their ranks, as quantiles of the standard normal distribution.
 
     Salinas et al., 2020, arXiv:1909.13595, section 4.1.
     """
     from scipy.special import ndtri
 
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - counts / 2  # of the ranks of each value, from 0.5
-    scores: Array = ndtri(middle[place] / len(values))
+    scores: Array = ndtri(ranks(values) / len(values))
+    return scores
+
+
+def standard_scores(values: Array) -> Array:
+    """Values with mean 0 and variance 1, the worst no worse than three standard deviations below the median.
+
+    The deviation is that of a normal distribution with the same median distance to the median, which outliers do not
+    change.
+    """
+    middle = np.median(values)
+    near = 1.4826 * np.median(np.abs(values - middle))
+    cut = np.maximum(values, middle - 3 * near) if near > 0 else values
+    deviation = cut.std()
+    scores: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
     return scores

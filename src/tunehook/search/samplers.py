@@ -123,7 +123,10 @@ def _bayes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSamp
         return _tpe_sampler(seed, trials), f"TPE ({why})"
     from tunehook.search.bayes import STARTUP, GaussianProcessSampler
 
-    sampler = GaussianProcessSampler(seed=seed, startup=min(STARTUP, startup(trials)))
+    def snap(raw: dict[str, Any]) -> dict[str, Any]:
+        return space.encode({name: space[name].decode(value) for name, value in raw.items()})
+
+    sampler = GaussianProcessSampler(seed=seed, startup=min(STARTUP, startup(trials)), snap=snap)
     return sampler, f"Gaussian process ({_count(dimensions, 'dimension')}, {_planned(trials)})"
 
 
