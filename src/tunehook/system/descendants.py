@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import sys
 import time
@@ -124,6 +123,8 @@ def _watch(child: int, *, ends_with_parent: bool) -> None:
         time.sleep(_LOOK)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
+        import resource  # Windows has none
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one dump is enough
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
