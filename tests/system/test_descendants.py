@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from typing import Any
+
+import pytest
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has guards")
+GUARDED = "import os; from tunehook.system import guarded; guarded(ends_with_parent=False)\n"
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
+def python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run some code in a process of its own."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **options)
 
 
 def test_a_system_without_the_modules_of_unix() -> None:
@@ -16,3 +23,12 @@ def test_a_system_without_the_modules_of_unix() -> None:
     code = "import sys; sys.modules.update(dict.fromkeys(('fcntl', 'grp', 'pwd', 'resource', 'termios')))\n"
     done = python(code + "import tunehook; tunehook.Study; import tunehook.launch.node.node")
     assert done.returncode == 0, done.stderr
+
+
+@on_linux
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
+def test_a_guard_ends_as_its_child(end: str) -> None:
+    """Also where the one that started it ignores the ends of its children, which is passed on."""
+    ignoring = python(GUARDED + end, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert ignoring.stderr == ""
+    assert ignoring.returncode == python(GUARDED + end).returncode == (3 if "_exit" in end else -9)

@@ -87,6 +87,7 @@ def guarded(*, ends_with_parent: bool) -> None:
     """
     if sys.platform != "linux":
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, as a parent may pass on, nothing is waited for
     guard = os.getpid()
     take_orphans()
     try:
