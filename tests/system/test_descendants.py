@@ -32,3 +32,23 @@ def test_a_guard_ends_as_its_child(end: str) -> None:
     ignoring = python(GUARDED + end, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
     assert ignoring.stderr == ""
     assert ignoring.returncode == python(GUARDED + end).returncode == (3 if "_exit" in end else -9)
+
+
+ORPHAN = """
+import subprocess, sys, time
+code = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True, stdout=-3).pid)"
+pid = int(subprocess.run([sys.executable, "-c", code], stdout=-1).stdout)
+"""
+ENDS = """
+os.kill(pid, 9)
+until = time.monotonic() + 20
+while os.path.exists(f"/proc/{pid}") and time.monotonic() < until:
+    time.sleep(0.05)
+print(os.path.exists(f"/proc/{pid}"), flush=True)
+"""
+
+
+@on_linux
+def test_a_guard_lets_go_of_what_has_ended() -> None:
+    """Programs that are left behind and end by themselves are no zombies up to the end of the child."""
+    assert python(GUARDED + ORPHAN + ENDS).stdout == "False\n"

@@ -119,7 +119,9 @@ def _watch(child: int, *, ends_with_parent: bool) -> None:
         signal.signal(number, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(signal.SIGHUP)
-    _, status = os.waitpid(child, 0)
+    ended, status = 0, 0
+    while ended != child:  # orphans that end meanwhile are let go
+        ended, status = os.waitpid(-1, 0)
     while orphans.look((), by_force=is_forced):
         time.sleep(_LOOK)
     code = os.waitstatus_to_exitcode(status)

@@ -282,7 +282,7 @@ def _fork(environment: dict[str, str]) -> int:
         for one in list(getattr(weakref.finalize, "_registry", ())):  # there is no public list
             one.atexit = False  # the parent's to do, at its end; those of torch alone take 30 ms
         end_with_parent(signal.SIGKILL)
-        take_orphans()  # while the trial goes on they are its own
+        take_orphans()  # while the trial goes on they are its own; zombies too, as it may wait for any of its children
         if os.getppid() != parent:
             os._exit(1)
     return pid
