@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import launch_scripts as scripts
-from tunehook.launch.node import room
+from tunehook.launch.node import process, room
 from tunehook.launch.node.room import Room
 from tunehook.system import is_alive
 from tunehook.trial import StudyError
@@ -25,6 +26,7 @@ from tunehook.trial import StudyError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux")
 
 SCRIPT = Path(scripts.__file__)
+STAY = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 @pytest.fixture
@@ -95,6 +97,19 @@ def test_they_end_with_those_above_them(whom: str, left: Path, monkeypatch: pyte
     node.communicate(timeout=30)
     wait_for(lambda: remain(left) == [])
     assert [path for path in left.parent.iterdir() if path.name.startswith("tunehook")] == []
+
+
+def test_a_process_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that waits for a disk for ever: it is named, and the study ends without it."""
+    monkeypatch.setattr(process, "_signal", Mock())
+    monkeypatch.setattr(process, "_LAST", 0.2)
+    for name in ("GRACE", "PATIENCE"):
+        monkeypatch.setattr(process, name, -0.9)
+    stays = subprocess.Popen(STAY)
+    process._end(stays)
+    assert caplog.messages == [f"Process {stays.pid} does not end, although it was killed; it is left behind."]
+    stays.kill()
+    stays.wait()
 
 
 # ------------------------------------------------------------------ no room for a process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import shutil
@@ -19,6 +20,9 @@ from tunehook.launch.node.function import Function
 from tunehook.system import END_NOW, PATIENCE
 from tunehook.trial import StudyError
 
+log = logging.getLogger("tunehook")
+
+_LAST = 5.0  # seconds that a killed process has to be gone, a little more than its guard gives to what is below it
 # The guard is forked before anything large is imported.
 _CODE = (
     "from tunehook.system import guarded; guarded(ends_with_parent={is_trial}); "
@@ -197,8 +201,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE + PATIENCE + 2)
+        return
+    _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    try:
+        process.wait(_LAST)
     except subprocess.TimeoutExpired:
-        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
+        log.warning("Process %d does not end, although it was killed; it is left behind.", process.pid)
