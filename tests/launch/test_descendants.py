@@ -172,21 +172,23 @@ def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [trial.outcome.state for trial in study.trials] == ["complete"]
 
 
-def test_how_long_room_is_waited_for() -> None:
+def test_how_long_room_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """Two minutes for a trial, tried each second; a process that would be there before its trial is given up."""
     now = 0.0
     room = Room(clock=lambda: now)
     room.refuse("spare", "no memory", is_needed=False)
-    assert (room.is_tight, room.due()) == (True, [])
+    assert (room.is_tight, room.due(), caplog.messages) == (True, [], [])
+    now = 100.0
     room.refuse("one", "no memory", is_needed=True)
-    now = 1.0
+    assert caplog.messages == ["No process can be started (no memory); waiting up to 120 s."]
+    now = 101.0
     assert (room.is_tight, room.due(), room.due()) == (False, ["one"], [])
-    now = 119.0
+    now = 219.0
     room.refuse("one", "no memory", is_needed=True)
     room.found()
-    now = 121.0
+    now = 221.0
     room.refuse("two", "no memory", is_needed=True)
-    now = 242.0
+    now = 342.0
     with pytest.raises(StudyError, match="No process can be started for a trial, after 121 s: no memory"):
         room.refuse("two", "no memory", is_needed=True)
 

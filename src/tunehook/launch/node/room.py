@@ -60,13 +60,15 @@ class Room:
             StudyError: A trial has waited for too long.
         """
         now = self._clock()
+        self._next = now + _PAUSE
+        if not is_needed:
+            return
+        self._waiting.append(token)
         if self._since is None:
             self._since = now
             log.warning("No process can be started (%s); waiting up to %.0f s.", why, PATIENCE)
-        if is_needed and now - self._since >= PATIENCE:
+        if now - self._since >= PATIENCE:
             raise cannot_start(why, now - self._since)
-        self._next = now + _PAUSE
-        self._waiting += [token] if is_needed else []
 
     def due(self) -> list[str]:
         """Those to be tried again now."""
