@@ -151,20 +151,22 @@ def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.
     assert study.has_waiting
 
 
-def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", ["EAGAIN", "EMFILE"])
+def test_a_fresh_process_without_room(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for as a forked one is; where the first cannot be started, the study says so at once."""
+    error = getattr(errno, code)
     real, tries = subprocess.Popen, []
 
     def flaky(*args: Any, **options: Any) -> Any:
         tries.append(args)
         if len(tries) <= many:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise OSError(error, os.strerror(error))
         return real(*args, **options)
 
     monkeypatch.setattr(subprocess, "Popen", flaky)
     many = 1
     study = scripts.study(tmp_path / "s", [0])
-    with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):
+    with pytest.raises(StudyError, match=f"a trial: {os.strerror(error)}"):
         study.optimize(scripts.steps, workers=1, progress=False)
     monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
     many = 3
@@ -172,25 +174,45 @@ def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [trial.outcome.state for trial in study.trials] == ["complete"]
 
 
+@pytest.mark.parametrize("code", ["E2BIG", "ENOENT"])
+def test_a_fresh_process_that_cannot_be_started(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For another reason than room: the study ends with what the system says, and the trial is asked again."""
+    monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
+    if code == "E2BIG":
+        monkeypatch.setenv("TEST_LONG", "x" * 2**20)
+    else:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(StudyError) as raised:
+        study.optimize(scripts.steps, workers=1, progress=False)
+    error = OSError(getattr(errno, code), os.strerror(getattr(errno, code)), sys.executable)
+    assert str(raised.value) == (
+        f"No process can be started for a trial: {error}.\n  See that {sys.executable} can be started with the "
+        "environment variables of this process."
+    )
+    assert study.trials[0].outcome.state == "interrupted"
+    assert study.has_waiting
+
+
 def test_how_long_room_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """Two minutes for a trial, tried each second; a process that would be there before its trial is given up."""
-    now = 0.0
+    now, no_memory = 0.0, OSError(errno.ENOMEM, "no memory")
     room = Room(clock=lambda: now)
-    room.refuse("spare", "no memory", is_needed=False)
+    room.refuse("spare", no_memory, is_needed=False)
     assert (room.is_tight, room.due(), caplog.messages) == (True, [], [])
     now = 100.0
-    room.refuse("one", "no memory", is_needed=True)
+    room.refuse("one", no_memory, is_needed=True)
     assert caplog.messages == ["No process can be started (no memory); waiting up to 120 s."]
     now = 101.0
     assert (room.is_tight, room.due(), room.due()) == (False, ["one"], [])
     now = 219.0
-    room.refuse("one", "no memory", is_needed=True)
+    room.refuse("one", no_memory, is_needed=True)
     room.found()
     now = 221.0
-    room.refuse("two", "no memory", is_needed=True)
+    room.refuse("two", no_memory, is_needed=True)
     now = 342.0
     with pytest.raises(StudyError, match="No process can be started for a trial, after 121 s: no memory"):
-        room.refuse("two", "no memory", is_needed=True)
+        room.refuse("two", no_memory, is_needed=True)
 
 
 def _flaky(code: str, many: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:

@@ -253,7 +253,7 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
                     try:
                         pid = _fork(detail)
                     except OSError as error:  # no memory, or no process id
-                        node.send(("refused", token, error.strerror))
+                        node.send(("refused", token, error))
                         continue
                     if pid == 0:
                         signal.set_wakeup_fd(-1)

@@ -36,7 +36,7 @@ from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
 from tunehook.launch.node.out_of_memory import OutOfMemory
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
-from tunehook.launch.node.room import Room, cannot_start, no_room
+from tunehook.launch.node.room import Room, cannot_start
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
 from tunehook.trial import Decision, State, StudyError
@@ -113,7 +113,7 @@ class Node(Leader[_Process]):
             try:
                 self._warm = Warm(self._gate.address, self._function, self._threads)
             except OSError as error:
-                raise cannot_start(error.strerror) from error
+                raise cannot_start(error) from error
 
     def _open(self) -> None:
         """Find out whether trial processes can be forked, and say why where they cannot."""
@@ -193,13 +193,12 @@ class Node(Leader[_Process]):
         try:
             if starter is not None:
                 starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
-        except OSError as error:  # else the warm parent is gone, which is heard of next
-            if no_room(error):
-                self._refuse(token, str(error.strerror))
+        except OSError as error:
+            self._refuse(token, error)
 
-    def _refuse(self, token: str, why: str) -> None:
+    def _refuse(self, token: str, error: OSError) -> None:
         self._spares.drop(token)
-        self._room.refuse(token, why, is_needed=token in self._running)
+        self._room.refuse(token, error, is_needed=token in self._running)
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""

@@ -36,7 +36,11 @@ class Starter(Protocol):
     """A way to start trial processes."""
 
     def start(self, token: str, environment: Mapping[str, str]) -> None:
-        """Start a process, which will say hello with the token."""
+        """Start a process, which will say hello with the token.
+
+        Raises:
+            OSError: It cannot be started.
+        """
 
     def signal(self, token: str, number: int) -> None:
         """Send a signal to a process; SIGKILL goes to all that it started, too."""
@@ -72,8 +76,7 @@ class Warm:
 
     def signal(self, token: str, number: int) -> None:
         """See `Starter`."""
-        with contextlib.suppress(OSError):
-            self._send("signal", token, number)
+        self._send("signal", token, number)
 
     def note(self, token: str, code: int) -> None:
         """Take the exit code that the warm parent sent."""
@@ -94,7 +97,8 @@ class Warm:
 
     def _send(self, *order: object) -> None:
         if self.connection is not None:
-            self.connection.send(order)
+            with contextlib.suppress(OSError):  # it is gone, which is heard of next
+                self.connection.send(order)
 
 
 class Fresh:
