@@ -151,6 +151,25 @@ def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.
     assert study.has_waiting
 
 
+def test_a_trial_that_waits_for_room_ends_with_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At Ctrl-C it is interrupted, and no process is started for it afterwards."""
+
+    def interrupt(text: str, *_: object) -> None:
+        if text.startswith("No process can be started"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(room.log, "warning", interrupt)
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(_flaky("EAGAIN", 2, tmp_path, monkeypatch), workers=1, progress=False)
+    (trial,) = study.trials
+    assert (trial.outcome.state, trial.outcome.reason) == (
+        "interrupted",
+        "the study was stopped before its process could be started",
+    )
+    assert study.has_waiting
+
+
 @pytest.mark.parametrize("code", ["EAGAIN", "EMFILE"])
 def test_a_fresh_process_without_room(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for as a forked one is; where the first cannot be started, the study says so at once."""

@@ -202,6 +202,8 @@ class Node(Leader[_Process]):
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
+        if self._signals:
+            self._give_up()
         for one in list(self._running.values()):
             while one.inbox:
                 self._take(one, one.inbox.popleft())
@@ -353,6 +355,13 @@ class Node(Leader[_Process]):
         if not one.is_done:
             self._judge(one, None)
 
+    def _give_up(self) -> None:
+        """End the trials that still wait for a process: none is started any more."""
+        for token in self._room.give_up():
+            if (one := self._running.get(token)) is not None:
+                one.why = one.why or "the study was stopped before its process could be started"
+                self._take_exit(one, 0)
+
     def _explain(self, one: _Process, code: int) -> tuple[str, State]:
         """What befell a process that told nothing.
 
@@ -373,7 +382,7 @@ class Node(Leader[_Process]):
 
     def _check_limits(self) -> None:
         self._memory.look()
-        for token in self._room.due():
+        for token in [] if self._signals else self._room.due():
             if token in self._running:
                 self._start(token, self._running[token].devices)
         super()._check_limits()

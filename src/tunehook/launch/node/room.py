@@ -81,10 +81,12 @@ class Room:
 
     def due(self) -> list[str]:
         """Those to be tried again now."""
-        if self.is_tight:
-            return []
-        due, self._waiting = self._waiting, []
-        return due
+        return [] if self.is_tight else self.give_up()
+
+    def give_up(self) -> list[str]:
+        """All that wait, which are not tried again unless they are refused again."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
     def found(self) -> None:
         """Note that a process has started."""
