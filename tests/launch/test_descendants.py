@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ import pytest
 import launch_scripts as scripts
 from tunehook.launch.node import process, room
 from tunehook.launch.node.room import Room
+from tunehook.study import Study
 from tunehook.system import is_alive
-from tunehook.trial import StudyError
+from tunehook.trial import Decision, StudyError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux")
 
@@ -110,6 +112,27 @@ def test_a_process_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, ca
     assert caplog.messages == [f"Process {stays.pid} does not end, although it was killed; it is left behind."]
     stays.kill()
     stays.wait()
+
+
+def test_a_trial_that_does_not_end_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it was killed at the second Ctrl-C: it is interrupted, and the study ends."""
+    monkeypatch.setattr(process.Warm, "signal", Mock())
+    monkeypatch.setattr("tunehook.launch.node.node.GRACE", 0.5)
+    study, report = scripts.study(tmp_path / "s", [0]), Study.report
+
+    def interrupt(*arguments: Any) -> Decision:
+        if len(sent) < 2:
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
+        return report(*arguments)
+
+    sent: list[None] = []
+    monkeypatch.setattr(Study, "report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(scripts.slow, workers=1, progress=False)
+    assert study.trials[0].outcome.state == "interrupted"
+    assert re.fullmatch(r"Process \d+ does not end, although it was killed; it is left behind\.", caplog.messages[-1])
 
 
 # ------------------------------------------------------------------ no room for a process

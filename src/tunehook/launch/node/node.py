@@ -56,6 +56,7 @@ class _Process(Running):
         inbox: What it said while the storage was away.
         is_owed: Whether it waits for the answer to a report.
         hung_up: When it closed its connection.
+        killed: When it was killed from here.
     """
 
     devices: list[str] = field(default_factory=list)
@@ -63,6 +64,7 @@ class _Process(Running):
     inbox: deque[tuple[Any, ...]] = field(default_factory=deque)
     is_owed: bool = False
     hung_up: float | None = None
+    killed: float | None = None
 
 
 class Node(Leader[_Process]):
@@ -385,9 +387,20 @@ class Node(Leader[_Process]):
         for token in [] if self._signals else self._room.due():
             if token in self._running:
                 self._start(token, self._running[token].devices)
+        if self._signals:
+            self._leave()
         super()._check_limits()
 
+    def _leave(self) -> None:
+        """Let the study end without those that do not end when they are killed, as where they wait for a disk."""
+        for one in list(self._running.values()):
+            if one.killed is not None and time.monotonic() - one.killed > GRACE:
+                log.warning("Process %s does not end, although it was killed; it is left behind.", one.pid)
+                self._take_exit(one, -KILL)
+
     def _signal(self, one: _Process, number: int) -> None:
+        if number == KILL and one.killed is None:
+            one.killed = time.monotonic()
         if self._starter is not None:
             self._starter.signal(one.token, number)
 
