@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,18 +14,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import launch_scripts as scripts
-from tunehook.launch.node import room
+from tunehook.launch.node import process, room
 from tunehook.launch.node.room import Room
+from tunehook.study import Study
 from tunehook.system import is_alive
-from tunehook.trial import StudyError
+from tunehook.trial import Decision, StudyError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux")
 
 SCRIPT = Path(scripts.__file__)
+STAY = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 @pytest.fixture
@@ -97,6 +101,40 @@ def test_they_end_with_those_above_them(whom: str, left: Path, monkeypatch: pyte
     assert [path for path in left.parent.iterdir() if path.name.startswith("tunehook")] == []
 
 
+def test_a_process_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that waits for a disk for ever: it is named, and the study ends without it."""
+    monkeypatch.setattr(process, "_signal", Mock())
+    monkeypatch.setattr(process, "_LAST", 0.2)
+    for name in ("GRACE", "PATIENCE"):
+        monkeypatch.setattr(process, name, -0.9)
+    stays = subprocess.Popen(STAY)
+    process._end(stays)
+    assert caplog.messages == [f"Process {stays.pid} does not end, although it was killed; it is left behind."]
+    stays.kill()
+    stays.wait()
+
+
+def test_a_trial_that_does_not_end_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it was killed at the second Ctrl-C: it is interrupted, and the study ends."""
+    monkeypatch.setattr(process.Warm, "signal", Mock())
+    monkeypatch.setattr("tunehook.launch.node.node.GRACE", 0.5)
+    study, report = scripts.study(tmp_path / "s", [0]), Study.report
+
+    def interrupt(*arguments: Any) -> Decision:
+        if len(sent) < 2:
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
+        return report(*arguments)
+
+    sent: list[None] = []
+    monkeypatch.setattr(Study, "report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(scripts.slow, workers=1, progress=False)
+    assert study.trials[0].outcome.state == "interrupted"
+    assert re.fullmatch(r"Process \d+ does not end, although it was killed; it is left behind\.", caplog.messages[-1])
+
+
 # ------------------------------------------------------------------ no room for a process
 
 FLAKY = """
@@ -136,20 +174,41 @@ def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.
     assert study.has_waiting
 
 
-def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_waits_for_room_ends_with_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At Ctrl-C it is interrupted, and no process is started for it afterwards."""
+
+    def interrupt(text: str, *_: object) -> None:
+        if text.startswith("No process can be started"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(room.log, "warning", interrupt)
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(_flaky("EAGAIN", 2, tmp_path, monkeypatch), workers=1, progress=False)
+    (trial,) = study.trials
+    assert (trial.outcome.state, trial.outcome.reason) == (
+        "interrupted",
+        "the study was stopped before its process could be started",
+    )
+    assert study.has_waiting
+
+
+@pytest.mark.parametrize("code", ["EAGAIN", "EMFILE"])
+def test_a_fresh_process_without_room(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for as a forked one is; where the first cannot be started, the study says so at once."""
+    error = getattr(errno, code)
     real, tries = subprocess.Popen, []
 
     def flaky(*args: Any, **options: Any) -> Any:
         tries.append(args)
         if len(tries) <= many:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise OSError(error, os.strerror(error))
         return real(*args, **options)
 
     monkeypatch.setattr(subprocess, "Popen", flaky)
     many = 1
     study = scripts.study(tmp_path / "s", [0])
-    with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):
+    with pytest.raises(StudyError, match=f"a trial: {os.strerror(error)}"):
         study.optimize(scripts.steps, workers=1, progress=False)
     monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
     many = 3
@@ -157,23 +216,45 @@ def test_a_fresh_process_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [trial.outcome.state for trial in study.trials] == ["complete"]
 
 
-def test_how_long_room_is_waited_for() -> None:
+@pytest.mark.parametrize("code", ["E2BIG", "ENOENT"])
+def test_a_fresh_process_that_cannot_be_started(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For another reason than room: the study ends with what the system says, and the trial is asked again."""
+    monkeypatch.setattr("tunehook.launch.node.node.can_fork", lambda: False)
+    if code == "E2BIG":
+        monkeypatch.setenv("TEST_LONG", "x" * 2**20)
+    else:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(StudyError) as raised:
+        study.optimize(scripts.steps, workers=1, progress=False)
+    error = OSError(getattr(errno, code), os.strerror(getattr(errno, code)), sys.executable)
+    assert str(raised.value) == (
+        f"No process can be started for a trial: {error}.\n  See that {sys.executable} can be started with the "
+        "environment variables of this process."
+    )
+    assert study.trials[0].outcome.state == "interrupted"
+    assert study.has_waiting
+
+
+def test_how_long_room_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """Two minutes for a trial, tried each second; a process that would be there before its trial is given up."""
-    now = 0.0
+    now, no_memory = 0.0, OSError(errno.ENOMEM, "no memory")
     room = Room(clock=lambda: now)
-    room.refuse("spare", "no memory", is_needed=False)
-    assert (room.is_tight, room.due()) == (True, [])
-    room.refuse("one", "no memory", is_needed=True)
-    now = 1.0
+    room.refuse("spare", no_memory, is_needed=False)
+    assert (room.is_tight, room.due(), caplog.messages) == (True, [], [])
+    now = 100.0
+    room.refuse("one", no_memory, is_needed=True)
+    assert caplog.messages == ["No process can be started (no memory); waiting up to 120 s."]
+    now = 101.0
     assert (room.is_tight, room.due(), room.due()) == (False, ["one"], [])
-    now = 119.0
-    room.refuse("one", "no memory", is_needed=True)
+    now = 219.0
+    room.refuse("one", no_memory, is_needed=True)
     room.found()
-    now = 121.0
-    room.refuse("two", "no memory", is_needed=True)
-    now = 242.0
+    now = 221.0
+    room.refuse("two", no_memory, is_needed=True)
+    now = 342.0
     with pytest.raises(StudyError, match="No process can be started for a trial, after 121 s: no memory"):
-        room.refuse("two", "no memory", is_needed=True)
+        room.refuse("two", no_memory, is_needed=True)
 
 
 def _flaky(code: str, many: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:

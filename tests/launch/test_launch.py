@@ -19,6 +19,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -425,6 +426,37 @@ def test_the_channel_refuses_strangers() -> None:
             client.close()
         assert repr(gate.address.key)[2:-1] not in repr(gate.address)
     finally:
+        gate.close()
+
+
+def test_a_gate_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the key is let in all the same, after those that say nothing; and may then be silent for long."""
+    monkeypatch.setattr(tunehook.launch.node.channel, "PATIENCE", 0.2)
+    gate = Gate()
+    try:
+        with monkeypatch.context() as other, socket.socket(socket.AF_UNIX) as silent:
+            other.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+            silent.connect(gate.address.place)
+            mine = gate.address.connect()
+            wait_for(lambda: not gate.entered.empty())
+        (theirs,) = gate.take()
+        threading.Timer(0.5, mine.send, ["hello"]).start()
+        assert theirs.recv() == "hello"
+    finally:
+        gate.close()
+
+
+def test_a_default_timeout_of_sockets_is_for_others() -> None:
+    """Such as the training's downloads: the connections of trial processes wait."""
+    socket.setdefaulttimeout(5.0)
+    gate = Gate()
+    try:
+        gate.address.connect().send("hello")
+        wait_for(lambda: not gate.entered.empty())
+        (theirs,) = gate.take()
+        assert os.get_blocking(theirs.fileno())
+    finally:
+        socket.setdefaulttimeout(None)
         gate.close()
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -21,8 +21,12 @@ from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 
+log = logging.getLogger("tunehook")
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 PATIENCE = 3.0  # seconds that orphans have to end in good order
+_LAST = 3.0  # seconds that killed ones have to be gone: those that wait for a disk, or are another user's, are left
+_TELL, _KILL, _LEAVE, _LEFT = range(4)  # what is done about an orphan, step by step
 _ALONE = 30  # seconds that a child may go on without the parent of its guard
 _LOOK = 0.05  # seconds between two looks at those that were told to
 END_NOW = int(getattr(signal, "SIGQUIT", signal.SIGTERM))  # tells a guard to kill all that is below it
@@ -48,7 +52,7 @@ class Orphans:
 
     def __init__(self) -> None:
         self._own = set(_children())
-        self._told: dict[int, float] = {}  # those that were told, and when they are killed
+        self._next: dict[int, tuple[int, float]] = {}  # what is done about each next, and when
 
     def look(self, known: Collection[int], *, by_force: bool = False) -> bool:
         """End what is there.
@@ -62,18 +66,30 @@ class Orphans:
         """
         now = time.monotonic()
         there = [pid for pid in _children() if pid not in self._own and pid not in known]
+        self._next = {pid: self._next.get(pid, (_TELL, now)) for pid in there}
         for pid in there:
-            is_new = pid not in self._told
-            until = self._told.setdefault(pid, now if by_force else now + PATIENCE)
-            if is_new or by_force or now >= until:
-                _send(pid, signal.SIGKILL if by_force or now >= until else signal.SIGTERM)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        self._told = {pid: until for pid, until in self._told.items() if pid in there}
-        return bool(there)
+            if not _has_ended(pid):
+                self._end(pid, now, by_force=by_force)
+        return any(step != _LEFT for step, _ in self._next.values())
+
+    def _end(self, pid: int, now: float, *, by_force: bool) -> None:
+        step, due = self._next[pid]
+        if by_force and step <= _KILL:
+            step, due = _KILL, now
+        if now < due:
+            return
+        if step == _TELL:
+            _send(pid, signal.SIGTERM)
+            self._next[pid] = _KILL, now + PATIENCE
+        elif step == _KILL:
+            _send(pid, signal.SIGKILL)
+            self._next[pid] = _LEAVE, now + _LAST
+        else:
+            log.warning("Process %d does not end, although it was killed; it is left behind.", pid)
+            self._next[pid] = _LEFT, float("inf")
 
     def end(self, *, by_force: bool = False) -> None:
-        """End all of them, and wait until there are none."""
+        """End all of them, and wait until there are none but those that do not end."""
         while self.look((), by_force=by_force):
             time.sleep(_LOOK)
 
@@ -88,6 +104,7 @@ def guarded(*, ends_with_parent: bool) -> None:
     """
     if sys.platform != "linux":
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, as a parent may pass on, nothing is waited for
     guard = os.getpid()
     take_orphans()
     try:
@@ -119,11 +136,15 @@ def _watch(child: int, *, ends_with_parent: bool) -> None:
         signal.signal(number, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(signal.SIGHUP)
-    _, status = os.waitpid(child, 0)
+    ended, status = 0, 0
+    while ended != child:  # orphans that end meanwhile are let go
+        ended, status = os.waitpid(-1, 0)
     while orphans.look((), by_force=is_forced):
         time.sleep(_LOOK)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
+        import resource  # Windows has none
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one dump is enough
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
@@ -134,6 +155,14 @@ def _watch(child: int, *, ends_with_parent: bool) -> None:
 def _send(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended, which is gone then."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False
 
 
 def _children() -> list[int]:

@@ -12,13 +12,14 @@ import struct
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
-# Seconds in which a client has to show that it has the key.
+# Seconds in which a client has to say the next word, to show that it has the key.
 PATIENCE = 10.0
 _LONGEST = 100  # bytes of the path of a socket; systems take from 92 to 108
 # So many clients may be on the way in at once; a flood of strangers waits outside.
@@ -113,18 +114,17 @@ class Gate:
                 self._check(connection)
 
     def _check(self, connection: Connection) -> None:
-        timer = threading.Timer(PATIENCE, _hang_up, args=(connection,))
-        timer.daemon = True
         try:
-            _check_user(connection)
-            timer.start()
-            deliver_challenge(connection, self.address.key)
-            answer_challenge(connection, self.address.key)
+            with _socket(connection) as its:
+                _check_user(its)
+                _limit_waits(its, PATIENCE)
+                deliver_challenge(connection, self.address.key)
+                answer_challenge(connection, self.address.key)
+                _limit_waits(its, 0)
         except Exception:  # noqa: BLE001 - whatever a stranger sends
             connection.close()
             return
         finally:
-            timer.cancel()
             self._doors.release()
         self.entered.put(connection)
         self.wake()
@@ -145,7 +145,18 @@ def _place() -> tuple[str | tuple[str, int], Path | None]:
     return ("127.0.0.1", 0), None
 
 
-def _check_user(connection: Connection) -> None:
+@contextlib.contextmanager
+def _socket(connection: Connection) -> Iterator[socket.socket]:
+    """The socket of a connection, which stays open."""
+    its = socket.socket(fileno=connection.fileno())
+    try:
+        its.setblocking(True)  # whatever the default timeout is: the connection waits
+        yield its
+    finally:
+        its.detach()
+
+
+def _check_user(its: socket.socket) -> None:
     """Check that a name that is no file is used by this user alone: it has no rights of access.
 
     Raises:
@@ -153,16 +164,15 @@ def _check_user(connection: Connection) -> None:
     """
     if sys.platform != "linux":
         return
-    with socket.socket(fileno=os.dup(connection.fileno())) as twin:
-        asked = twin.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    asked = its.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user, _ = struct.unpack("3i", asked)
     if user not in (os.geteuid(), 0):
         raise PermissionError(f"user {user} is not {os.geteuid()}")
 
 
-def _hang_up(connection: Connection) -> None:
-    """End a wait in another thread, which closing alone would not."""
-    with contextlib.suppress(OSError):
-        twin = socket.socket(fileno=os.dup(connection.fileno()))
-        with twin:
-            twin.shutdown(socket.SHUT_RDWR)
+def _limit_waits(its: socket.socket, seconds: float) -> None:
+    """Let whoever says nothing, or reads nothing, for so long be an error; 0 waits for ever."""
+    whole, rest = divmod(round(seconds * 1e6), 10**6)
+    limit = struct.pack("I", round(seconds * 1e3)) if sys.platform == "win32" else struct.pack("ll", whole, rest)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        its.setsockopt(socket.SOL_SOCKET, option, limit)

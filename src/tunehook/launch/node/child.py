@@ -253,7 +253,7 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
                     try:
                         pid = _fork(detail)
                     except OSError as error:  # no memory, or no process id
-                        node.send(("refused", token, error.strerror))
+                        node.send(("refused", token, error))
                         continue
                     if pid == 0:
                         signal.set_wakeup_fd(-1)
@@ -282,7 +282,7 @@ def _fork(environment: dict[str, str]) -> int:
         for one in list(getattr(weakref.finalize, "_registry", ())):  # there is no public list
             one.atexit = False  # the parent's to do, at its end; those of torch alone take 30 ms
         end_with_parent(signal.SIGKILL)
-        take_orphans()  # while the trial goes on they are its own
+        take_orphans()  # while the trial goes on they are its own; zombies too, as it may wait for any of its children
         if os.getppid() != parent:
             os._exit(1)
     return pid

@@ -36,7 +36,7 @@ from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
 from tunehook.launch.node.out_of_memory import OutOfMemory
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
-from tunehook.launch.node.room import Room, cannot_start, no_room
+from tunehook.launch.node.room import Room, cannot_start
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
 from tunehook.trial import Decision, State, StudyError
@@ -56,6 +56,7 @@ class _Process(Running):
         inbox: What it said while the storage was away.
         is_owed: Whether it waits for the answer to a report.
         hung_up: When it closed its connection.
+        killed: When it was killed from here.
     """
 
     devices: list[str] = field(default_factory=list)
@@ -63,6 +64,7 @@ class _Process(Running):
     inbox: deque[tuple[Any, ...]] = field(default_factory=deque)
     is_owed: bool = False
     hung_up: float | None = None
+    killed: float | None = None
 
 
 class Node(Leader[_Process]):
@@ -113,7 +115,7 @@ class Node(Leader[_Process]):
             try:
                 self._warm = Warm(self._gate.address, self._function, self._threads)
             except OSError as error:
-                raise cannot_start(error.strerror) from error
+                raise cannot_start(error) from error
 
     def _open(self) -> None:
         """Find out whether trial processes can be forked, and say why where they cannot."""
@@ -193,16 +195,17 @@ class Node(Leader[_Process]):
         try:
             if starter is not None:
                 starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
-        except OSError as error:  # else the warm parent is gone, which is heard of next
-            if no_room(error):
-                self._refuse(token, str(error.strerror))
+        except OSError as error:
+            self._refuse(token, error)
 
-    def _refuse(self, token: str, why: str) -> None:
+    def _refuse(self, token: str, error: OSError) -> None:
         self._spares.drop(token)
-        self._room.refuse(token, why, is_needed=token in self._running)
+        self._room.refuse(token, error, is_needed=token in self._running)
 
     def _listen(self, seconds: float) -> None:
         """Take what came, and wait for it."""
+        if self._signals:
+            self._give_up()
         for one in list(self._running.values()):
             while one.inbox:
                 self._take(one, one.inbox.popleft())
@@ -354,6 +357,13 @@ class Node(Leader[_Process]):
         if not one.is_done:
             self._judge(one, None)
 
+    def _give_up(self) -> None:
+        """End the trials that still wait for a process: none is started any more."""
+        for token in self._room.give_up():
+            if (one := self._running.get(token)) is not None:
+                one.why = one.why or "the study was stopped before its process could be started"
+                self._take_exit(one, 0)
+
     def _explain(self, one: _Process, code: int) -> tuple[str, State]:
         """What befell a process that told nothing.
 
@@ -374,12 +384,23 @@ class Node(Leader[_Process]):
 
     def _check_limits(self) -> None:
         self._memory.look()
-        for token in self._room.due():
+        for token in [] if self._signals else self._room.due():
             if token in self._running:
                 self._start(token, self._running[token].devices)
+        if self._signals:
+            self._leave()
         super()._check_limits()
 
+    def _leave(self) -> None:
+        """Let the study end without those that do not end when they are killed, as where they wait for a disk."""
+        for one in list(self._running.values()):
+            if one.killed is not None and time.monotonic() - one.killed > GRACE:
+                log.warning("Process %s does not end, although it was killed; it is left behind.", one.pid)
+                self._take_exit(one, -KILL)
+
     def _signal(self, one: _Process, number: int) -> None:
+        if number == KILL and one.killed is None:
+            one.killed = time.monotonic()
         if self._starter is not None:
             self._starter.signal(one.token, number)
 

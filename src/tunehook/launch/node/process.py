@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import shutil
@@ -19,6 +20,9 @@ from tunehook.launch.node.function import Function
 from tunehook.system import END_NOW, PATIENCE
 from tunehook.trial import StudyError
 
+log = logging.getLogger("tunehook")
+
+_LAST = 5.0  # seconds that a killed process has to be gone, a little more than its guard gives to what is below it
 # The guard is forked before anything large is imported.
 _CODE = (
     "from tunehook.system import guarded; guarded(ends_with_parent={is_trial}); "
@@ -32,7 +36,11 @@ class Starter(Protocol):
     """A way to start trial processes."""
 
     def start(self, token: str, environment: Mapping[str, str]) -> None:
-        """Start a process, which will say hello with the token."""
+        """Start a process, which will say hello with the token.
+
+        Raises:
+            OSError: It cannot be started.
+        """
 
     def signal(self, token: str, number: int) -> None:
         """Send a signal to a process; SIGKILL goes to all that it started, too."""
@@ -68,8 +76,7 @@ class Warm:
 
     def signal(self, token: str, number: int) -> None:
         """See `Starter`."""
-        with contextlib.suppress(OSError):
-            self._send("signal", token, number)
+        self._send("signal", token, number)
 
     def note(self, token: str, code: int) -> None:
         """Take the exit code that the warm parent sent."""
@@ -90,7 +97,8 @@ class Warm:
 
     def _send(self, *order: object) -> None:
         if self.connection is not None:
-            self.connection.send(order)
+            with contextlib.suppress(OSError):  # it is gone, which is heard of next
+                self.connection.send(order)
 
 
 class Fresh:
@@ -197,8 +205,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE + PATIENCE + 2)
+        return
+    _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    try:
+        process.wait(_LAST)
     except subprocess.TimeoutExpired:
-        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
+        log.warning("Process %d does not end, although it was killed; it is left behind.", process.pid)
