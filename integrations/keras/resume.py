@@ -80,13 +80,12 @@ class FitCheckpoints:
             self._model._initial_epoch, self._has_first = None, False
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        """Keep a checkpoint, where one is due and the training goes on."""
-        if not self._resume.is_kept:
-            return
-        notice = self._resume.notice
-        self._epochs.append((epoch, dict(logs)))
+        """Keep a checkpoint, where one is due and the training goes on; a SIGTERM that was held back ends it then."""
+        notice, is_kept = self._resume.notice, self._resume.is_kept
         goes_on = epoch + 1 < int(self._arguments.get("epochs", 1)) and not self._model.stop_training
-        if goes_on and (notice.is_given or self._resume.is_due(self._size())):
+        if is_kept:
+            self._epochs.append((epoch, dict(logs)))
+        if is_kept and goes_on and (notice.is_given or self._resume.is_due(self._size())):
             random = random_state()
             with kept_random(), self._resume.measured():
                 self._resume.keep(lambda folder: self._write(folder, epoch + 1, random))

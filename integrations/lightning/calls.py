@@ -8,8 +8,6 @@ import inspect
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import CodeType
 from typing import Any, Literal, cast
 
 from torch import nn
@@ -17,8 +15,9 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import DataLoader
 
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
-from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, frames, trace_in_progress
+from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
 from tunehook.integrations.lightning import host
+from tunehook.integrations.lightning.hooks import LOADER_HOOKS, code_of, place_in_hook, place_of_hook
 from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
@@ -31,7 +30,6 @@ _TORCH: dict[type, Kind] = {
     nn.Module: "network", DataLoader: "loader", Optimizer: "optimizer", **dict.fromkeys(SCHEDULERS, "scheduler"),
 }  # fmt: skip
 _heard: set[type] = set()
-LOADER_HOOKS = {"data.batch_size": "train_dataloader", "data.val_batch_size": "val_dataloader"}
 # What their own modules are made with is not typed in by anybody.
 _NOT_THE_USERS = ("torch.", "torchmetrics.", "lightning.", "pytorch_lightning.", "lightning_fabric.")
 _HIDDEN: dict[Kind, set[str]] = {
@@ -99,22 +97,12 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
         arguments.bind(args, kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; or it is written in C
         return args, kwargs
-    call = trace.take(made, arguments, _guess, _place_in_hook() if kind == "loader" else "")
+    call = trace.take(made, arguments, _guess, place_in_hook(arguments) if kind == "loader" else "")
     if kind in ("model", "data", "trainer"):
         vars(made)[MADE_BY] = call.key
     if kind in ("model", "data") and not is_under_construction(base, but=made):
         _put_into_saved(call, trace, base)
     return arguments.arguments(call.given) if call.given else (args, kwargs)
-
-
-def _place_in_hook() -> str:
-    """What stands for the place of a loader that a hook makes: its size is typed in once, whoever calls the hook."""
-    codes = [frame.f_code for frame in frames() if frame.f_code.co_name in LOADER_HOOKS.values()]
-    return _place_of(codes[-1]) if codes else ""
-
-
-def _place_of(hook: CodeType) -> str:
-    return f"{Path(hook.co_filename).name}:{hook.co_qualname}"
 
 
 def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
@@ -216,6 +204,7 @@ class Sites:
         places: For all slots, the calls and the arguments.
         used: The calls that made what the fit uses.
         notes: What each of them takes that is in no list of slots, a line each.
+        called_early: The hooks for loaders that are no methods of their object, and were called before the fit.
         left_out: The names of the space that this fit, a later one of its trial, leaves to its script.
         has_epochs: Whether the script gave the Trainer a number of epochs; a fit that begins gives it one of its own.
         in_trainer: The arguments of the Trainer whose values went into its call.
@@ -228,6 +217,7 @@ class Sites:
         self.own: list[Slot] = []
         self.slots: list[Slot] = []
         self.notes: list[str] = []
+        self.called_early: set[str] = set()
         self.places: dict[str, list[tuple[Call, str]]] = {}
         self.left_out: set[str] = set()
         self.has_epochs = trainer.max_epochs is not None
@@ -256,12 +246,17 @@ class Sites:
 
     def _of_hook(self, owner: Any, hook: str) -> Call | None:
         """What stands for the calls that make loaders in a hook."""
-        code: CodeType | None = getattr(inspect.unwrap(getattr(owner, hook)), "__code__", None)
-        if self._trace is None or code is None:
+        place = place_of_hook(owner, hook)
+        if self._trace is None:
+            return None
+        if not place:
+            code = code_of(getattr(owner, hook))
+            is_early = any(code in dict(call.route) for call in self._trace.calls)
+            self.called_early |= {hook} if is_early else set()
             return None
         arguments = Arguments(DataLoader, object)
         arguments.bound = arguments.signature.bind_partial()
-        call = Call(arguments, _place_of(code), 0, f"{type(owner).__name__}.{hook}", is_typed_in=True)
+        call = Call(arguments, place, 0, f"{type(owner).__name__}.{hook}", is_typed_in=True)
         call.edits = {} if self._trace.plan is None else self._trace.plan.of(call)
         return call
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 from torch.utils.data import BatchSampler
 
 from tunehook.adapter import Patches
-from tunehook.inject import UNKNOWN, Call, Slot, same, trace_in_progress
+from tunehook.inject import UNKNOWN, Call, Slot, Trace, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import loaders_in
+from tunehook.integrations.lightning.hooks import place_of_hook, route_in_hook
 from tunehook.trial import InjectionError
+
+_OR_READ = (
+    "Make the batch size an argument of the datamodule or module that makes it, or read it before the fit: "
+    "batch_size = th.value({!r}, ...)."
+)
 
 
 class LoaderSize:
@@ -30,6 +37,7 @@ class LoaderSize:
         source = host.data_source(loop)
         self._source = source if given is None else type(source)(given, source.name)
         self._patches = Patches()
+        self._has_made = False
 
     @property
     def exists(self) -> bool:
@@ -81,6 +89,22 @@ class LoaderSize:
             self._resize(self._source.instance, value)
         self._value = value
 
+    def check_called(self, early: Collection[str]) -> None:
+        """Check that the script has derived nothing of the loader of a hook whose calls nobody sees.
+
+        Args:
+            early: Such hooks that it has called before the fit.
+
+        Raises:
+            InjectionError: It may have, of the old size.
+        """
+        if self._value is not UNKNOWN and self._source.is_module() and self._source.name in early:
+            raise InjectionError(
+                f"{self._path} = {self._value} cannot be put in: {self._source.name} was called before the fit, and is "
+                f"no method of {type(self._source.instance).__name__}.\n"
+                f"  {_OR_READ.format('batch_size')}"
+            )
+
     def undo(self) -> None:
         """Leave the loaders of later fits alone."""
         self._patches.undo()
@@ -125,20 +149,41 @@ class LoaderSize:
         trace = trace_in_progress()
         before = [] if trace is None else [*trace.calls]
         made = make()
-        if trace is not None and trace.fits == 1:
-            for loader in loaders_in(made):
-                self._check_made_now(type(loader).__name__, trace.of(loader), before)
+        if trace is not None:
+            place = place_of_hook(self._source.instance, self._source.name)
+            calls = [(type(loader).__name__, trace.of(loader)) for loader in loaders_in(made)]
+            for name, call in calls if trace.fits == 1 else ():
+                self._check_made_now(name, call, before, place)
+            self._check_returned(trace, [call for _, call in calls if call is not None], before, place)
         self._resize(made, self._value)
         return made
 
-    def _check_made_now(self, name: str, call: Call | None, before: list[Call]) -> None:
-        """Check that a loader was not made before the hook was called: something may be derived of its old size."""
-        if call is None or (call in before and not same(call.in_force().get("batch_size"), self._value)):
+    def _check_made_now(self, name: str, call: Call | None, before: list[Call], place: str) -> None:
+        """Check that the hook makes a loader, and now: else something may be derived of its old size."""
+        is_old = call is None or (call in before and not same(call.in_force().get("batch_size"), self._value))
+        if is_old or (call is not None and call.place != place and route_in_hook(call)):
             raise InjectionError(
                 f"{self._path} = {self._value} cannot be put in: {self._source.name} gives the "
-                f"{name if call is None else call.name}, which was made "
-                "before.\n  Make the batch size an argument of the datamodule or module that makes it."
+                f"{name if call is None else call.name}, which {'was made before' if is_old else 'another hook makes'}."
+                "\n  Make the batch size an argument of the datamodule or module that makes it."
             )
+
+    def _check_returned(self, trace: Trace, returned: list[Call], before: list[Call], place: str) -> None:
+        """Check that no other loader of the hook took the value, such as one for statistics.
+
+        Of the calls of the hook before the first fit nobody sees what they returned, but where they made it.
+        """
+        routes = [route_in_hook(call) for call in returned if call.place == place]
+        may_be_older = self._has_made or trace.fits > 1
+        self._has_made = True
+        for call in trace.calls:
+            if call in returned or call.place != place or "batch_size" not in call.edits:
+                continue
+            if call not in before or not (may_be_older or route_in_hook(call) in routes):
+                raise InjectionError(
+                    f"{self._path} = {self._value} has gone into the {call.name} too, which {self._source.name} makes "
+                    f"and does not return.\n  {_OR_READ.format(call.edits['batch_size'])}"
+                )
 
     def _resize(self, source: Any, value: int) -> None:
         loaders = list(loaders_in(source))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -202,8 +202,7 @@ class FitCheckpoints:
         loop = trainer.fit_loop
         if self.is_restored:
             loop._last_train_dl_reload_epoch = self._extra["reloaded"]
-            device = trainer.strategy.root_device
-            metrics = {name: value.to(device) for name, value in self._extra["metrics"].items()}
+            metrics = _moved(self._extra["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(metrics)
             self._fit.remember(self._extra["memory"])
             trainer.should_stop = self._extra["should_stop"]
@@ -285,7 +284,7 @@ class FitCheckpoints:
             extra = {
                 "ranks": ranks,
                 "made_by": _versions(trainer),
-                "metrics": dict(trainer.callback_metrics),
+                "metrics": _moved(trainer.callback_metrics, "cpu"),  # where it is read, there may be no such device
                 "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
                 "memory": self._fit.memory(),
                 "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
@@ -314,6 +313,10 @@ class FitCheckpoints:
         """Leave Lightning's objects as they were; may be called more than once."""
         self._resume.close()
         self._patches.undo()
+
+
+def _moved(metrics: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    return {name: one.to(device) if isinstance(one, torch.Tensor) else one for name, one in metrics.items()}
 
 
 def _has_dropout(module: Any) -> bool:

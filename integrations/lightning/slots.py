@@ -90,6 +90,8 @@ class LightningSlots:
             self._tell_set(path, value, [one for one in held.values() if isinstance(one, int | float | str)])
             if kind not in self._reads:
                 self._reads[kind] = KeysRead(host.saved_hparams(self._parts[kind]))
+        for size in self._loaders:
+            size.check_called(self._sites.called_early)
         self._made.open()
 
     def _tell_set(self, path: str, value: Any, held: Sequence[Any]) -> None:

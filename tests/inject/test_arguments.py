@@ -140,6 +140,43 @@ def test_arguments_are_given_as_they_were(args: tuple[int, ...], kwargs: dict[st
     assert arguments.arguments({"b": 9}) == expected
 
 
+class Only:
+    """What takes two arguments by position only."""
+
+    def __init__(self, width: int = 32, depth: int = 2, /, rate: float = 0.1, **more: Any) -> None:
+        self.all = (width, depth, rate, more)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "new", "expected"),
+    [
+        ((), {}, {"width": 9}, (9, 2, 0.1, {})),
+        ((), {}, {"depth": 9}, (32, 9, 0.1, {})),
+        ((), {"rate": 0.5, "x": 1}, {"depth": 9, "rate": 0.3}, (32, 9, 0.3, {"x": 1})),
+        ((4, 5, 0.5), {}, {"depth": 9, "width": 8}, (8, 9, 0.5, {})),
+        ((4,), {"width": 5}, {"depth": 9, "width": 8}, (4, 9, 0.1, {"width": 8})),
+    ],
+)
+def test_arguments_by_position_only_stay_so(args: Any, kwargs: Any, new: Any, expected: Any) -> None:
+    """Those before them get their defaults; one of the same name in ``**kwargs`` takes the value where it was typed."""
+    arguments = Arguments(Only, object)
+    arguments.bind(args, kwargs)
+    made_args, made_kwargs = arguments.arguments(new)
+    assert Only(*made_args, **made_kwargs).all == expected
+    assert {*kwargs} <= {*made_kwargs}
+
+
+def test_arguments_by_position_only_of_a_base_class_have_no_name() -> None:
+    """A constructor that hands ``**kwargs`` on cannot give them."""
+
+    class Wide(Only):
+        def __init__(self, **more: Any) -> None:
+            super().__init__(**more)
+
+    assert list(Arguments(Wide, object).parameters) == ["rate"]
+    assert list(Arguments(Only, object).parameters) == ["width", "depth", "rate"]
+
+
 def test_what_a_configuration_computes_follows() -> None:
     """As it would where the value was typed in."""
     (changed,), _ = call(Frozen()).arguments({"config.lr": 0.3})

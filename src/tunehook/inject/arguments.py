@@ -18,11 +18,8 @@ from typing import Any
 from tunehook.inject.reads import is_mentioned
 from tunehook.inject.slot import same
 
-NAMED = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.KEYWORD_ONLY,
-)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+NAMED = (inspect.Parameter.POSITIONAL_ONLY, *_BY_NAME)
 
 _PLAIN = (int, float, str, list, tuple, types.NoneType)  # what an entry is, to be one of the space's
 _ACTS = ("__len__", "__iter__", "__call__", "__getitem__", "__array__")  # an object with one of these is more than that
@@ -111,22 +108,36 @@ class Arguments:
         rest, by_position = str(self.rest), {*bound.arguments} - {*self._by_name}
         for path, value in new.items():
             name, _, entry = path.partition(".")
-            given = bound.arguments if name in self.signature.parameters else dict(bound.arguments.get(rest, {}))
+            others = bound.arguments.get(rest, {})
+            given = bound.arguments if name in self.signature.parameters and name not in others else dict(others)
             given[name] = _with_entry(given.get(name, self.values().get(name)), entry, value) if entry else value
             if given is not bound.arguments:
                 bound.arguments[rest] = given
         args, kwargs = list[Any](), dict[str, Any]()
-        for name, value in bound.arguments.items():
+        for name, value in _with_those_before(bound).items():
             kind = self.signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 args += value
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 kwargs |= value
-            elif name in by_position:
+            elif kind is inspect.Parameter.POSITIONAL_ONLY or name in by_position:
                 args.append(value)
             else:
                 kwargs[name] = value
         return tuple(args), kwargs
+
+
+def _with_those_before(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """The arguments of a call in their order, with the defaults of those by position only that one given stands behind.
+
+    Args:
+        bound: The arguments.
+    """
+    whole = bound.signature.parameters.values()
+    only = [each for each in whole if each.kind is each.POSITIONAL_ONLY]
+    count = max((number for number, each in enumerate(only, 1) if each.name in bound.arguments), default=0)
+    given = {**{each.name: each.default for each in only[:count]}, **bound.arguments}
+    return {each.name: given[each.name] for each in whole if each.name in given}
 
 
 def type_of_default(default: object) -> object:
@@ -150,15 +161,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 def _parameters(cls: type, base: type) -> dict[str, inspect.Parameter]:
     """Named parameters of the constructor, and of those of its base classes that it hands ``**kwargs`` on to."""
     found: dict[str, inspect.Parameter] = {}
+    kinds: Collection[Any] = NAMED
     for each in cls.__mro__:
         if each is base:
             break
         if "__init__" not in vars(each):
             continue
         own = list(_resolved(each).values())[1:]
-        found = {**{item.name: item for item in own if item.kind in NAMED}, **found}
+        found = {**{item.name: item for item in own if item.kind in kinds}, **found}
         if not any(item.kind is inspect.Parameter.VAR_KEYWORD for item in own):
             break
+        kinds = _BY_NAME  # nothing else can be handed on so
     return found
 
 

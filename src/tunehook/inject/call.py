@@ -18,6 +18,7 @@ from tunehook.inject.variables import Typed
 
 MADE_BY = "_tunehook_call"
 """The attribute in which an adapter leaves the key of the call that made an object, so that its copies have it too."""
+Route = tuple[tuple[CodeType, int], ...]
 _NUMBERS = itertools.count()
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -35,7 +36,7 @@ class Call:
         is_typed_in: Whether it is in the user's code, not in a framework's.
         edits: The names of the space whose values went in, by argument.
         given: These values, by argument.
-        typed_by: The function that makes the call, and where in it.
+        route: The functions from the one that makes the call up to the training function, and where in them.
         key: A text that no other call has, in other processes too.
     """
 
@@ -46,7 +47,7 @@ class Call:
     is_typed_in: bool
     edits: dict[str, str] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
-    typed_by: tuple[CodeType, int] | None = None
+    route: Route = ()
     fit: int = 0
     key: str = field(default_factory=lambda: f"{os.getpid()}-{next(_NUMBERS)}")
 
@@ -63,10 +64,10 @@ class Call:
     def typed(self, path: str) -> Typed | None:
         """One of its arguments as the script has it, ``None`` where it is of a framework's call."""
         names = [*self.arguments.signature.parameters]
-        if self.typed_by is None or not self.is_typed_in:
+        if not self.route or not self.is_typed_in:
             return None
         name, _, entry = path.partition(".")
-        return Typed(*self.typed_by, name, names.index(name) if name in names else -1, entry)
+        return Typed(*self.route[0], name, names.index(name) if name in names else -1, entry)
 
     @functools.cached_property
     def present(self) -> dict[str, Any]:
@@ -83,21 +84,21 @@ def counted(train: Callable[[], object]) -> object:
     return train()
 
 
-def position(cls: type) -> tuple[str, str, bool, tuple[CodeType, int] | None]:
-    """Where a call stands: its place, its file and line, whether these are the user's own code, and where in it."""
+def position(cls: type) -> tuple[str, str, bool, Route]:
+    """Where a call stands: its place, its file and line, whether these are the user's own code, and its route."""
     module = cls.__module__.replace("__mp_main__", "__main__")  # as the script is called in a trial process
     parts = [f"{module}.{cls.__qualname__}"]
-    line, is_typed_in, typed_by = "", True, None
+    line, is_typed_in, route = "", True, list[tuple[CodeType, int]]()
     for number, frame in enumerate(frames()):
         code = frame.f_code
         parts.append(f"{Path(code.co_filename).name}:{code.co_qualname}:{frame.f_lasti}")
         is_users = not any(name in code.co_filename for name in _LIBRARIES)
+        route.append((code, frame.f_lasti))
         if number == 0:
-            typed_by = code, frame.f_lasti
             is_typed_in = is_users or frame.f_globals.get("__name__", "").startswith(("jsonargparse", "hydra"))
         if not line and is_users:
             line = f"{Path(code.co_filename).name}:{frame.f_lineno}"
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in, typed_by
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24], line, is_typed_in, tuple(route)
 
 
 def codes_of_the_user() -> list[CodeType]:

@@ -119,12 +119,12 @@ class Trace:
         Returns:
             The call; its `Call.given` is what is to be replaced.
         """
-        at, line, is_typed_in, typed_by = position(type(made))
+        at, line, is_typed_in, route = position(type(made))
         if self.plan is not None and self.plan.has(at):
             self.renew()
         place = place or at
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
-        call = Call(arguments, place, number, line, is_typed_in, typed_by=typed_by, fit=self.fits)
+        call = Call(arguments, place, number, line, is_typed_in, route=route, fit=self.fits)
         self.calls.append(call)
         self._by_id[id(made)] = weakref.ref(made), call
         values, placed = self._values(), Plan() if self.plan is None else self.plan

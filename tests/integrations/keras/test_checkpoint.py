@@ -291,21 +291,26 @@ def test_a_space_of_layers_goes_on(_: int) -> None:
     assert results[0] == results[1]
 
 
+class Stop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """A SIGTERM in the third epoch of the first attempt."""
+
+    epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Send it."""
+        session = active()
+        if session is not None and session.trial.attempt == 0 and (self.epoch, batch) == (2, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 @pytest.mark.parametrize("_", [pytest.param(0, marks=ONCE)])
 def test_sigterm_ends_the_epoch_and_saves(_: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where that is soon, whatever the pace says."""
     monkeypatch.setattr(checkpoint, "SHARE", 0.0)
-
-    class Stop(keras.callbacks.Callback):  # type: ignore[misc]
-        epoch = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.epoch = epoch
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            session = active()
-            if session is not None and session.trial.attempt == 0 and (self.epoch, batch) == (2, 0):
-                os.kill(os.getpid(), signal.SIGTERM)
 
     whole, script = Script(None).run(), Script(None, callbacks=lambda: [Stop()])
     with pytest.raises(Terminated):
@@ -313,3 +318,17 @@ def test_sigterm_ends_the_epoch_and_saves(_: int, monkeypatch: pytest.MonkeyPatc
     assert len(script.study.optuna.trials[0].intermediate_values) == 3
     assert script.run().went_on == [3]
     assert script.result == whole.result
+
+
+@pytest.mark.parametrize("_", [pytest.param(0, marks=ONCE)])
+def test_sigterm_ends_the_epoch_where_no_checkpoints_are_kept_any_more(_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does where they are: the next epoch does not begin."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("It cannot be saved.")
+
+    monkeypatch.setattr(keras.Model, "save_weights", fail)
+    script = Script(None, callbacks=lambda: [Stop()])
+    with pytest.raises(Terminated):
+        script.study.optimize(script.train, trials=1, retries=2, progress=False)
+    assert len(script.study.optuna.trials[0].intermediate_values) == 3

@@ -494,3 +494,30 @@ def test_a_checkpoint_is_read_without_running_code(one: Any, monkeypatch: pytest
     monkeypatch.setattr(torch, "load", note)
     assert go_on(project, "plain").went_on
     assert read == [True]
+
+
+class OnDevice(torch.Tensor):
+    """A metric that lies on a device: only a copy of it on the CPU can be read where there is no such device."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise AssertionError("It is written with its device.")
+
+    def to(self, device: Any) -> Any:  # type: ignore[override]
+        """The copy."""
+        assert torch.device(device).type == "cpu"
+        return self.detach().as_subclass(torch.Tensor)
+
+
+def test_metrics_of_a_device_are_read_without_it(one: Any) -> None:
+    """They are written from the CPU, as the weights are read; what is no tensor stays as it is."""
+
+    def log(trainer: Any) -> None:
+        trainer.callback_metrics.update(loss=torch.tensor(1.5).as_subclass(OnDevice), count=3)
+
+    def change(project: Project) -> None:
+        project.callbacks = lambda: [one.callbacks.LambdaCallback(on_train_epoch_end=lambda trainer, _: log(trainer))]
+
+    run = both(one, change)
+    assert run.went_on == [3]
+    kept = dict(run.fit.callback_metrics)
+    assert (float(kept["loss"]), kept["count"]) == (1.5, 3)

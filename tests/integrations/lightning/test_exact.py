@@ -47,6 +47,19 @@ def test_constructor_argument_equals_typed_in(pl: Any, name: str, values: dict[s
     assert_same(trained(pl, lambda: (cls(), loader()), values), plain)
 
 
+def test_an_argument_by_position_only_equals_typed_in(one: Any) -> None:
+    """It goes in by its position, behind the defaults of those before it."""
+    base = classes(one)["Net"]
+
+    class Only(base):  # type: ignore[misc, valid-type]
+        def __init__(self, hidden: int = 5, dropout: float = 0.2, /, **options: Any) -> None:
+            super().__init__(hidden, dropout=dropout)
+            self.options = options
+
+    plain = trained(one, lambda: (Only(5, 0.5), loader()))
+    assert_same(trained(one, lambda: (Only(), loader()), {"dropout": 0.5}), plain)
+
+
 @pytest.mark.parametrize("name", ["Data", "Split"])
 @pytest.mark.parametrize("order", ["model first", "data first"])
 @pytest.mark.parametrize("values", [{"batch_size": 5}, {"held_out": 12}, {"hidden": 7}, {"hidden": 7, "batch_size": 5}])

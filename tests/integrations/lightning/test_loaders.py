@@ -9,7 +9,19 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
-from lightning_projects import assert_same, attached, classes, dataset, loader, refused, refused_late, trained, trainer
+import tunehook as th
+from lightning_projects import (
+    assert_same,
+    attached,
+    classes,
+    dataset,
+    loader,
+    refused,
+    refused_late,
+    scheduled,
+    trained,
+    trainer,
+)
 from tunehook.integrations.lightning.slots import LightningSlots
 from tunehook.trial.errors import InjectionError
 
@@ -97,8 +109,9 @@ def test_loader_without_a_batch_size(one: Any, make: Any, why: str) -> None:
         "  Make the batch size an argument of the datamodule or module that makes it."
     )
     assert refused_late(one, lambda: (classes(one)["Net"](), make()), {"batch_size": 5}) == expected
-    hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": lambda self: make()})
-    assert refused(one, (hook(),), {"batch_size": 5}) == expected
+    for made in (lambda self: make(), lambda self: (DataLoader(dataset(), batch_size=None), make())[1]):
+        hook = type("Hook", (classes(one)["Net"],), {"train_dataloader": made})
+        assert refused(one, (hook(),), {"batch_size": 5}) == expected
 
 
 def test_loader_of_an_iterable_dataset(one: Any) -> None:
@@ -227,3 +240,124 @@ def test_loader_that_was_made_before_its_hook_is_called(pl: Any) -> None:
         r"which was made before\.\n  Make the batch size an argument of the datamodule or module that makes it\.",
         message,
     )
+
+
+def counting(pl: Any) -> Any:
+    """A module whose schedule has a number of steps that the script counts."""
+    cls = scheduled(pl, lambda module, made: torch.optim.lr_scheduler.LinearLR(made, total_iters=module.steps), lr=0.1)
+
+    class Counting(cls):  # type: ignore[misc, valid-type]
+        def __init__(self, steps: int) -> None:
+            super().__init__()
+            self.steps = steps
+
+    return Counting
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_loader_of_a_hook_that_is_not_returned(pl: Any, is_kept: bool) -> None:
+    """One for statistics has a size of its own, which the trial's must not replace: an error, with the way out.
+
+    Also where the hook makes it only when the script calls it before the fit.
+    """
+
+    def script(size: int | None = None) -> Any:
+        own = th.value("batch_size", 8) if size is None else size
+
+        class Data(pl.LightningDataModule):  # type: ignore[misc]
+            mean: Any = None
+
+            def train_dataloader(self) -> Any:
+                if self.mean is None or not is_kept:
+                    self.mean = next(iter(DataLoader(dataset(), 32)))[0].mean()
+                return DataLoader(dataset(), own, shuffle=True)
+
+        data = Data()
+        if is_kept:
+            data.train_dataloader()
+        return classes(pl)["Net"](lr=float(abs(data.mean)) if is_kept else 0.1), data
+
+    message = refused(pl, lambda: script(8), {"batch_size": 5})
+    assert re.fullmatch(
+        r"data\.batch_size = 5 has gone into the DataLoader at test_loaders\.py:\d+ too, which train_dataloader makes "
+        r"and does not return\.\n"
+        r"  Make the batch size an argument of the datamodule or module that makes it, or read it before the fit: "
+        r"batch_size = th\.value\('batch_size', \.\.\.\)\.",
+        message,
+    )
+    assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
+
+
+def test_a_function_that_has_the_name_of_a_hook(pl: Any) -> None:
+    """It is none: of two loaders that it makes, the one that is passed to fit takes the value."""
+    net = counting(pl)
+
+    def train_dataloader(size: int) -> Any:
+        return DataLoader(dataset(), size, shuffle=True)
+
+    def script(size: int = 8) -> Any:
+        other = train_dataloader(4)
+        given = train_dataloader(size)
+        return net(len(other) + 3 * len(given)), given
+
+    assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
+
+
+def test_hooks_that_call_others(pl: Any) -> None:
+    """A size typed in in a base class, behind a decorator, or in the hook of a datamodule within, is the trial's."""
+    net = counting(pl)
+
+    def handed_on(hook: Any) -> Any:
+        return lambda *args: hook(*args)
+
+    def script(size: int = 8) -> Any:
+        class Base(pl.LightningDataModule):  # type: ignore[misc]
+            def train_dataloader(self) -> Any:
+                return DataLoader(dataset(), size, shuffle=True)
+
+        class Data(Base):
+            @handed_on
+            def train_dataloader(self) -> Any:
+                return super().train_dataloader()
+
+            def val_dataloader(self) -> Any:
+                return self.train_dataloader()
+
+        class Outer(pl.LightningDataModule):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = Data()
+                self.train_dataloader = lambda: self.inner.train_dataloader()
+
+            def val_dataloader(self) -> Any:
+                return self.inner.val_dataloader()
+
+        data = [Data(), Outer()]
+        return net(sum(len(each.train_dataloader()) for each in data[:1])), data[0]
+
+    assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
+    assert re.fullmatch(
+        r"data\.val_batch_size = 5 cannot be put in: val_dataloader gives the DataLoader at test_loaders\.py:\d+, "
+        r"which another hook makes\.\n  Make the batch size an argument of the datamodule or module that makes it\.",
+        refused(pl, script, {"val_batch_size": 5}),
+    )
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+def test_a_hook_that_is_no_method(pl: Any, is_called: bool) -> None:
+    """Nobody sees whose hook it is; where the script calls it before the fit, that is an error."""
+    net = counting(pl)
+
+    def script(size: int = 8) -> Any:
+        data = pl.LightningDataModule.from_datasets(dataset(), batch_size=size)
+        return net(len(data.train_dataloader()) if is_called else 3), data
+
+    if is_called:
+        assert refused(pl, script, {"batch_size": 5}) == (
+            "data.batch_size = 5 cannot be put in: train_dataloader was called before the fit, and is no method of "
+            "LightningDataModule.\n"
+            "  Make the batch size an argument of the datamodule or module that makes it, or read it before the fit: "
+            "batch_size = th.value('batch_size', ...)."
+        )
+    else:
+        assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
