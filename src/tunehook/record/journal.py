@@ -281,6 +281,7 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):
+        which = f"line {number}" if not skipped else "a line near its end"
         if not line.strip():
             continue
         body, is_right = unsealed(line.rstrip())
@@ -293,10 +294,10 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
         elif is_right:
-            log.warning("%s: line %d is of a version of tunehook that this one does not know, and left out.",
-                        path, number)  # fmt: skip
+            log.warning("%s: %s is of a version of tunehook that this one does not know, and left out.",
+                        path, which)  # fmt: skip
         else:
-            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
+            log.warning("%s: %s is damaged and left out; the other lines are whole.", path, which)
 
 
 def plain(value: Any) -> Any:
