@@ -20,6 +20,7 @@ import pytest
 
 import tunehook as th
 import tunehook.record.paths
+import tunehook.storage
 from postgres import serving
 from tunehook.record import Begin, Ended, Events, Journal, read_events
 from tunehook.study import Told
@@ -373,6 +374,24 @@ def test_an_end_that_the_journal_lacks(caplog: pytest.LogCaptureFixture) -> None
     ]
 
 
+def test_an_end_that_another_trial_has_in_its_journal() -> None:
+    """An end before the last begin is that of an earlier trial in the folder; the later one gets its own."""
+    trial = train(make())
+    (wanted,) = outcomes(trial)
+    torn(trial)
+    path = trial.folder / "journal.jsonl"
+    mine = path.read_bytes()
+    path.unlink()
+    earlier = Trial(**{**vars(trial), "key": "0000-12345678"})
+    Journal(trial.folder).begin(earlier)
+    Journal(trial.folder).end(Outcome("complete", value=9.0))
+    path.write_bytes(path.read_bytes() + mine)
+    make().optuna.set_user_attr(f"tunehook:agreed:{os.uname().nodename}", 0)
+    make().trials  # noqa: B018 - opens it
+    assert outcomes(trial) == [wanted]
+    assert outcomes(earlier) == [Outcome("complete", value=9.0)]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), JournalError("No space left on device")])
 @pytest.mark.parametrize("is_written", [False, True])
 def test_an_end_that_could_not_be_written_at_first(
@@ -422,6 +441,23 @@ def test_an_end_is_looked_up_in_the_study() -> None:
     put_back(None)
     with pytest.raises(StudyError, match=re.escape("study.db of study 'digits' is gone.")):
         Told().outcome(trial)
+
+
+def test_a_storage_that_is_away_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may take long to be away; the second trial has the same answer at once."""
+    trials = [train(make(storage="sqlite:///elsewhere.db")) for _ in range(2)]
+    tried = []
+
+    def find(*_: object, **__: object) -> Any:
+        tried.append(1)
+        raise StudyError("it is away")
+
+    monkeypatch.setattr(tunehook.storage, "find_study", find)
+    told = Told("sqlite:///elsewhere.db")
+    for trial in trials:
+        with pytest.raises(StudyError, match="it is away"):
+            told.outcome(trial)
+    assert tried == [1]
 
 
 def test_an_end_is_looked_up_in_a_storage_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

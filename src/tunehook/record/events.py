@@ -220,9 +220,9 @@ class Events(Sequence[Event]):
         """Those of a kind, in order."""
         return [event for event in self._all if isinstance(event, kind)]
 
-    def last(self, kind: type[_E]) -> _E | None:
-        """The last one of a kind."""
-        return next((event for event in reversed(self._all) if isinstance(event, kind)), None)
+    def last(self, *kinds: type[_E]) -> _E | None:
+        """The last one of a kind, or of several."""
+        return next((event for event in reversed(self._all) if isinstance(event, kinds)), None)
 
     @property
     def begin(self) -> Begin | None:

@@ -289,10 +289,12 @@ class Restoring:
         """Whether the journal of a finished trial, which lies here, lacks its end."""
         path = self._ledger.paths.journal(frozen.number)
         with _left_out(path):
-            if any(isinstance(event, Ended) for event in read_events(path, tail=_TAIL)):
+            last = Events(read_events(path, tail=_TAIL)).last(Begin, Ended)
+            if isinstance(last, Ended):
                 return False
-            events = Events.of_key(path, self._ledger.key_of(frozen))
-            return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
+            events = Events.of_latest(path)  # those of another trial are followed by no end of this one
+            is_mine = events.begin is not None and events.begin.key == self._ledger.key_of(frozen)
+            return is_mine and events.outcome is None and stored_outcome(frozen) is not None
         return False
 
     def _end(self, frozen: FrozenTrial, done: Restored) -> bool:
