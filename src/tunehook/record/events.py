@@ -325,9 +325,10 @@ def join(attempts: Iterable[Iterable[Event]]) -> Rows:
     return rows
 
 
-def _outcome(event: Mapping[str, Any]) -> Outcome:
-    value = None if event.get("value") is None else float(event["value"])
-    return Outcome(event["state"], event["reason"], value, event.get("step"), event.get("traceback"))
+def as_outcome(end: Mapping[str, Any]) -> Outcome:
+    """How a trial ended, by fields that are as `tunehook.record.checks.END` says."""
+    value = None if end.get("value") is None else float(end["value"])
+    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"))
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -360,7 +361,7 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "checkpoint": (Kept, lambda event: {"path": Path(event["path"]), "stamp": (event["size"], event["changed"])}),
     "saved": (Saved, _named(Saved)),
     "synced": (InSync, _named(InSync)),
-    "end": (Ended, lambda event: {"outcome": _outcome(event)}),
+    "end": (Ended, lambda event: {"outcome": as_outcome(event)}),
 }
 
 
