@@ -93,10 +93,15 @@ def _check_idle(name: str, paths: StudyPaths) -> None:
     """Check that no trial runs, as far as that is known here: its process would go on with the old file.
 
     Raises:
-        StudyError: One does, or may do so where that cannot be seen from here.
+        StudyError: One does, or may do so where that cannot be seen from here; a journal cannot be read.
     """
+    from tunehook.study.restoring import unreadable
+
     for path in _journals(paths):
-        events = Events.of_latest(path)
+        try:
+            events = Events.of_latest(path, is_strict=True)
+        except OSError as error:
+            raise unreadable(path, error) from error
         if events.outcome is not None:
             continue
         processes = events.all(Process)
