@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from tunehook.record import (
     read_attempts,
     read_events,
     read_processes,
+    unsealed,
 )
 from tunehook.snapshot import SnapshotPlan, Taker
 from tunehook.trial import Decision, Outcome, Trial
@@ -120,6 +122,25 @@ def test_lines_that_are_damaged_or_of_a_later_version(caplog: pytest.LogCaptureF
     assert [type(event) for event in events] == [Begin, Event, Event]
     assert events.records == ["https://w/2"]
     assert "line 4 is of a version of tunehook that this one does not know, and left out" in caplog.text
+
+
+@pytest.mark.parametrize("when", [1e300, float("nan"), float("inf"), -1.0, 253_402_300_800])
+def test_a_time_that_is_none(when: float) -> None:
+    """A line of the year 10000, or of no time, is none that was written."""
+    journal = begun()
+    journal.report(1, {"v": 1.0})
+    journal.close()
+    path = journal.path
+    lines = [{**json.loads(unsealed(line)[0]), "time": when} for line in path.read_bytes().splitlines()]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert len(Events.of_latest(path)) == 0
+
+
+def test_an_end_that_is_none() -> None:
+    """A trial that runs has not ended."""
+    journal = begun()
+    journal.end(Outcome("running"))
+    assert [type(event) for event in Events.of_trial(make_trial())] == [Begin]
 
 
 def test_whose_lines_they_are() -> None:

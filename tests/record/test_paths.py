@@ -251,12 +251,20 @@ def test_a_journal_that_is_a_link(private: Path, link: str, caplog: pytest.LogCa
     assert (
         f"A journal is left out: {folder / link} is a link, and links below {folder} are not followed." in caplog.text
     )
-    with pytest.raises(JournalError) as caught:
-        study().ask()
-    assert str(caught.value).endswith(
-        f", and links below {folder} are not followed.\n"
-        "  Remove what is there, or give the study another folder: Study(..., folder=...)."
+    said = (
+        f"The journal {folder}/trial-0000/journal.jsonl cannot be read: {folder / link} is a link, and links below "
+        f"{folder} are not followed. What it says of its trial would be lost.\n"
+        "  Make it a file that this user can read, and start again. Where that is not possible, move "
+        f"{folder}/trial-0000 away: nothing is left of the trial then."
     )
+    with pytest.raises(StudyError, match=f"^{re.escape(said)}$"):
+        study().ask()
+    (folder / link).rename(folder / "link")
+    opened = study()
+    assert opened.trials == []
+    (folder / "link").rename(folder / link)
+    with pytest.raises(JournalError, match=f"^{re.escape(said)}$"):
+        opened.ask()
     assert Study.open("s").trials[0].outcome.state == "interrupted"
 
 

@@ -25,7 +25,7 @@ import pytest
 import tunehook.record.paths
 from tunehook.record.journal import Journal, host, plain, read_journal
 from tunehook.record.outline import outline
-from tunehook.system import this_process
+from tunehook.system import stored, this_process
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
 
@@ -184,6 +184,35 @@ def test_a_damaged_line_in_the_middle(damage: bytes, caplog: pytest.LogCaptureFi
             "t/journal.jsonl: line 2 is damaged and left out; the other lines are whole.",
         )
     ]
+
+
+def test_a_damaged_line_near_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Where only the end is read, the number of the line is not known, and none is told."""
+    journal = Journal(Path("t"))
+    for step in range(1, 9):
+        journal.report(step, {})
+    journal.close()
+    lines = journal.path.read_bytes().split(b"\n")
+    lines[6] = b"null"
+    journal.path.write_bytes(b"\n".join(lines))
+    assert [event["step"] for event in read_journal(journal.path, tail=200)][-1] == 8
+    assert caplog.messages == [
+        "t/journal.jsonl: a line near its end is damaged and left out; the other lines are whole."
+    ]
+
+
+def test_a_line_that_is_too_long_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is left out and told; the reports and the end after it are read."""
+    monkeypatch.setattr(stored, "MOST", 300)
+    journal = Journal(Path("t"))
+    journal.report(1, {})
+    journal.problem("x" * 1000)
+    journal.report(2, {})
+    journal.end(Outcome("complete", value=1.0))
+    assert [event["event"] for event in events(journal)] == ["report", "report", "end"]
+    assert caplog.messages == ["t/journal.jsonl: line 2 is damaged and left out; the other lines are whole."]
 
 
 def test_a_flipped_bit_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 import tunehook as th
+import tunehook.record.journal
 from tunehook.cli import app
+from tunehook.record import Journal
 from tunehook.study import rebuild
-from tunehook.trial import StudyError
+from tunehook.trial import Outcome, StudyError
 
 SPACE = {"x": th.Choice([*range(5)])}
 FOLDER = Path("tunehook-studies/digits")
@@ -117,6 +120,28 @@ def test_a_study_whose_trial_runs() -> None:
             rebuild("digits")
         process.kill()
     assert rebuild("digits").counts == {"interrupted": 1}
+
+
+def test_a_study_whose_trial_may_run_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process cannot be looked up here, so it counts as one that runs, until the journal was left for a day."""
+    study = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(tunehook.record.journal, "host", lambda: "node17")
+        path = study.ask().folder / "journal.jsonl"
+    del study
+    gc.collect()
+    said = (
+        rf"trial-0000 of study 'digits' has no end, and whether its process {os.getpid()} on node17 runs cannot be seen"
+    )
+    with pytest.raises(StudyError, match=said) as caught:
+        rebuild("digits")
+    assert (FOLDER / "study.db").exists()
+    subprocess.run(["/bin/sh", "-c", str(caught.value).partition("or call ")[2]], check=True)
+    assert time.time() - path.stat().st_mtime > 86400
+    assert rebuild("digits").journals == 1
+    (path.parent / "journal.jsonl").touch()
+    Journal(path.parent).end(Outcome("complete", value=1.0))
+    assert rebuild("digits").counts == {"complete": 1}
 
 
 def test_what_cannot_be_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:

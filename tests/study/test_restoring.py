@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
 import logging
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,9 +23,11 @@ import pytest
 
 import tunehook as th
 import tunehook.record.paths
+import tunehook.storage
 from postgres import serving
-from tunehook.record import Begin, Ended, Events, Journal, read_events
-from tunehook.study import Told
+from tunehook.record import Begin, Ended, Events, Journal, lock_file, open_file, read_events, unsealed
+from tunehook.storage import Ledger
+from tunehook.study import Told, rebuild
 from tunehook.trial import JournalError, Outcome, StudyError, StudyFinished, Trial
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([(1, 2), "a", None, 3]), "w": th.LogNormal(0, 1), "fixed": 5}
@@ -153,8 +158,8 @@ def test_a_trial_that_waited_in_the_older_file() -> None:
     """It is the trial that its journal says, with what it measured."""
     opened = make()
     opened.enqueue({"x": 0.5, "n": "a", "w": 1.0})
-    old = keep(opened)
     del opened
+    old = keep(make())
     train(make())
     before = rows(make())
     put_back(old)
@@ -325,21 +330,146 @@ def test_a_study_that_is_deleted_in_a_server(server: Server) -> None:
     assert server.make().trials == before
 
 
-def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told and left out; the study is opened with the others."""
+def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no trial of which nothing is left: whoever searches is told, whoever looks sees the rest; none is lost."""
+    train(make())
+    old = keep(make())
     for _ in range(2):
         train(make())
-    put_back(None)
+    before = rows(make())
+    put_back(old)
     real = tunehook.record.paths._open
 
     def refuse(path: str, flags: int) -> int:
-        if "trial-0000" in path:
+        if "trial-0002" in path:
             raise PermissionError("not yours")
         return real(path, flags)
 
-    monkeypatch.setattr(tunehook.record.paths, "_open", refuse)
-    assert [trial.number for trial in make().trials] == [1]
-    assert "A journal is left out: not yours." in caplog.messages
+    with monkeypatch.context() as patch:
+        patch.setattr(tunehook.record.paths, "_open", refuse)
+        for _ in range(2):
+            with pytest.raises(
+                StudyError, match=r"^The journal .*/trial-0002/journal.jsonl cannot be read: not yours. "
+            ):
+                make().ask()
+        with pytest.raises(StudyError, match=r"trial-0002/journal.jsonl cannot be read"):
+            rebuild("digits")
+        assert [trial.number for trial in th.Study.open("digits").trials] == [0, 1]
+    assert rows(make()) == before
+
+
+def test_a_trial_that_is_asked_while_others_are_put_in(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps its values and has no end of another trial; no other one gets a number that is not its own."""
+    trials = [train(make()) for _ in range(4)]
+    before = rows(make())
+    put_back(None)
+    real = Ledger.put_in
+
+    def put_in(ledger: Ledger, number: int, *args: Any, **options: Any) -> bool:
+        if number == 1 and not asked:
+            ledger.study.sampler = optuna.samplers.RandomSampler(seed=99)
+            asked.append(ledger.ask().params)
+        return real(ledger, number, *args, **options)
+
+    asked: list[Any] = []
+    monkeypatch.setattr(Ledger, "put_in", put_in)
+    caplog.clear()
+    opened = make()
+    found = opened.optuna.get_trials(deepcopy=False)
+    assert rows(opened)[0] == before[0]
+    assert [(one.number, one.state.name, one.params) for one in found[1:]] == [(1, "RUNNING", asked[0])]
+    assert "so the trials of the journals from 1 on were not put in.\n  End all processes of the study. " in caplog.text
+    assert caplog.messages[-1].endswith("tunehook rebuild digits")
+    with pytest.raises(JournalError, match=r"trial-0002/journal.jsonl is that of an earlier trial of study 'digits'"):
+        opened.ask()
+    del opened, found
+    gc.collect()
+    rebuild("digits")
+    assert rows(make()) == before
+    assert [outcomes(trial) for trial in trials] == [[trial.outcome] for trial in make().trials]
+
+
+def test_a_row_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    """The trials that the storage lacks are told, and no new one is written over them."""
+    for _ in range(3):
+        train(make())
+    old = keep(make())
+    train(make())
+    before = rows(make())
+    put_back(old)
+    with contextlib.closing(sqlite3.connect(FOLDER / "study.db")) as db, db:
+        db.execute("UPDATE trials SET number = 'x' WHERE number = 1")
+    caplog.clear()
+    opened = make()
+    assert [one.number for one in opened.optuna.get_trials(deepcopy=False)] == [0, 2]
+    assert "so trials that it lacks are not put in; trials 3 are in the journals only.\n  Rebuild it" in caplog.text
+    with pytest.raises(JournalError, match=r"trial-0003/journal.jsonl is that of an earlier trial of study 'digits'"):
+        opened.ask()
+    del opened
+    gc.collect()
+    rebuild("digits")
+    assert rows(make()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "damage"),
+    [(0, {"time": 1e300}), (-1, {"time": 1e300}), (-1, {"value": "NaN"}), (-1, {"state": "running", "value": None})],
+)
+def test_a_bad_journal_keeps_no_study_from_opening(line: int, damage: dict[str, Any]) -> None:
+    """What nobody could have written counts as not written; the other trials are as they were."""
+    trials = [train(make()) for _ in range(3)]
+    before = rows(make())
+    put_back(None)
+    path = trials[1].folder / "journal.jsonl"
+    lines = path.read_bytes().splitlines()
+    for at, more in ((0, {"pid": 2**31 - 1}), (line, damage)):  # whose process is gone
+        lines[at] = json.dumps({**json.loads(unsealed(lines[at])[0]), **more}).encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    after = rows(make())
+    assert [after[0], after[2]] == [before[0], before[2]]
+    assert after[1][1].name == "FAIL"
+
+
+def test_what_cannot_be_put_in(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its number is taken, as of one of which nothing is left; it is told."""
+    for _ in range(3):
+        train(make())
+    before = rows(make())
+    put_back(None)
+    real = Ledger.put_in
+
+    def put_in(ledger: Ledger, number: int, outcome: Any, **options: Any) -> bool:
+        if number == 1 and outcome.state == "complete":
+            raise OverflowError("too large")
+        return real(ledger, number, outcome, **options)
+
+    monkeypatch.setattr(Ledger, "put_in", put_in)
+    after = rows(make())
+    assert [after[0], after[2]] == [before[0], before[2]]
+    assert "trial-0001/journal.jsonl cannot be read, and is left out: OverflowError('too large')" in caplog.text
+    assert caplog.messages[-1] == "Study 'digits': nothing is left of trials 1."
+
+
+def test_ends_are_told_when_the_folder_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telling shows the study elsewhere and removes files, for which nobody waits."""
+    opened = make()
+    opened.enqueue({"x": 0.5, "n": "a", "w": 1.0})
+    del opened
+    old = keep(make())
+    train(make())
+    put_back(old)
+    real, free = th.Study.tell, []
+
+    def tell(study: th.Study, trial: Trial, outcome: Outcome) -> None:
+        with open_file(FOLDER / "study.json", "ab+", below=FOLDER) as file:
+            free.append(lock_file(file))
+        real(study, trial, outcome)
+
+    monkeypatch.setattr(th.Study, "tell", tell)
+    assert make().counts() == {"complete": 1}
+    assert free == [True]
 
 
 # ------------------------------------------------------------------ ends
@@ -371,6 +501,24 @@ def test_an_end_that_the_journal_lacks(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.messages == [
         "Study 'digits': the journals of trials 0 to 1 lacked their ends, which the storage had."
     ]
+
+
+def test_an_end_that_another_trial_has_in_its_journal() -> None:
+    """An end before the last begin is that of an earlier trial in the folder; the later one gets its own."""
+    trial = train(make())
+    (wanted,) = outcomes(trial)
+    torn(trial)
+    path = trial.folder / "journal.jsonl"
+    mine = path.read_bytes()
+    path.unlink()
+    earlier = Trial(**{**vars(trial), "key": "0000-12345678"})
+    Journal(trial.folder).begin(earlier)
+    Journal(trial.folder).end(Outcome("complete", value=9.0))
+    path.write_bytes(path.read_bytes() + mine)
+    make().optuna.set_user_attr(f"tunehook:agreed:{os.uname().nodename}", 0)
+    make().trials  # noqa: B018 - opens it
+    assert outcomes(trial) == [wanted]
+    assert outcomes(earlier) == [Outcome("complete", value=9.0)]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), JournalError("No space left on device")])
@@ -422,6 +570,23 @@ def test_an_end_is_looked_up_in_the_study() -> None:
     put_back(None)
     with pytest.raises(StudyError, match=re.escape("study.db of study 'digits' is gone.")):
         Told().outcome(trial)
+
+
+def test_a_storage_that_is_away_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may take long to be away; the second trial has the same answer at once."""
+    trials = [train(make(storage="sqlite:///elsewhere.db")) for _ in range(2)]
+    tried = []
+
+    def find(*_: object, **__: object) -> Any:
+        tried.append(1)
+        raise StudyError("it is away")
+
+    monkeypatch.setattr(tunehook.storage, "find_study", find)
+    told = Told("sqlite:///elsewhere.db")
+    for trial in trials:
+        with pytest.raises(StudyError, match="it is away"):
+            told.outcome(trial)
+    assert tried == [1]
 
 
 def test_an_end_is_looked_up_in_a_storage_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,13 +38,16 @@ def test_a_hundred_levels_are_read() -> None:
 
 
 def test_what_is_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is refused; of lines the long one is the last."""
+    """It is refused; a long line is cut off, and the next ones are read, unless it is far too long."""
     monkeypatch.setattr(stored, "MOST", 10)
     (tmp_path / "x").write_bytes(b"[1]\n[2,3]\n[4,5,6,7,8,9]\n[1]\n")
     with pytest.raises(StoredError, match=r"^it is longer than 10 bytes$"):
         from_json("[4,5,6,7,8,9]")
     with (tmp_path / "x").open("rb") as file:
-        assert [len(line) for line in read_lines(file)] == [3, 5, 11]
+        assert [*read_lines(file)] == [b"[1]", b"[2,3]", b"[4,5,6,7,8,", b"[1]"]
+    (tmp_path / "far").write_bytes(b"1" * 500 + b"\n[1]\n")
+    with (tmp_path / "far").open("rb") as file:
+        assert [*read_lines(file)] == [b"1" * 11]
     with (tmp_path / "x").open("rb") as file, pytest.raises(StoredError, match=r"^it is larger than 20 bytes$"):
         read_whole(file, most=20)
 

@@ -16,6 +16,8 @@ from tunehook.trial import Mode, State
 
 Is = Callable[[Any], bool]
 
+_LAST_TIME = 253_370_764_800  # when the year 9999 begins
+
 
 def is_whole(value: object) -> bool:
     """Whether it is a whole number from 0, of a size that databases and names of files take."""
@@ -36,6 +38,11 @@ def is_number(value: object) -> bool:
     if not isinstance(value, int | float | Real) or isinstance(value, bool):  # those of NumPy, too
         return False
     return not isinstance(value, int) or value.bit_length() < 1024
+
+
+def is_time(value: object) -> bool:
+    """Whether it is a time in seconds since 1970 that a `datetime` takes, whatever the time zone."""
+    return is_number(value) and 0 <= value < _LAST_TIME  # type: ignore[operator] # a number
 
 
 def _is_measured(value: object) -> bool:
@@ -107,12 +114,13 @@ def has(value: object, fields: Mapping[str, Is]) -> bool:
 
 
 END: dict[str, Is] = {
-    "state": one_of(State), "reason": is_text, "value": maybe(_is_measured), "step": maybe(is_whole),
+    "state": lambda value: one_of(State)(value) and value != "running",
+    "reason": is_text, "value": maybe(_is_measured), "step": maybe(is_whole),
     "traceback": maybe(is_text),
 }  # fmt: skip
-_LINE: dict[str, Is] = {"event": is_text, "time": maybe(is_number)}
+_LINE: dict[str, Is] = {"event": is_text, "time": maybe(is_time)}
 PROCESS: dict[str, Is] = {
-    "pid": _is_pid, "host": is_text, "time": is_number, "start": maybe(is_text), "space": maybe(is_text),
+    "pid": _is_pid, "host": is_text, "time": is_time, "start": maybe(is_text), "space": maybe(is_text),
 }  # fmt: skip
 # The fields of each event of a journal; those of others, of later versions, are not known.
 _EVENTS: dict[str, dict[str, Is]] = {

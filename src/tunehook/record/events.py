@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,9 +200,17 @@ class Events(Sequence[Event]):
         return cls(_of(key, read_events(path), is_mine=False))
 
     @classmethod
-    def of_latest(cls, path: Path) -> Events:
-        """Those of the latest trial of a journal; all where none begins, since that line is damaged."""
-        events = cls(read_events(path))
+    def of_latest(cls, path: Path, *, is_strict: bool = False) -> Events:
+        """Those of the latest trial of a journal; all where none begins, since that line is damaged.
+
+        Args:
+            path: The file.
+            is_strict: Whether one that cannot be read is an error. Defaults to False, it is told.
+
+        Raises:
+            OSError: It is, where that is an error.
+        """
+        events = cls(map(_event, read_journal(path, is_strict=is_strict)))
         begin = events.last(Begin)
         return events if begin is None else cls(_of(begin.key, events, is_mine=False))
 
@@ -220,9 +229,9 @@ class Events(Sequence[Event]):
         """Those of a kind, in order."""
         return [event for event in self._all if isinstance(event, kind)]
 
-    def last(self, kind: type[_E]) -> _E | None:
-        """The last one of a kind."""
-        return next((event for event in reversed(self._all) if isinstance(event, kind)), None)
+    def last(self, *kinds: type[_E]) -> _E | None:
+        """The last one of a kind, or of several."""
+        return next((event for event in reversed(self._all) if isinstance(event, kinds)), None)
 
     @property
     def begin(self) -> Begin | None:
@@ -232,9 +241,12 @@ class Events(Sequence[Event]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the trial ended, ``None`` where it has not."""
+        """How the trial ended, ``None`` where it has not; a complete one without a value has not."""
         end = self.last(Ended)
-        return None if end is None else end.outcome
+        if end is None:
+            return None
+        value = end.outcome.value
+        return None if end.outcome.state == "complete" and (value is None or math.isnan(value)) else end.outcome
 
     @property
     def records(self) -> list[str]:
@@ -325,9 +337,10 @@ def join(attempts: Iterable[Iterable[Event]]) -> Rows:
     return rows
 
 
-def _outcome(event: Mapping[str, Any]) -> Outcome:
-    value = None if event.get("value") is None else float(event["value"])
-    return Outcome(event["state"], event["reason"], value, event.get("step"), event.get("traceback"))
+def as_outcome(end: Mapping[str, Any]) -> Outcome:
+    """How a trial ended, by fields that are as `tunehook.record.checks.END` says."""
+    value = None if end.get("value") is None else float(end["value"])
+    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"))
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -360,7 +373,7 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "checkpoint": (Kept, lambda event: {"path": Path(event["path"]), "stamp": (event["size"], event["changed"])}),
     "saved": (Saved, _named(Saved)),
     "synced": (InSync, _named(InSync)),
-    "end": (Ended, lambda event: {"outcome": _outcome(event)}),
+    "end": (Ended, lambda event: {"outcome": as_outcome(event)}),
 }
 
 

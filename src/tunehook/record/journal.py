@@ -258,7 +258,7 @@ def unsealed(line: bytes) -> tuple[bytes, bool | None]:
     return body + b"}", seal == sealed(body + b"}")[-len(_SEAL) :]
 
 
-def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, Any]]:
+def read_journal(path: Path, *, tail: int | None = None, is_strict: bool = False) -> Iterator[dict[str, Any]]:
     """The events of a journal in order.
 
     A line that is damaged (the last one, where the process or the machine died while it was written; one that is not
@@ -269,6 +269,10 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     Args:
         path: The file.
         tail: Read so many bytes at its end only, from the first whole line on. Defaults to None, all of it.
+        is_strict: Whether one that is a link or cannot be read is an error. Defaults to False, it is told.
+
+    Raises:
+        OSError: It is, where that is an error.
     """
     try:
         with open_file(path, "rb", below=path.parent.parent) as file:
@@ -278,9 +282,12 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:  # a link, or nothing that this user may read
+        if is_strict:
+            raise
         log.warning("A journal is left out: %s.", error)
         return
     for number, line in enumerate(lines, start=1):
+        which = f"line {number}" if not skipped else "a line near its end"
         if not line.strip():
             continue
         body, is_right = unsealed(line.rstrip())
@@ -293,10 +300,10 @@ def read_journal(path: Path, *, tail: int | None = None) -> Iterator[dict[str, A
         if is_event(event) and "crc" not in event:  # which stands elsewhere than it was written
             yield event
         elif is_right:
-            log.warning("%s: line %d is of a version of tunehook that this one does not know, and left out.",
-                        path, number)  # fmt: skip
+            log.warning("%s: %s is of a version of tunehook that this one does not know, and left out.",
+                        path, which)  # fmt: skip
         else:
-            log.warning("%s: line %d is damaged and left out; the other lines are whole.", path, number)
+            log.warning("%s: %s is damaged and left out; the other lines are whole.", path, which)
 
 
 def plain(value: Any) -> Any:

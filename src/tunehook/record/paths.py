@@ -181,7 +181,7 @@ def sync_path(path: Path) -> None:
         OSError: The disk cannot take the file.
     """
     is_folder = path.is_dir()
-    with contextlib.suppress(OSError if is_folder else ()):  # Windows opens no folders
+    with contextlib.suppress(*[OSError] * is_folder):  # Windows opens no folders
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -21,7 +21,7 @@ from tunehook.storage.attributes import (
     stored_plan,
 )
 from tunehook.storage.liveness import holder_of
-from tunehook.storage.messages import from_environment
+from tunehook.storage.messages import from_environment, how_to_rebuild
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN",
-    "PatientStorage", "describe_folder", "find_study", "from_environment", "holder_of", "is_counted",
-    "is_running", "is_waiting", "open_study", "outcome_of", "stored_again", "stored_attempt",
+    "PatientStorage", "describe_folder", "find_study", "from_environment", "holder_of", "how_to_rebuild",
+    "is_counted", "is_running", "is_waiting", "open_study", "outcome_of", "stored_again", "stored_attempt",
     "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
 ]  # fmt: skip
 

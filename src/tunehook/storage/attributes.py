@@ -9,7 +9,20 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import END, PROCESS, Is, has, is_flag, is_number, is_text, is_values, is_whole, maybe, one_of
+from tunehook.record import (
+    END,
+    PROCESS,
+    Is,
+    as_outcome,
+    has,
+    is_flag,
+    is_number,
+    is_text,
+    is_values,
+    is_whole,
+    maybe,
+    one_of,
+)
 from tunehook.space import Space, SpaceError
 from tunehook.system import shown
 from tunehook.trial import Mode, Outcome, is_key
@@ -78,10 +91,7 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
 def stored_outcome(trial: FrozenTrial) -> Outcome | None:
     """How a trial ended, ``None`` where it was not told here."""
     kept = _of_trial(trial, OUTCOME, lambda value: has(value, END))
-    if kept is None:
-        return None
-    value = None if kept.get("value") is None else float(kept["value"])
-    return Outcome(kept["state"], kept["reason"], value, kept.get("step"), kept.get("traceback"))
+    return None if kept is None else as_outcome(kept)
 
 
 def stored_owner(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:

@@ -341,6 +341,8 @@ class Ledger:
     ) -> bool:  # fmt: skip
         """Put in a trial that is known from elsewhere, in one piece; whether it got its number.
 
+        The storage gives the number. Where it is another trial's by now, nothing is put in.
+
         Args:
             number: Its number, the next one of the storage.
             outcome: How it ended, ``None`` where that is not known.
@@ -351,6 +353,8 @@ class Ledger:
             series: The tuned metric by step.
             named: Further attributes.
         """
+        if len(self.trials()) != number:  # another process has asked for a trial
+            return False
         known = raw or {}
         state = TrialState.RUNNING if outcome is None else stored_state(outcome.state)
         value = None if outcome is None or state == TrialState.FAIL else outcome.value
@@ -364,10 +368,10 @@ class Ledger:
         )  # fmt: skip
         template.datetime_start = datetime.fromtimestamp(began)
         template.datetime_complete = datetime.fromtimestamp(ended or began) if state.is_finished() else None
-        created = self.kept.create_new_trial(study_id(self.study), template)
-        if self.pulse is not None:  # another process may have it
-            self.pulse.remove(created)
-        return self.kept.get_trial(created).number == number
+        made = self.kept.get_trial(self.kept.put_in(study_id(self.study), template))
+        if made.number != number and not made.state.is_finished():  # at this very moment
+            self.end(made, Outcome("interrupted", f"it is trial {number}, whose number another one has"))
+        return made.number == number
 
     def begin_again(self, waiting: FrozenTrial, raw: Mapping[str, Any]) -> None:
         """Let a trial run that waits in a storage that is older than its journal."""

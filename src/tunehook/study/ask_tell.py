@@ -98,6 +98,7 @@ class AskTell:
         self.places.check(asked)
         trial = self.ledger.as_trial(asked)
         try:
+            self.restoring.check_free(trial)
             Journal(trial.folder).begin(trial, is_given=bool(fixed_values(asked)))
         except JournalError as error:  # nobody would find its process, so it would run for ever
             self._leads.tell(trial, Outcome("interrupted", str(error)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tunehook.space import Space
 from tunehook.storage import from_environment, stored_outcome
 from tunehook.study.study import Study
 from tunehook.trial import State, StudyError
+
+_QUIET = 86400.0  # seconds without a line after which a trial whose process is on another machine is taken for left
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,32 @@ def _check_idle(name: str, paths: StudyPaths) -> None:
     """Check that no trial runs, as far as that is known here: its process would go on with the old file.
 
     Raises:
-        StudyError: One does.
+        StudyError: One does, or may do so where that cannot be seen from here; a journal cannot be read.
     """
+    from tunehook.study.restoring import unreadable
+
     for path in _journals(paths):
-        events = Events.of_latest(path)
-        alive = [one.pid for one in events.all(Process) if one.is_here and one.lives]
-        if events.outcome is None and alive:
+        try:
+            events = Events.of_latest(path, is_strict=True)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if events.outcome is not None:
+            continue
+        processes = events.all(Process)
+        alive = [one.pid for one in processes if one.is_here and one.lives]
+        away = [one for one in processes if not one.is_here]
+        if alive:
             raise StudyError(
                 f"{path.parent.name} of study '{name}' runs, in process {alive[-1]}.\n"
                 "  Wait until its script has ended, or end it, and call this again."
+            )
+        if away and time.time() - path.stat().st_mtime < _QUIET:
+            raise StudyError(
+                f"{path.parent.name} of study '{name}' has no end, and whether its process {away[-1].pid} on "
+                f"{away[-1].host} runs cannot be seen here: it is on another machine, or in another container.\n"
+                "  Call this there, where that can be seen. A trial whose journal has not changed for a day is taken "
+                "for left: where its process is gone, wait for that, or call "
+                f"touch -d '2 days ago' {shlex.quote(str(path))}"
             )
 
 

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Begin, Ended, Events, Journal, Report, is_here, read_events
+from tunehook.record import Begin, Ended, Events, Journal, Report, StudyPaths, is_here, read_events
 from tunehook.space import SpaceError
 from tunehook.storage import (
     ATTEMPT,
     KEY,
     OWNER,
     Ledger,
+    how_to_rebuild,
     is_running,
     is_waiting,
     stored_attempt,
@@ -34,7 +35,7 @@ from tunehook.storage import (
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.system import given_values
-from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, is_key, key_of
+from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, StudyError, Trial, is_key, key_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -56,13 +57,17 @@ class Restored:
         trials: Numbers of the trials that the storage got from their journals.
         ends: Numbers of the trials whose journals got their end from the storage.
         lost: Numbers of which nothing is left.
+        overtaken: From which number on none was put in, since another process asked for a trial at the same time.
+        outcomes: Ends from the journals, which are told when the folder is let go.
     """
 
     trials: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    overtaken: int | None = None
+    outcomes: list[tuple[Trial, Outcome]] = field(default_factory=list)
 
-    def tell(self, study: str) -> None:
+    def tell(self, study: str, paths: StudyPaths) -> None:
         """Say what was done."""
         if self.trials:
             log.warning(
@@ -71,6 +76,12 @@ class Restored:
             )  # fmt: skip
         if self.lost:
             log.warning("Study '%s': nothing is left of trials %s.", study, _listed(self.lost))
+        if self.overtaken is not None:
+            log.warning(
+                "Study '%s': another process asked for a trial while the storage was brought up to date, so the trials "
+                "of the journals from %d on were not put in.\n  End all processes of the study. %s",
+                study, self.overtaken, how_to_rebuild(study, paths.folder),
+            )  # fmt: skip
         if self.ends:
             log.warning(
                 "Study '%s': the journals of trials %s lacked their ends, which the storage had.",
@@ -92,25 +103,59 @@ class Restoring:
         self._ledger, self._holders, self._again, self._leads = ledger, holders, again, leads
 
     def run(self) -> Restored:
-        """Bring both up to date; says what was done, also in a line of the log."""
+        """Bring both up to date; says what was done, also in a line of the log.
+
+        Raises:
+            StudyError: The journal of a trial that the storage lacks cannot be read.
+        """
         done, agreed = Restored(), self._ledger.agreed
         if any(number >= agreed for number in self._there()):
-            with self._ledger.holding():
-                self._run([number for number in self._there() if number >= agreed], done)
-            done.tell(self._ledger.name)
+            try:
+                with self._ledger.holding():
+                    self._run([number for number in self._there() if number >= agreed], done)
+                for trial, outcome in done.outcomes:  # which shows the study, and removes files: that takes its time
+                    self._leads.tell(trial, outcome)
+            finally:
+                done.tell(self._ledger.name, self._ledger.paths)
         return done
 
+    def check_free(self, trial: Trial) -> None:
+        """Check that no journal of another trial of this study lies where that of a new one begins.
+
+        Raises:
+            JournalError: One does, or it cannot be read.
+        """
+        path = self._ledger.paths.journal(trial.number)
+        try:
+            begin = Events.of_latest(path, is_strict=True).begin
+        except OSError as error:
+            raise JournalError(str(unreadable(path, error))) from error
+        if begin is None or begin.key == trial.key or not trial.study_id or begin.study_id != trial.study_id:
+            return
+        raise JournalError(
+            f"The journal {path} is that of an earlier trial of study '{trial.study}', which the storage lacks, so "
+            f"the new trial {trial.number} has no place.\n"
+            f"  End all processes of the study. {how_to_rebuild(trial.study, self._ledger.paths.folder)}"
+        )
+
     def _run(self, there: Sequence[int], done: Restored) -> None:
-        if all(place == frozen.number for place, frozen in enumerate(self._ledger.trials())):
-            self._put_in(there, done)  # else a row cannot be read, and the next one would get another number
         trials = {frozen.number: frozen for frozen in self._ledger.trials()}
+        if len(trials) == max(trials, default=-1) + 1:
+            self._put_in(there, done)
+            trials = {frozen.number: frozen for frozen in self._ledger.trials()}
+        elif hidden := [number for number in there if number not in trials and self._own(number)]:
+            log.warning(  # the next row would get another number than its place
+                "Study '%s': a row of its storage cannot be read, so trials that it lacks are not put in; trials %s "
+                "are in the journals only.\n  %s",
+                self._ledger.name, _listed(hidden), how_to_rebuild(self._ledger.name, self._ledger.paths.folder),
+            )  # fmt: skip
         agreed, lacking = self._ledger.agreed, set[int]()
         for number in there:
             frozen = trials.get(number)
             if frozen is None:
                 continue
             if not frozen.state.is_finished():
-                if (events := self._own(number)) is not None and self._bring(frozen, events):
+                if (events := self._own(number)) is not None and self._bring(frozen, events, done):
                     done.trials.append(number)
             elif self._lacks_end(frozen) and not self._end(frozen, done):
                 lacking.add(number)
@@ -130,11 +175,22 @@ class Restoring:
         found = sorted(int(one) for one in numbers if one.isascii() and one.isdigit() and len(one) < 10)
         return [number for number in found if self._ledger.paths.trial(number).name in names]
 
-    def _own(self, number: int) -> Events | None:
-        """What the journal of a trial says, where it is one of this study that can be put in."""
+    def _own(self, number: int, *, is_needed: bool = False) -> Events | None:
+        """What the journal of a trial says, where it is one of this study that can be put in.
+
+        Args:
+            number: The trial's number.
+            is_needed: Whether a journal that cannot be read is an error. Defaults to False, it is told.
+
+        Raises:
+            StudyError: It is, where that is an error.
+        """
         path = self._ledger.paths.journal(number)
         with _left_out(path):
-            return self._checked(number, path, Events.of_latest(path))
+            try:
+                return self._checked(number, path, Events.of_latest(path, is_strict=is_needed))
+            except OSError as error:
+                raise unreadable(path, error) from error
         return None
 
     def _checked(self, number: int, path: Path, events: Events) -> Events | None:
@@ -160,22 +216,31 @@ class Restoring:
         """Put in the trials that the storage lacks, in the order of their numbers, which it gives itself."""
         number, handed_out = len(self._ledger.trials()), self._handed_out(there)
         for there_is in there:
-            if not number <= there_is <= number + _FAR or (events := self._own(there_is)) is None:
+            if not number <= there_is <= number + _FAR or (events := self._own(there_is, is_needed=True)) is None:
                 continue
-            for missing in range(number, there_is):
-                self._put_in_nothing(missing, handed_out.get(missing))
-                done.lost.append(missing)
-            self._put_in_one(there_is, events)
-            done.trials.append(there_is)
+            try:
+                for missing in range(number, there_is):
+                    self._put_in_nothing(missing, handed_out.get(missing))
+                    done.lost.append(missing)
+                (done.trials if self._put_in_one(there_is, events) else done.lost).append(there_is)
+            except _OvertakenError:
+                done.overtaken = there_is
+                return
             number = there_is + 1
 
-    def _put_in_one(self, number: int, events: Events) -> None:
+    def _put_in_one(self, number: int, events: Events) -> bool:
+        """Put in a trial; whether what its journal says can be put in."""
+        with _left_out(self._ledger.paths.journal(number)):
+            self._put_in_events(number, events)
+            return True
+        self._put_in_nothing(number, None)
+        return False
+
+    def _put_in_events(self, number: int, events: Events) -> None:
         begin, outcome = events.begin, events.outcome
         assert begin is not None  # noqa: S101 - of `_own`
         raw = self._raw(begin)
         assert raw is not None  # noqa: S101 - of `_own`
-        if outcome is not None and outcome.state == "complete" and outcome.value is None:
-            outcome = None
         named: dict[str, Any] = {
             KEY: begin.key,
             OWNER: _owner(begin),
@@ -184,7 +249,7 @@ class Restoring:
         if outcome is not None and outcome.state in ASKED_AGAIN:
             named |= self._again.asked(raw, begin.attempt + 1, begin.key)
         end = events.last(Ended)
-        self._ledger.put_in(
+        self._create(
             number, outcome, began=begin.time, ended=begin.time if end is None else end.time, raw=raw,
             is_given=begin.is_given or begin.attempt > 0, series=dict(self._series(events)), named=named,
         )  # fmt: skip
@@ -199,7 +264,11 @@ class Restoring:
         key = key_of(self._ledger.study_id, number, None)
         raw = {} if point is None else self._ledger.space.encode(point)
         named = {KEY: key, **({} if point is None else self._again.asked(raw, 1, key))}
-        self._ledger.put_in(number, NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
+        self._create(number, NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
+
+    def _create(self, number: int, outcome: Outcome | None, **known: Any) -> None:
+        if not self._ledger.put_in(number, outcome, **known):
+            raise _OvertakenError
 
     def _handed_out(self, there: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """The combinations of a grid that the missing trials had, by their numbers.
@@ -238,7 +307,7 @@ class Restoring:
                 last = report.step
                 yield last, report.metrics[self._ledger.metric]
 
-    def _bring(self, frozen: FrozenTrial, events: Events) -> bool:
+    def _bring(self, frozen: FrozenTrial, events: Events, done: Restored) -> bool:
         """Bring a trial up to date that the storage has, but not its end; whether anything was to be brought."""
         begin, outcome = events.begin, events.outcome
         assert begin is not None  # noqa: S101 - of `_own`
@@ -246,6 +315,8 @@ class Restoring:
         if raw is None or begin.attempt != (stored_attempt(frozen) or 0):
             return False
         is_new = is_waiting(frozen)
+        if not is_new and not self._has(frozen, raw):  # another trial, which got the number
+            return False
         if not is_new and (self._is_held(frozen) or (outcome is None and self._holders.of(frozen)[0] != "lost")):
             return False
         if is_new:
@@ -258,8 +329,13 @@ class Restoring:
         for step, value in series.items():
             self._ledger.note_report(frozen, step, value)
         if outcome is not None:
-            self._leads.tell(begin.as_trial(self._ledger.paths.trial(frozen.number)), outcome)
+            done.outcomes.append((begin.as_trial(self._ledger.paths.trial(frozen.number)), outcome))
         return is_new or bool(series) or outcome is not None
+
+    def _has(self, frozen: FrozenTrial, raw: Mapping[str, Any]) -> bool:
+        """Whether a trial has these raw values, as far as the digits go that values have."""
+        decode = self._ledger.space.decode
+        return self._ledger.has_values(frozen) and decode(frozen.params) == decode(raw)
 
     def _is_held(self, frozen: FrozenTrial) -> bool:
         """Whether a trial runs, as far as is known."""
@@ -289,10 +365,12 @@ class Restoring:
         """Whether the journal of a finished trial, which lies here, lacks its end."""
         path = self._ledger.paths.journal(frozen.number)
         with _left_out(path):
-            if any(isinstance(event, Ended) for event in read_events(path, tail=_TAIL)):
+            last = Events(read_events(path, tail=_TAIL)).last(Begin, Ended)
+            if isinstance(last, Ended):
                 return False
-            events = Events.of_key(path, self._ledger.key_of(frozen))
-            return bool(events) and events.outcome is None and stored_outcome(frozen) is not None
+            events = Events.of_latest(path)  # those of another trial are followed by no end of this one
+            is_mine = events.begin is not None and events.begin.key == self._ledger.key_of(frozen)
+            return is_mine and events.outcome is None and stored_outcome(frozen) is not None
         return False
 
     def _end(self, frozen: FrozenTrial, done: Restored) -> bool:
@@ -306,6 +384,19 @@ class Restoring:
             return False
         done.ends.append(frozen.number)
         return True
+
+
+class _OvertakenError(Exception):
+    """A trial did not get its number, which another one has."""
+
+
+def unreadable(path: Path, error: OSError) -> StudyError:
+    """The error for a journal that is needed, and exists, but cannot be read."""
+    return StudyError(
+        f"The journal {path} cannot be read: {error.strerror or error}. What it says of its trial would be lost.\n"
+        "  Make it a file that this user can read, and start again. Where that is not possible, move "
+        f"{path.parent} away: nothing is left of the trial then."
+    )
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class Told:
 
     def __init__(self, storage: str | None = None) -> None:
         self._url = storage or from_environment()
-        self._studies: dict[Path, OptunaStudy | None] = {}
+        self._studies: dict[Path, OptunaStudy | StudyError | None] = {}  # an error, so that it is not tried again
 
     def outcome(self, trial: Trial) -> Outcome | None:
         """How a trial ended, ``None`` where its study was not told, or where nothing is known of the study.
@@ -32,11 +32,19 @@ class Told:
             StudyError: Its study knows, and cannot be asked.
         """
         folder = trial.folder.parent
-        if folder not in self._studies:
-            self._studies[folder] = self._find(trial.study, StudyPaths(folder))
-        study = self._studies[folder]
-        if study is None:
-            return None
+        try:
+            if folder not in self._studies:
+                self._studies[folder] = self._find(trial.study, StudyPaths(folder))
+            study = self._studies[folder]
+            if isinstance(study, StudyError):
+                raise study.with_traceback(None)
+            return None if study is None else self._look_up(study, trial)
+        except StudyError as error:
+            self._studies[folder] = error
+            raise
+
+    @staticmethod
+    def _look_up(study: OptunaStudy, trial: Trial) -> Outcome | None:
         for frozen in study.get_trials(deepcopy=False)[trial.number : trial.number + 1]:
             key = stored_key(frozen) or key_of(trial.study, frozen.number, frozen.datetime_start)
             if (key, stored_attempt(frozen) or 0) == (trial.key, trial.attempt):

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 # Bytes of one line, or of a file that is read as a whole: a snapshot of ten thousand parameters has a third of it.
 MOST = 64 * 2**20
+_LONGEST = 16  # times that, of a line that is passed over to reach the next one
 # Levels of containers. Python's own limit depends on who calls, and what is deeper cannot be copied or shown.
 DEEP = 100
 
@@ -56,11 +57,17 @@ def read_whole(file: IO[bytes], *, most: int = MOST) -> bytes:
 
 
 def read_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, one at a time, without their ends; one that is too long is the last one, and cut off."""
+    """The lines of a file, one at a time, without their ends; one that is too long is cut off.
+
+    One that is longer than `_LONGEST` limits is the last one: a file may have no line's end in a terabyte.
+    """
     while line := file.readline(MOST + 1):
         yield line.removesuffix(b"\n")
-        if len(line) > MOST:
-            return
+        parts = 1
+        while len(line) > MOST and not line.endswith(b"\n"):
+            if parts == _LONGEST:
+                return
+            line, parts = file.readline(MOST + 1), parts + 1
 
 
 def from_json(text: str | bytes) -> Any:
