@@ -124,10 +124,11 @@ def test_a_trial_that_does_not_end_is_left(
 
     def interrupt(*arguments: Any) -> Decision:
         if len(sent) < 2:
-            sent.append(os.kill(os.getpid(), signal.SIGINT))
+            sent.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         return report(*arguments)
 
-    sent: list[None] = []
+    sent: list[signal.Signals] = []
     monkeypatch.setattr(Study, "report", interrupt)
     with pytest.raises(KeyboardInterrupt):
         study.optimize(scripts.slow, workers=1, progress=False)

@@ -32,7 +32,7 @@ def test_processes_forked_in_a_training(workers: int) -> None:
     command = [sys.executable, fork_training.__file__, str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    events = ["begin", "config", "report", "report", "end"]
+    events = ["begin", "config", "report", "saved", "report", "end"]
     told = json.loads(done.stdout.splitlines()[-1])
     codes = {**fork_training.CODES, "sleep": 128 + signal.SIGTERM if workers else -signal.SIGTERM}
     assert told == {what: ["complete", 0.5, code, events] for what, code in codes.items()}

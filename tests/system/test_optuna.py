@@ -51,7 +51,7 @@ def test_all_trials_are_those_of_all_brackets() -> None:
 
 def test_a_trial_of_another_process_is_led_from_here(study: optuna.Study) -> None:
     """It takes reports and attributes."""
-    trial = system.running_trial(study, 1)
+    trial = system.running_trial(study, study.trials[1])
     trial.report(0.25, 1)
     trial.set_user_attr("a", 1)
     assert trial.params == study.trials[1].params

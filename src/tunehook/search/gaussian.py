@@ -55,7 +55,8 @@ class GaussianProcess:
 
     def left_out(self) -> Array:
         """What is expected at each point where its own value is left out (Rasmussen and Williams, equation 5.12)."""
-        return self.values - self._solved / np.einsum("nm,nm->m", self._inverse, self._inverse)
+        expected: Array = self.values - self._solved / np.einsum("nm,nm->m", self._inverse, self._inverse)
+        return expected
 
     def _covariance(self, points: Array) -> Array:
         kept, _ = _matern(self._distances(points))

@@ -332,7 +332,7 @@ def test_hooks_that_call_others(pl: Any) -> None:
             def val_dataloader(self) -> Any:
                 return self.inner.val_dataloader()
 
-        data = [Data(), Outer()]
+        data: list[Any] = [Data(), Outer()]
         return net(sum(len(each.train_dataloader()) for each in data[:1])), data[0]
 
     assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import os
 import signal
@@ -41,6 +42,7 @@ def cluster() -> Iterator[Any]:
     """Two nodes with one CPU each; the script's own `ray.init` is left to the launcher."""
     from ray.cluster_utils import Cluster
 
+    handler, prints = signal.getsignal(signal.SIGTERM), builtins.print
     own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in own.items():
@@ -48,12 +50,12 @@ def cluster() -> Iterator[Any]:
         made = Cluster(head_node_args={"num_cpus": 1, "include_dashboard": False}, initialize_head=True, connect=False)
         made.add_node(num_cpus=1)
         patch.setenv("RAY_ADDRESS", made.address)  # of the clusters of this machine, this one
-        before = signal.getsignal(signal.SIGTERM)
         yield made
         ray.shutdown()
         made.shutdown()
-        signal.signal(signal.SIGTERM, before)  # Ray leaves its own
-        gc.collect()  # and sockets, whose warnings would be those of a later test
+        gc.collect()  # of sockets, whose warnings would be those of a later test
+    signal.signal(signal.SIGTERM, handler)  # Ray leaves its own
+    builtins.print = prints
 
 
 def run(study: th.Study, train: Callable[[], object], **options: Any) -> th.Study:

