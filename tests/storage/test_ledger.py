@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import InMemoryStorage
@@ -81,3 +83,24 @@ def test_a_study_knows_how_many_trials_were_wanted() -> None:
     assert ledger.wanted is None
     ledger.note_plan()
     assert ledger.wanted == 3
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_trial_is_put_in_under_its_number_or_not(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process asks for a trial before it, or at that moment, which leaves one that was interrupted."""
+    options: dict[str, Any] = {"began": 1.0, "raw": None, "is_given": False, "named": {}}
+    ledger = make_ledger()
+    real = ledger.kept.put_in
+
+    def put_in(*args: Any) -> int:
+        ledger.ask()
+        return real(*args)
+
+    assert ledger.put_in(0, None, **options)
+    if asked:
+        monkeypatch.setattr(ledger.kept, "put_in", put_in)
+    else:
+        ledger.ask()
+    assert not ledger.put_in(1, None, **options)
+    states = [outcome_of(frozen).state for frozen in ledger.trials()]
+    assert states == ["running", "running", *["interrupted"] * asked]
