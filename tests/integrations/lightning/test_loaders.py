@@ -303,7 +303,8 @@ def test_a_function_that_has_the_name_of_a_hook(pl: Any) -> None:
     assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
 
 
-def test_hooks_that_call_others(pl: Any) -> None:
+@pytest.mark.parametrize("is_outer", [False, True])
+def test_hooks_that_call_others(pl: Any, is_outer: bool) -> None:
     """A size typed in in a base class, behind a decorator, or in the hook of a datamodule within, is the trial's."""
     net = counting(pl)
 
@@ -327,13 +328,15 @@ def test_hooks_that_call_others(pl: Any) -> None:
             def __init__(self) -> None:
                 super().__init__()
                 self.inner = Data()
-                self.train_dataloader = lambda: self.inner.train_dataloader()
+
+            def train_dataloader(self) -> Any:
+                return self.inner.train_dataloader()
 
             def val_dataloader(self) -> Any:
                 return self.inner.val_dataloader()
 
-        data: list[Any] = [Data(), Outer()]
-        return net(sum(len(each.train_dataloader()) for each in data[:1])), data[0]
+        data: Any = Outer() if is_outer else Data()
+        return net(len(data.train_dataloader())), data
 
     assert_same(trained(pl, script, {"batch_size": 5}), trained(pl, lambda: script(5)))
     assert re.fullmatch(
