@@ -34,7 +34,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import tunehook as th
-from tunehook.record.journal import host, read_journal
+from tunehook.record.journal import read_journal
 from tunehook.search.samplers import SEARCHES, STOPPERS
 from tunehook.session.in_progress import active
 from tunehook.storage import memory
@@ -1055,20 +1055,6 @@ def test_processes_that_are_killed_as_they_open_a_study(side_by_side: int) -> No
         assert {path.name for path in opened.paths.folder.glob("study.db*")} <= {
             "study.db", "study.db-wal", "study.db-shm",
         }  # fmt: skip
-
-
-def test_files_of_processes_that_were_killed_as_they_made_the_database() -> None:
-    """They are removed where the process is gone on this machine, and no others."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    folder = study().paths.folder
-    folder.mkdir(parents=True)
-    names = {each: f"study.db.{each}-{gone.pid}" for each in (host(), "elsewhere")}
-    kept = {names["elsewhere"], f"study.db.{host()}-{os.getpid()}", "study.db.mine"}
-    for name in {*names.values(), f"{names[host()]}-wal", f"{names[host()]}-shm", *kept}:
-        (folder / name).touch()
-    study().trials  # noqa: B018 - opens it
-    assert {path.name for path in folder.glob("study.db.*")} == kept
 
 
 def test_a_database_without_tables_is_no_study_yet() -> None:

@@ -182,7 +182,7 @@ class Contract:
             self.run(study, waiting)
         presser.join()
         signal.signal(signal.SIGINT, before)
-        assert set(study.counts()) == {"interrupted"}
+        assert set(study.counts()) == {"interrupted"}, study.trials
         assert {trial.outcome.reason for trial in study.trials} <= {"SIGTERM", "Ctrl-C", "it was cancelled as it began"}
         assert active() is None
         (study.paths.folder / "go").touch()
