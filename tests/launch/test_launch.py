@@ -360,6 +360,27 @@ def test_ctrl_c_once_ends_in_good_order(tmp_path: Path) -> None:
     assert not alive(Path("study"))
 
 
+def test_a_trial_that_has_not_heard_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python has ignored what the signal raised, the trial reports on; a while later it is asked once more."""
+    monkeypatch.setattr(tunehook.launch.leader, "GRACE", 0.3)
+    study = scripts.study(Path("study"), [0])
+
+    def press() -> None:
+        wait_for(lambda: reports() > 0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(scripts.deaf_at_first, workers=1, progress=False)
+    presser.join()
+    signal.signal(signal.SIGINT, before)
+    (trial,) = study.trials
+    assert (trial.outcome.state, trial.outcome.reason) == ("interrupted", "SIGTERM")
+    assert len([event for event in read_journal(study.paths.journal(0)) if event["event"] == "report"]) < 300
+
+
 def test_ctrl_c_twice_ends_now(tmp_path: Path) -> None:
     """Nothing runs on, and the trials are told."""
     process = start("stubborn", 2)

@@ -85,6 +85,19 @@ def stubborn() -> None:
     steps(200, pause=0.1)
 
 
+def deaf_at_first() -> None:
+    """Go on behind the first signal, as where it was raised in a destructor, and Python has ignored it."""
+    session, heard = training(), False
+    for step in range(1, 400):
+        session.report(step, {"v": session.trial.params["x"]})
+        try:
+            time.sleep(0.05)
+        except SystemExit:
+            if heard:
+                raise
+            heard = True
+
+
 def say_pid() -> None:
     """Print the process."""
     steps(1)

@@ -53,6 +53,7 @@ class Running:
         told: How the trial ended, once that is known.
         is_done: Whether the training function has returned.
         heard: When it began, or reported last.
+        asked: When it was asked to end in good order.
         why: Why it was killed from here.
     """
 
@@ -62,6 +63,7 @@ class Running:
     told: Outcome | None = None
     is_done: bool = False
     heard: float = field(default_factory=time.monotonic)
+    asked: float | None = None
     why: str = ""
 
 
@@ -293,6 +295,8 @@ class Leader(ABC, Generic[One]):
     def _take_report(self, one: One, step: int, value: float, budget: Budget) -> Decision:
         """A trial has measured; returns what is decided."""
         decision = self._study.report(one.session.trial, step, value, budget)
+        if one.asked is not None and time.monotonic() - one.asked > GRACE:  # Python may ignore what a signal raises
+            self._ask_to_end(one)
         if self._table is not None:
             self._table.measure(one.session.trial.number, step, value)
         return decision
@@ -338,7 +342,14 @@ class Leader(ABC, Generic[One]):
         for one in [one for one in self._running.values() if not one.is_done]:
             if by_force:
                 one.why = one.why or "Ctrl-C"
-            self._signal(one, KILL if by_force else signal.SIGTERM)
+                self._signal(one, KILL)
+            else:
+                self._ask_to_end(one)
+
+    def _ask_to_end(self, one: One) -> None:
+        """Ask a trial to end in good order; one that still reports after a while has not heard, and is asked again."""
+        one.asked = time.monotonic()
+        self._signal(one, signal.SIGTERM)
 
     def _kill(self, one: One, why: str) -> None:
         one.why = one.why or why
