@@ -68,11 +68,13 @@ class Contract:
         options: What `study.optimize` is given for it.
         is_elsewhere: Whether trials have processes of their own.
         interrupted: A training whose first attempts are interrupted.
+        silence: Seconds in which a trial begins, also on a machine with much to do.
     """
 
     options: ClassVar[dict[str, Any]] = {}
     is_elsewhere: ClassVar[bool] = True
     interrupted: ClassVar[Callable[[], None]] = staticmethod(scripts.kill_at_first)
+    silence: ClassVar[int] = 2
 
     @pytest.fixture(autouse=True)
     def no_frameworks(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +160,9 @@ class Contract:
             with pytest.raises(ValueError, match=r"^gpus_per_trial and report_timeout need a process for each trial"):
                 self.run(study, scripts.steps, report_timeout=1)
             return
-        self.run(study, scripts.hang_at_first, report_timeout=2, retries=9)
+        self.run(study, scripts.hang_at_first, report_timeout=self.silence, retries=9)
         *hung, last = [trial.outcome for trial in study.trials]  # on a machine with much to do, more than one
-        assert {end.reason for end in hung} == {"no report for 2 s, so its process was killed"}
+        assert {end.reason for end in hung} == {f"no report for {self.silence} s, so its process was killed"}
         assert last.state == "complete"
 
     def test_ctrl_c(self, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ class TestTasks(Contract):
     """What every launcher owes."""
 
     options: ClassVar[dict[str, Any]] = {"launcher": RayLauncher()}
+    silence: ClassVar[int] = 8
 
 
 def test_demands_that_nothing_meets(cluster: Any, tmp_path: Path) -> None:
