@@ -64,7 +64,7 @@ def place_of_hook(owner: Any, hook: str) -> str:
 
 
 def route_in_hook(call: Call) -> list[tuple[CodeType, int]]:
-    """Where a call stands in the hook that is its place, an empty list where it is in none."""
+    """Where in its hook a call is made; an empty list if it is made in none."""
     inside = [number for number, (code, _) in enumerate(call.route, 1) if _place_of(code) == call.place]
     return [*call.route[: max(inside, default=0)]]
 

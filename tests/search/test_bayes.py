@@ -182,9 +182,8 @@ def test_hyperparameters_of_some_trials_only() -> None:
 def test_several_objectives_are_an_error() -> None:
     """Before a value is proposed."""
     study = optuna.create_study(sampler=GaussianProcessSampler(), directions=["minimize", "maximize"])
-    with pytest.raises(
-        ValueError, match=r"^GaussianProcessSampler searches for one objective, and the study has several"
-    ):
+    said = r"^GaussianProcessSampler searches for one objective, and the study has 2: use optuna.samplers.NSGAIISampler"
+    with pytest.raises(ValueError, match=said):
         study.ask(X)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tunehook.record.journal import plain
 from tunehook.system import hidden, is_secret_name, shown
 
-# What stands in place of a secret.
+# Written in place of a secret.
 LEFT_OUT = "<left out: secret>"
 
 _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps

@@ -87,7 +87,10 @@ class GaussianProcessSampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The hyperparameters that all trials have, but for those that have one value only."""
         if len(study.directions) > 1:
-            raise ValueError("GaussianProcessSampler searches for one objective, and the study has several.")
+            raise ValueError(
+                f"GaussianProcessSampler searches for one objective, and the study has {len(study.directions)}: "
+                "use optuna.samplers.NSGAIISampler() for several."
+            )
         common = self._common.calculate(study)
         return {name: distribution for name, distribution in common.items() if not distribution.single()}
 

@@ -139,11 +139,11 @@ _been_told: set[str] = set()
 
 
 def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
-    """Take each row; one that nobody can read is told once, so that it stands in no other one's way."""
+    """Take each row. One that cannot be read is reported once and skipped, so the others are still read."""
     for row in rows:
         try:
             take(*row)
-        except Exception as error:  # noqa: BLE001 - what stands in a table may be of any kind
+        except Exception as error:  # noqa: BLE001 - a table may hold anything
             if (told := shown(row)) not in _been_told:
                 _been_told.add(told)
                 log.warning("The study's file has a row that nobody can read, which is left out: %s (%s)",
