@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class ModelHost:
         self.model = model
         self.batches: Batches | None = None  # where they are counted
         self._arguments = call.arguments
-        self._began = time.time()
+        self._before = self._kept()  # by the files and not by a clock, which may step
 
     @property
     def first(self) -> int:
@@ -86,15 +85,19 @@ class ModelHost:
 
     def kept_model(self, _metric: str) -> Path | None:
         """The newest file of a ``ModelCheckpoint`` of this fit; its name may have places for epoch and metrics."""
-        found: list[tuple[int, Path]] = []
-        for callback in flat(self._arguments["callbacks"]):
+        written = self._kept() - self._before
+        return max(written, default=(0, None))[1]
+
+    def _kept(self) -> set[tuple[int, Path]]:
+        """The files that are there by the names of ``ModelCheckpoint``, with the times of their last changes."""
+        found = set()
+        for callback in flat(self._arguments.get("callbacks")):
             if isinstance(callback, keras.callbacks.ModelCheckpoint):
                 path = Path(str(callback.filepath))
                 pattern = ".*".join(map(re.escape, re.split(r"\{.*?\}", path.name)))
                 files = path.parent.iterdir() if path.parent.is_dir() else []
-                found += [(file.stat().st_mtime_ns, file) for file in files if re.fullmatch(pattern, file.name)]
-        # File systems keep times some milliseconds less exactly than the clock.
-        return max((one for one in found if one[0] >= (self._began - 0.02) * 1e9), default=(0, None))[1]
+                found |= {(file.stat().st_mtime_ns, file) for file in files if re.fullmatch(pattern, file.name)}
+        return found
 
     def why_untrained(self) -> str:
         """The arguments of ``fit``."""

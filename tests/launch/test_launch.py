@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import random
@@ -316,6 +317,17 @@ def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: s
         assert output(study, 0) == "before the crash\n"
 
 
+def test_a_crash_where_ends_of_children_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a parent may pass on: the system forgets exit codes then, and a crash was told as an early end."""
+    monkeypatch.delattr(os, "fork")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(StudyError, match="exit code 3"):
+            run(scripts.study(tmp_path / "s"), scripts.leave, workers=2)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 @pytest.mark.slow
 def test_who_waits_for_the_storage_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage that answers late, and then does not for a while, costs no trial that is judged its life."""
@@ -463,6 +475,23 @@ def test_a_gate_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> No
         (theirs,) = gate.take()
         threading.Timer(0.5, mine.send, ["hello"]).start()
         assert theirs.recv() == "hello"
+    finally:
+        gate.close()
+
+
+def test_a_gate_without_a_file_to_open_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets in who waits once there is one, and takes no core meanwhile."""
+    gate = Gate()
+    listener = gate._listener  # noqa: SLF001 - there is no way to take files away from one thread
+    accept, tries = listener.accept, Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+    try:
+        monkeypatch.setattr(listener, "accept", tries)
+        gate.address.connect()  # by the call that waited already
+        time.sleep(0.5)
+        assert 0 < tries.call_count < 100
+        monkeypatch.setattr(listener, "accept", accept)
+        gate.address.connect()
+        wait_for(lambda: gate.entered.qsize() == 2)
     finally:
         gate.close()
 

@@ -2,7 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from tunehook.system.descendants import END_NOW, PATIENCE, Orphans, end_with_parent, guarded, take_orphans
+from tunehook.system.descendants import (
+    END_NOW,
+    PATIENCE,
+    Orphans,
+    end_with_parent,
+    guarded,
+    hear_of_ends,
+    take_orphans,
+)
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
 from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process
@@ -73,7 +81,7 @@ __all__ = [
     "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
     "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached",
     "clock", "contains", "did_you_mean", "end_trial", "end_with_parent", "find_generators", "first_line",
-    "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded", "handling",
+    "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded", "hear_of_ends", "handling",
     "has_own_ids", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random", "last_line",
     "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet", "random_state",
     "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random", "retried_number",

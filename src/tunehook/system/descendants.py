@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -94,6 +95,13 @@ class Orphans:
             time.sleep(_LOOK)
 
 
+def hear_of_ends() -> None:
+    """Let the system keep how children end: it forgets where SIGCHLD is ignored, as a parent may pass on."""
+    ignored = hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    if ignored and threading.current_thread() is threading.main_thread():  # others may not set it
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def guarded(*, ends_with_parent: bool) -> None:
     """Go on in a child of this process, which stays as its guard: it ends all that the child leaves, then ends as it.
 
@@ -104,7 +112,7 @@ def guarded(*, ends_with_parent: bool) -> None:
     """
     if sys.platform != "linux":
         return
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, as a parent may pass on, nothing is waited for
+    hear_of_ends()
     guard = os.getpid()
     take_orphans()
     try:

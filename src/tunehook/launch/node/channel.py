@@ -12,6 +12,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
@@ -24,6 +25,7 @@ PATIENCE = 10.0
 _LONGEST = 100  # bytes of the path of a socket; systems take from 92 to 108
 # So many clients may be on the way in at once; a flood of strangers waits outside.
 _DOORS = 64
+_REST = 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Gate:
                 connection: Any = self._listener.accept()
             except OSError:
                 self._doors.release()
+                time.sleep(_REST)  # no file is left to open: until one is closed, the next try fails as soon
                 continue
             try:
                 threading.Thread(target=self._check, args=(connection,), name="tunehook-door", daemon=True).start()

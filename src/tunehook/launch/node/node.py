@@ -39,6 +39,7 @@ from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, 
 from tunehook.launch.node.room import Room, cannot_start
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
+from tunehook.system import hear_of_ends
 from tunehook.trial import Decision, State, StudyError
 
 log = logging.getLogger("tunehook")
@@ -98,6 +99,7 @@ class Node(Leader[_Process]):
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
+        hear_of_ends()
         self._begin_to_import()
         return self
 
