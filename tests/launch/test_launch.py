@@ -482,7 +482,7 @@ def test_a_gate_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_gate_without_a_file_to_open_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """It lets in who waits once there is one, and takes no core meanwhile."""
     gate = Gate()
-    listener = gate._listener  # noqa: SLF001 - there is no way to take files away from one thread
+    listener = gate._listener
     accept, tries = listener.accept, Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
     try:
         monkeypatch.setattr(listener, "accept", tries)
