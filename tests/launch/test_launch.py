@@ -32,7 +32,7 @@ import tunehook.launch.node.node
 from tunehook.launch.node import child
 from tunehook.launch.node.channel import Gate
 from tunehook.launch.node.function import Function
-from tunehook.launch.node.process import devices
+from tunehook.launch.node.gpus import Gpus, devices, limit_memory
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
 from tunehook.system import is_alive
@@ -606,6 +606,7 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
         ({"workers": 1, "retries": -1}, "retries is an integer from 0"),
         ({"workers": None, "report_timeout": 3.0}, "need a process for each trial"),
         ({"report_timeout": 0.0}, "report_timeout is a number of seconds above 0"),
+        ({"gpus_per_trial": 1.5}, "an integer from 0, or a share of one GPU such as 0.5; got 1.5"),
     ):
         with pytest.raises(ValueError, match=said):
             run(study, scripts.steps, **options)
@@ -626,8 +627,43 @@ def test_gpus_are_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     study = run(scripts.study(tmp_path / "s"), _say_devices, gpus_per_trial=2)
     assert {output(study, number) for number in range(4)} == {"4,5\n", "6,7\n"}
-    with pytest.raises(StudyError, match="3 workers with 2 GPUs each need 6, but there are 4"):
+    with pytest.raises(
+        StudyError,
+        match=r"3 workers with 2 GPUs each need 6, but there are 4: 4, 5, 6, 7\.\n  They are enough for 2",
+    ):
         run(scripts.study(tmp_path / "t"), _say_devices, gpus_per_trial=2, workers=3)
+
+
+def test_small_trials_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with a share of its memory; what the user has set stays."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2")
+    gpus = Gpus(0.3, 6)
+    taken = [gpus.take() for _ in range(6)]
+    assert [sorted(first + second) for first, second in zip(taken[::2], taken[1::2], strict=True)] == [["4", "5"]] * 3
+    for name in "455":
+        gpus.give_back([name])
+    assert gpus.take() == ["5"]  # it has most room
+    assert sorted(gpus.take() + gpus.take()) == ["4", "5"]
+    assert gpus.variables(["4"]) == {
+        "CUDA_VISIBLE_DEVICES": "4", "TUNEHOOK_GPU_SHARE": "0.3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.2",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }  # fmt: skip
+    with pytest.raises(StudyError, match=r"7 workers with 0.3 GPUs each(.|\n)*enough for 6 workers"):
+        Gpus(0.3, 7)
+    study = run(scripts.study(tmp_path / "s"), _say_devices, gpus_per_trial=0.5, workers=4)
+    assert sorted(output(study, number) for number in range(4)) == ["4\n", "4\n", "5\n", "5\n"]
+
+
+def test_torch_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU, and the trial has a share of it."""
+    torch = Mock()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    limit_memory()
+    torch.cuda.set_per_process_memory_fraction.assert_not_called()
+    monkeypatch.setenv("TUNEHOOK_GPU_SHARE", "0.25")
+    limit_memory()
+    torch.cuda.set_per_process_memory_fraction.assert_called_once_with(0.25, 0)
 
 
 def _say_devices() -> None:

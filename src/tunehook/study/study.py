@@ -291,7 +291,7 @@ class Study(Results):
         timeout: float | None = None,
         progress: bool = True,
         workers: int | None = None,
-        gpus_per_trial: int = 0,
+        gpus_per_trial: float = 0,
         retries: int | None = None,
         report_timeout: float | None = None,
         launcher: Launcher | None = None,
@@ -312,7 +312,8 @@ class Study(Results):
                 ``output.txt`` in the trial's folder. A script has to start the study under
                 ``if __name__ == "__main__":``, since its top level runs again for them. Each process has its share of
                 the cores (``OMP_NUM_THREADS``), unless that is set. Defaults to None: one after the other, here.
-            gpus_per_trial: GPUs for each process, by ``CUDA_VISIBLE_DEVICES``. Defaults to 0: that is left alone.
+            gpus_per_trial: GPUs for each process, by ``CUDA_VISIBLE_DEVICES``; 0.25 puts four trials on one, each with
+                a quarter of its memory. Defaults to 0: that is left alone.
             retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, with the
                 same W&B run. The trial then goes on from its last checkpoint: the callback keeps one at the ends of
                 epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, from

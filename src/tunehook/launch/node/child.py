@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 from tunehook.launch import Raised, announce, leading, train_one
 from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
+from tunehook.launch.node.gpus import limit_memory
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
 from tunehook.system import Orphans, Terminated, end_with_parent, flush_output, take_orphans
@@ -114,6 +115,7 @@ def main() -> None:
     if isinstance(train, Raised):
         connection.send(("broken", train))
         return
+    limit_memory()
     with sigterm_raised():
         _run(connection, train, work)
     _leave()

@@ -34,8 +34,9 @@ from tunehook.launch import (
 from tunehook.launch.node.channel import Gate
 from tunehook.launch.node.child import Work
 from tunehook.launch.node.function import Function, pickled
+from tunehook.launch.node.gpus import Gpus
 from tunehook.launch.node.out_of_memory import OutOfMemory
-from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores, devices
+from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores
 from tunehook.launch.node.room import Room, cannot_start
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
@@ -79,13 +80,8 @@ class Node(Leader[_Process]):
 
     def __init__(self, study: Led, train: Callable[[], object], request: Request) -> None:
         super().__init__(study, request)
-        self._gpus, workers = request.gpus_per_trial, self._places()
-        self._free = devices() if self._gpus else []
-        if self._gpus and len(self._free) < self._gpus * workers:
-            raise StudyError(
-                f"{workers} workers with {self._gpus} GPUs each need {workers * self._gpus}, but there are "
-                f"{len(self._free)}: {', '.join(self._free)}.\n  Take fewer workers or GPUs."
-            )
+        workers = self._places()
+        self._gpus = Gpus(request.gpus_per_trial, workers)
         self._memory = OutOfMemory()
         pickled(study.recorders, *RECORDERS)
         self._function = Function.of(train)
@@ -113,7 +109,7 @@ class Node(Leader[_Process]):
     # ------------------------------------------------------------------ processes
 
     def _begin_to_import(self) -> None:
-        if not self._gpus and can_fork():
+        if not self._gpus.each and can_fork():
             try:
                 self._warm = Warm(self._gate.address, self._function, self._threads)
             except OSError as error:
@@ -130,7 +126,7 @@ class Node(Leader[_Process]):
             self._warm.close()
             self._warm = None
         else:
-            why = "forked processes with GPUs are not safe everywhere" if self._gpus else "this system cannot fork"
+            why = "forked processes with GPUs are not safe everywhere" if self._gpus.each else "this system cannot fork"
         log.warning("Each trial starts a fresh process, which imports everything again: %s.", why)
         self._fresh = Fresh(self._gate.address, self._function, self._threads)
 
@@ -176,14 +172,14 @@ class Node(Leader[_Process]):
 
     def _busy(self) -> list[_Process]:
         """The processes that take a place."""
-        return [one for one in self._running.values() if not one.is_done or self._gpus]
+        return [one for one in self._running.values() if not one.is_done or self._gpus.each]
 
     def _prepare(self, left: int) -> None:
         if self._warm is not None and not self._room.is_tight:  # a fork is cheap, and one that waits costs nothing
             self._spares.fill(min(left, self._places()))
 
     def _begin(self, session: TrialSession) -> None:
-        given, self._free = self._free[: self._gpus], self._free[self._gpus :]
+        given = self._gpus.take()
         spare = self._spares.take()
         one = _Process(secrets.token_hex(8) if spare is None else spare.token, session, devices=given)
         self._running[one.token] = one
@@ -196,7 +192,7 @@ class Node(Leader[_Process]):
         starter = self._starter
         try:
             if starter is not None:
-                starter.start(token, {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {})
+                starter.start(token, self._gpus.variables(given))
         except OSError as error:
             self._refuse(token, error)
 
@@ -349,7 +345,7 @@ class Node(Leader[_Process]):
         """The process has ended; where it told nothing, the trial ends as what befell it."""
         self._drain(one)
         del self._running[one.token]
-        self._free += one.devices
+        self._gpus.give_back(one.devices)
         if one.connection is not None:
             one.connection.close()
         if one.told is None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from tunehook.launch.node.channel import Address
 from tunehook.launch.node.child import GRACE, Boot
 from tunehook.launch.node.function import Function
 from tunehook.system import END_NOW, PATIENCE
-from tunehook.trial import StudyError
 
 log = logging.getLogger("tunehook")
 
@@ -153,26 +151,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def devices() -> list[str]:
-    """The GPUs that trials may use, as ``CUDA_VISIBLE_DEVICES`` names them; found without loading a framework.
-
-    Raises:
-        StudyError: There is none.
-    """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        found = [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    else:
-        tool = shutil.which("nvidia-smi")
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout if tool else ""  # noqa: S603 - fixed
-        lines = listed.splitlines()
-        found = [str(number) for number, _ in enumerate(line for line in lines if line.startswith("GPU"))]
-    if not found:
-        said = "nvidia-smi finds none" if given is None else f"CUDA_VISIBLE_DEVICES is {given!r}"
-        raise StudyError(f"gpus_per_trial needs a GPU, but {said}.\n  Leave gpus_per_trial out to train on the CPU.")
-    return found
 
 
 def can_fork() -> bool:
