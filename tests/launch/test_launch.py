@@ -317,6 +317,13 @@ def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: s
         assert output(study, 0) == "before the crash\n"
 
 
+def test_an_exit_for_sigterm_is_no_failure(tmp_path: Path) -> None:
+    """Where it comes before the training begins, or after its end was told, nobody but the exit code tells of it."""
+    study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.be_terminated, workers=1, retries=0)
+    assert [trial.outcome.state for trial in study.trials] == ["interrupted"] * 2
+    assert all(trial.outcome.reason.endswith("was killed (SIGTERM)") for trial in study.trials)
+
+
 def test_a_crash_where_ends_of_children_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a parent may pass on: the system forgets exit codes then, and a crash was told as an early end."""
     monkeypatch.delattr(os, "fork")

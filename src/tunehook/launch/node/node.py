@@ -45,6 +45,7 @@ from tunehook.trial import Decision, State, StudyError
 
 log = logging.getLogger("tunehook")
 
+_ENDS = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT))  # ask a process to end
 _LAST_WORDS = 1.0  # seconds in which what a process said before it ended comes in
 
 
@@ -373,10 +374,12 @@ class Node(Leader[_Process]):
         if code == -KILL and self._memory.has_killed():
             return f"out of memory: the kernel killed {who}", "infeasible"
         output = self._study.paths.output(one.session.trial.number)
+        if code - 128 in _ENDS:  # it heard the signal where no trial could be told, and left as `Terminated` says
+            code = 128 - code
         if code >= 0:
             return f"{who} ended with exit code {code} in the middle of the training; see {output}", "failed"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if -code in (KILL, signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        if -code in (KILL, *_ENDS):
             return f"{who} was killed ({name})", "interrupted"
         return f"{who} crashed ({name}); see {output}", "failed"
 
