@@ -19,7 +19,7 @@ OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/kera
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint fast whole oldest keras faults gpu benchmarks clean
+.PHONY: help demo test lint fast whole oldest keras faults gpu site benchmarks clean
 
 help:
 	@echo "make demo        set up, then tune the digits example with grid, random and Bayesian search"
@@ -29,6 +29,7 @@ help:
 	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
 	@echo "make faults      put a fault at each call that changes a file, and look whether anything is lost"
 	@echo "make gpu         run the tests of Lightning on a GPU, and time trainings with snapshots there"
+	@echo "make site        train for the figures of the documentation, and build it into build/site"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
 	@echo "make clean       remove what the above made"
 
@@ -110,6 +111,10 @@ gpu: $(VENV)/test
 		tests/integrations/test_checkpoint_killed.py \
 		tests/integrations/test_launch_frameworks.py -k "not keras"
 	$(BIN)/python benchmarks/snapshot_steps.py
+
+site: $(VENV)/test
+	$(BIN)/python docs/_build/figures.py
+	$(BIN)/python -m mkdocs build
 
 # `search.py` needs data that it says where to get.
 benchmarks: $(VENV)/test

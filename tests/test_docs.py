@@ -1,4 +1,4 @@
-"""README.md and docs/*.md stay true: code and commands run, errors that they quote are raised, links lead on.
+"""README.md and the pages in docs/ stay true: code and commands run, errors that they quote are raised, links lead on.
 
 Run as a script with the name of a document, this file runs the document's Python blocks in the working directory:
 
@@ -8,7 +8,8 @@ Run as a script with the name of a document, this file runs the document's Pytho
 - a ``python raises`` block raises, and the ``text`` block behind it is the whole error, as Python prints it;
 - a ``yaml`` block with a file name behind the language is written to that file.
 
-A ``python end`` block stands in place of the last lines of README's script. Commands are lines of ``sh`` blocks.
+A ``python end`` block stands in place of the last lines of the script that the page speaks of. Commands are lines of
+``sh`` blocks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import tunehook
 import wandb_server
 from postgres import serving
 from tunehook.cli import app
@@ -37,9 +40,12 @@ from tunehook.study.study import Study
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     *sorted(path.name for path in ROOT.glob("*.md")),
-    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md") if path.name != "index.md"),
 ]
-FENCE = re.compile(r"^```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+# A block, which is indented within a tab.
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
+)
 
 # What is not run here, by a part of it, and why.
 NOT_RUN = {
@@ -47,6 +53,8 @@ NOT_RUN = {
     "make ": "it sets up an environment of its own, and runs this test",
     "TUNEHOOK_LAUNCHER=ray": "tests/integrations/ray/test_ray.py runs a script so, on a cluster",
     "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/ray/test_ray.py runs it without",
+    "from ray import tune": "Ray Tune needs more than Ray, which is not installed for the tests",
+    "from hyperopt import": "Hyperopt is not installed for the tests",
     "run_grpc_proxy_server": "it does not return; tests/launch/test_machines.py runs a study through such a proxy",
 }
 # The database of the documents.
@@ -74,9 +82,12 @@ def blocks(document: str) -> list[Block]:
     """The fenced blocks of a document, in order."""
     text = (ROOT / document).read_text(encoding="utf-8")
     return [
-        Block(found["language"], found["mark"].strip(), found["text"], text.count("\n", 0, found.start("text")) + 1)
+        Block(
+            found["language"], found["mark"].strip(), textwrap.dedent(found["text"]),
+            text.count("\n", 0, found.start("text")) + 1,
+        )
         for found in FENCE.finditer(text)
-    ]
+    ]  # fmt: skip
 
 
 def with_following(found: list[Block]) -> list[tuple[Block, Block | None]]:
@@ -140,9 +151,9 @@ def cases() -> list[Any]:
     found = []
     for document in DOCUMENTS:
         code = "".join(block.text for block in blocks(document) if block.language == "python" and block.mark != "end")
+        is_slow = re.search(r"\bNet\b|\bfit\(", code) is not None
         if code and not all(reason_not_to_run(block.text) for block in blocks(document) if block.language == "python"):
-            marks = [pytest.mark.slow] if re.search(r"\bNet\b", code) else []
-            found.append(pytest.param(document, marks=marks))
+            found.append(pytest.param(document, marks=[pytest.mark.slow] if is_slow else []))
     return found
 
 
@@ -202,8 +213,12 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def script(document: str) -> str:
-    """The script that a document speaks of: README's own as a reader pastes it, elsewhere one that is quick."""
-    return next((block.text for block in blocks(document) if is_script(block)), LIGHT)
+    """The script that a document speaks of: its own, as a reader pastes it, or the first page's, or a quick one."""
+    found = blocks(document)
+    own = next((block.text for block in found if is_script(block)), None)
+    if own is None and any("Net()" in block.text for block in found if block.mark == "end"):
+        return script("docs/start/lightning.md")
+    return own or LIGHT
 
 
 def sh_blocks() -> list[Any]:
@@ -360,6 +375,28 @@ def test_marks_of_blocks_are_known(document: str) -> None:
         if block.mark == "raises":
             assert following is not None
             assert following.language == "text"
+
+
+def test_the_readme_is_short() -> None:
+    """Who wants to know more reads on."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+@pytest.mark.slow
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Without a warning: each link leads to a page and its heading, each public name has its docstring."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(NO_MKDOCS_2_WARNING="1"))
+    assert ran.returncode == 0, ran.stderr
+    first = (tmp_path / "index.html").read_text()
+    assert "Hyperparameter tuning as a callback." in first
+    assert 'href="start/lightning/"' in first
+    names = (tmp_path / "reference" / "api" / "index.html").read_text()
+    public = {name for name in tunehook.__all__ if not name.startswith("_")}
+    assert {name for name in public if f'id="tunehook.{name}"' not in names} == set()
+    commands_page = (tmp_path / "reference" / "command-line" / "index.html").read_text()
+    assert "tunehook wandb workspace" in commands_page
+    assert "search/search_index.json" in {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
 
 
 def test_design_shows_every_room() -> None:
