@@ -40,6 +40,7 @@ class Keeper:
         recorders: Further recorders beside the journal.
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted.
+        pauses: Whether the trial is paused and goes on later.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Keeper:
         recorders: Sequence[Recorder] = (),
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
+        pauses: bool = False,
     ) -> None:
         self.judge = judge
         self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
         kept = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
-        self.continuation = Continuation(trial, self.recorders, kept)
+        self.continuation = Continuation(trial, self.recorders, kept, pauses=pauses)
 
     @property
     def journal(self) -> Journal | None:
@@ -66,7 +68,8 @@ class Keeper:
         """The same for a copy of this process that takes the trial over, where nothing is open yet."""
         theirs = copy.copy(self)
         theirs.recorders = self.recorders.moved(Journal(trial.folder, trial=trial))
-        theirs.continuation = Continuation(trial, theirs.recorders, self.continuation.checkpoints)
+        pauses, kept = self.continuation.pauses, self.continuation.checkpoints
+        theirs.continuation = Continuation(trial, theirs.recorders, kept, pauses=pauses)
         return theirs
 
     def without_judge(self) -> Keeper:
@@ -85,7 +88,7 @@ class Keeper:
             return
         self.recorders.open(trial, effective, loggers)
         claim_runs(trial, loggers)
-        if trial.attempt:
+        if trial.is_again:
             self.continuation.ask_what_they_have(0)
         self.journal.config(effective, records=self.recorders.where())
 

@@ -279,7 +279,8 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints, secrets=self.secrets,
+            keeps_checkpoints=self._terms.keeps_checkpoints or self._method.pauses, pauses=self._method.pauses,
+            secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -357,6 +358,11 @@ class Study(Results):
     def judges(self) -> bool:
         """Whether reports are judged, so that a training has to wait for the answer."""
         return self._method.judges
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a paused trial is to go on where no new one begins any more."""
+        return self._asks.pausing.next(is_closing=True) is not None
 
     @property
     def is_grid(self) -> bool:

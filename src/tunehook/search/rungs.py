@@ -1,0 +1,97 @@
+"""Which trials pause, and which of those go on: asynchronous successive halving with resume, as rules without IO.
+
+A trial pauses at each rung, and the best third of those that have come to a rung goes on from there, the highest rung
+first (Li et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch
+is trained once, and a trial whose first epochs were worse than they should be is not lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tunehook.search.samplers import REDUCTION, warm_up
+from tunehook.trial import Budget, Mode
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How far a trial has come.
+
+    Attributes:
+        trial: Its number.
+        values: What it had measured at each rung that it has reached, the first one first.
+        waits: Whether it is paused, and may go on from where it is.
+    """
+
+    trial: int
+    values: tuple[float, ...]
+    waits: bool = False
+
+
+def rungs_of(budget: Budget) -> tuple[int, ...]:
+    """After how many reports a trial pauses, rising.
+
+    At a sixth of the epochs, where a named stopper begins to judge, and at the geometric mean of that and the end.
+    There is none where the number of epochs is not known, or too small to save anything.
+
+    Example:
+        >>> rungs_of(Budget(epochs=52)), rungs_of(Budget(epochs=10)), rungs_of(Budget(epochs=3)), rungs_of(Budget())
+        ((9, 22), (3, 5), (), ())
+    """
+    last = budget.reports
+    if last is None:
+        return ()
+    first = warm_up(budget)
+    return tuple(sorted({rung for rung in (first, round(math.sqrt(first * last))) if rung < last}))
+
+
+def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) -> int | None:
+    """The number of the trial that goes on next; ``None`` where none does, so that a new one begins.
+
+    Args:
+        climbs: The trials that have come to the first rung or further, in the order in which they began.
+        mode: ``"min"`` or ``"max"``.
+        is_closing: Whether no new trial begins any more. Then a third is rounded up, so that a study with few trials
+            ends with at least one that is complete.
+
+    Example:
+        >>> climbs = [Climb(0, (0.3,), True), Climb(1, (0.1,), True), Climb(2, (0.2,), True)]
+        >>> goes_on(climbs, "min"), goes_on(climbs[:2], "min"), goes_on(climbs[:2], "min", is_closing=True)
+        (1, None, 1)
+    """
+    there = list(climbs)
+    for rung in reversed(range(max((len(one.values) for one in there), default=0))):
+        for one in _best(there, rung, mode, is_closing=is_closing):
+            if one.waits and len(one.values) == rung + 1:
+                return one.trial
+    return None
+
+
+def is_out(climbs: Iterable[Climb], trial: int, most: int, mode: Mode) -> bool:
+    """Whether a trial can never go on from its rung, however the others do.
+
+    Args:
+        climbs: As for `goes_on`.
+        trial: The number of one of them.
+        most: How many trials there will be at most.
+        mode: ``"min"`` or ``"max"``.
+    """
+    there = list(climbs)
+    rung = next(len(one.values) for one in there if one.trial == trial) - 1
+    for _ in range(rung + 1):
+        most = math.ceil(most / REDUCTION)
+    return trial not in [one.trial for one in _ordered(there, rung, mode)[:most]]
+
+
+def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:
+    order = _ordered(climbs, rung, mode)
+    share = len(order) / REDUCTION
+    return order[: math.ceil(share) if is_closing else math.floor(share)]
+
+
+def _ordered(climbs: Sequence[Climb], rung: int, mode: Mode) -> list[Climb]:
+    """Those that have reached a rung, the best there first, of equals the earlier one."""
+    sign = 1.0 if mode == "min" else -1.0
+    return sorted((one for one in climbs if len(one.values) > rung), key=lambda one: sign * one.values[rung])
