@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tunehook.search.samplers import REDUCTION, warm_up
+from tunehook.search.samplers import REDUCTION, reports_in, warm_up_epochs
 from tunehook.trial import Budget, Mode
 
 
@@ -41,10 +41,11 @@ def rungs_of(budget: Budget) -> tuple[int, ...]:
         ((9, 22), (3, 5), (), ())
     """
     last = budget.reports
-    if last is None:
+    if budget.epochs is None or last is None:
         return ()
-    first = warm_up(budget)
-    return tuple(sorted({rung for rung in (first, round(math.sqrt(first * last))) if rung < last}))
+    first = warm_up_epochs(budget)
+    second = round(math.sqrt(first * budget.epochs))
+    return tuple(sorted({rung for epochs in (first, second) if (rung := reports_in(epochs, budget)) < last}))
 
 
 def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) -> int | None:
@@ -54,7 +55,8 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
         climbs: The trials that have come to the first rung or further, in the order in which they began.
         mode: ``"min"`` or ``"max"``.
         is_closing: Whether no new trial begins any more. Then a third is rounded up, so that a study with few trials
-            ends with at least one that is complete.
+            ends with at least one that is complete, and the lowest rung comes first, so that all who come to the next
+            one are there before the best of them goes on.
 
     Example:
         >>> climbs = [Climb(0, (0.3,), True), Climb(1, (0.1,), True), Climb(2, (0.2,), True)]
@@ -62,7 +64,8 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
         (1, None, 1)
     """
     there = list(climbs)
-    for rung in reversed(range(max((len(one.values) for one in there), default=0))):
+    rungs = range(max((len(one.values) for one in there), default=0))
+    for rung in rungs if is_closing else reversed(rungs):
         for one in _best(there, rung, mode, is_closing=is_closing):
             if one.waits and len(one.values) == rung + 1:
                 return one.trial
@@ -80,9 +83,7 @@ def is_out(climbs: Iterable[Climb], trial: int, most: int, mode: Mode) -> bool:
     """
     there = list(climbs)
     rung = next(len(one.values) for one in there if one.trial == trial) - 1
-    for _ in range(rung + 1):
-        most = math.ceil(most / REDUCTION)
-    return trial not in [one.trial for one in _ordered(there, rung, mode)[:most]]
+    return trial not in [one.trial for one in _ordered(there, rung, mode)[: math.ceil(most / REDUCTION)]]
 
 
 def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:

@@ -186,8 +186,17 @@ def warm_up(budget: Budget) -> int:
 
     A sixth of the epochs, rounded up, never fewer than three epochs; three where the epochs are not known.
     """
-    epochs = max(WARM_UP_EPOCHS, math.ceil((budget.epochs or 0) / WARM_UP_SHARE))
-    return max(1, math.ceil(round(epochs * budget.reports_per_epoch, 4)))  # which may be a little off
+    return reports_in(warm_up_epochs(budget), budget)
+
+
+def warm_up_epochs(budget: Budget) -> int:
+    """The number of epochs in which they are made."""
+    return max(WARM_UP_EPOCHS, math.ceil((budget.epochs or 0) / WARM_UP_SHARE))
+
+
+def reports_in(epochs: int, budget: Budget) -> int:
+    """After how many reports, at least one, so many epochs have been trained."""
+    return max(1, math.ceil(round(epochs * budget.reports_per_epoch, 4)))  # the number of reports may be a little off
 
 
 def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner:
