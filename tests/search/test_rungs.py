@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tunehook.search.rungs import Climb, goes_on, is_out, rungs_of
+from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
 from tunehook.trial import Budget
 
 MANY = 300
@@ -91,8 +91,8 @@ def test_a_whole_search(seed: int) -> None:
         else:
             values = (*climbs[one].values, dice.choice([0.1, 0.2, 0.3, dice.random()]))
             climbs[one] = Climb(one, values, waits=True)
-            if is_out(climbs, one, trials, "min"):
-                climbs[one] = dataclasses.replace(climbs[one], waits=False)
+            for behind in left_behind(climbs, trials, "min"):
+                climbs[behind] = dataclasses.replace(climbs[behind], waits=False)
     assert ended
     for rung in range(rungs):
         there = [one for one in climbs if len(one.values) > rung]
@@ -103,7 +103,10 @@ def test_a_whole_search(seed: int) -> None:
     assert sorted(went[rungs - 1]) == sorted(ended)
 
 
-def test_who_is_out() -> None:
-    """Of nine trials at most three go on from a rung."""
-    climbs = [Climb(number, (0.1 * number,), waits=True) for number in range(5)]
-    assert [is_out(climbs, number, 9, "min") for number in range(5)] == [False, False, False, True, True]
+def test_who_is_left_behind() -> None:
+    """Of 36 trials at most twelve go on from a rung; ten are kept in any case."""
+    climbs = [Climb(number, (0.1 * number,), waits=number != 13) for number in range(15)]
+    assert left_behind(climbs, 36, "min") == [12, 14]
+    assert left_behind(climbs, 36, "max") == [2, 1, 0]
+    assert left_behind(climbs, 45, "min") == []
+    assert left_behind(climbs, 3, "min") == [10, 11, 12, 14]

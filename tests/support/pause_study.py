@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import optuna
 import tunehook as th
 from tunehook.adapter import Alone, Resume
 from tunehook.inject.slot import Slot
-from tunehook.record import journal
+from tunehook.record import journal, read_journal
 from tunehook.session.in_progress import active
 from tunehook.storage import heartbeat, ledger, liveness, retrying
 from tunehook.trial import Budget
@@ -43,7 +44,7 @@ def train() -> None:
     for step in range(session.step + 1, EPOCHS + 1):
         time.sleep(float(os.environ.get("PAUSE_SLEEP", "0")))
         state = 0.7 * state + ((place["x"] * 37) % 61) / step
-        with Path(os.environ.get("PAUSE_TRAINED", "trained.txt")).open("a") as file:
+        with (session.trial.folder.parent.parent / "trained.txt").open("a") as file:
             file.write(f"{place['x']} {step} {state!r}\n")
         session.report(step, {"v": state})
         if not session.decision.stop and step < EPOCHS and resume.is_due(1):
@@ -63,6 +64,37 @@ def study(folder: str = "study", *, many: int = 60, **options: Any) -> th.Study:
     return th.Study(
         "pause", {"x": th.Int(0, many - 1)}, metric="v", mode="min", seed=3, folder=Path(folder).absolute(), **given
     )
+
+
+def check(done: th.Study, many: int, *, wanted: int | None = None) -> None:
+    """Every trial has come to where it stands by each epoch once, and the best have come further.
+
+    Args:
+        done: The study.
+        many: How many trials it has.
+        wanted: How many were wanted at first, of whom the worst were left behind. Defaults to all.
+    """
+    epochs, counts = trained(), done.counts()
+    assert sum(counts.values()) == done.finished == many
+    assert set(counts) <= {"complete", "paused", "pruned"}
+    assert counts["complete"] >= 1
+    for trial in done.trials:
+        steps = epochs[trial.params["x"]]
+        assert steps == [*range(1, len(steps) + 1)]
+        assert len(steps) in ([EPOCHS] if trial.outcome.state == "complete" else RUNGS)
+        events = [*read_journal(done.paths.journal(trial.number))]
+        assert [event["step"] for event in events if event["event"] == "report"] == steps
+        kinds = [event["event"] for event in events]
+        assert kinds.count("begin") == kinds.count("end") - (trial.outcome.reason.endswith("left behind"))
+    there = [sum(len(steps) > rung for steps in epochs.values()) for rung in RUNGS]
+    assert there[0] >= math.ceil((wanted or many) / 3)
+    assert there[1] >= math.ceil(math.ceil((wanted or many) / 3) / 3)
+    assert not done.goes_on
+
+
+def checkpoints() -> list[str]:
+    """The names of the trials that have one."""
+    return sorted(path.parent.name for path in Path("study/checkpoints").glob("*/*-*"))
 
 
 def trained() -> dict[int, list[int]]:

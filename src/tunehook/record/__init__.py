@@ -25,6 +25,7 @@ from tunehook.record.events import (
     Ended,
     Event,
     Events,
+    GoesOn,
     InSync,
     Kept,
     Place,
@@ -86,7 +87,7 @@ from tunehook.record.recorder import (
 from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
-    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
+    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "GoesOn", "InSync", "Is", "Journal",
     "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT",
     "Recorder", "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped",
     "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "as_outcome", "check_place", "check_recorder",

@@ -323,11 +323,10 @@ def read_processes(trial: Trial) -> list[Process]:
 
     One that was paused has those that go on with it, none where they are not told yet.
     """
-    events = Events.of_trial(trial).now if trial.pauses else None
-    if events is None:
-        events = _of(trial.key, read_events(journal_of(trial.folder)), is_mine=True)
-    elif events.outcome is not None:
-        return []
+    events: Iterable[Event] = _of(trial.key, read_events(journal_of(trial.folder)), is_mine=True)
+    if trial.pauses:
+        now = Events(events).now
+        events = now if now.outcome is None else ()
     first = itertools.takewhile(lambda event: not isinstance(event, Report), events)
     return [event for event in first if isinstance(event, Process) and not isinstance(event, Task)]
 

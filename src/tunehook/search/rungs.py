@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from tunehook.search.samplers import REDUCTION, reports_in, warm_up_epochs
 from tunehook.trial import Budget, Mode
 
+_KEPT = 10  # so many may go on from a rung, however few trials there will be
+
 
 @dataclass(frozen=True)
 class Climb:
@@ -72,18 +74,23 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
     return None
 
 
-def is_out(climbs: Iterable[Climb], trial: int, most: int, mode: Mode) -> bool:
-    """Whether a trial can never go on from its rung, however the others do.
+def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
+    """The numbers of paused trials that can never go on, however the others do: those behind the best third of all.
+
+    The ten best are never among them, for a study that is tried with a few trials first.
 
     Args:
         climbs: As for `goes_on`.
-        trial: The number of one of them.
-        most: How many trials there will be at most.
+        most: How many trials there will be at most, of which a third goes on from a rung.
         mode: ``"min"`` or ``"max"``.
     """
     there = list(climbs)
-    rung = next(len(one.values) for one in there if one.trial == trial) - 1
-    return trial not in [one.trial for one in _ordered(there, rung, mode)[: math.ceil(most / REDUCTION)]]
+    return [
+        one.trial
+        for rung in range(max((len(one.values) for one in there), default=0))
+        for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / REDUCTION)) :]
+        if one.waits and len(one.values) == rung + 1
+    ]
 
 
 def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:

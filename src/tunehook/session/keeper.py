@@ -7,9 +7,10 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from tunehook.record import Events, Journal, Recorder, Recorders
+from tunehook.record import Events, Journal, LinkError, Recorder, Recorders
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.continuation import Continuation
 from tunehook.session.isolation import claim_runs
@@ -56,7 +57,7 @@ class Keeper:
         self.judge = judge
         self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
-        kept = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
+        kept = Checkpoints(trial) if (keeps_checkpoints or pauses) and judge is not None else None
         self.continuation = Continuation(trial, self.recorders, kept, pauses=pauses)
 
     @property
@@ -126,6 +127,15 @@ class Keeper:
             self.taker = None
             log.warning("No more snapshots of the parameters in this trial: %r", error)
             self.recorders.note(f"no more snapshots: {error!r}")
+
+    def note_model(self, trial: Trial, path: Path) -> None:
+        """Write where the training has kept its model."""
+        if self.journal is None:
+            return
+        try:
+            self.journal.checkpoint(path)
+        except LinkError as error:
+            self.recorders.tell(f"nobody finds the model of {trial.name}: {error}")
 
     def finish(self, trial: Trial, outcome: Outcome, *, is_told: bool) -> None:
         """Let every keeper hear of the end, also where another one cannot write any more.

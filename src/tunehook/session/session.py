@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import reprlib
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ from tunehook.inject import (
     names_in,
     names_read,
     note_stop,
-    unread_values,
 )
-from tunehook.record import Events, Journal, LinkError, Recorder, Stopped, outlines
+from tunehook.record import Events, Journal, Recorder, Stopped, outlines
 from tunehook.session.checkpoints import Found
 from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
@@ -37,10 +35,8 @@ from tunehook.trial import (
     State,
     Trial,
     TrialError,
-    holds_numbers,
     injecting,
     objective_value,
-    returned_value,
     told_apart,
 )
 
@@ -314,12 +310,8 @@ class TrialSession:
         Args:
             path: A file or folder.
         """
-        if self._journal is None or not path or not Path(path).exists():
-            return
-        try:
-            self._journal.checkpoint(Path(path))
-        except LinkError as error:
-            self.keeper.recorders.tell(f"nobody finds the model of {self.trial.name}: {error}")
+        if path and Path(path).exists():
+            self.keeper.note_model(self.trial, Path(path))
 
     def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
@@ -330,13 +322,7 @@ class TrialSession:
 
         Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
         """
-        self._heard.returned = returned_value(result, self.trial.metric)
-        self._heard.unused = [] if self._driven else list(unread_values(self.trial))
-        if self._heard.returned is None and holds_numbers(result):
-            log.warning(
-                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
-                self.trial.name, reprlib.repr(result), self.trial.metric,
-            )  # fmt: skip
+        self._heard.take(result, self.trial, is_driven=self._driven)
 
     def note_late(self, error: Exception) -> None:
         """Note what the training function raised after the trial was stopped, which has an outcome by then."""

@@ -25,7 +25,7 @@ from tunehook.storage.attributes import (
     stored_rungs,
 )
 from tunehook.storage.liveness import holder_of
-from tunehook.storage.messages import from_environment, how_to_rebuild
+from tunehook.storage.messages import check_shared, from_environment, how_to_rebuild
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PAUSE",
-    "PLAN", "PatientStorage", "RUNGS", "describe_folder", "find_study", "from_environment", "holder_of",
+    "PLAN", "PatientStorage", "RUNGS", "check_shared", "describe_folder", "find_study", "from_environment", "holder_of",
     "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of", "stored_again",
     "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_pause",
     "stored_plan", "stored_rungs",

@@ -77,6 +77,11 @@ class AskTell:
             )
             self._renew()
 
+    def close(self) -> None:
+        """Leave the study whole, at the end of `Study.optimize`."""
+        self.look()
+        self.pausing.tell_what_is_left()
+
     def _renew(self) -> None:
         for is_last in (False, False, False, True):
             try:
@@ -162,7 +167,8 @@ class AskTell:
             course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
-            running.report(value, step)
+            if is_new:  # not of a trial that starts over after a pause, of which Optuna would only warn
+                running.report(value, step)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
         if is_new:
@@ -197,6 +203,7 @@ class AskTell:
         if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
             self.ledger.enqueue(self.ledger.space.encode(trial.params))
         if outcome.state == "paused":
+            self.pausing.end_left_behind(self._method.trials if not self._method.is_grid else self.ledger.wanted)
             return
         if outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt):
             Checkpoints(trial).discard()

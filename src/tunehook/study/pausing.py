@@ -6,11 +6,14 @@ want it to go on one gets it: a storage lets a trial run once. So all decide by 
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tunehook.search import Climb, Method, goes_on, rungs_of
+from tunehook.record import Journal
+from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
 from tunehook.session import Checkpoints
 from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_outcome, stored_pause, stored_rungs
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
@@ -18,6 +21,10 @@ from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.trial import FrozenTrial
+
+log = logging.getLogger("tunehook")
+
+_MANY = 300  # trials, where nobody knows how many there will be
 
 
 class Pausing:
@@ -58,6 +65,35 @@ class Pausing:
         self._ledger.note(running, PAUSE, {"count": pauses, "time": time.time(), "is_kept": is_kept})
         self._ledger.end(running, outcome)
 
+    def end_left_behind(self, most: int | None) -> None:
+        """End the paused trials that can never go on, as pruned, and remove their checkpoints.
+
+        Args:
+            most: How many trials there will be; ``None`` where nobody knows.
+        """
+        for number in left_behind(self._climbs(), most or _MANY, self._ledger.mode):
+            frozen = self._ledger.numbered(number)
+            before = stored_outcome(frozen)
+            asked = self._ledger.go_on(frozen)  # so that no other process lets it go on meanwhile
+            if asked is not None and before is not None:
+                trial = self._ledger.as_trial(asked)
+                outcome = dataclasses.replace(before, state="pruned", reason=f"{before.reason}, and was left behind")
+                Journal(trial.folder).end(outcome)
+                self._ledger.end(asked, outcome)
+                self._ledger.let_go(number)
+                Checkpoints(trial).discard()
+
+    def tell_what_is_left(self) -> None:
+        """Say how many trials are paused, and what room their checkpoints take."""
+        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._waits(one)]
+        room = sum(Checkpoints(trial).size for trial in waiting) / 1e6
+        if waiting:
+            log.info(
+                "Study '%s': %d trials are paused, and the best of them go on where more trials are asked for; their "
+                "checkpoints take %.3g MB in %s.",
+                self._ledger.name, len(waiting), room, self._ledger.paths.folder,
+            )  # fmt: skip
+
     def next(self, *, is_closing: bool = False) -> int | None:
         """The number of the paused trial that goes on next, ``None`` where none does.
 
@@ -81,6 +117,8 @@ class Pausing:
         """
         trials = {self._ledger.key_of(one): one for one in self._ledger.begun() if one.intermediate_values}
         known = next((rungs for one in trials.values() if (rungs := stored_rungs(one))), ())
+        if not known:  # as of trials that were put in from their journals
+            known = tuple(sorted({one.last_step or 0 for one in trials.values() if self._waits(one)}))
         return [
             Climb(one.number, self._values(one, stored_rungs(one) or known), one.number == pausing or self._waits(one))
             for one in trials.values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import weakref
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from tunehook.launch import Launcher
     from tunehook.storage import Ledger, PatientStorage
     from tunehook.study.ask_tell import AskTell
-
-log = logging.getLogger("tunehook")
 
 
 class Study(Results):
@@ -279,8 +276,7 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints or self._method.pauses, pauses=self._method.pauses,
-            secrets=self.secrets,
+            keeps_checkpoints=self._terms.keeps_checkpoints, pauses=self._method.pauses, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -342,7 +338,7 @@ class Study(Results):
         try:
             optimize(self, train, request, progress=progress, launcher=launcher)
             if self._made is not None:  # not on a rank that followed
-                self._asks.look()
+                self._asks.close()
         finally:
             self._terms.end()
 
@@ -423,15 +419,9 @@ class Study(Results):
 
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes, which open the storage again."""
-        from optuna.storages import BaseStorage, InMemoryStorage
+        from tunehook.storage import check_shared
 
-        if isinstance(self._storage, InMemoryStorage):
-            raise StudyError(
-                f"Study '{self.name}' is kept in memory, which a spawned process cannot see.\n"
-                "  Leave out storage=... (an SQLite file) or give a database's URL."
-            )
-        if isinstance(self._storage, BaseStorage):
-            log.debug("The storage object of study %s is pickled.", self.name)
+        check_shared(self._storage, self.name)
         return {**self.__dict__, "_made": None, "_found": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
