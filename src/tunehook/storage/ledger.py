@@ -210,7 +210,7 @@ class Ledger:
 
     @property
     def finished(self) -> int:
-        """How many trials told the search something: complete, pruned and infeasible ones."""
+        """How many trials told the search something: complete, pruned, paused and infeasible ones."""
         return sum(map(self.has_ended, self.trials()))
 
     def has_ended(self, frozen: FrozenTrial) -> bool:

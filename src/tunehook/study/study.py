@@ -44,8 +44,9 @@ class Study(Results):
         mode: ``"min"`` or ``"max"``.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
             ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
-        stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
-            a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
+        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
+            ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
+            about a sixth of the epochs and never before the third. Defaults to ``None``.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
         storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
             ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
@@ -299,8 +300,8 @@ class Study(Results):
             train: Your training, a function of no arguments with ``TuneCallback()`` among its callbacks. It runs once a
                 trial.
             trials: How many trials the study shall have when it returns, those of earlier calls and processes
-                included, so that a script that was stopped is simply started again. Complete, pruned and infeasible
-                trials count; failed and interrupted ones do not.
+                included, so that a script that was stopped is simply started again. Complete, pruned, paused and
+                infeasible trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
