@@ -172,6 +172,7 @@ class KerasFit:
         self.core.snapshot(is_epoch_end=True)
         if self._checkpoints is not None:
             self._checkpoints.end_epoch(epoch, logs)
+            self.core.follow()
 
     def complete(self, history: Any) -> None:
         """The fit ended in good order."""

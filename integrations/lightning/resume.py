@@ -227,6 +227,8 @@ class FitCheckpoints:
         loop = self._trainer.fit_loop
         if self._has_begun:
             self._save()
+            if self._session.decision.stop:  # it pauses here, or was stopped by what the epoch had still to say
+                raise StopIteration  # the fit loop's own way to end before an epoch begins
         elif self.is_restored:
             mine = self._extra["ranks"][self._trainer.global_rank]
             restore_generators(self._generators(), mine["generators"])

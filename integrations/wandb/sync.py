@@ -282,8 +282,9 @@ def _config(run: Run, latest: Attempt) -> dict[str, Any]:
 
 def _end_of(latest: Attempt, summary: Mapping[str, Any]) -> Outcome:
     """How the trial ended: the run may know it where the journal could not be written."""
-    if latest.outcome is None and summary.get("outcome") in COUNTED:
-        return Outcome(summary["outcome"])
+    known = summary.get("outcome")
+    if latest.outcome is None and known in COUNTED and known != "paused":  # from which it went on
+        return Outcome(known)
     return latest.outcome or Outcome("interrupted", f"its process {latest.processes[-1].pid} was killed")
 
 

@@ -18,6 +18,7 @@ from tunehook.record import (
     Ended,
     Event,
     Events,
+    GoesOn,
     InSync,
     Journal,
     Kept,
@@ -84,7 +85,7 @@ def test_every_line_is_a_value(tmp_path: Path) -> None:
     journal.end(Outcome("pruned", "median", float("inf"), 1))
     events = Events.of_trial(trial)
     assert [type(event) for event in events] == [
-        Begin, Process, Task, Config, RunNote, Event, Report, Taken, Stopped, Kept, Event, InSync, Ended,
+        Begin, Process, Task, Config, RunNote, GoesOn, Report, Taken, Stopped, Kept, Event, InSync, Ended,
     ]  # fmt: skip
     assert events.begin is not None
     assert events.begin.as_trial(trial.folder) == trial

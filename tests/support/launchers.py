@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 import launch_scripts as scripts
+import pause_study
 import tunehook as th
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
@@ -146,6 +147,10 @@ class Contract:
         assert study.counts() == {"interrupted": 2, "complete": 2}
         assert Counter(trial.params["x"] for trial in study.trials) == {0: 2, 1: 2}
         assert {trial.outcome.step for trial in study.trials if trial.outcome.state == "interrupted"} == {1}
+
+    def test_paused_trials_go_on(self) -> None:
+        """The best third from each rung, from their checkpoints; no epoch is trained twice."""
+        pause_study.check(self.run(pause_study.study(many=12), pause_study.train), 12)
 
     def test_no_retries(self, tmp_path: Path) -> None:
         """Where they are not wanted, an interrupted trial stays the only one of its values."""

@@ -187,6 +187,7 @@ class FitCore:
 
     def snapshot(self, *, is_start: bool = False, is_epoch_end: bool = False, is_end: bool = False) -> None:
         """Take a snapshot of the parameters where one is due; on rank 0 only, with no word to the others."""
+        is_end = is_end and self.session.decision.state != "paused"
         if self.session.takes_snapshots:
             collect = functools.partial(self._host.parameters, has_gradients=not is_start)
             self.session.snapshot(self._host.steps, collect, is_epoch_end=is_epoch_end, is_end=is_end)

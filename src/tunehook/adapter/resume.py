@@ -82,9 +82,9 @@ class Resume:
             self.notice.open()
 
     def is_due(self, size: int) -> bool:
-        """Whether it is time for a checkpoint of so many bytes, as far as this rank knows."""
+        """Whether it is time for a checkpoint of so many bytes, as far as this rank knows; for a pause it always is."""
         checkpoints = self._session.continuation.checkpoints
-        return checkpoints is not None and checkpoints.is_due(size)
+        return checkpoints is not None and (self._session.pause is not None or checkpoints.is_due(size))
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
@@ -94,13 +94,15 @@ class Resume:
             yield
 
     def keep(self, write: Callable[[Path], None]) -> None:
-        """Keep a checkpoint; one that fails is told in a line.
+        """Keep a checkpoint; one that fails is told in a line. With one that is kept, a trial that is to pause stops.
 
         Args:
             write: Writes its files into a folder, on rank 0.
         """
         self._session.keep_checkpoint(write)
         self.is_kept = self._ranks.agree(self._session.continuation.checkpoints is not None)
+        if self._ranks.count > 1:
+            self._session.follow(*self._ranks.agree((self._session.step, self._session.decision)))
 
     def close(self) -> None:
         """Undo what was for this fit only; may be called more than once."""

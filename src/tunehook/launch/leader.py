@@ -270,7 +270,7 @@ class Leader(ABC, Generic[One]):
         while not self._signals and self._refused is None and time.monotonic() < self._end:
             busy = self._busy()
             left = self._left(busy)
-            if len(busy) >= self._places() or left < 1:
+            if len(busy) >= self._places() or (left < 1 and not self._study.goes_on):
                 self._prepare(left)
                 return
             try:

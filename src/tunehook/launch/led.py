@@ -52,6 +52,10 @@ class Led(Shown, Judge, Protocol):
     def has_waiting(self) -> bool:
         """Whether values wait to be asked again."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a paused trial is to go on where no new one begins any more."""
+
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on."""
 

@@ -11,6 +11,7 @@ from tunehook.record.checks import (
     is_snapshot,
     is_text,
     is_texts,
+    is_time,
     is_values,
     is_whole,
     is_wholes,
@@ -24,6 +25,7 @@ from tunehook.record.events import (
     Ended,
     Event,
     Events,
+    GoesOn,
     InSync,
     Kept,
     Place,
@@ -85,13 +87,13 @@ from tunehook.record.recorder import (
 from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
-    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "InSync", "Is", "Journal",
+    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "GoesOn", "InSync", "Is", "Journal",
     "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT",
     "Recorder", "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped",
     "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "as_outcome", "check_place", "check_recorder",
     "checkpoints_of", "copy", "digest_of", "files_in", "has", "host", "is_flag", "is_here", "is_number", "is_path",
-    "is_snapshot", "is_text", "is_texts", "is_values", "is_whole", "is_wholes", "join", "journal_of", "lock_file",
-    "make_folder", "maybe", "names_of_secrets", "next_place", "one_of", "open_file", "outlines",
+    "is_snapshot", "is_text", "is_texts", "is_time", "is_values", "is_whole", "is_wholes", "join", "journal_of",
+    "lock_file", "make_folder", "maybe", "names_of_secrets", "next_place", "one_of", "open_file", "outlines",
     "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes", "remove",
     "runs_of", "sealed", "stamp", "sync_path", "unsealed",
 ]  # fmt: skip

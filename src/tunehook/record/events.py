@@ -113,6 +113,14 @@ class RunNote(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GoesOn(Event):
+    """The trial goes on from a checkpoint of another trial, an earlier attempt, or of its own, before a pause."""
+
+    trial: int
+    reports: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report(Event):
     """Metrics at the step of a measurement, from 1; 0 before the first."""
 
@@ -184,7 +192,7 @@ _E = TypeVar("_E", bound=Event)
 
 
 class Events(Sequence[Event]):
-    """What the journal says of one attempt of a trial, in order."""
+    """What the journal says of one attempt of a trial, in order; one that was paused begins again when it goes on."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._all = [*events]
@@ -240,9 +248,34 @@ class Events(Sequence[Event]):
         return first if isinstance(first, Begin) else None
 
     @property
+    def now(self) -> Events:
+        """Those since the trial has begun, or gone on after a pause."""
+        begun = [place for place, event in enumerate(self._all) if isinstance(event, Begin)]
+        return self[begun[-1] :] if begun else self
+
+    @property
+    def before(self) -> Events:
+        """Those before the last pause; none where the trial was never paused."""
+        return self[: len(self) - len(self.now)]
+
+    @property
+    def reports(self) -> list[Report]:
+        """Each report once: a trial that goes on after a pause adds to what it had, one that starts over does not."""
+        found: list[Report] = []
+        is_new = False
+        for event in self._all:
+            if isinstance(event, Begin):
+                is_new = True
+            elif isinstance(event, GoesOn):
+                found, is_new = found[: event.reports], False
+            elif isinstance(event, Report):
+                found, is_new = [*([] if is_new else found), event], False
+        return found
+
+    @property
     def outcome(self) -> Outcome | None:
         """How the trial ended, ``None`` where it has not; a complete one without a value has not."""
-        end = self.last(Ended)
+        end = self.now.last(Ended)
         if end is None:
             return None
         value = end.outcome.value
@@ -265,7 +298,9 @@ def read_events(path: Path, *, tail: int | None = None) -> Iterator[Event]:
 
 
 def read_attempts(trial: Trial, *, with_itself: bool = False) -> list[Events]:
-    """The events of the trial's earlier attempts in their order; these are trials of other numbers and the same key.
+    """The events of the trial's earlier attempts in their order, and of its own before its last pause.
+
+    Earlier attempts are trials of other numbers and the same key.
 
     Args:
         trial: The trial.
@@ -277,12 +312,21 @@ def read_attempts(trial: Trial, *, with_itself: bool = False) -> list[Events]:
         if events.begin is not None and events.begin.attempt < trial.attempt:
             found.append((events.begin.attempt, events))
     earlier = [events for _, events in sorted(found, key=lambda item: item[0])]
-    return [*earlier, Events.of_trial(trial)] if with_itself else earlier
+    if not with_itself and not trial.pauses:
+        return earlier
+    mine = Events.of_trial(trial)
+    return [*earlier, mine if with_itself else mine.before]
 
 
 def read_processes(trial: Trial) -> list[Process]:
-    """The processes of a trial, which are told before its first measurement; those of a cluster are none of ours."""
-    events = _of(trial.key, read_events(journal_of(trial.folder)), is_mine=True)
+    """The processes of a trial, which are told before its first measurement; those of a cluster are none of ours.
+
+    One that was paused has those that go on with it, none where they are not told yet.
+    """
+    events: Iterable[Event] = _of(trial.key, read_events(journal_of(trial.folder)), is_mine=True)
+    if trial.pauses:
+        now = Events(events).now
+        events = now if now.outcome is None else ()
     first = itertools.takewhile(lambda event: not isinstance(event, Report), events)
     return [event for event in first if isinstance(event, Process) and not isinstance(event, Task)]
 
@@ -315,9 +359,14 @@ class Rows:
 
     def add(self, attempt: Iterable[Event]) -> None:
         """Add what the next attempt has made and none before it."""
+        mine: int | None = None
         reports, place = 0, BEGINNING
         for event in attempt:
-            if isinstance(event, Taken) and event.is_whole:
+            if isinstance(event, Begin):
+                mine, reports, place = event.trial, 0, BEGINNING
+            elif isinstance(event, GoesOn) and event.trial == mine:  # after a pause: the reports before stand above
+                reports, place = event.reports, (self.seen[0], BEGINNING[1])
+            elif isinstance(event, Taken) and event.is_whole:
                 place = next_place(place, event.raw["step"])
                 if place > self.seen:
                     self.seen = place
@@ -361,6 +410,7 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "task": (Task, _named(Task)),
     "config": (Config, lambda event: {"effective": event.get("effective") or {}}),
     "recorder": (RunNote, _named(RunNote)),
+    "continue": (GoesOn, _named(GoesOn)),
     "report": (
         Report,
         lambda event: {"step": event["step"], "metrics": {name: float(one) for name, one in event["metrics"].items()}},

@@ -76,7 +76,7 @@ class Status:
         metric: The metric that is tuned.
         mode: ``"min"`` or ``"max"``.
         counts: Number of trials by state.
-        finished: How many count: complete, pruned and infeasible ones.
+        finished: How many count: complete, pruned, paused and infeasible ones.
         wanted: How many there shall be, ``None`` where it is not known.
         best: The best one.
         running: Those that train now.

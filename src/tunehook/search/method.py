@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
-from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.search.samplers import PAUSE, SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.space import Space
 from tunehook.system import make_visible
 from tunehook.trial import Budget, Decision
@@ -40,7 +40,7 @@ class Method:
     def __init__(
         self, search: str | BaseSampler, stopper: str | BasePruner | None, space: Space, *, seed: int | None = None
     ) -> None:
-        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPERS)):
+        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, [*STOPPERS, PAUSE])):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
                 (value is None and argument == "stopper") or isinstance(value, str) or hasattr(value, method)
@@ -70,6 +70,11 @@ class Method:
     def judges(self) -> bool:
         """Whether reports are judged, so that a training has to wait for the answer."""
         return self._stopper is not None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether trials are paused and go on later."""
+        return self._stopper == PAUSE
 
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""

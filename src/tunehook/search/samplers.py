@@ -186,8 +186,17 @@ def warm_up(budget: Budget) -> int:
 
     A sixth of the epochs, rounded up, never fewer than three epochs; three where the epochs are not known.
     """
-    epochs = max(WARM_UP_EPOCHS, math.ceil((budget.epochs or 0) / WARM_UP_SHARE))
-    return max(1, math.ceil(epochs * budget.reports_per_epoch))
+    return reports_in(warm_up_epochs(budget), budget)
+
+
+def warm_up_epochs(budget: Budget) -> int:
+    """The number of epochs in which they are made."""
+    return max(WARM_UP_EPOCHS, math.ceil((budget.epochs or 0) / WARM_UP_SHARE))
+
+
+def reports_in(epochs: int, budget: Budget) -> int:
+    """After how many reports, at least one, so many epochs have been trained."""
+    return max(1, math.ceil(round(epochs * budget.reports_per_epoch, 4)))  # the number of reports may be a little off
 
 
 def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner:
@@ -200,7 +209,7 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
         stopper: ``"median"`` (worse than half of the finished trials, once there are five), ``"asha"`` (asynchronous
             successive halving: one in three goes on from each rung; Li et al., 2020, arXiv:1810.05934),
             ``"hyperband"`` (the same with several first rungs; Li et al., 2018, arXiv:1603.06560), any Optuna pruner
-            as it is, or None: every trial trains to its end.
+            as it is, or None: every trial trains to its end. With ``"pause"`` no pruner stops any.
         budget: How long a trial may train.
 
     Raises:
@@ -210,11 +219,11 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
 
     from tunehook.search.guard import Guarded
 
-    if stopper is None:
+    if stopper is None or stopper == PAUSE:
         return NopPruner()
     if isinstance(stopper, BasePruner):
         return stopper
-    check_name("stopper", stopper, STOPPERS, "any Optuna pruner")
+    check_name("stopper", stopper, [*STOPPERS, PAUSE], "any Optuna pruner")
     return Guarded(STOPPERS[stopper](budget), first=warm_up(budget), last=budget.reports)
 
 
@@ -237,7 +246,10 @@ def _hyperband(budget: Budget) -> BasePruner:
     return HyperbandPruner(min_resource=warm_up(budget), max_resource=longest, reduction_factor=REDUCTION)
 
 
+# Stop trials by Optuna's pruners.
 STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
+# Lets them pause, and go on later, by the rules of `tunehook.search.rungs`; no pruner stops any.
+PAUSE = "pause"
 
 
 def check_name(role: str, name: object, names: Iterable[str], other: str) -> None:

@@ -205,13 +205,13 @@ class Checkpoints:
                 remove(older, below=self._study)
 
     def find(self) -> Found | None:
-        """The newest checkpoint of the earlier attempts, ``None`` where there is none.
+        """The newest checkpoint of before a pause or of the earlier attempts, ``None`` where there is none.
 
         Raises:
             CheckpointError: There is one that cannot be used.
         """
         there = self._there()
-        if not there or self._trial.attempt == 0:
+        if not there or not self._trial.is_again:
             return None
         try:
             check_place(there[-1], below=self._study)
@@ -224,11 +224,16 @@ class Checkpoints:
             raise CheckpointError("its checkpoint was made with other values")
         journal = StudyPaths(self._study).journal(progress.trial)
         events = Events.of_key(journal, self._trial.key)
-        found = Found(there[-1], progress, tuple(events.all(Report)[: progress.reports]))
+        found = Found(there[-1], progress, tuple(events.reports[: progress.reports]))
         if len(found.reports) < progress.reports:
             raise CheckpointError(f"the journal of trial {progress.trial} has not all of its reports")
         self._check_digest(found, journal, events)
         return found
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take on the disk; 0 where there are none."""
+        return sum(path.lstat().st_size for one in self._there() for path in files_in(one))
 
     def discard(self) -> None:
         """Remove them all."""

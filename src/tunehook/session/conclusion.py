@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tunehook.inject import unread_values
 from tunehook.system import did_you_mean, near
-from tunehook.trial import Decision, Outcome, Trial, TrialError, describe
+from tunehook.trial import Decision, Outcome, Trial, TrialError, describe, holds_numbers, returned_value
+
+log = logging.getLogger("tunehook")
 
 
 @dataclass
@@ -23,6 +28,16 @@ class Heard:
     returned: float | None = None
     unused: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+
+    def take(self, result: object, trial: Trial, *, is_driven: bool) -> None:
+        """Take what a training function returned; see `TrialSession.take_result`."""
+        self.returned = returned_value(result, trial.metric)
+        self.unused = [] if is_driven else list(unread_values(trial))
+        if self.returned is None and holds_numbers(result):
+            log.warning(
+                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
+                trial.name, reprlib.repr(result), trial.metric,
+            )  # fmt: skip
 
 
 def conclude(

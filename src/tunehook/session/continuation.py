@@ -25,14 +25,17 @@ class Continuation:
         trial: The trial.
         recorders: Its journal, and the recorders beside it.
         checkpoints: The checkpoints, ``None`` where none are kept.
+        pauses: Whether the trial is paused and goes on later, where that can be exact. Defaults to False.
 
     Attributes:
         trial: The trial.
         checkpoints: The checkpoints; ``None`` from where on none are kept.
     """
 
-    def __init__(self, trial: Trial, recorders: Recorders, checkpoints: Checkpoints | None = None) -> None:
-        self.trial = trial
+    def __init__(
+        self, trial: Trial, recorders: Recorders, checkpoints: Checkpoints | None = None, *, pauses: bool = False
+    ) -> None:
+        self.trial, self.pauses = trial, pauses
         self._recorders = recorders
         self.checkpoints = checkpoints
         self._is_full = False  # whether it was told that one has no room
@@ -57,8 +60,10 @@ class Continuation:
         log.info("%s goes on after step %d of its attempt %d.", self.trial.name, progress.step, progress.attempt)
         self.ask_what_they_have(progress.reports)
         journal.goes_on(trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports)
+        is_kept = progress.trial == self.trial.number  # before a pause, in this very journal
         for number, report in enumerate(found.reports, start=1):
-            self._recorders.report(report.step, report.metrics, is_urgent=number == len(found.reports))
+            is_urgent = number == len(found.reports)
+            self._recorders.report(report.step, report.metrics, is_urgent=is_urgent, is_kept=is_kept)
             yield report.step, report.metrics
 
     def ask_what_they_have(self, taken: int) -> None:
@@ -70,19 +75,21 @@ class Continuation:
         rows = join(read_attempts(self.trial))
         self._recorders.ask_what_they_have(taken=taken, made=rows.made, seen=rows.seen)
 
-    def keep(self, write: Callable[[Path], None], *, step: int) -> None:
+    def keep(self, write: Callable[[Path], None], *, step: int) -> bool:
         """Keep a checkpoint; one that fails is told in a line, and the training goes on.
 
         Args:
             write: Writes its files into a folder.
             step: The last measurement.
+
+        Returns:
+            Whether it is kept.
         """
         journal = self._recorders.journal
         if self.checkpoints is None or journal is None:
-            return
+            return False
         try:
             self.checkpoints.save(write, step=step, reports=self._recorders.reports, journal=journal)
-            self._is_full = False
         except (OSError, JournalError) as error:  # no room, which may come back
             if not self._is_full:
                 self._is_full = True
@@ -90,6 +97,10 @@ class Continuation:
                 self._recorders.tell(told)
         except Exception as error:  # noqa: BLE001 - such as a value that cannot be pickled; it ends no training
             self.drop(f"it could not be saved: {error!r}")
+        else:
+            self._is_full = False
+            return True
+        return False
 
     def drop(self, why: str) -> None:
         """Keep none from now on, and say why in a line: the trial would not go on exactly."""
@@ -97,4 +108,5 @@ class Continuation:
             self.checkpoints.discard()
             self.checkpoints = None
             name = self.trial.name
-            self._recorders.tell(f"no checkpoints of {name}, which starts over if it is interrupted: {why}")
+            then = "trains to its end and starts over" if self.pauses else "starts over"
+            self._recorders.tell(f"no checkpoints of {name}, which {then} if it is interrupted: {why}")

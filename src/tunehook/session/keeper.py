@@ -7,9 +7,10 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from tunehook.record import Events, Journal, Recorder, Recorders
+from tunehook.record import Events, Journal, LinkError, Recorder, Recorders
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.continuation import Continuation
 from tunehook.session.isolation import claim_runs
@@ -40,6 +41,7 @@ class Keeper:
         recorders: Further recorders beside the journal.
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted.
+        pauses: Whether the trial is paused and goes on later.
     """
 
     def __init__(
@@ -50,12 +52,13 @@ class Keeper:
         recorders: Sequence[Recorder] = (),
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
+        pauses: bool = False,
     ) -> None:
         self.judge = judge
         self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
-        kept = Checkpoints(trial) if keeps_checkpoints and judge is not None else None
-        self.continuation = Continuation(trial, self.recorders, kept)
+        kept = Checkpoints(trial) if (keeps_checkpoints or pauses) and judge is not None else None
+        self.continuation = Continuation(trial, self.recorders, kept, pauses=pauses)
 
     @property
     def journal(self) -> Journal | None:
@@ -66,7 +69,8 @@ class Keeper:
         """The same for a copy of this process that takes the trial over, where nothing is open yet."""
         theirs = copy.copy(self)
         theirs.recorders = self.recorders.moved(Journal(trial.folder, trial=trial))
-        theirs.continuation = Continuation(trial, theirs.recorders, self.continuation.checkpoints)
+        pauses, kept = self.continuation.pauses, self.continuation.checkpoints
+        theirs.continuation = Continuation(trial, theirs.recorders, kept, pauses=pauses)
         return theirs
 
     def without_judge(self) -> Keeper:
@@ -85,7 +89,7 @@ class Keeper:
             return
         self.recorders.open(trial, effective, loggers)
         claim_runs(trial, loggers)
-        if trial.attempt:
+        if trial.is_again:
             self.continuation.ask_what_they_have(0)
         self.journal.config(effective, records=self.recorders.where())
 
@@ -123,6 +127,15 @@ class Keeper:
             self.taker = None
             log.warning("No more snapshots of the parameters in this trial: %r", error)
             self.recorders.note(f"no more snapshots: {error!r}")
+
+    def note_model(self, trial: Trial, path: Path) -> None:
+        """Write where the training has kept its model."""
+        if self.journal is None:
+            return
+        try:
+            self.journal.checkpoint(path)
+        except LinkError as error:
+            self.recorders.tell(f"nobody finds the model of {trial.name}: {error}")
 
     def finish(self, trial: Trial, outcome: Outcome, *, is_told: bool) -> None:
         """Let every keeper hear of the end, also where another one cannot write any more.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import reprlib
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ from tunehook.inject import (
     names_in,
     names_read,
     note_stop,
-    unread_values,
 )
-from tunehook.record import Events, Journal, LinkError, Recorder, Report, Stopped, outlines
+from tunehook.record import Events, Journal, Recorder, Stopped, outlines
 from tunehook.session.checkpoints import Found
 from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
@@ -37,10 +35,8 @@ from tunehook.trial import (
     State,
     Trial,
     TrialError,
-    holds_numbers,
     injecting,
     objective_value,
-    returned_value,
     told_apart,
 )
 
@@ -63,6 +59,7 @@ class TrialSession:
         objective: The rule for the value that counts; see `objective_value`.
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted. Defaults to False.
+        pauses: Whether the trial is paused and goes on later. Defaults to False.
         secrets: Names of arguments whose values are not recorded, beside those that look like secrets.
     """
 
@@ -75,11 +72,13 @@ class TrialSession:
         objective: Objective = "best",
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
+        pauses: bool = False,
         secrets: Collection[str] = (),
     ) -> None:
         self.trial = trial
         self.budget = Budget()
         self.decision = Decision()
+        self.pause: Decision | None = None  # with which it pauses between two epochs
         self.outcome: Outcome | None = None
         self.exception: BaseException | None = None
         self.step = 0
@@ -92,7 +91,7 @@ class TrialSession:
         self._was_told = False
         _sessions.add(self)
         self.keeper = Keeper(
-            trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints
+            trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints, pauses=pauses
         )
         self._objective, self._secrets = objective, secrets
         self._injection: Injection | None = None
@@ -218,14 +217,20 @@ class TrialSession:
         self._series.append((step, value))
         self.keeper.recorders.report(step, numbers)
         if not self.decision.stop:
-            self.decision = self.keeper.judged(self.trial, step, value, self.budget)
-            if not self.decision.stop:
-                self.decision = self.keeper.asked_to_stop()
-            if self.decision.stop:
-                note_stop()
-                if self._journal is not None:
-                    self._journal.decision(step, self.decision)
+            decision = self.keeper.judged(self.trial, step, value, self.budget)
+            if decision.stop and decision.state == "paused":
+                self.pause, decision = decision, Decision()
+            if not decision.stop:
+                decision = self.keeper.asked_to_stop()
+            if decision.stop:
+                self._stop(decision)
         return self.decision
+
+    def _stop(self, decision: Decision) -> None:
+        self.decision = decision
+        note_stop()
+        if self._journal is not None:
+            self._journal.decision(self.step, decision)
 
     def follow(self, step: int, decision: Decision) -> None:
         """Take over what rank 0 reported and was answered."""
@@ -278,18 +283,21 @@ class TrialSession:
             if step > self.step and self.trial.metric in metrics:
                 self.step, value = step, metrics[self.trial.metric]
                 self._series.append((step, value))
+                if found.progress.trial == self.trial.number:  # before a pause, so it has heard
+                    continue
                 decision = self.keeper.judged(self.trial, step, value, self.budget)
                 if decision.state == "interrupted":  # another process took this attempt for lost meanwhile
                     self.decision = decision
 
     def keep_checkpoint(self, write: Callable[[Path], None]) -> None:
-        """Keep a checkpoint, unless the trial is stopped.
+        """Keep a checkpoint, unless the trial is stopped; one that is to pause ends with it, and else goes on.
 
         Args:
             write: Writes its files into a folder.
         """
-        if not self.decision.stop:
-            self.continuation.keep(write, step=self.step)
+        if not self.decision.stop and self.continuation.keep(write, step=self.step) and self.pause is not None:
+            self._stop(self.pause)
+        self.pause = None
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -302,12 +310,8 @@ class TrialSession:
         Args:
             path: A file or folder.
         """
-        if self._journal is None or not path or not Path(path).exists():
-            return
-        try:
-            self._journal.checkpoint(Path(path))
-        except LinkError as error:
-            self.keeper.recorders.tell(f"nobody finds the model of {self.trial.name}: {error}")
+        if path and Path(path).exists():
+            self.keeper.note_model(self.trial, Path(path))
 
     def missing(self, metrics: Iterable[str]) -> TrialError:
         """The error for a tuned metric that is not among those that were logged."""
@@ -318,13 +322,7 @@ class TrialSession:
 
         Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
         """
-        self._heard.returned = returned_value(result, self.trial.metric)
-        self._heard.unused = [] if self._driven else list(unread_values(self.trial))
-        if self._heard.returned is None and holds_numbers(result):
-            log.warning(
-                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
-                self.trial.name, reprlib.repr(result), self.trial.metric,
-            )  # fmt: skip
+        self._heard.take(result, self.trial, is_driven=self._driven)
 
     def note_late(self, error: Exception) -> None:
         """Note what the training function raised after the trial was stopped, which has an outcome by then."""
@@ -396,11 +394,11 @@ class TrialSession:
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
         events = Events.of_trial(self.trial)
-        for report in events.all(Report):
+        for report in events.reports:
             if self.trial.metric in report.metrics and report.step > self.step:
                 self.step = report.step
                 self._series.append((self.step, report.metrics[self.trial.metric]))
-        if (stopped := events.last(Stopped)) is not None:
+        if (stopped := events.now.last(Stopped)) is not None:
             self.decision = stopped.decision
         return events.outcome
 

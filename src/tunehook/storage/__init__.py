@@ -10,7 +10,9 @@ from tunehook.storage.attributes import (
     LEADER,
     OUTCOME,
     OWNER,
+    PAUSE,
     PLAN,
+    RUNGS,
     stored_again,
     stored_attempt,
     stored_claim,
@@ -18,10 +20,12 @@ from tunehook.storage.attributes import (
     stored_leader,
     stored_outcome,
     stored_owner,
+    stored_pause,
     stored_plan,
+    stored_rungs,
 )
 from tunehook.storage.liveness import holder_of
-from tunehook.storage.messages import from_environment, how_to_rebuild
+from tunehook.storage.messages import check_shared, from_environment, how_to_rebuild
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
@@ -37,10 +41,11 @@ if TYPE_CHECKING:
     from tunehook.storage.states import outcome_of as outcome_of
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PLAN",
-    "PatientStorage", "describe_folder", "find_study", "from_environment", "holder_of", "how_to_rebuild",
-    "is_counted", "is_running", "is_waiting", "open_study", "outcome_of", "stored_again", "stored_attempt",
-    "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_plan",
+    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PAUSE",
+    "PLAN", "PatientStorage", "RUNGS", "check_shared", "describe_folder", "find_study", "from_environment", "holder_of",
+    "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of", "stored_again",
+    "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_pause",
+    "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(

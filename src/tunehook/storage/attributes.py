@@ -18,8 +18,10 @@ from tunehook.record import (
     is_flag,
     is_number,
     is_text,
+    is_time,
     is_values,
     is_whole,
+    is_wholes,
     maybe,
     one_of,
 )
@@ -41,6 +43,8 @@ OUTCOME = "tunehook:outcome"
 ATTEMPT = "tunehook:attempt"
 KEY = "tunehook:key"
 AGAIN = "tunehook:again"
+PAUSE = "tunehook:pause"  # of a trial that was paused: how often, when, and whether its checkpoint is kept
+RUNGS = "tunehook:rungs"  # of a trial that has come to the first: after how many reports it may be paused
 # Of a study: what `optimize` was asked for last.
 PLAN = "tunehook:plan"
 LEADER = "tunehook:leader"  # the process that has called `optimize` last
@@ -91,7 +95,20 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
 def stored_outcome(trial: FrozenTrial) -> Outcome | None:
     """How a trial ended, ``None`` where it was not told here."""
     kept = _of_trial(trial, OUTCOME, lambda value: has(value, END))
-    return None if kept is None else as_outcome(kept)
+    if kept is None or (kept["state"] == "paused" and trial.state.name == "RUNNING"):  # it goes on
+        return None
+    return as_outcome(kept)
+
+
+def stored_pause(trial: FrozenTrial | AskedTrial) -> dict[str, Any]:
+    """How often a trial was paused, when last, and whether its checkpoint was kept; of one that never was, 0 times."""
+    fields: dict[str, Is] = {"count": is_whole, "time": is_time, "is_kept": is_flag}
+    return _of_trial(trial, PAUSE, lambda value: has(value, fields)) or {"count": 0, "time": 0.0, "is_kept": False}
+
+
+def stored_rungs(trial: FrozenTrial) -> tuple[int, ...]:
+    """After how many reports a trial may be paused; empty where that is not known."""
+    return tuple(_of_trial(trial, RUNGS, is_wholes) or ())
 
 
 def stored_owner(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:

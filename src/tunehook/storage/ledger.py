@@ -30,12 +30,13 @@ from tunehook.storage.attributes import (
     stored_attempt,
     stored_claim,
     stored_key,
+    stored_pause,
     stored_plan,
 )
 from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
-from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state
+from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state, stored_values
 from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
 from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
 
@@ -209,7 +210,7 @@ class Ledger:
 
     @property
     def finished(self) -> int:
-        """How many trials told the search something: complete, pruned and infeasible ones."""
+        """How many trials told the search something: complete, pruned, paused and infeasible ones."""
         return sum(map(self.has_ended, self.trials()))
 
     def has_ended(self, frozen: FrozenTrial) -> bool:
@@ -248,6 +249,7 @@ class Ledger:
             attempt=stored_attempt(asked) or 0,
             key=self.key_of(asked),
             study_id=self.study_id,
+            pauses=stored_pause(asked)["count"],
         )
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
@@ -255,7 +257,7 @@ class Ledger:
         known = self._ends.get(frozen.number)
         if known is None:
             known = outcome_of(frozen)
-            if frozen.state.is_finished():
+            if frozen.state.is_finished() and known.state != "paused":
                 self._ends[frozen.number] = known
         return known
 
@@ -303,8 +305,7 @@ class Ledger:
             UpdateFinishedTrialError: Its end was told already.
         """
         self.note(trial, OUTCOME, dataclasses.asdict(outcome))
-        state = stored_state(outcome.state)
-        self.set_state(trial, state, None if outcome.value is None or state == TrialState.FAIL else [outcome.value])
+        self.set_state(trial, stored_state(outcome.state), stored_values(outcome))
 
     def tell(self, asked: AskedTrial, outcome: Outcome) -> None:
         """Write how a trial ended, and let the sampler know.
@@ -322,6 +323,13 @@ class Ledger:
     ) -> None:
         """Write the state of a trial."""
         self.kept.set_trial_state_values(trial_id(trial), state, values)
+
+    def go_on(self, paused: FrozenTrial) -> AskedTrial | None:
+        """Let a paused trial run here; ``None`` where another process was faster."""
+        if not self.kept.set_trial_state_values(trial_id(paused), TrialState.RUNNING):
+            return None
+        asked = self._asked[paused.number] = running_trial(self.study, paused)
+        return asked
 
     def give_back(self, asked: AskedTrial) -> None:
         """Let a trial wait for whoever asks next; it keeps its number and its values."""
@@ -357,10 +365,9 @@ class Ledger:
             return False
         known = raw or {}
         state = TrialState.RUNNING if outcome is None else stored_state(outcome.state)
-        value = None if outcome is None or state == TrialState.FAIL else outcome.value
         is_infeasible = outcome is not None and outcome.state == "infeasible"
         template = create_trial(
-            state=state, value=value, params=dict(known),
+            state=state, values=None if outcome is None else stored_values(outcome), params=dict(known),
             distributions={name: self.distributions[name] for name in known},
             intermediate_values=dict(series or {}),
             user_attrs={**named, **({} if outcome is None else {OUTCOME: dataclasses.asdict(outcome)})},

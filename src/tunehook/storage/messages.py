@@ -29,6 +29,21 @@ _FULL = re.compile("disk is full|no space left|could not extend file|disk full",
 _DAMAGED = re.compile("malformed|not a database|disk image", re.IGNORECASE)
 
 
+def check_shared(storage: object, study: str) -> None:
+    """Check that another process can open a storage.
+
+    Raises:
+        StudyError: It is in the memory of this one.
+    """
+    from optuna.storages import InMemoryStorage
+
+    if isinstance(storage, InMemoryStorage):
+        raise StudyError(
+            f"Study '{study}' is kept in memory, which a spawned process cannot see.\n"
+            "  Leave out storage=... (an SQLite file) or give a database's URL."
+        )
+
+
 def from_environment() -> str | None:
     """The storage URL that the environment gives, ``None`` where it gives none."""
     return os.environ.get(VARIABLE, "").strip() or None

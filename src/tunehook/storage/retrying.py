@@ -32,6 +32,7 @@ from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, way_out
 from tunehook.storage.sqlite import NOT_FOUND, file_of
+from tunehook.storage.states import as_seen
 from tunehook.system import first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError
 
@@ -192,15 +193,21 @@ class PatientStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage does."""
-        return self._read(lambda: self._backend.get_trial(trial_id))
+        return as_seen(self._read(lambda: self._backend.get_trial(trial_id)))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As the storage does."""
-        if deepcopy or not getattr(self._here, "judges", False):
-            return self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=states))
-        found = self._memory.trials(lambda: self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=False)))
+        """As the storage does, but for paused trials, which wait there and are pruned here."""
+
+        def read(among: Container[TrialState] | None = None) -> list[FrozenTrial]:
+            found = self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=among))
+            return [*map(as_seen, found)]
+
+        if not deepcopy and getattr(self._here, "judges", False):
+            found = self._memory.trials(read)
+        else:
+            found = read(None if states is None or TrialState.PRUNED in states else states)
         return found if states is None else [trial for trial in found if trial.state in states]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from tunehook.storage.attributes import stored_outcome
+from tunehook.storage.attributes import stored_outcome, stored_pause
 from tunehook.trial import COUNTED, Outcome, State
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _STORED: dict[State, TrialState] = {
     "running": TrialState.RUNNING,
+    "paused": TrialState.WAITING,  # from which one process alone takes it; readers see it as pruned, see `as_seen`
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "infeasible": TrialState.PRUNED,  # with a broken constraint, so that a sampler learns from it
@@ -24,12 +27,32 @@ _STORED: dict[State, TrialState] = {
 _READ: dict[TrialState, State] = {
     TrialState.RUNNING: "running", TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"
 }  # fmt: skip
-_COUNTED = tuple({_STORED[state] for state in COUNTED})
+_COUNTED = tuple({_STORED[state] for state in COUNTED} - {TrialState.WAITING})
 
 
 def stored_state(state: State) -> TrialState:
     """What the end of a trial is in a storage."""
     return _STORED[state]
+
+
+def stored_values(outcome: Outcome) -> list[float] | None:
+    """The values that a storage keeps with such an end."""
+    has_one = stored_state(outcome.state) in (TrialState.COMPLETE, TrialState.PRUNED)
+    return [outcome.value] if has_one and outcome.value is not None else None
+
+
+def as_seen(frozen: FrozenTrial) -> FrozenTrial:
+    """A trial as whoever reads the storage sees it: one that is paused as one that was pruned.
+
+    So samplers and pruners learn from it, and Optuna does not take it for one that waits to be asked for.
+    """
+    if frozen.state != TrialState.WAITING or (outcome := stored_outcome(frozen)) is None or outcome.state != "paused":
+        return frozen
+    seen = copy.copy(frozen)
+    seen.state = TrialState.PRUNED
+    seen.values = None if outcome.value is None else [outcome.value]
+    seen.datetime_complete = datetime.fromtimestamp(stored_pause(frozen)["time"])
+    return seen
 
 
 def is_counted(frozen: FrozenTrial) -> bool:

@@ -18,6 +18,7 @@ from tunehook.storage import FEASIBLE, Ledger
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.study.lost import Lost, Tells
+from tunehook.study.pausing import Pausing
 from tunehook.study.places import Places
 from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
@@ -56,6 +57,7 @@ class AskTell:
         self.ledger, self._method, self._leads = ledger, method, leads
         self.holders = Holders(ledger)
         self.again = Again(ledger, terms)
+        self.pausing = Pausing(ledger, method)
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
@@ -75,6 +77,11 @@ class AskTell:
             )
             self._renew()
 
+    def close(self) -> None:
+        """Leave the study whole, at the end of `Study.optimize`."""
+        self.look()
+        self.pausing.tell_what_is_left()
+
     def _renew(self) -> None:
         for is_last in (False, False, False, True):
             try:
@@ -92,10 +99,16 @@ class AskTell:
         """Ask for a trial, which is running from now on."""
         self.look()
         self.lost.reclaim()
-        self.places.check()
-        asked = self._ask()
-        self.ledger.take(asked)
-        self.places.check(asked)
+        asked = self.pausing.ask()
+        if asked is None:
+            try:
+                self.places.check()
+                asked = self._ask()
+                self.ledger.take(asked)
+                self.places.check(asked)
+            except StudyFinished:
+                if (asked := self.pausing.ask(is_closing=True)) is None:
+                    raise
         trial = self.ledger.as_trial(asked)
         try:
             self.restoring.check_free(trial)
@@ -154,17 +167,20 @@ class AskTell:
             course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
-            running.report(value, step)
+            if is_new:  # not of a trial that starts over after a pause, of which Optuna would only warn
+                running.report(value, step)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
         if is_new:
             course.add(step, value)
         if not self._method.judges:
             return Decision()
+        say = f"{trial.metric} {value:.6g} at step {step}"
+        if self._method.pauses:
+            return self.pausing.judge(running, budget, step, say)
         if self._budget != budget:
             self._budget = budget
             self.ledger.study.pruner = self._method.pruner(budget)
-        say = f"{trial.metric} {value:.6g} at step {step}"
         with self.ledger.kept.remembering():
             return self._method.judge(self.ledger.study, running, course, step, say)
 
@@ -186,6 +202,9 @@ class AskTell:
             self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
             self.ledger.enqueue(self.ledger.space.encode(trial.params))
+        if outcome.state == "paused":
+            self.pausing.end_left_behind(self._method.trials if not self._method.is_grid else self.ledger.wanted)
+            return
         if outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt):
             Checkpoints(trial).discard()
 
@@ -195,7 +214,11 @@ class AskTell:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         if outcome.state == "infeasible":
             running.set_constraint(FEASIBLE, 1.0)
-        if self._method.is_named:  # these samplers do nothing after a trial, and Optuna would read it back three times
+        if outcome.state == "paused":
+            self.pausing.keep(running, trial, outcome)
+        elif (
+            self._method.is_named
+        ):  # these samplers do nothing after a trial, and Optuna would read it back three times
             self.ledger.end(running, outcome)
         else:
             self.ledger.tell(running, outcome)

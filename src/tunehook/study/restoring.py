@@ -24,6 +24,7 @@ from tunehook.storage import (
     ATTEMPT,
     KEY,
     OWNER,
+    PAUSE,
     Ledger,
     how_to_rebuild,
     is_running,
@@ -249,6 +250,9 @@ class Restoring:
         if outcome is not None and outcome.state in ASKED_AGAIN:
             named |= self._again.asked(raw, begin.attempt + 1, begin.key)
         end = events.last(Ended)
+        pauses = len(events.all(Begin)) - (outcome is None or outcome.state != "paused")
+        if pauses:
+            named[PAUSE] = {"count": pauses, "time": begin.time if end is None else end.time, "is_kept": True}
         self._create(
             number, outcome, began=begin.time, ended=begin.time if end is None else end.time, raw=raw,
             is_given=begin.is_given or begin.attempt > 0, series=dict(self._series(events)), named=named,

@@ -146,7 +146,7 @@ class Results(ABC):
 
     @property
     def finished(self) -> int:
-        """How many trials told the search something: complete, pruned and infeasible ones."""
+        """How many trials told the search something: complete, pruned, paused and infeasible ones."""
         return self._ledger.finished
 
     def counts(self) -> dict[State, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import weakref
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from tunehook.storage import Ledger, PatientStorage
     from tunehook.study.ask_tell import AskTell
 
-log = logging.getLogger("tunehook")
-
 
 class Study(Results):
     """A search over a space, with many trials, kept in a storage.
@@ -47,8 +44,9 @@ class Study(Results):
         mode: ``"min"`` or ``"max"``.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
             ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
-        stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
-            a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
+        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
+            ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
+            about a sixth of the epochs and never before the third. Defaults to ``None``.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
         storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
             ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
@@ -279,7 +277,7 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints, secrets=self.secrets,
+            keeps_checkpoints=self._terms.keeps_checkpoints, pauses=self._method.pauses, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -302,8 +300,8 @@ class Study(Results):
             train: Your training, a function of no arguments with ``TuneCallback()`` among its callbacks. It runs once a
                 trial.
             trials: How many trials the study shall have when it returns, those of earlier calls and processes
-                included, so that a script that was stopped is simply started again. Complete, pruned and infeasible
-                trials count; failed and interrupted ones do not.
+                included, so that a script that was stopped is simply started again. Complete, pruned, paused and
+                infeasible trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
@@ -342,7 +340,7 @@ class Study(Results):
         try:
             optimize(self, train, request, progress=progress, launcher=launcher)
             if self._made is not None:  # not on a rank that followed
-                self._asks.look()
+                self._asks.close()
         finally:
             self._terms.end()
 
@@ -358,6 +356,11 @@ class Study(Results):
     def judges(self) -> bool:
         """Whether reports are judged, so that a training has to wait for the answer."""
         return self._method.judges
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a paused trial is to go on where no new one begins any more."""
+        return self._asks.pausing.next(is_closing=True) is not None
 
     @property
     def is_grid(self) -> bool:
@@ -418,15 +421,9 @@ class Study(Results):
 
     def __getstate__(self) -> dict[str, Any]:
         """For spawned processes, which open the storage again."""
-        from optuna.storages import BaseStorage, InMemoryStorage
+        from tunehook.storage import check_shared
 
-        if isinstance(self._storage, InMemoryStorage):
-            raise StudyError(
-                f"Study '{self.name}' is kept in memory, which a spawned process cannot see.\n"
-                "  Leave out storage=... (an SQLite file) or give a database's URL."
-            )
-        if isinstance(self._storage, BaseStorage):
-            log.debug("The storage object of study %s is pickled.", self.name)
+        check_shared(self._storage, self.name)
         return {**self.__dict__, "_made": None, "_found": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

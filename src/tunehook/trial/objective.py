@@ -8,10 +8,10 @@ from typing import Literal, TypeVar
 
 Mode = Literal["min", "max"]
 Objective = Literal["best", "last"] | int
-State = Literal["running", "complete", "pruned", "infeasible", "failed", "interrupted"]
+State = Literal["running", "paused", "complete", "pruned", "infeasible", "failed", "interrupted"]
 
 # What told the search something, so that it is one of the trials that were wanted.
-COUNTED: tuple[State, ...] = ("complete", "pruned", "infeasible")
+COUNTED: tuple[State, ...] = ("complete", "paused", "pruned", "infeasible")
 # What says nothing of the values, so that they are tried again.
 ASKED_AGAIN: tuple[State, ...] = ("interrupted",)
 

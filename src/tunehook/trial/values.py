@@ -31,6 +31,7 @@ class Trial:
         key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first
             attempt, and a digest of the study's name and the time at which it was asked for.
         study_id: Tells the study from others of its name; empty for a trial of someone else's search.
+        pauses: How often it was paused before; it goes on from its checkpoint.
     """
 
     study: str
@@ -42,6 +43,7 @@ class Trial:
     attempt: int = 0
     key: str = ""
     study_id: str = ""
+    pauses: int = 0
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 
@@ -53,6 +55,11 @@ class Trial:
     def name(self) -> str:
         """The trial's name on disk and on dashboards, such as ``trial-0007``."""
         return f"trial-{self.number:04d}"
+
+    @property
+    def is_again(self) -> bool:
+        """Whether these values have trained before, so that a checkpoint and records of them may be there."""
+        return self.attempt > 0 or self.pauses > 0
 
 
 def key_of(study: str, number: int, asked: datetime | None) -> str:
@@ -86,12 +93,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer to a report: go on or stop, and why.
+    """The answer to a report: go on, stop or pause, and why.
 
     Attributes:
         stop: Whether training should end in good order now.
         reason: One sentence for people.
-        state: How a trial that is stopped so ends: ``"pruned"`` or ``"infeasible"``.
+        state: How a trial that is stopped so ends: ``"pruned"`` or ``"infeasible"``; ``"paused"`` where it may go on
+            later, from a checkpoint. A callback pauses between two epochs, and not at all where a training could not
+            go on exactly.
     """
 
     stop: bool = False
@@ -104,9 +113,9 @@ class Outcome:
     """How a trial ended.
 
     Attributes:
-        state: ``"complete"``, ``"pruned"`` (a stopping rule), ``"infeasible"`` (out of memory, NaN, a broken
-            constraint: the sampler learns to avoid it), ``"failed"`` (the user's error) or ``"interrupted"``
-            (Ctrl-C, preempted, killed: asked again).
+        state: ``"complete"``, ``"pruned"`` (a stopping rule), ``"paused"`` (it may go on from its checkpoint),
+            ``"infeasible"`` (out of memory, NaN, a broken constraint: the sampler learns to avoid it), ``"failed"``
+            (the user's error) or ``"interrupted"`` (Ctrl-C, preempted, killed: asked again).
         reason: One sentence for people.
         value: The objective, ``None`` where nothing was measured.
         step: The step at which ``value`` was measured.
@@ -121,7 +130,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """What a process that ends so returns: 0 (complete, pruned), 130 (interrupted, as for Ctrl-C) or 1."""
+        """What a process that ends so returns: 0 (complete, pruned, paused), 130 (interrupted, as for Ctrl-C) or 1."""
         return {"failed": 1, "infeasible": 1, "interrupted": 130}.get(self.state, 0)
 
 
@@ -156,5 +165,5 @@ class Standing:
 
     @property
     def finished(self) -> int:
-        """How many trials told the search something: complete, pruned and infeasible ones."""
+        """How many trials told the search something: complete, pruned, paused and infeasible ones."""
         return sum(self.counts.get(state, 0) for state in COUNTED)

@@ -1,0 +1,105 @@
+"""Which trials pause, and which of those go on: asynchronous successive halving with resume, as rules without IO.
+
+A trial pauses at each rung, and the best third of those that have come to a rung goes on from there, the highest rung
+first (Li et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch
+is trained once, and a trial whose first epochs were worse than they should be is not lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tunehook.search.samplers import REDUCTION, reports_in, warm_up_epochs
+from tunehook.trial import Budget, Mode
+
+_KEPT = 10  # so many may go on from a rung, however few trials there will be
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How far a trial has come.
+
+    Attributes:
+        trial: Its number.
+        values: What it had measured at each rung that it has reached, the first one first.
+        waits: Whether it is paused, and may go on from where it is.
+    """
+
+    trial: int
+    values: tuple[float, ...]
+    waits: bool = False
+
+
+def rungs_of(budget: Budget) -> tuple[int, ...]:
+    """After how many reports a trial pauses, rising.
+
+    At a sixth of the epochs, where a named stopper begins to judge, and at the geometric mean of that and the end.
+    There is none where the number of epochs is not known, or too small to save anything.
+
+    Example:
+        >>> rungs_of(Budget(epochs=52)), rungs_of(Budget(epochs=10)), rungs_of(Budget(epochs=3)), rungs_of(Budget())
+        ((9, 22), (3, 5), (), ())
+    """
+    last = budget.reports
+    if budget.epochs is None or last is None:
+        return ()
+    first = warm_up_epochs(budget)
+    second = round(math.sqrt(first * budget.epochs))
+    return tuple(sorted({rung for epochs in (first, second) if (rung := reports_in(epochs, budget)) < last}))
+
+
+def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) -> int | None:
+    """The number of the trial that goes on next; ``None`` where none does, so that a new one begins.
+
+    Args:
+        climbs: The trials that have come to the first rung or further, in the order in which they began.
+        mode: ``"min"`` or ``"max"``.
+        is_closing: Whether no new trial begins any more. Then a third is rounded up, so that a study with few trials
+            ends with at least one that is complete, and the lowest rung comes first, so that all who come to the next
+            one are there before the best of them goes on.
+
+    Example:
+        >>> climbs = [Climb(0, (0.3,), True), Climb(1, (0.1,), True), Climb(2, (0.2,), True)]
+        >>> goes_on(climbs, "min"), goes_on(climbs[:2], "min"), goes_on(climbs[:2], "min", is_closing=True)
+        (1, None, 1)
+    """
+    there = list(climbs)
+    rungs = range(max((len(one.values) for one in there), default=0))
+    for rung in rungs if is_closing else reversed(rungs):
+        for one in _best(there, rung, mode, is_closing=is_closing):
+            if one.waits and len(one.values) == rung + 1:
+                return one.trial
+    return None
+
+
+def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
+    """The numbers of paused trials that can never go on, however the others do: those behind the best third of all.
+
+    The ten best are never among them, for a study that is tried with a few trials first.
+
+    Args:
+        climbs: As for `goes_on`.
+        most: How many trials there will be at most, of which a third goes on from a rung.
+        mode: ``"min"`` or ``"max"``.
+    """
+    there = list(climbs)
+    return [
+        one.trial
+        for rung in range(max((len(one.values) for one in there), default=0))
+        for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / REDUCTION)) :]
+        if one.waits and len(one.values) == rung + 1
+    ]
+
+
+def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:
+    order = _ordered(climbs, rung, mode)
+    share = len(order) / REDUCTION
+    return order[: math.ceil(share) if is_closing else math.floor(share)]
+
+
+def _ordered(climbs: Sequence[Climb], rung: int, mode: Mode) -> list[Climb]:
+    """Those that have reached a rung, the best there first, of equals the earlier one."""
+    sign = 1.0 if mode == "min" else -1.0
+    return sorted((one for one in climbs if len(one.values) > rung), key=lambda one: sign * one.values[rung])

@@ -1,0 +1,112 @@
+"""Which trials pause at rungs, and which go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+import pytest
+
+from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
+from tunehook.trial import Budget
+
+MANY = 300
+
+
+@pytest.mark.parametrize(
+    ("budget", "rungs"),
+    [
+        (Budget(52), (9, 22)),
+        (Budget(100), (17, 41)),
+        (Budget(10), (3, 5)),
+        (Budget(4), (3,)),  # the second one would be the first
+        (Budget(3), ()),
+        (Budget(1), ()),
+        (Budget(None), ()),
+        (Budget(10, 4.0), (12, 20)),  # at the ends of epochs
+        (Budget(20, 0.5), (2, 5)),
+        (Budget(6, (6 + 1e-6) / 6), (3, 4)),  # as Keras counts
+    ],
+)
+def test_rungs(budget: Budget, rungs: tuple[int, ...]) -> None:
+    """A sixth of the epochs, never before the third, and the geometric mean of that and the end."""
+    assert rungs_of(budget) == rungs
+
+
+W = True  # waits
+
+
+@pytest.mark.parametrize(
+    ("climbs", "now", "at_the_end"),
+    [
+        ([], None, None),
+        ([((0.1,), W)], None, 0),
+        ([((0.1,), W), ((0.2,), W)], None, 0),
+        ([((0.3,), W), ((0.1,), W), ((0.2,), W)], 1, 1),
+        ([((0.1,), W), ((0.1,), W), ((0.2,), W)], 0, 0),  # of equals the first
+        ([((0.3,), W), ((0.1, 0.1), False), ((0.2,), W)], None, None),  # the best one trains, or has ended
+        ([((0.3,), W), ((0.1, 0.1), W), ((0.2,), W)], None, 1),
+        ([((0.3,), W), ((0.1,), False), ((0.2,), W)], None, None),  # it trains to the second rung
+        ([*[((0.1, 0.1 * one), W) for one in range(3)], ((0.05,), W)], 0, 3),  # the highest rung first, or last
+    ],
+)
+def test_who_goes_on(climbs: list[tuple[tuple[float, ...], bool]], now: int | None, at_the_end: int | None) -> None:
+    """The first of the best third that waits; at the end the third is rounded up."""
+    there = [Climb(number, values, waits) for number, (values, waits) in enumerate(climbs)]
+    for mode, sign in (("min", 1), ("max", -1)):
+        turned = [dataclasses.replace(one, values=tuple(sign * value for value in one.values)) for one in there]
+        assert goes_on(turned, mode) == now  # type: ignore[arg-type]
+        assert goes_on(turned, mode, is_closing=True) == at_the_end  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(MANY))
+def test_a_whole_search(seed: int) -> None:
+    """Whatever is measured and whoever is slow: shares are kept, nobody passes a better one, the end has a winner."""
+    dice = random.Random(seed)
+    rungs, trials, workers = dice.randint(1, 3), dice.randint(1, 30), dice.randint(1, 4)
+    climbs: list[Climb] = []
+    running: list[int] = []
+    ended: list[int] = []
+    went: dict[int, list[int]] = {rung: [] for rung in range(rungs)}  # who went on from a rung, in order
+    while True:
+        while len(running) < workers:
+            is_closing = len(climbs) == trials
+            chosen = goes_on(climbs, "min", is_closing=is_closing)
+            if chosen is None and not is_closing:
+                chosen = len(climbs)
+                climbs.append(Climb(chosen, ()))
+            if chosen is None:
+                break
+            if climbs[chosen].values:
+                went[len(climbs[chosen].values) - 1].append(chosen)
+                assert climbs[chosen].waits
+            climbs[chosen] = dataclasses.replace(climbs[chosen], waits=False)
+            running.append(chosen)
+        if not running:
+            break
+        one = running.pop(dice.randrange(len(running)))
+        if len(climbs[one].values) == rungs:
+            ended.append(one)
+        else:
+            values = (*climbs[one].values, dice.choice([0.1, 0.2, 0.3, dice.random()]))
+            climbs[one] = Climb(one, values, waits=True)
+            for behind in left_behind(climbs, trials, "min"):
+                climbs[behind] = dataclasses.replace(climbs[behind], waits=False)
+    assert ended
+    for rung in range(rungs):
+        there = [one for one in climbs if len(one.values) > rung]
+        assert len(set(went[rung])) == len(went[rung])
+        best = sorted(one.values[rung] for one in there)[: math.ceil(len(there) / 3)]
+        passed = [climbs[one].values[rung] for one in went[rung]]
+        assert all(passed.count(value) >= best.count(value) for value in set(best)), "at the end the best have gone on"
+    assert sorted(went[rungs - 1]) == sorted(ended)
+
+
+def test_who_is_left_behind() -> None:
+    """Of 36 trials at most twelve go on from a rung; ten are kept in any case."""
+    climbs = [Climb(number, (0.1 * number,), waits=number != 13) for number in range(15)]
+    assert left_behind(climbs, 36, "min") == [12, 14]
+    assert left_behind(climbs, 36, "max") == [2, 1, 0]
+    assert left_behind(climbs, 45, "min") == []
+    assert left_behind(climbs, 3, "min") == [10, 11, 12, 14]

@@ -1,0 +1,100 @@
+"""Paused trials in the study: what goes on, what counts, and what is left at the end."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from pause_study import RUNGS, check, checkpoints, study, train, trained
+from tunehook.record import Events, join
+from tunehook.storage import PAUSE
+
+
+def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is trained twice, what can never go on leaves no checkpoint, and a larger study goes on with the rest."""
+    caplog.set_level(logging.INFO, logger="tunehook")
+    made = study(many=45)
+    made.optimize(train, trials=36, progress=False)
+    check(made, 36)
+    states = {trial.number: trial.outcome for trial in made.trials}
+    waiting = [number for number, outcome in states.items() if outcome.state == "paused"]
+    assert [int(name[:4]) for name in checkpoints()] == waiting
+    assert len(waiting) <= 2 * 12
+    behind = [outcome for outcome in states.values() if outcome.state == "pruned"]
+    assert behind
+    for outcome in behind:
+        assert outcome.reason == f"pause: v {outcome.value:.6g} at step {outcome.step}, and was left behind"
+    (told,) = [message for message in caplog.messages if "are paused" in message]
+    assert told.startswith(f"Study 'pause': {len(waiting)} trials are paused, and the best of them go on where more")
+    study(many=45).optimize(train, progress=False)
+    check(study(many=45), 45, wanted=36)
+
+
+def test_samplers_see_what_is_paused() -> None:
+    """Optuna takes none of them for one that waits to be asked for; samplers get them with their reports."""
+    made = study(many=20, search="random")
+    made.optimize(train, trials=6, progress=False)
+    trials = made.optuna.trials
+    assert {trial.state for trial in trials} == {TrialState.PRUNED, TrialState.COMPLETE}
+    assert made.optuna.get_trials(states=(TrialState.WAITING,)) == []
+    paused = made.optuna.get_trials(states=(TrialState.PRUNED,))
+    assert {trial.last_step for trial in paused} <= set(RUNGS)
+    assert [trial.value for trial in paused] == [trial.intermediate_values[trial.last_step or 0] for trial in paused]
+    assert made.optuna.ask().number == 6
+
+
+def test_a_trial_goes_on_once() -> None:
+    """Of two processes that want the same trial to go on, one gets it."""
+    made, other = study(many=20), study(many=20)
+    made.optimize(train, trials=4, progress=False)
+    assert other.finished == 4
+    waiting = next(trial.number for trial in made.trials if trial.outcome.state == "paused")
+    frozen = made._ledger.numbered(waiting)
+    assert made._ledger.go_on(frozen) is not None
+    assert other._ledger.go_on(frozen) is None
+    (trial,) = [trial for trial in made.trials if trial.number == waiting]
+    assert (trial.outcome.state, trial.outcome.reason) == ("running", "")
+
+
+def test_the_storage_is_lost() -> None:
+    """The journals bring back what is paused, and it goes on."""
+    study(many=12).optimize(train, trials=7, progress=False)
+    before = {trial.number: trial.outcome for trial in study(many=12).trials}
+    for path in Path("study").glob("study.db*"):
+        path.unlink()
+    opened = study(many=12)
+    assert {trial.number: trial.outcome for trial in opened.trials} == before
+    assert {frozen.user_attrs[PAUSE]["count"] for frozen in opened._ledger.trials() if PAUSE in frozen.user_attrs} == {
+        1,
+        2,
+    }
+    opened.optimize(train, progress=False)
+    check(opened, 12, wanted=7)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_checkpoint_is_lost(damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Without one a trial stays where it is; with one that was changed it starts over, which is told."""
+    made = study(many=9)
+    made.optimize(train, trials=3, progress=False)
+    assert made.counts() == {"complete": 1, "paused": 2}
+    before = [trial.params["x"] for trial in made.trials if trial.outcome.state == "paused"]
+    for path in Path("study/checkpoints").glob("*/*"):
+        if damage == "changed":
+            (path / "state").write_text("0.1")
+        else:
+            shutil.rmtree(path)
+    made.optimize(train, progress=False)
+    over = [message for message in caplog.messages if "starts over" in message]
+    twice = [x for x, steps in trained().items() if len(steps) > len(set(steps))]
+    assert len(over) == len(twice) == (damage == "changed")
+    assert set(twice) <= set(before)
+    for trial in made.trials:
+        events = Events.of_trial(made._ledger.as_trial(made._ledger.numbered(trial.number)))
+        steps = sorted(set(trained()[trial.params["x"]]))
+        assert [report.step for report in events.reports] == steps
+        assert [row.step for row in join([events]).all] == steps
