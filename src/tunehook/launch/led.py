@@ -41,6 +41,10 @@ class Led(Shown, Judge, Protocol):
         """Whether it ends by itself, when all combinations are trained."""
 
     @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
+
+    @property
     def judges(self) -> bool:
         """Whether a stopper answers reports."""
 

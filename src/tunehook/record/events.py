@@ -18,7 +18,7 @@ from tunehook.record.journal import is_here, read_journal
 from tunehook.record.paths import journal_of
 from tunehook.snapshot import Snapshot
 from tunehook.system import is_alive
-from tunehook.trial import Decision, Mode, Outcome, Trial
+from tunehook.trial import Decision, Lineage, Mode, Outcome, Trial
 
 # Where in a trial a snapshot was taken: in which of its fits, and at which step, since steps start over with each fit.
 Place = tuple[int, int]
@@ -89,12 +89,14 @@ class Begin(Process):
     mode: Mode
     study_id: str = ""
     is_given: bool = False
+    lineage: Mapping[str, Any] | None = None
 
     def as_trial(self, folder: Path) -> Trial:
         """The trial whose journal is in a folder."""
         return Trial(
-            self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id
-        )
+            self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id,
+            lineage=None if self.lineage is None else Lineage(**self.lineage),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

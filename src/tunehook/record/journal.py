@@ -66,6 +66,8 @@ class Journal:
     def _begin(self, trial: Trial, **more: Any) -> None:
         if trial.study_id:
             more["study_id"] = trial.study_id
+        if trial.lineage is not None:
+            more["lineage"] = trial.lineage.describe()
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, host=host(),
                     **this_process(), **more, is_urgent=False)  # fmt: skip

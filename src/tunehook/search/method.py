@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
+from tunehook.search.pbt import PBT
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.space import Space
 from tunehook.system import make_visible
@@ -24,22 +25,32 @@ class Method:
     """Who proposes values, and who stops trials.
 
     Args:
-        search: The name of a search method, or an Optuna sampler.
+        search: The name of a search method, a population, or an Optuna sampler.
         stopper: The name of a stopper, an Optuna pruner, or ``None``.
         space: What is searched.
         seed: Seed of the search; ``None`` for another search each time.
 
     Attributes:
         trials: How many trials are planned; ``None`` where nobody knows.
+        population: The population that is trained, ``None`` in other searches.
+        seed: Seed of the search.
 
     Raises:
-        TypeError, ValueError: The search or the stopper is none.
+        TypeError, ValueError: The search or the stopper is none, or a population has a stopper.
         SpaceError: The search cannot search the space.
     """
 
     def __init__(
-        self, search: str | BaseSampler, stopper: str | BasePruner | None, space: Space, *, seed: int | None = None
+        self,
+        search: str | PBT | BaseSampler,
+        stopper: str | BasePruner | None,
+        space: Space,
+        *,
+        seed: int | None = None,
     ) -> None:
+        self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
+        if self.population is not None:
+            search = "pbt"
         for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPERS)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
@@ -53,13 +64,23 @@ class Method:
                 check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
         if isinstance(search, str):
             check_space(search, space)
-        self.search, self._stopper, self._space, self._seed = search, stopper, space, seed
+        if self.population is not None and stopper is not None:
+            raise ValueError(
+                "search='pbt' replaces the weak members of its population itself, so it takes no stopper; "
+                f"got stopper={stopper!r}.\n  Leave the stopper out."
+            )
+        self.search, self._stopper, self._space, self.seed = search, stopper, space, seed
         self.trials: int | None = None
 
     @property
     def is_grid(self) -> bool:
         """Whether the search is the exact grid."""
         return self.search == "grid"
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
+        return self.is_grid or self.population is not None
 
     @property
     def is_named(self) -> bool:
@@ -73,7 +94,7 @@ class Method:
 
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
-        sampler, note = make_sampler(self.search, self._space, seed=self._seed, trials=self.trials)
+        sampler, note = make_sampler(self.search, self._space, seed=self.seed, trials=self.trials)
         if self.search in ("bayes", "grid"):
             make_visible()
             log.info("%s", note)

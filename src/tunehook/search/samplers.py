@@ -165,6 +165,7 @@ SEARCHES: dict[str, _Make] = {
     "tpe": _tpe,
     "gp": _gp,
     "cmaes": _cmaes,
+    "pbt": _random,  # of the first generation; the next ones follow from it
 }
 
 

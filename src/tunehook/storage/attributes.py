@@ -16,6 +16,7 @@ from tunehook.record import (
     as_outcome,
     has,
     is_flag,
+    is_lineage,
     is_number,
     is_text,
     is_values,
@@ -41,6 +42,7 @@ OUTCOME = "tunehook:outcome"
 ATTEMPT = "tunehook:attempt"
 KEY = "tunehook:key"
 AGAIN = "tunehook:again"
+LINEAGE = "tunehook:lineage"  # where a trial stands in a population
 # Of a study: what `optimize` was asked for last.
 PLAN = "tunehook:plan"
 LEADER = "tunehook:leader"  # the process that has called `optimize` last
@@ -85,6 +87,12 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
     """What is asked again for an interrupted trial: the values, and attempt and key under their names."""
     fields: dict[str, Is] = {"values": is_values, ATTEMPT: is_whole, KEY: is_key}
     found: dict[str, Any] | None = _of_trial(trial, AGAIN, lambda value: has(value, fields))
+    return found
+
+
+def stored_lineage(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:
+    """Where a trial stands in a population: member, generation, interval and the number of the parent."""
+    found: dict[str, Any] | None = _of_trial(trial, LINEAGE, is_lineage)
     return found
 
 

@@ -30,6 +30,7 @@ from tunehook.storage.attributes import (
     stored_attempt,
     stored_claim,
     stored_key,
+    stored_lineage,
     stored_plan,
 )
 from tunehook.storage.folder import holding
@@ -37,7 +38,7 @@ from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import open_study
 from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state
 from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
-from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
+from tunehook.trial import Lineage, Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -248,7 +249,16 @@ class Ledger:
             attempt=stored_attempt(asked) or 0,
             key=self.key_of(asked),
             study_id=self.study_id,
+            lineage=self._lineage_of(asked),
         )
+
+    def _lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
+        stored = stored_lineage(asked)
+        if stored is None:
+            return None
+        parent = stored["parent"]
+        key = "" if parent is None else self.key_of(self.numbered(parent))
+        return Lineage(**stored, key=key, names=tuple(self._searched))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""

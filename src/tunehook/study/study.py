@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import weakref
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
-from tunehook.search import Method
+from tunehook.search import PBT, Method
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
+from tunehook.study.checks import check_study
 from tunehook.study.results import Results
 from tunehook.study.terms import Terms
-from tunehook.system import OPTIMIZE, RESULTS, STUDY, hidden, shown, takes, unknown_attribute
+from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Study(Results):
         metric: Name of the metric to tune, as the training logs it.
         mode: ``"min"`` or ``"max"``.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
-            ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
+            ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"pbt"`` or a `PBT` (population-based training), or any Optuna sampler.
+            Defaults to ``"bayes"``.
         stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
             a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
@@ -81,7 +82,7 @@ class Study(Results):
         *,
         metric: str,
         mode: Mode,
-        search: str | BaseSampler = "bayes",
+        search: str | PBT | BaseSampler = "bayes",
         stopper: str | BasePruner | None = None,
         objective: Objective = "best",
         storage: str | BaseStorage | None = None,
@@ -92,26 +93,7 @@ class Study(Results):
         snapshots: SnapshotPlan | bool = True,
         secrets: Collection[str] = (),
     ) -> None:
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-            raise ValueError(
-                "A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; "
-                f"got {hidden(repr(name))}."
-            )
-        if not isinstance(metric, str) or not metric:
-            raise ValueError(f"metric is the name of a logged metric, such as 'val_acc'; got {metric!r}.")
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode is 'min' or 'max'; got {mode!r}.")
-        if objective not in ("best", "last") and not _is_positive(objective):
-            raise ValueError(
-                f"objective is 'best', 'last', or k > 0 for the mean of the last k reports; got {objective!r}."
-            )
-        if storage is not None and not isinstance(storage, str) and not hasattr(storage, "create_new_study"):
-            raise TypeError(
-                f"storage is a URL, such as 'sqlite:///study.db', or an Optuna storage; got {hidden(repr(storage))}.\n"
-                "  Leave it out for an SQLite file in the study's folder."
-            )
-        if not _is_positive(max_failures):
-            raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
+        check_study(name, metric=metric, mode=mode, objective=objective, storage=storage, max_failures=max_failures)
         for recorder in recorders:
             check_recorder(recorder)
         self.name = name
@@ -223,7 +205,7 @@ class Study(Results):
         missing = [name for name in self.space.searched if name not in raw]
         if self._method.is_grid and missing:
             raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
-        self._ledger.enqueue(raw)
+        (self._asks.members or self._ledger).enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.
@@ -279,7 +261,7 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints, secrets=self.secrets,
+            keeps_checkpoints=self._terms.keeps_checkpoints or trial.lineage is not None, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -304,7 +286,8 @@ class Study(Results):
             trials: How many trials the study shall have when it returns, those of earlier calls and processes
                 included, so that a script that was stopped is simply started again. Complete, pruned and infeasible
                 trials count; failed and interrupted ones do not.
-                Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
+                Defaults to None: all combinations of a grid, a whole population; otherwise ``trials`` or
+                ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
                 show a live table in place of the lines. Defaults to True.
@@ -362,6 +345,11 @@ class Study(Results):
     def is_grid(self) -> bool:
         """Whether the search is the exact grid."""
         return self._method.is_grid
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
+        return self._method.ends_by_itself
 
     def note_plan(self) -> None:
         """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
@@ -443,7 +431,3 @@ class Study(Results):
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._method.search!r})"
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.system import TRIAL, unknown_attribute
+from tunehook.trial.lineage import Lineage
 from tunehook.trial.objective import COUNTED, Mode, State
 
 GO_ON = "go on"
@@ -31,6 +32,7 @@ class Trial:
         key: Names the trial and its later attempts on every machine, such as ``0007-1b2c3d4e``: the number of the first
             attempt, and a digest of the study's name and the time at which it was asked for.
         study_id: Tells the study from others of its name; empty for a trial of someone else's search.
+        lineage: Where it stands in a population, ``None`` in other searches.
     """
 
     study: str
@@ -42,6 +44,7 @@ class Trial:
     attempt: int = 0
     key: str = ""
     study_id: str = ""
+    lineage: Lineage | None = None
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 
