@@ -49,13 +49,13 @@ class Settings:
                 for key, value in new.items():
                     if not same(value, old.get(key)):
                         group[key] = _scaled(group[key], old[key], value) if key == "lr" else value
-        for state, mine, theirs in zip(checkpoint["lr_schedulers"], self.rates, made_with.rates, strict=True):
-            for part, new, old in zip(_parts(state), mine, theirs, strict=True):
-                if new != old:
-                    part["base_lrs"] = list(new)
+        for state, rates, before in zip(checkpoint["lr_schedulers"], self.rates, made_with.rates, strict=True):
+            for part, starts, old_starts in zip(_parts(state), rates, before, strict=True):
+                if starts != old_starts:
+                    part["base_lrs"] = list(starts)
                     if "_last_lr" in part:
-                        pairs = zip(part["_last_lr"], old, new, strict=True)
-                        part["_last_lr"] = [_scaled(one, before, now) for one, before, now in pairs]
+                        triples = zip(part["_last_lr"], old_starts, starts, strict=True)
+                        part["_last_lr"] = [_scaled(*triple) for triple in triples]
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def describe_trial(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
         "attempt": trial.attempt,
         "metric": make_text(trial.metric),
         "mode": trial.mode,
+        **({} if trial.lineage is None else trial.lineage.describe()),
         "slots": make_plain(config),
     }
     return {**make_plain(trial.params), OURS: ours}

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
 from tunehook.search.method import Method
-from tunehook.search.pbt import PBT, Member, Next, explore, next_interval, schedule_of
+from tunehook.search.pbt import PBT, Member, Next, Replay, explore, next_interval
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.system import lazily
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
-    "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Member", "Method", "Next", "PBT", "SEARCHES",
-    "STOPPERS", "check_name", "check_space", "explore", "make_sampler", "make_stopper", "next_interval", "schedule_of",
+    "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Member", "Method", "Next", "PBT", "Replay",
+    "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "make_sampler", "make_stopper", "next_interval",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -49,8 +49,7 @@ class Method:
         seed: int | None = None,
     ) -> None:
         self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
-        if self.population is not None:
-            search = "pbt"
+        search = "pbt" if isinstance(search, PBT) else search
         for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPERS)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
@@ -69,7 +68,8 @@ class Method:
                 "search='pbt' replaces the weak members of its population itself, so it takes no stopper; "
                 f"got stopper={stopper!r}.\n  Leave the stopper out."
             )
-        self.search, self._stopper, self._space, self.seed = search, stopper, space, seed
+        self.search: str | BaseSampler = search
+        self._stopper, self._space, self.seed = stopper, space, seed
         self.trials: int | None = None
 
     @property

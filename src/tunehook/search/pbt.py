@@ -1,4 +1,4 @@
-"""Population-based training as a pure rule: which member trains its next interval, from whose weights, with what values.
+"""Population-based training as a pure rule: whose interval comes next, from whose weights, and with what values.
 
 Each trial is one interval of the training of one member, which begins with the checkpoint of another trial, its parent
 (Li et al., 2019, arXiv:1902.01894). So any number of workers trains the population, also one. A generation begins when
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tunehook.space import Distribution, Space, SpaceError
-from tunehook.trial import Lineage, Mode
+from tunehook.trial import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,21 @@ class PBT:
         return max(1, int(self.population * self.quantile))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Replay(PBT):
+    """A population of one, whose values in each interval are given: the schedule of a member is trained once more.
+
+    Args:
+        schedule: The values of each interval.
+    """
+
+    population: int = 1
+    schedule: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        """Nothing to check: it is made from a population that was trained."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A trial of a population, as far as the next ones follow from it.
@@ -128,8 +143,9 @@ def next_interval(config: PBT, mode: Mode, made: Sequence[Member], *, seed: int)
         The interval; ``"wait"`` where the running ones have to end first, ``"end"`` where all members have.
     """
     generation = 0
-    before: Mapping[int, tuple[Member | None, bool]] = {member: (None, False) for member in range(config.population)}
-    while before:
+    before: Mapping[int, tuple[Member | None, bool]] = dict.fromkeys(range(config.population), (None, False))
+    last = len(config.schedule) if isinstance(config, Replay) else math.inf
+    while before and generation < last:
         here = [one for one in made if one.generation == generation]
         taken = {one.member: one for one in here if one.state != "void"}
         for member, (parent, is_copy) in before.items():
@@ -188,8 +204,7 @@ def perturbed(d: Distribution, value: Any, factor: float) -> Any:
     """A value multiplied by a factor, within its distribution; one of a list moves to the next value at least."""
     if not _is_number(value) or factor == 1:
         return value
-    levels = sorted(d.value(index) for index in range(d.count)) if _is_listed(d) else None
-    if levels is not None:
+    if (levels := _levels(d)) is not None:
         return _next_level(levels, value, factor)
     low, high = getattr(d, "low", -math.inf), getattr(d, "high", math.inf)
     wanted = min(max(value * factor, low), high)
@@ -205,10 +220,12 @@ def perturbed(d: Distribution, value: Any, factor: float) -> Any:
 _LISTED = 10_000
 
 
-def _is_listed(d: Distribution) -> bool:
+def _levels(d: Distribution) -> list[Any] | None:
+    """The values of a distribution in order; ``None`` where they are too many, or not all numbers."""
     if d.count is None or d.count > _LISTED:
-        return False
-    return d.is_numeric or all(_is_number(d.value(index)) for index in range(d.count))
+        return None
+    values = [d.value(index) for index in range(d.count)]
+    return sorted(values) if all(map(_is_number, values)) else None
 
 
 def _next_level(levels: list[Any], value: Any, factor: float) -> Any:
@@ -222,11 +239,3 @@ def _next_level(levels: list[Any], value: Any, factor: float) -> Any:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def schedule_of(lineages: Mapping[int, Lineage], number: int) -> list[int]:
-    """The numbers of the trials that a trial has come from, the first interval first, itself last."""
-    found = [number]
-    while (parent := lineages[found[0]].parent) is not None:
-        found.insert(0, parent)
-    return found

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from tunehook.system import did_you_mean, near
 from tunehook.trial import Decision, Outcome, Trial, TrialError, describe
 
+_NO_FIT = (
+    "search='pbt' goes on from checkpoints of a fit, and the training has called none.\n"
+    "  Add TuneCallback() to the callbacks of the Trainer or of model.fit inside the training function."
+)
+
 
 @dataclass
 class Heard:
@@ -51,6 +56,10 @@ def conclude(
         return describe(exception, value=value, step=step)
     if decision.stop:
         return Outcome(decision.state, decision.reason, value, step)
+    if trial.lineage is not None:  # its intervals are told apart by what is measured in them
+        if not is_driven:
+            return Outcome("failed", _NO_FIT)
+        heard = Heard(logged=heard.logged)
     if heard.returned is not None and heard.unused:
         return Outcome("failed", _why_unused(trial, heard.unused))
     if heard.returned is not None:

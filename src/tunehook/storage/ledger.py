@@ -249,10 +249,11 @@ class Ledger:
             attempt=stored_attempt(asked) or 0,
             key=self.key_of(asked),
             study_id=self.study_id,
-            lineage=self._lineage_of(asked),
+            lineage=self.lineage_of(asked),
         )
 
-    def _lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
+    def lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
+        """Where a trial stands in a population, ``None`` in other searches."""
         stored = stored_lineage(asked)
         if stored is None:
             return None

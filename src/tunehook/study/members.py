@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from tunehook.search import PBT, Member, Next, explore, next_interval
+from tunehook.search import PBT, Member, Next, Replay, explore, next_interval
 from tunehook.session import Checkpoints
 from tunehook.space import SpaceError
 from tunehook.storage import LINEAGE, Ledger, stored_lineage
@@ -115,6 +115,8 @@ class Members:
     def _values(self, following: Next) -> dict[str, Any]:
         """The raw values of an interval; none in the first generation, which are drawn when it is asked for."""
         parent, space = following.parent, self._ledger.space
+        if isinstance(self._config, Replay):
+            return space.encode(self._config.schedule[following.generation])
         if parent is None:
             return {}
         if not following.is_copy:

@@ -80,6 +80,23 @@ class Results(ABC):
         counts = dict(Counter(outcome.state for _, outcome in ends))
         return Standing(counts, None if best is None else self._as_finished(best[0]))
 
+    def schedule(self, number: int | None = None) -> list[FinishedTrial]:
+        """The intervals of population-based training from which a trial has come, the first one first, itself last.
+
+        Args:
+            number: The trial. Defaults to None, the `best` one.
+
+        Raises:
+            StudyError: The study trains no population.
+        """
+        found = self._as_finished(self._ledger.numbered(self.best.number if number is None else number))
+        chain = [found]
+        while (lineage := chain[0].lineage) is not None and lineage.parent is not None:
+            chain.insert(0, self._as_finished(self._ledger.numbered(lineage.parent)))
+        if found.lineage is None:
+            raise StudyError(f"Study '{self.name}' trains no population, so its values stay: use study.best.params.")
+        return chain
+
     @property
     def best_params(self) -> dict[str, Any]:
         """The values of the `best` trial."""
@@ -156,6 +173,8 @@ class Results(ABC):
     def dataframe(self) -> pd.DataFrame:
         """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
 
+        Of a population, member, generation, the epochs of an interval and the number of the parent besides.
+
         Raises:
             ImportError: pandas is not installed.
         """
@@ -166,13 +185,16 @@ class Results(ABC):
         rows = [
             {
                 "number": trial.number, "state": trial.outcome.state, "value": trial.value,
-                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
+                "reason": trial.outcome.reason, **({} if trial.lineage is None else trial.lineage.describe()),
+                **{f"params.{name}": value for name, value in trial.params.items()},
             }
             for trial in self.trials
         ]  # fmt: skip
+        places = ["member", "generation", "interval", "parent"] if any("member" in row for row in rows) else []
         names = [f"params.{name}" for name in self.space.names]
-        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *places, *names])
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         outcome = self._ledger.outcome_of(frozen)
-        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+        params, lineage = self.space.decode(frozen.params), self._ledger.lineage_of(frozen)
+        return FinishedTrial(frozen.number, params, outcome.value, outcome, lineage)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
-from tunehook.search import PBT, Method
+from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
 from tunehook.study.checks import check_study
-from tunehook.study.results import Results
+from tunehook.study.presence import Presence
 from tunehook.study.terms import Terms
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from tunehook.launch import Launcher
-    from tunehook.storage import Ledger, PatientStorage
+    from tunehook.storage import PatientStorage
     from tunehook.study.ask_tell import AskTell
 
 log = logging.getLogger("tunehook")
 
 
-class Study(Results):
+class Study(Presence):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -169,10 +169,6 @@ class Study(Results):
                 self._made = None
                 raise
         return self._made
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self._asks.ledger
 
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on.
@@ -328,6 +324,35 @@ class Study(Results):
         finally:
             self._terms.end()
 
+    def replay_schedule(self, train: Callable[[], object], *, number: int | None = None) -> Study:
+        """Train once more, from the beginning, with the values that changed as they did for the best trial.
+
+        With the same seed in the training it comes to the same weights, bit for bit. It is a study of its own beside
+        this one, ``<name>-replay-<number>``, with a trial for each interval.
+
+        Args:
+            train: The training, as `optimize` takes it.
+            number: The trial whose schedule is trained. Defaults to None, the best one.
+
+        Returns:
+            That study.
+
+        Raises:
+            StudyError: The study trains no population.
+        """
+        chain = self.schedule(number)
+        lineage, last = chain[0].lineage, chain[-1].number
+        replay = Replay(interval=1 if lineage is None else lineage.interval, schedule=[one.params for one in chain])
+        folder = self.paths.folder
+        study = Study(
+            f"{self.name}-replay-{last}", self.space, metric=self.metric, mode=self.mode, search=replay,
+            objective=self.objective, storage=self._storage, recorders=self.recorders,
+            snapshots=self.snapshots or False, secrets=self.secrets,
+            folder=folder.with_name(f"{folder.name}-replay-{last}"),
+        )  # fmt: skip
+        study.optimize(train, progress=False)
+        return study
+
     def resting(self, rest: Callable[[float], bool]) -> AbstractContextManager[None]:
         """Pass the time in which the storage is away otherwise than by sleep.
 
@@ -366,40 +391,6 @@ class Study(Results):
             self._method.trials = trials
             if self._made is not None:
                 self._ledger.renew_sampler()
-
-    # ------------------------------------------------------------------ whose trials run
-
-    def reclaim(self) -> None:
-        """Tell trials whose process is gone as interrupted, and so ask their values again.
-
-        A process of this machine is looked for by its id; one of another machine is lost when it has given no sign of
-        life for a minute, seen from here. Loops call this before they ask and while they wait; it does something every
-        five seconds at most.
-        """
-        self._asks.lost.reclaim()
-
-    def lost(self) -> dict[int, str]:
-        """Numbers of the running trials whose process is known to be gone, and what happened to it; changes nothing."""
-        return self._asks.holders.lost()
-
-    def attendance(self, lost: Container[int]) -> Literal["live", "gone", "unknown"]:
-        """Whether a process works on the study: one that runs a trial, or one that has asked for trials and lives.
-
-        Unknown where no trial runs and the processes were on other machines: they may ask for more.
-
-        Args:
-            lost: Numbers of the running trials whose process is gone.
-        """
-        return self._asks.holders.attendance(lost)
-
-    def waits_for(self) -> list[int]:
-        """Numbers of the trials that other processes are running, as far as is known, lost ones until they are told."""
-        return self._asks.holders.are_elsewhere()
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether there are values to ask again."""
-        return self._ledger.has_waiting
 
     # ------------------------------------------------------------------ in other processes
 

@@ -137,12 +137,14 @@ class FinishedTrial:
         params: The sampled values by the names of the space.
         value: The objective, ``None`` where nothing was measured.
         outcome: How it ended; state ``"running"`` while it trains.
+        lineage: Where it stands in a population, ``None`` in other searches.
     """
 
     number: int
     params: Mapping[str, Any]
     value: float | None
     outcome: Outcome
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True)
