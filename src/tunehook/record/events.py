@@ -90,12 +90,13 @@ class Begin(Process):
     study_id: str = ""
     is_given: bool = False
     lineage: Mapping[str, Any] | None = None
+    others: Mapping[str, Mode] | None = None
 
     def as_trial(self, folder: Path) -> Trial:
         """The trial whose journal is in a folder."""
         return Trial(
             self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id,
-            lineage=None if self.lineage is None else Lineage(**self.lineage),
+            lineage=None if self.lineage is None else Lineage(**self.lineage), others=dict(self.others or {}),
         )  # fmt: skip
 
 
@@ -342,7 +343,8 @@ def join(attempts: Iterable[Iterable[Event]]) -> Rows:
 def as_outcome(end: Mapping[str, Any]) -> Outcome:
     """How a trial ended, by fields that are as `tunehook.record.checks.END` says."""
     value = None if end.get("value") is None else float(end["value"])
-    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"))
+    values = tuple(map(float, end.get("values") or ()))
+    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"), values)
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

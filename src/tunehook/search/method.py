@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
 from tunehook.search.pbt import PBT
-from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.search.samplers import (
+    SEARCHES,
+    STOPPERS,
+    check_metrics,
+    check_name,
+    check_space,
+    make_sampler,
+    make_stopper,
+)
 from tunehook.space import Space
-from tunehook.system import make_visible
+from tunehook.system import make_visible, reports_of, watched, with_reports
 from tunehook.trial import Budget, Decision
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger("tunehook")
 
@@ -29,6 +38,7 @@ class Method:
         stopper: The name of a stopper, an Optuna pruner, or ``None``.
         space: What is searched.
         seed: Seed of the search; ``None`` for another search each time.
+        metrics: How many metrics are tuned. Defaults to 1.
 
     Attributes:
         trials: How many trials are planned; ``None`` where nobody knows.
@@ -47,6 +57,7 @@ class Method:
         space: Space,
         *,
         seed: int | None = None,
+        metrics: int = 1,
     ) -> None:
         self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
         search = "pbt" if isinstance(search, PBT) else search
@@ -63,13 +74,14 @@ class Method:
                 check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
         if isinstance(search, str):
             check_space(search, space)
+            check_metrics(search, metrics)
         if self.population is not None and stopper is not None:
             raise ValueError(
                 "search='pbt' replaces the weak members of its population itself, so it takes no stopper; "
                 f"got stopper={stopper!r}.\n  Leave the stopper out."
             )
         self.search: str | BaseSampler = search
-        self._stopper, self._space, self.seed = stopper, space, seed
+        self._stopper, self._space, self.seed, self._metrics = stopper, space, seed, metrics
         self.trials: int | None = None
 
     @property
@@ -94,7 +106,9 @@ class Method:
 
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
-        sampler, note = make_sampler(self.search, self._space, seed=self.seed, trials=self.trials)
+        sampler, note = make_sampler(
+            self.search, self._space, seed=self.seed, trials=self.trials, metrics=self._metrics
+        )
         if self.search in ("bayes", "grid"):
             make_visible()
             log.info("%s", note)
@@ -119,7 +133,15 @@ class Method:
         pruner = study.pruner
         if isinstance(pruner, Guarded) and not pruner.judges(step):
             return Decision()
-        if not (pruner.prune(study, course.shown(running)) if looks_at_few(pruner) else running.should_prune()):
+        if self._metrics > 1:
+            stops = pruner.prune(watched(study), course.shown(running) if looks_at_few(pruner) else _whole(running))
+        else:
+            stops = pruner.prune(study, course.shown(running)) if looks_at_few(pruner) else running.should_prune()
+        if not stops:
             return Decision()
         name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
         return Decision(True, f"{name}: {say} falls behind the other trials")
+
+
+def _whole(running: AskedTrial) -> FrozenTrial:
+    return with_reports(running, reports_of(running))

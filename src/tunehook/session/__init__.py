@@ -25,7 +25,7 @@ from tunehook.session.session import TrialSession
 
 __all__ = [
     "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
-    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "ends_interval",
-    "following", "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "ends_interval", "following",
+    "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
     "sigterm_raised", "surround",
 ]  # fmt: skip

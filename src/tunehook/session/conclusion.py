@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tunehook.system import did_you_mean, near
-from tunehook.trial import Decision, Outcome, Trial, TrialError, describe
+from tunehook.trial import Decision, Outcome, Trial, TrialError, describe, holds_numbers, returned_value
+
+log = logging.getLogger("tunehook")
 
 _NO_FIT = (
     "search='pbt' goes on from checkpoints of a fit, and the training has called none.\n"
@@ -23,11 +27,25 @@ class Heard:
         returned: The value that the training function returned.
         unused: Names of the space that a training without a fit did not read.
         logged: Metrics that exist, where the tuned one is none of them.
+        others: What it returned of further metrics.
     """
 
     returned: float | None = None
     unused: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    others: dict[str, float] = field(default_factory=dict)
+
+    def take(self, trial: Trial, result: object) -> None:
+        """Take what the training function returned; what holds numbers and is not used is told."""
+        self.returned = returned_value(result, trial.metric)
+        if isinstance(result, Mapping):
+            values = {name: returned_value(result, name) for name in trial.others}
+            self.others = {name: value for name, value in values.items() if value is not None}
+        if self.returned is None and not self.others and holds_numbers(result):
+            log.warning(
+                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
+                trial.name, reprlib.repr(result), trial.metric,
+            )  # fmt: skip
 
 
 def conclude(

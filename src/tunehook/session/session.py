@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import reprlib
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
 from tunehook.session.keeper import Judge, Keeper
 from tunehook.session.models import check_untrained, note_trained, release
+from tunehook.session.others import with_others
 from tunehook.session.reads import unread
 from tunehook.snapshot import Arrays, SnapshotPlan
 from tunehook.trial import (
@@ -37,10 +37,8 @@ from tunehook.trial import (
     State,
     Trial,
     TrialError,
-    holds_numbers,
     injecting,
     objective_value,
-    returned_value,
     told_apart,
 )
 
@@ -318,13 +316,8 @@ class TrialSession:
 
         Reports serve to stop the trial then. Other results are none of the study's; those that hold numbers are told.
         """
-        self._heard.returned = returned_value(result, self.trial.metric)
+        self._heard.take(self.trial, result)
         self._heard.unused = [] if self._driven else list(unread_values(self.trial))
-        if self._heard.returned is None and holds_numbers(result):
-            log.warning(
-                "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
-                self.trial.name, reprlib.repr(result), self.trial.metric,
-            )  # fmt: skip
 
     def note_late(self, error: Exception) -> None:
         """Note what the training function raised after the trial was stopped, which has an outcome by then."""
@@ -390,8 +383,8 @@ class TrialSession:
         )  # fmt: skip
 
     def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
-        self.outcome = outcome
-        self.keeper.finish(self.trial, outcome, is_told=is_told)
+        self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
+        self.keeper.finish(self.trial, self.outcome, is_told=is_told)
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

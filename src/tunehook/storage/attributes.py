@@ -60,12 +60,17 @@ def _is_space(value: Any) -> bool:
     return True
 
 
+def _one_or_all(value: Any, is_it: Is) -> bool:
+    """Whether a value is of a kind, or a list of several that are."""
+    return all(map(is_it, value)) if isinstance(value, list) and len(value) > 1 else is_it(value)
+
+
 def is_description(value: object) -> bool:
     """Whether it says what a study searches, and how, as a study writes it."""
     fields = {
         "space": _is_space,
-        "metric": lambda one: is_text(one) and one != "",
-        "mode": one_of(Mode),
+        "metric": lambda one: _one_or_all(one, lambda name: is_text(name) and name != ""),
+        "mode": lambda one: _one_or_all(one, one_of(Mode)),
         "objective": lambda one: one in ("best", "last") if is_text(one) else is_whole(one) and one > 0,
     }
     return has(value, fields)

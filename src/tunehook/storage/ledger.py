@@ -35,8 +35,8 @@ from tunehook.storage.attributes import (
 )
 from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
-from tunehook.storage.opening import open_study
-from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state
+from tunehook.storage.opening import described, open_study
+from tunehook.storage.states import ending, is_counted, is_running, is_waiting, outcome_of
 from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
 from tunehook.trial import Lineage, Mode, Objective, Outcome, Trial, key_of
 
@@ -66,6 +66,7 @@ class Ledger:
         given: The storage, or the URL of one; ``None`` for that of the environment, or else the SQLite file.
         method: Who proposes values and stops trials.
         found: The study where it is open already, and its storage.
+        others: Further metrics, with their modes.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class Ledger:
         given: str | BaseStorage | None,
         method: Method,
         found: tuple[OptunaStudy, PatientStorage] | None = None,
+        others: Mapping[str, Mode] | None = None,
     ) -> None:
         self.name, self.space, self.metric, self.mode, self.objective = name, space, metric, mode, objective
+        self.others = dict(others or {})
         self.paths, self._given, self._method = paths, given, method
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._study_id = ""
@@ -123,7 +126,7 @@ class Ledger:
                 paths=self.paths,
                 sampler=self._method.sampler(),
                 pruner=self._method.pruner(),
-                mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
+                mine=described(self.metric, self.mode, self.others) | {"objective": self.objective},
                 space=self.space,
                 known_id=self._study_id,
             )
@@ -250,6 +253,7 @@ class Ledger:
             key=self.key_of(asked),
             study_id=self.study_id,
             lineage=self.lineage_of(asked),
+            others=self.others,
         )
 
     def lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
@@ -314,8 +318,7 @@ class Ledger:
             UpdateFinishedTrialError: Its end was told already.
         """
         self.note(trial, OUTCOME, dataclasses.asdict(outcome))
-        state = stored_state(outcome.state)
-        self.set_state(trial, state, None if outcome.value is None or state == TrialState.FAIL else [outcome.value])
+        self.set_state(trial, *ending(outcome, several=bool(self.others)))
 
     def tell(self, asked: AskedTrial, outcome: Outcome) -> None:
         """Write how a trial ended, and let the sampler know.
@@ -324,9 +327,9 @@ class Ledger:
             UpdateFinishedTrialError: Its end was told already.
         """
         self.note(asked, OUTCOME, dataclasses.asdict(outcome))
-        value = outcome.value if outcome.state == "complete" else None
+        state, values = ending(outcome, several=bool(self.others))
         with kept_random():
-            self.study.tell(asked, value, state=stored_state(outcome.state))
+            self.study.tell(asked, values if state == TrialState.COMPLETE else None, state=state)
 
     def set_state(
         self, trial: AskedTrial | FrozenTrial, state: TrialState, values: Sequence[float] | None = None
@@ -367,11 +370,10 @@ class Ledger:
         if len(self.trials()) != number:  # another process has asked for a trial
             return False
         known = raw or {}
-        state = TrialState.RUNNING if outcome is None else stored_state(outcome.state)
-        value = None if outcome is None or state == TrialState.FAIL else outcome.value
+        state, values = (TrialState.RUNNING, None) if outcome is None else ending(outcome, several=bool(self.others))
         is_infeasible = outcome is not None and outcome.state == "infeasible"
         template = create_trial(
-            state=state, value=value, params=dict(known),
+            state=state, values=values, params=dict(known),
             distributions={name: self.distributions[name] for name in known},
             intermediate_values=dict(series or {}),
             user_attrs={**named, **({} if outcome is None else {OUTCOME: dataclasses.asdict(outcome)})},

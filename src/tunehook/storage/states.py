@@ -32,6 +32,24 @@ def stored_state(state: State) -> TrialState:
     return _STORED[state]
 
 
+def ending(outcome: Outcome, *, several: bool) -> tuple[TrialState, list[float] | None]:
+    """The state and the values with which a trial is stored.
+
+    With several metrics Optuna knows no stopped trials: one whose values are known is complete there.
+
+    Args:
+        outcome: How it ended.
+        several: Whether the study has several metrics.
+    """
+    state = stored_state(outcome.state)
+    if state == TrialState.FAIL:
+        return state, None
+    if not several:
+        return state, None if outcome.value is None else [outcome.value]
+    values = list(outcome.values) or None
+    return TrialState.COMPLETE if outcome.state == "pruned" and values else state, values
+
+
 def is_counted(frozen: FrozenTrial) -> bool:
     """Whether a trial told the search something. It is asked of all trials at each turn of a loop."""
     return frozen.state in _COUNTED

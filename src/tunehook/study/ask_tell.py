@@ -22,7 +22,7 @@ from tunehook.study.members import Members
 from tunehook.study.places import Places
 from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
-from tunehook.system import contains, fixed_values, given_values, kept_random, reports_of
+from tunehook.system import contains, fixed_values, given_values, kept_random, note_report, reports_of
 from tunehook.trial import (
     ASKED_AGAIN,
     INTERVAL_ENDS,
@@ -166,7 +166,7 @@ class AskTell:
             course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
-            running.report(value, step)
+            note_report(running, step, value)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
         if is_new:
@@ -208,7 +208,8 @@ class AskTell:
         running = self.ledger.asked(trial.number)
         if outcome.state in ASKED_AGAIN:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
-        if outcome.state == "infeasible":
+        is_unknown = bool(trial.others) and not outcome.values and outcome.state == "pruned"
+        if outcome.state == "infeasible" or is_unknown:  # Optuna's samplers have no other use for it
             running.set_constraint(FEASIBLE, 1.0)
         if self._method.is_named:  # these samplers do nothing after a trial, and Optuna would read it back three times
             self.ledger.end(running, outcome)

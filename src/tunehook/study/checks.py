@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tunehook.system import hidden
+from tunehook.trial import Mode
 
 
 def check_study(
@@ -20,10 +21,7 @@ def check_study(
             "A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; "
             f"got {hidden(repr(name))}."
         )
-    if not isinstance(metric, str) or not metric:
-        raise ValueError(f"metric is the name of a logged metric, such as 'val_acc'; got {metric!r}.")
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode is 'min' or 'max'; got {mode!r}.")
+    metrics_of(metric, mode)
     if objective not in ("best", "last") and not _is_positive(objective):
         raise ValueError(
             f"objective is 'best', 'last', or k > 0 for the mean of the last k reports; got {objective!r}."
@@ -35,6 +33,31 @@ def check_study(
         )
     if not _is_positive(max_failures):
         raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
+
+
+def metrics_of(metric: object, mode: object) -> dict[str, Mode]:
+    """The modes of the metrics by their names, in order.
+
+    Raises:
+        ValueError: A metric has no name, or two have one; or there is another number of modes, or none of ours.
+    """
+    names, modes = ([one] if isinstance(one, str) else one for one in (metric, mode))
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(one, str) and one for one in names):
+        raise ValueError(
+            "metric is the name of a logged metric, such as 'val_acc', or a list of several, such as "
+            f"['val_acc', 'latency']; got {metric!r}."
+        )
+    if not isinstance(modes, list | tuple) or not modes or not all(one in ("min", "max") for one in modes):
+        raise ValueError(f"mode is 'min' or 'max', or a list of them, one for each metric; got {mode!r}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Each metric is named once; got {metric!r}.")
+    if len(names) != len(modes):
+        example = [*modes, *["min"] * len(names)][: len(names)]
+        raise ValueError(
+            f"There is a mode for each metric, and {len(names)} for {len(modes)} were given: metric={metric!r}, "
+            f"mode={mode!r}.\n  Give one for each, such as mode={example!r}."
+        )
+    return dict(zip(names, modes, strict=True))
 
 
 def _is_positive(value: object) -> bool:

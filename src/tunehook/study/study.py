@@ -15,7 +15,7 @@ from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
-from tunehook.study.checks import check_study
+from tunehook.study.checks import check_study, metrics_of
 from tunehook.study.presence import Presence
 from tunehook.study.terms import Terms
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
@@ -43,8 +43,9 @@ class Study(Presence):
     Args:
         name: Name of the study; letters, digits, ``_``, ``.`` and ``-``. It names the folder and the W&B group too.
         space: Distributions by name, a `Space` or a mapping; a plain value is a fixed one.
-        metric: Name of the metric to tune, as the training logs it.
-        mode: ``"min"`` or ``"max"``.
+        metric: Name of the metric to tune, as the training logs it. A list of several: the trials that no other one
+            beats are found; the first metric is what a stopper watches, and says at which step the others count.
+        mode: ``"min"`` or ``"max"``; of several metrics a list, one for each.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
             ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"pbt"`` or a `PBT` (population-based training), or any Optuna sampler.
             Defaults to ``"bayes"``.
@@ -80,8 +81,8 @@ class Study(Presence):
         name: str,
         space: Space | Mapping[str, Any],
         *,
-        metric: str,
-        mode: Mode,
+        metric: str | Sequence[str],
+        mode: Mode | Sequence[Mode],
         search: str | PBT | BaseSampler = "bayes",
         stopper: str | BasePruner | None = None,
         objective: Objective = "best",
@@ -98,8 +99,8 @@ class Study(Presence):
             check_recorder(recorder)
         self.name = name
         self.space = space if isinstance(space, Space) else Space(space)
-        self.metric = metric
-        self.mode: Mode = mode
+        (self.metric, self.mode), *others = metrics_of(metric, mode).items()
+        self.others = dict(others)
         self.objective = objective
         self.recorders = list(recorders)
         self.max_failures = max_failures
@@ -108,7 +109,7 @@ class Study(Presence):
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._storage = storage
-        self._method = Method(search, stopper, self.space, seed=seed)
+        self._method = Method(search, stopper, self.space, seed=seed, metrics=1 + len(self.others))
         self._terms = Terms()
         self._found: tuple[OptunaStudy, PatientStorage] | None = None
         self._is_closed = False
@@ -156,7 +157,8 @@ class Study(Presence):
 
             ledger = Ledger(
                 self.name, self.space, metric=self.metric, mode=self.mode, objective=self.objective, paths=self.paths,
-                given=self._storage, method=self._method, found=self._found if self._pid == os.getpid() else None,
+                others=self.others, given=self._storage, method=self._method,
+                found=self._found if self._pid == os.getpid() else None,
             )  # fmt: skip
             self._terms.counted = set()  # those that another process counted are its own
             # A proxy, so that connections and signs of life end with the last reference to this study.
@@ -421,4 +423,6 @@ class Study(Presence):
             raise unknown_attribute("a study", name, RESULTS, dir(type(self)))
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._method.search!r})"
+        metric: object = [self.metric, *self.others] if self.others else self.metric
+        mode: object = [self.mode, *self.others.values()] if self.others else self.mode
+        return f"Study({self.name!r}, metric={metric!r}, mode={mode!r}, search={self._method.search!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,6 +33,7 @@ class Trial:
             attempt, and a digest of the study's name and the time at which it was asked for.
         study_id: Tells the study from others of its name; empty for a trial of someone else's search.
         lineage: Where it stands in a population, ``None`` in other searches.
+        others: Further metrics, with their modes, where a study has several.
     """
 
     study: str
@@ -45,6 +46,7 @@ class Trial:
     key: str = ""
     study_id: str = ""
     lineage: Lineage | None = None
+    others: Mapping[str, Mode] = field(default_factory=dict)
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 
@@ -114,6 +116,7 @@ class Outcome:
         value: The objective, ``None`` where nothing was measured.
         step: The step at which ``value`` was measured.
         traceback: The traceback of a failed trial.
+        values: In a study with several metrics, the values of all of them; empty where one is not known.
     """
 
     state: State
@@ -121,6 +124,7 @@ class Outcome:
     value: float | None = None
     step: int | None = None
     traceback: str | None = None
+    values: tuple[float, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -146,6 +150,11 @@ class FinishedTrial:
     outcome: Outcome
     lineage: Lineage | None = None
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values of all metrics of the study, in their order; empty where one is not known."""
+        return self.outcome.values or (() if self.value is None else (self.value,))
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -153,11 +162,13 @@ class Standing:
 
     Attributes:
         counts: Number of trials by state.
-        best: The complete trial with the best value, ``None`` before the first.
+        best: The complete trial with the best value, ``None`` before the first, and with several metrics.
+        front: With several metrics, the complete trials that no other one beats.
     """
 
     counts: dict[State, int]
     best: FinishedTrial | None
+    front: tuple[FinishedTrial, ...] = ()
 
     @property
     def finished(self) -> int:

@@ -29,7 +29,7 @@ class Look(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, first: dict[int, dict[str, Any]], last: dict[int, str]) -> None:
         super().__init__()
-        self.seen = lambda: (first, last)  # not a plain value, which would be restored with the callback
+        self.seen: Any = lambda: (first, last)  # not a plain value, which would be restored with the callback
         self.batches = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

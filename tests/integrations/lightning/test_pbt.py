@@ -172,8 +172,8 @@ def test_a_schedule_goes_on_with_the_new_rate() -> None:
     made = study(space={"optimizer.lr": SPACE["optimizer.lr"]})
     made.optimize(training(seen, decay=0.5), progress=False)
 
-    assert any(one.lineage.member != made.trials[one.lineage.parent].lineage.member  # type: ignore[union-attr]
-               for one in made.trials[POPULATION:])  # fmt: skip
+    places: list[Any] = [one.lineage for one in made.trials]
+    assert any(one.member != places[one.parent].member for one in places[POPULATION:])
     for trial in made.trials:
         first = seen.first[trial.number]
         assert first["optimizer.lr"] == pytest.approx(trial.params["optimizer.lr"] * 0.5 ** first["epoch"], rel=1e-12)
@@ -197,14 +197,14 @@ def test_what_cannot_change_in_the_middle_is_an_error(space: dict[str, Any], sai
         def __init__(self, hidden: int = 8, spread: float = 0.5, penalty: float = 0.1) -> None:
             super().__init__()
             self.penalty = penalty
-            self.net = nn.Sequential(nn.Linear(4, hidden), nn.Linear(hidden, 1))
-            nn.init.normal_(self.net[0].weight, std=spread)
+            self.first, self.last = nn.Linear(4, hidden), nn.Linear(hidden, 1)
+            nn.init.normal_(self.first.weight, std=spread)
 
         def training_step(self, batch: Any, _: int) -> Any:
-            return self.net(batch[0]).pow(2).mean() * self.penalty
+            return self.last(self.first(batch[0])).pow(2).mean() * self.penalty
 
         def on_train_epoch_end(self) -> None:
-            self.log("loss", self.net[0].weight.sum())
+            self.log("loss", self.first.weight.sum())
 
         def configure_optimizers(self) -> Any:
             made = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, nesterov=False)
