@@ -17,7 +17,7 @@ from tunehook.cli import app
 from tunehook.integrations.wandb.values import describe_outcome, describe_trial
 from tunehook.record import Events
 from tunehook.study import rebuild
-from tunehook.trial import Budget, hypervolume, pareto_front
+from tunehook.trial import Budget, TrialError, hypervolume, pareto_front
 
 SPACE = {"x": th.Float(0, 1), "y": th.Float(0, 1)}
 METRICS: dict[str, Any] = {"metric": ["acc", "latency"], "mode": ["max", "min"]}
@@ -142,6 +142,36 @@ def test_the_others_are_those_of_the_step_that_counts() -> None:
     assert run(last, [1, 3, 2], {1: 7, 2: 8, 3: 9}).values == (2.5, 8.5)
 
 
+def test_a_trial_beyond_a_limit_is_infeasible() -> None:
+    """A limit holds for any metric that is logged or returned; what breaks it is on no front and is no best trial."""
+
+    def train_one() -> dict[str, float]:
+        x = th.value("x", 0.5)
+        return {"acc": x, "power": 10 * x}
+
+    made = th.Study(
+        "limits", {"x": th.Choice([0.1, 0.4, 0.9])}, metric="acc", mode="max", search="grid",
+        constraints={"power": (2, 5), "acc": (None, 8)},
+    )  # fmt: skip
+    made.optimize(train_one, progress=False)
+
+    assert {one.params["x"]: one.outcome.state for one in made.trials} == {
+        0.1: "infeasible", 0.4: "complete", 0.9: "infeasible"
+    }  # fmt: skip
+    reasons = [one.outcome.reason for one in made.trials if one.outcome.state == "infeasible"]
+    assert reasons == ["power is 1, below its limit of 2", "power is 9, above its limit of 5"]
+    assert made.best.params == {"x": 0.4}
+    assert [one.constraints for one in made.optuna.trials[:3]] == [{"feasible": 1.0}, {}, {"feasible": 1.0}]
+    fast = study("fast", constraints={"latency": (None, 0.5)})
+    fast.optimize(train, trials=12, progress=False)
+    assert fast.counts().keys() == {"complete", "infeasible"}
+    assert all((one.values[1] > 0.5) == (one.outcome.state == "infeasible") for one in fast.trials)
+    assert all(one.values[1] <= 0.5 for one in fast.best_trials)
+    missing = study("missing", constraints={"watt": (None, 1)})
+    with pytest.raises(TrialError, match="The study has a limit for the metric 'watt' too, but the training did not"):
+        missing.optimize(train, trials=1, progress=False)
+
+
 def test_wandb_has_all_metrics() -> None:
     """The configuration of a run names them, and its summary has the value of each."""
     made = study()
@@ -164,6 +194,9 @@ def test_wandb_has_all_metrics() -> None:
             "The search 'cmaes' is for one metric, and there are 2.\n  For several there are 'bayes', 'grid',",
         ),
         ({"search": "pbt"}, "The search 'pbt' is for one metric"),
+        ({"constraints": {"latency": 5}}, r"None for no limit; got {'latency': 5}."),
+        ({"constraints": {"latency": (None, None)}}, r"None for no limit; got {'latency': \(None, None\)}."),
+        ({"constraints": {"latency": (5, 1)}}, r"The lowest value of 'latency' is above the highest: \(5, 1\)."),
     ],
 )
 def test_mistakes_are_errors(options: dict[str, Any], said: str) -> None:

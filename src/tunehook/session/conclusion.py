@@ -39,7 +39,7 @@ class Heard:
         """Take what the training function returned; what holds numbers and is not used is told."""
         self.returned = returned_value(result, trial.metric)
         if isinstance(result, Mapping):
-            values = {name: returned_value(result, name) for name in trial.others}
+            values = {name: returned_value(result, name) for name in (*trial.others, *trial.limits)}
             self.others = {name: value for name, value in values.items() if value is not None}
         if self.returned is None and not self.others and holds_numbers(result):
             log.warning(

@@ -67,6 +67,7 @@ class Ledger:
         method: Who proposes values and stops trials.
         found: The study where it is open already, and its storage.
         others: Further metrics, with their modes.
+        limits: The lowest and the highest value of metrics.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class Ledger:
         method: Method,
         found: tuple[OptunaStudy, PatientStorage] | None = None,
         others: Mapping[str, Mode] | None = None,
+        limits: Mapping[str, tuple[float | None, float | None]] | None = None,
     ) -> None:
         self.name, self.space, self.metric, self.mode, self.objective = name, space, metric, mode, objective
-        self.others = dict(others or {})
+        self.others, self._limits = dict(others or {}), dict(limits or {})
         self.paths, self._given, self._method = paths, given, method
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._study_id = ""
@@ -254,6 +256,7 @@ class Ledger:
             study_id=self.study_id,
             lineage=self.lineage_of(asked),
             others=self.others,
+            limits=self._limits,
         )
 
     def lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
@@ -263,7 +266,7 @@ class Ledger:
             return None
         parent = stored["parent"]
         key = "" if parent is None else self.key_of(self.numbered(parent))
-        return Lineage(**stored, key=key, names=tuple(self._searched))
+        return Lineage(**stored, key=key, names=tuple(self.space.searched))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 
 from tunehook.system import hidden
 from tunehook.trial import Mode
@@ -58,6 +60,31 @@ def metrics_of(metric: object, mode: object) -> dict[str, Mode]:
             f"mode={mode!r}.\n  Give one for each, such as mode={example!r}."
         )
     return dict(zip(names, modes, strict=True))
+
+
+def limits_of(constraints: object) -> dict[str, tuple[float | None, float | None]]:
+    """The limits of metrics by their names.
+
+    Raises:
+        ValueError, TypeError: They are none.
+    """
+    if not isinstance(constraints, Mapping):
+        raise TypeError(
+            "constraints are the lowest and the highest value of metrics by their names, such as "
+            f"{{'latency': (None, 5.0)}}; got {constraints!r}."
+        )
+    for name, limits in constraints.items():
+        is_pair = isinstance(limits, tuple | list) and len(limits) == 2
+        numbers = [one for one in limits if one is not None] if is_pair else []
+        are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+        if not isinstance(name, str) or not numbers or not are_numbers or any(map(math.isnan, numbers)):
+            raise ValueError(
+                "A constraint is the lowest and the highest value of a metric, such as {'latency': (None, 5.0)}, with "
+                f"None for no limit; got {{{name!r}: {limits!r}}}."
+            )
+        if len(numbers) == 2 and numbers[0] > numbers[1]:
+            raise ValueError(f"The lowest value of '{name}' is above the highest: {limits!r}. Swap them.")
+    return {name: (limits[0], limits[1]) for name, limits in constraints.items()}
 
 
 def _is_positive(value: object) -> bool:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
@@ -15,7 +16,7 @@ from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
-from tunehook.study.checks import check_study, metrics_of
+from tunehook.study.checks import check_study, limits_of, metrics_of
 from tunehook.study.presence import Presence
 from tunehook.study.terms import Terms
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
@@ -64,6 +65,9 @@ class Study(Presence):
             `SnapshotPlan` for others; False for none.
         secrets: Names of arguments, entries or slots whose values no record gets, beside what looks like a secret by
             its name (``api_key``), type (``SecretStr``) or as a URL's password; the space's own are always recorded.
+        constraints: The lowest and the highest value that a metric may have, such as ``{"latency": (None, 5.0)}``, with
+            ``None`` for no limit. A trial beyond one is infeasible, and the search learns to avoid it. Any metric that
+            is logged or returned. Defaults to none.
 
     Raises:
         ValueError: An argument is none of the above.
@@ -93,12 +97,14 @@ class Study(Presence):
         max_failures: int = 3,
         snapshots: SnapshotPlan | bool = True,
         secrets: Collection[str] = (),
+        constraints: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({}),
     ) -> None:
         check_study(name, metric=metric, mode=mode, objective=objective, storage=storage, max_failures=max_failures)
         for recorder in recorders:
             check_recorder(recorder)
         self.name = name
         self.space = space if isinstance(space, Space) else Space(space)
+        self.limits = limits_of(constraints)
         (self.metric, self.mode), *others = metrics_of(metric, mode).items()
         self.others = dict(others)
         self.objective = objective
@@ -157,7 +163,7 @@ class Study(Presence):
 
             ledger = Ledger(
                 self.name, self.space, metric=self.metric, mode=self.mode, objective=self.objective, paths=self.paths,
-                others=self.others, given=self._storage, method=self._method,
+                others=self.others, limits=self.limits, given=self._storage, method=self._method,
                 found=self._found if self._pid == os.getpid() else None,
             )  # fmt: skip
             self._terms.counted = set()  # those that another process counted are its own
@@ -348,7 +354,7 @@ class Study(Presence):
         folder = self.paths.folder
         study = Study(
             f"{self.name}-replay-{last}", self.space, metric=self.metric, mode=self.mode, search=replay,
-            objective=self.objective, storage=self._storage, recorders=self.recorders,
+            objective=self.objective, storage=self._storage, recorders=self.recorders, constraints=self.limits,
             snapshots=self.snapshots or False, secrets=self.secrets,
             folder=folder.with_name(f"{folder.name}-replay-{last}"),
         )  # fmt: skip

@@ -34,6 +34,7 @@ class Trial:
         study_id: Tells the study from others of its name; empty for a trial of someone else's search.
         lineage: Where it stands in a population, ``None`` in other searches.
         others: Further metrics, with their modes, where a study has several.
+        limits: The lowest and the highest value that a metric may have, by its name; ``None`` for no limit.
     """
 
     study: str
@@ -47,6 +48,7 @@ class Trial:
     study_id: str = ""
     lineage: Lineage | None = None
     others: Mapping[str, Mode] = field(default_factory=dict)
+    limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 

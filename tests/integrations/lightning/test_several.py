@@ -24,14 +24,17 @@ class Net(L.LightningModule):
     def __init__(self, hidden: int = 4, lr: float = 0.1) -> None:
         super().__init__()
         self.lr = lr
-        self.net = nn.Sequential(nn.Linear(4, hidden), nn.Linear(hidden, 1))
+        self.first, self.last = nn.Linear(4, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.first(x))
 
     def training_step(self, batch: Any, _: int) -> Any:
-        return (self.net(batch[0]) - batch[0][:, :1]).pow(2).mean()
+        return (self(batch[0]) - batch[0][:, :1]).pow(2).mean()
 
     def validation_step(self, batch: Any, _: int) -> None:
-        self.log("loss", (self.net(batch[0]) - batch[0][:, :1]).pow(2).mean())
-        self.log("drift", self.net[0].weight.abs().mean())
+        self.log("loss", (self(batch[0]) - batch[0][:, :1]).pow(2).mean())
+        self.log("drift", self.first.weight.abs().mean())
 
     def on_train_epoch_end(self) -> None:
         if self.current_epoch == 0:
@@ -53,7 +56,7 @@ def train() -> None:
 
 
 def test_all_metrics_are_of_the_step_that_counts() -> None:
-    """What is logged at the best step of the first metric counts, for stopped trials too; so does what is logged once."""
+    """What is logged at the best step of the first metric counts, of stopped trials too; and what is logged once."""
     study = th.Study(
         "both", {"hidden": th.Int(2, 32, log=True), "lr": th.Float(1e-4, 0.3, log=True)},
         metric=["loss", "drift", "size"], mode=["min", "max", "min"], search="tpe", stopper="median", seed=0,
