@@ -148,6 +148,7 @@ class KerasFit:
     def check_started(self) -> None:
         """Check that nothing was set back before the first step, and open the recorders."""
         self.core.read_back("before the first step")
+        self.core.check_live()
         self.session.ready(loggers=self._callbacks)
         self.core.start()
         self._checkpoints = FitCheckpoints(self.session, self._model, self._arguments, self._callbacks)

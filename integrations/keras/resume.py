@@ -60,11 +60,13 @@ class FitCheckpoints:
         self._epochs: list[tuple[int, dict[str, Any]]] = []
         self._has_first = False
         self._kept = 0  # how many epochs the history has from earlier attempts
+        self._rate: float | None = None  # with which the optimizer was made
         has_own = any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks)
         self._resume = Resume(session, Alone(), "a BackupAndRestore of yours does it" if has_own else "")
 
     def start(self) -> None:
         """Go on, or begin; from here on a checkpoint is kept at the ends of epochs."""
+        self._rate = self._read_rate()
         if self._resume.begin():
             self._states = [*map(_plain_state, self._callbacks)]
             folder = self._resume.find()
@@ -85,10 +87,13 @@ class FitCheckpoints:
         goes_on = epoch + 1 < int(self._arguments.get("epochs", 1)) and not self._model.stop_training
         if is_kept:
             self._epochs.append((epoch, dict(logs)))
-        if is_kept and goes_on and (notice.is_given or self._resume.is_due(self._size())):
-            random = random_state()
+        ends = self._resume.ends_interval(epoch + 1)
+        if is_kept and goes_on and (ends or notice.is_given or self._resume.is_due(self._size())):
+            random, keep = random_state(), self._resume.set_aside if ends else self._resume.keep
             with kept_random(), self._resume.measured():
-                self._resume.keep(lambda folder: self._write(folder, epoch + 1, random))
+                keep(lambda folder: self._write(folder, epoch + 1, random))
+            if ends:
+                self._model.stop_training = True
         if goes_on and notice.is_given:
             notice.pass_on()
 
@@ -119,6 +124,8 @@ class FitCheckpoints:
             "epoch": epoch,
             "epochs": self._epochs,
             "made_by": _versions(),
+            "rate": self._rate,
+            "variables": self._size_of_optimizer,
             "seeds": [_value(state) for state in _seeds(model)],
             "global_seed": _value(state) if (state := _global_seed()) is not None else None,
             "random": random,
@@ -172,7 +179,13 @@ class FitCheckpoints:
             raise ValueError(f"it was made with {len(rest['callbacks'])} callbacks")
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+        if rest["variables"] != self._size_of_optimizer:  # Keras would leave them all out, with a warning
+            raise ValueError(f"its optimizer has {rest['variables']} variables, and this one {self._size_of_optimizer}")
         model.load_weights(folder / _WEIGHTS)
+        old, new, present = rest["rate"], self._rate, self._read_rate()
+        if self._resume.is_parents and new is not None and old is not None and present is not None and new != old:
+            # One that a callback has changed since is changed by the same factor.
+            model.optimizer.learning_rate = new if present == old or old == 0 else present * new / old
         for state, value in zip(_seeds(model), rest["seeds"], strict=True):
             state.assign(value)
         restore_generators(self._generators(), rest["generators"])
@@ -183,6 +196,16 @@ class FitCheckpoints:
         model = self._model
         optimizer = [] if model.optimizer is None else model.optimizer.variables
         return [*{id(one): one for one in (*model.variables, *optimizer, *_seeds(model))}.values()]
+
+    def _read_rate(self) -> float | None:
+        """The present learning rate; ``None`` where it follows from the number of steps alone."""
+        optimizer = self._model.optimizer
+        given = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
+        return float(keras.ops.convert_to_numpy(given.value)) if isinstance(given, keras.Variable) else None
+
+    @property
+    def _size_of_optimizer(self) -> int:
+        return 0 if self._model.optimizer is None else len(self._model.optimizer.variables)
 
     def _size(self) -> int:
         """Bytes of the weights and of what the optimizer keeps."""

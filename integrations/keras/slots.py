@@ -16,6 +16,7 @@ from tunehook.inject import Call, Injection, Slot, Trace, is_read, resolve, same
 from tunehook.integrations.keras import config, host
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras.compiled import Compiled
+from tunehook.integrations.keras.live import why_fixed
 from tunehook.integrations.keras.places import Objects, Place, Setting, flat, other_optimizers
 from tunehook.trial import InjectionError
 
@@ -105,6 +106,10 @@ class KerasSlots:
         if path not in ("lr", "optimizer.lr") or any(slot.short == "lr" for slot in self.slots):
             return None
         return next((slot for slot in self.slots if slot.path == rate), None)
+
+    def why_fixed(self, path: str, value: Any) -> str:
+        """Why a value cannot change in the middle of a training, ``""`` where it can."""
+        return why_fixed(path, value, self.model)
 
     @property
     def steps(self) -> int:

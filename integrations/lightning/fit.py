@@ -149,6 +149,7 @@ class LightningFit:
             self._slots.close()
             self._slots.check_made(self.core.injection)
         self.core.read_back("while the model was set up")
+        self.core.check_live()
         self.session.ready(loggers=self._trainer.loggers)
 
     def check_started(self) -> None:

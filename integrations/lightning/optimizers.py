@@ -153,6 +153,11 @@ class MadeObjects:
     def _is_used(self, each: Made) -> bool:
         return any(one is each.made for one in self._optimizers())
 
+    @property
+    def used(self) -> list[Any]:
+        """The optimizers of the fit."""
+        return self._optimizers()
+
     def _optimizers(self) -> list[Any]:
         return [host.real_optimizer(one) for one in self._trainer.optimizers]
 

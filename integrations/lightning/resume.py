@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from tunehook.adapter import Patches, Ranks, Resume, parts_of, problem_on
+from tunehook.integrations.lightning.settled import Settings
 from tunehook.session import TrialSession
 from tunehook.system import (
     find_generators,
@@ -70,6 +71,7 @@ class FitCheckpoints:
         self._patches = Patches()
         self._processed = 0  # epochs before the last checkpoint
         self._has_begun = False
+        self._settings: Settings | None = None  # of what was made with the trial's values, before it made a step
         self.is_restored = False
         self._resume = Resume(session, fit.ranks, self._why_not())
         if self._resume.is_exact:
@@ -129,7 +131,8 @@ class FitCheckpoints:
             if is_last:
                 self._before |= {"random": random_state(), **copy.deepcopy(self._optimizer_states())}
                 self._patches.undo()  # what is restored later in this fit is the user's
-            problem = problem_on(self._ranks, restore)
+            problem = problem_on(self._ranks, self._keep_settings) if is_last else ""
+            problem = problem or problem_on(self._ranks, restore)
             if problem:
                 self._undo(is_made=is_last)
                 self._resume.start_over(problem)
@@ -140,6 +143,13 @@ class FitCheckpoints:
                 self._trainer.fit_loop.epoch_loop.val_loop._restarting = True
 
         return step
+
+    def _keep_settings(self) -> None:
+        """Let the optimizers keep what they were made with, where the checkpoint is of other values."""
+        self._settings = Settings.of(self._trainer)
+        if self._resume.is_parents:
+            loaded = self._trainer._checkpoint_connector._loaded_checkpoint
+            self._settings.put_into(loaded, made_with=self._extra["settings"])
 
     def _undo(self, *, is_made: bool) -> None:
         """Take back what was restored before a step failed."""
@@ -207,6 +217,7 @@ class FitCheckpoints:
             self._fit.remember(self._extra["memory"])
             trainer.should_stop = self._extra["should_stop"]
             self._set_up_validation()
+        self._settings = self._settings or Settings.of(trainer)
         self._resume.open(is_restored=self.is_restored)
         self._processed = loop.epoch_progress.current.processed
         self._patches.put(loop, "on_advance_start", self._between)
@@ -225,6 +236,11 @@ class FitCheckpoints:
     def _between(self) -> None:
         """Between two epochs: keep a checkpoint where one is due."""
         loop = self._trainer.fit_loop
+        if self._has_begun and self._resume.ends_interval(loop.epoch_progress.current.processed):
+            self._fit.take_late()
+            if not self._session.decision.stop:
+                self._write(self._resume.set_aside)
+            raise StopIteration  # the fit loop's own way to end before an epoch begins
         if self._has_begun:
             self._save()
             if self._session.decision.stop:  # it pauses here, or was stopped by what the epoch had still to say
@@ -270,8 +286,12 @@ class FitCheckpoints:
             if self._is_exact():
                 self._write()
 
-    def _write(self) -> None:
-        """All ranks say where their generators are; rank 0 writes."""
+    def _write(self, keep: Callable[[Callable[[Path], None]], None] | None = None) -> None:
+        """All ranks say where their generators are; rank 0 writes.
+
+        Args:
+            keep: Keeps what is written, as `Resume.keep` does, which is the default.
+        """
         trainer = self._trainer
         state: dict[str, Any] = {}
         mine = {"random": random_state(), "generators": generator_states(self._generators())}
@@ -290,8 +310,9 @@ class FitCheckpoints:
                 "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
                 "memory": self._fit.memory(),
                 "should_stop": trainer.should_stop,  # before `min_epochs` it goes on all the same
+                "settings": self._settings,
             }
-            self._resume.keep(lambda folder: _save(state, extra, folder / _FILE))
+            (keep or self._resume.keep)(lambda folder: _save(state, extra, folder / _FILE))
         self._processed = trainer.fit_loop.epoch_progress.current.processed
 
     def _size(self) -> int:

@@ -12,6 +12,7 @@ from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, res
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
 from tunehook.integrations.lightning.constructors import NotTakenError
+from tunehook.integrations.lightning.live import why_fixed
 from tunehook.integrations.lightning.loaders import LoaderSize
 from tunehook.integrations.lightning.optimizers import MadeObjects
 from tunehook.integrations.lightning.settings import TrainerSettings
@@ -141,6 +142,10 @@ class LightningSlots:
                     f"The hyperparameter '{name}' could go to {path} and scheduler.{name}.\n"
                     f"  Write the full path in the space, for example '{path}'."
                 )
+
+    def why_fixed(self, path: str, value: Any) -> str:
+        """Why a value cannot change in the middle of a training, ``""`` where it can."""
+        return why_fixed(path, value, self._module, self._made.used)
 
     def check_restored(self, injected: Iterable[Any]) -> None:
         """Check in ``on_train_start`` that no checkpoint restored an old setting over an injected one.

@@ -38,6 +38,8 @@ def describe_trial(trial: Trial, config: Mapping[str, Any]) -> dict[str, Any]:
         "attempt": trial.attempt,
         "metric": make_text(trial.metric),
         "mode": trial.mode,
+        **({"others": {make_text(name): mode for name, mode in trial.others.items()}} if trial.others else {}),
+        **({} if trial.lineage is None else trial.lineage.describe()),
         "slots": make_plain(config),
     }
     return {**make_plain(trial.params), OURS: ours}
@@ -51,6 +53,7 @@ def describe_outcome(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         "outcome": outcome.state,
         "reason": outcome.reason,
         f"best/{make_text(trial.metric)}": value,
+        **dict(zip((f"best/{make_text(name)}" for name in trial.others), outcome.values[1:], strict=False)),
         "best/step": outcome.step,
         "traceback": None if outcome.traceback is None else _shorten(outcome.traceback),
     }

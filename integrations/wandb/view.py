@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class View:
         frozen: All trials as Optuna has them.
         best: The best complete trial.
         slots: The effective configuration of the best trial.
+        others: Further metrics, with their modes.
+        front: With several metrics, the complete trials that no other one beats.
     """
 
     name: str
@@ -43,6 +45,8 @@ class View:
     frozen: Sequence[Any]
     best: FinishedTrial | None
     slots: Mapping[str, Any]
+    others: Mapping[str, Mode] = field(default_factory=dict)
+    front: Sequence[FinishedTrial] = ()
 
     @property
     def run_id(self) -> str:
@@ -65,10 +69,14 @@ class Model:
 
 def look_at(study: Study) -> View:
     """Read a study."""
-    ended, best = study.ended, study.standing().best
+    ended, standing = study.ended, study.standing()
+    best = standing.best
     slots = {} if best is None else study.effective(best.number)
     frozen = study.optuna.get_trials(deepcopy=False)
-    return View(study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots)
+    return View(
+        study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots,
+        study.others, standing.front,
+    )  # fmt: skip
 
 
 def fill(run: Run, view: View, first: int) -> Exception | None:
@@ -83,7 +91,8 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
         Why the table and the chart are missing, for which the SDK asks the server; ``None`` where they are there.
     """
     run.define_metric(AXIS)
-    for name in (f"best/{view.metric}", f"value/{view.metric}", "importance/*"):
+    others = [f"value/{name}" for name in view.others]
+    for name in (f"best/{view.metric}", f"value/{view.metric}", *others, "importance/*"):
         define_axis(run, name, AXIS)
     rows = list(_rows(view))
     shares: dict[str, float] = {}
@@ -95,6 +104,13 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     states = [trial.outcome.state for trial in view.ended]
     summary: dict[str, Any] = {f"trials/{state}": states.count(state) for state in dict.fromkeys(states)}
     config: dict[str, Any] = {"study": view.name, "metric": view.metric, "mode": view.mode}
+    if view.others:
+        config["others"] = dict(view.others)
+        config["front"] = [
+            {"trial": one.number, "params": make_plain(one.params),
+             "values": dict(zip((view.metric, *view.others), one.values, strict=False))} for one in view.front
+        ]  # fmt: skip
+        summary["front/trials"] = len(view.front)
     if best is not None:
         summary |= {f"best/{view.metric}": best.value, "best/trial": best.number}
         params = make_plain(best.params)
@@ -143,7 +159,8 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {AXIS: count, "study/trial": trial.number}
         if trial.value is not None and math.isfinite(trial.value):
             row[f"value/{view.metric}"] = trial.value
-            if trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
+            row |= dict(zip((f"value/{name}" for name in view.others), trial.values[1:], strict=False))
+            if not view.others and trial.outcome.state == "complete" and is_better(trial.value, best, view.mode):
                 best = trial.value
         if best is not None:
             row[f"best/{view.metric}"] = best
@@ -151,11 +168,12 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
 
 
 def _charts(view: View, shares: Mapping[str, float]) -> dict[str, Any]:
-    columns: list[str | int] = ["number", "state", view.metric, "reason", *view.names]
+    columns: list[str | int] = ["number", "state", view.metric, *view.others, "reason", *view.names]
     table = wandb.Table(columns=columns, allow_mixed_types=True)
     for trial in view.ended:
         params = [_cell(trial.params.get(name)) for name in view.names]
-        table.add_data(trial.number, trial.outcome.state, _cell(trial.value), trial.outcome.reason, *params)
+        others = [dict(zip(view.others, trial.values[1:], strict=False)).get(name) for name in view.others]
+        table.add_data(trial.number, trial.outcome.state, _cell(trial.value), *others, trial.outcome.reason, *params)
     charts: dict[str, Any] = {"study/table": table}
     if shares:
         bars = wandb.Table(columns=["hyperparameter", "importance"], data=[list(item) for item in shares.items()])

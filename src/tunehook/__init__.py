@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tunehook.adapter import value as value
     from tunehook.record import Journal as Journal
     from tunehook.record import Recorder as Recorder
+    from tunehook.search import PBT as PBT
     from tunehook.session import TrialSession as TrialSession
     from tunehook.snapshot import SnapshotPlan as SnapshotPlan
     from tunehook.space import Choice as Choice
@@ -50,6 +51,7 @@ _HOMES = {
     "Study": "study",
     "StudyError": "trial",
     "Decision": "trial",
+    "PBT": "search",
     "Outcome": "trial",
     "Trial": "trial",
     "current": "adapter",

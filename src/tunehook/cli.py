@@ -139,23 +139,26 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
 def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
     """Show the best complete trial.
 
-    Its value, its hyperparameters, and where its record is.
+    Its value, its hyperparameters, and where its record is. Of a study with several metrics, each trial that no other
+    one beats; with --json a line for each.
 
     Example: tunehook best digits --json
     """
-    from tunehook.report import best_of
+    from tunehook.report import best_of, front_of
 
     with _told():
         opened = _open(study, storage, folder)
-        found = best_of(opened)
+        found = front_of(opened) if opened.others else [best_of(opened)]
     if as_json:
-        _say(_json(found))
+        _say("\n".join(map(_json, found)))
         return
-    _say(f"trial {found.number}: {opened.metric} {found.value!r}")
-    for name, value in found.params.items():
-        _say(f"  {name} = {value!r}")
-    for place in found.records:
-        _say(f"record: {place}")
+    for one in found:
+        values = one.values or {opened.metric: one.value}
+        _say(f"trial {one.number}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
+        for name, value in one.params.items():
+            _say(f"  {name} = {value!r}")
+        for place in one.records:
+            _say(f"record: {place}")
 
 
 @app.command()

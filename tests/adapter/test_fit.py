@@ -62,6 +62,9 @@ class Box:
     def open(self, injection: Injection) -> None:
         self.heard.append(f"open {injection.paths}")
 
+    def why_fixed(self, path: str, value: object) -> str:
+        return ""
+
     def check_stepped(self) -> None:
         self.heard.append("stepped")
 

@@ -413,7 +413,7 @@ def test_infeasible_and_pruned_trials_as_the_sampler_sees_them(search: str) -> N
     opened.ask()
 
 
-@pytest.mark.parametrize("search", [name for name in SEARCHES if name not in ("cmaes", "grid")])
+@pytest.mark.parametrize("search", [name for name in SEARCHES if name not in ("cmaes", "grid", "pbt")])
 def test_random_states_are_untouched(search: str) -> None:
     """Opening, asking, reporting and telling draw nothing from Python, NumPy or torch."""
     numeric = {"lr": th.Float(0, 1), "wd": th.Float(0, 1)}

@@ -137,7 +137,7 @@ def test_near_names() -> None:
     """A mistyped attribute is told with the nearest that there is; one that fits nothing is told bare."""
     opened: Any = study()
     with pytest.raises(
-        AttributeError, match=r"^a study has no attribute 'best_parms'\. Did you mean best_params or best\?$"
+        AttributeError, match=r"^a study has no attribute 'best_parms'\. Did you mean best_params or best_trials\?$"
     ):
         opened.best_parms  # noqa: B018 - raises
     with pytest.raises(AttributeError, match=r"^a study has no attribute 'xyz'$"):

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from tunehook.adapter.ranks import Alone, Ranks, together
-from tunehook.inject import Injection, Slot
+from tunehook.inject import Injection, Slot, show
 from tunehook.session import TrialSession
 from tunehook.snapshot import Arrays
-from tunehook.trial import Budget, TrialError, injecting
+from tunehook.trial import Budget, InjectionError, TrialError, injecting
 
 
 class Slots(Protocol):
@@ -37,6 +37,9 @@ class Slots(Protocol):
 
     def open(self, injection: Injection) -> None:
         """Take note of the values, which were put in just now."""
+
+    def why_fixed(self, path: str, value: Any) -> str:
+        """Why a value cannot change in the middle of a training, ``""`` where it can."""
 
     def check_stepped(self) -> None:
         """Check at the end of the first epoch that the optimizers with injected values make steps."""
@@ -124,6 +127,23 @@ class FitCore:
         if self.injection is not None:
             with injecting([*self.session.trial.params]):
                 self.injection.read_back(when)
+
+    def check_live(self) -> None:
+        """Check that the values of a member of a population can change in the middle of its training.
+
+        Raises:
+            InjectionError: One cannot.
+        """
+        lineage, injection = self.session.trial.lineage, self.injection
+        if lineage is None or injection is None:
+            return
+        for path, name in injection.names.items():
+            value = injection.paths[path]
+            if name in lineage.names and (why := self._slots.why_fixed(path, value)):
+                raise InjectionError(
+                    f"'{name}' ({path} = {show(value)}) cannot change in the middle of a training, as search='pbt' "
+                    f"does: {why}.\n  Make it a plain value in the space, or use another search."
+                )
 
     def start(self) -> None:
         """The first step comes next; a later fit of a trial that was stopped makes none."""

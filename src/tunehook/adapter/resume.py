@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunehook.adapter.ranks import Ranks
-from tunehook.session import Found, TrialSession
+from tunehook.session import Found, TrialSession, ends_interval, set_aside
 from tunehook.system import Notice
 
 
@@ -74,12 +74,29 @@ class Resume:
 
     def open(self, *, is_restored: bool) -> None:
         """Listen for SIGTERM, where there is one process to hear it, and go on from what was restored, if anything."""
-        if is_restored and self._found is not None:
+        if is_restored and self._found is not None and not self._found.is_parents:
             self._session.go_on(self._found)
         if (checkpoints := self._session.continuation.checkpoints) is not None:
             checkpoints.begin()
         if self._ranks.count == 1:
             self.notice.open()
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether the checkpoint that was found is another trial's, with whose training this one goes on."""
+        return self._ranks.agree(self._found is not None and self._found.is_parents)
+
+    def ends_interval(self, epochs: int) -> bool:
+        """Whether a member of a population is set aside after so many epochs of its training."""
+        return ends_interval(self._session, epochs)
+
+    def set_aside(self, write: Callable[[Path], None]) -> None:
+        """Keep the training for others to go on with, and end the trial.
+
+        Args:
+            write: Writes the files of a checkpoint into a folder, on rank 0.
+        """
+        set_aside(self._session, write)
 
     def is_due(self, size: int) -> bool:
         """Whether it is time for a checkpoint of so many bytes, as far as this rank knows; for a pause it always is."""

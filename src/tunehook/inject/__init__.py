@@ -24,7 +24,7 @@ from tunehook.inject.known import (
     was_read,
 )
 from tunehook.inject.plan import Calls, Plan
-from tunehook.inject.reads import KeysRead, is_read
+from tunehook.inject.reads import KeysRead, is_read, is_used_later
 from tunehook.inject.slot import UNKNOWN, Find, Slot, names_in, resolve, same, show
 from tunehook.inject.trace import Again, Told, Trace, tell_variable
 from tunehook.inject.variables import Typed
@@ -32,8 +32,8 @@ from tunehook.inject.variables import Typed
 __all__ = [
     "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED", "Plan",
     "Slot", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks",
-    "finds_ranks", "frames", "handed_trial", "is_read", "keep", "knowing", "known_trial", "learn", "leave_if_stopped",
-    "may_return_value", "names_in", "names_read", "names_read_too_early", "note_injected", "note_read", "note_stop",
-    "resolve", "same", "show", "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected",
-    "was_read",
+    "finds_ranks", "frames", "handed_trial", "is_read", "is_used_later", "keep", "knowing", "known_trial", "learn",
+    "leave_if_stopped", "may_return_value", "names_in", "names_read", "names_read_too_early", "note_injected",
+    "note_read", "note_stop", "resolve", "same", "show", "signature_of", "tell_variable", "trace_in_progress",
+    "unread_values", "was_injected", "was_read",
 ]  # fmt: skip

@@ -59,6 +59,20 @@ def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
     )  # fmt: skip
 
 
+def is_used_later(cls: type, base: type, name: str) -> bool:
+    """Whether a method of a class, down to the framework's, has a name as an attribute or a text: not its constructor.
+
+    Args:
+        cls: The class.
+        base: The framework's class below it.
+        name: The name.
+    """
+    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
+    methods = [one for each in classes for key, one in vars(each).items() if callable(one) and key != "__init__"]
+    codes = [getattr(inspect.unwrap(one), "__code__", None) for one in methods]
+    return any(name in one.co_names or name in one.co_consts for code in codes if code for one in _codes(code))
+
+
 def _codes(code: CodeType) -> Iterator[CodeType]:
     """A function's code, and that of the functions inside it."""
     yield code

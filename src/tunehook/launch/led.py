@@ -9,7 +9,7 @@ from typing import Protocol
 from tunehook.record import Recorder, StudyPaths
 from tunehook.session import Judge, TrialSession
 from tunehook.space import Space
-from tunehook.trial import Standing, Trial
+from tunehook.trial import Mode, Standing, Trial
 
 
 class Shown(Protocol):
@@ -17,6 +17,7 @@ class Shown(Protocol):
 
     name: str
     metric: str
+    others: dict[str, Mode]
     space: Space
 
     def standing(self) -> Standing:
@@ -39,6 +40,10 @@ class Led(Shown, Judge, Protocol):
     @property
     def is_grid(self) -> bool:
         """Whether it ends by itself, when all combinations are trained."""
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
 
     @property
     def judges(self) -> bool:

@@ -136,7 +136,7 @@ class Progress(Recorder):
         values = told_values({called.get(name, name): value for name, value in row["params"].items()})
         return (
             f"[{self._standing.finished}{total}] trial {number}: {row['state']}, {self._study.metric} "
-            f"{short(row['value'])} ({values}; {row['took']:.1f} s); best {short(self._value)}"
+            f"{short(row['value'])} ({values}; {row['took']:.1f} s); {self._best()}"
         ) + ("" if row["state"] in ("complete", "pruned") else f"; {row['reason']}")
 
     def _say(self, line: str) -> None:
@@ -150,6 +150,11 @@ class Progress(Recorder):
     @property
     def _value(self) -> float | None:
         return None if self._standing.best is None else self._standing.best.value
+
+    def _best(self, metric: str = "") -> str:
+        if self._study.others:
+            return f"front {len(self._standing.front)}"
+        return f"best {metric} {short(self._value)}" if metric else f"best {short(self._value)}"
 
     def _draw(self, *, force: bool = False, is_last: bool = False) -> None:
         is_due = force or is_last or time.monotonic() - self._drawn > _REFRESH
@@ -194,7 +199,7 @@ class Progress(Recorder):
         new = finished - self._before
         each = (time.monotonic() - self._began) / new if new else None
         parts = [f"{finished}" + (f" of {self._total}" if self._total else "") + " trials"]
-        parts.append(f"best {self._study.metric} {short(self._value)}" + ("" if self._value is None else " (*)"))
+        parts.append(self._best(self._study.metric) + ("" if self._value is None else " (*)"))
         if each is not None:
             parts.append(f"{each:.1f} s a trial")
             if self._total:
@@ -211,11 +216,26 @@ def summary(study: Shown, standing: Standing, total: int | None) -> list[str]:
     """Where a study stands, in lines: how many trials there are, the best one, and where its record is."""
     lines = [count_line(study.name, standing.counts, standing.finished, total)]
     best = standing.best
+    lines += front_lines([study.metric, *study.others], standing)
     if best is not None:
         lines.append(f"best {study.metric} {short(best.value)}, trial {best.number}: {told_values(best.params)}")
         with contextlib.suppress(StudyError):
             lines += [f"record: {_nearby(place)}" for place in study.records(best.number)]
     return lines
+
+
+def front_lines(metrics: Sequence[str], standing: Standing) -> list[str]:
+    """The front of a study with several metrics, a line for each trial."""
+    count = len(standing.front)
+    head = (
+        [f"front: {count} of the complete trials {'is' if count == 1 else 'are'} beaten by no other"] if count else []
+    )
+    return head + [
+        f"  trial {one.number}: "
+        + " ".join(f"{name}={short(value)}" for name, value in zip(metrics, one.values, strict=False))
+        + f" ({told_values(one.params)})"
+        for one in standing.front
+    ]
 
 
 def _nearby(place: str) -> str:

@@ -62,7 +62,7 @@ def check_arguments(study: Led, train: object, request: Request, launcher: Launc
     Raises:
         ValueError, TypeError: What is wrong, and what is possible.
     """
-    if request.trials is None and request.timeout is None and not study.is_grid:
+    if request.trials is None and request.timeout is None and not study.ends_by_itself:
         raise ValueError("Say how long to search: study.optimize(train, trials=30) or timeout=3600 (seconds).")
     if launcher is not None and (isinstance(launcher, type) or not hasattr(launcher, "leader")):
         raise TypeError(f"launcher is an instance of a launcher, such as RayLauncher(num_cpus=4); got {launcher!r}.")

@@ -6,6 +6,8 @@ from tunehook.record.checks import (
     Is,
     has,
     is_flag,
+    is_lineage,
+    is_modes,
     is_number,
     is_path,
     is_snapshot,
@@ -87,13 +89,13 @@ from tunehook.record.recorder import (
 from tunehook.record.recorders import Recorders, StudyRecorders
 
 __all__ = [
-    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "GoesOn", "InSync", "Is", "Journal",
-    "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process", "ROOT",
-    "Recorder", "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy", "Stopped",
-    "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "as_outcome", "check_place", "check_recorder",
-    "checkpoints_of", "copy", "digest_of", "files_in", "has", "host", "is_flag", "is_here", "is_number", "is_path",
-    "is_snapshot", "is_text", "is_texts", "is_time", "is_values", "is_whole", "is_wholes", "join", "journal_of",
-    "lock_file", "make_folder", "maybe", "names_of_secrets", "next_place", "one_of", "open_file", "outlines",
-    "output_of", "plain", "plans_of", "read_attempts", "read_events", "read_journal", "read_processes", "remove",
-    "runs_of", "sealed", "stamp", "sync_path", "unsealed",
+    "BEGINNING", "Begin", "CanStop", "Config", "END", "Ended", "Event", "Events", "GoesOn", "InSync", "Is",
+    "Journal", "KeepsModel", "Kept", "LEFT_OUT", "LinkError", "OneForAllAttempts", "PROCESS", "Place", "Process",
+    "ROOT", "Recorder", "Recorders", "Report", "Rows", "RunNote", "Saved", "ShowsSnapshots", "ShowsStudy",
+    "Stopped", "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "as_outcome", "check_place",
+    "check_recorder", "checkpoints_of", "copy", "digest_of", "files_in", "has", "host", "is_flag", "is_here",
+    "is_lineage", "is_modes", "is_number", "is_path", "is_snapshot", "is_text", "is_texts", "is_time", "is_values",
+    "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "names_of_secrets",
+    "next_place", "one_of", "open_file", "outlines", "output_of", "plain", "plans_of", "read_attempts",
+    "read_events", "read_journal", "read_processes", "remove", "runs_of", "sealed", "stamp", "sync_path", "unsealed",
 ]  # fmt: skip

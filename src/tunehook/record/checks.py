@@ -113,10 +113,22 @@ def has(value: object, fields: Mapping[str, Is]) -> bool:
     return isinstance(value, dict) and all(is_it(value.get(name)) for name, is_it in fields.items())
 
 
+def is_modes(value: object) -> bool:
+    """Whether it is modes by the names of metrics."""
+    return isinstance(value, dict) and _is_table(value) and all(map(one_of(Mode), value.values()))
+
+
+def is_lineage(value: Any) -> bool:
+    """Whether it is where a trial stands in a population."""
+    wholes = dict.fromkeys(("member", "generation", "interval"), is_whole)
+    return has(value, {**wholes, "parent": maybe(is_whole)}) and len(value) == 4
+
+
 END: dict[str, Is] = {
     "state": lambda value: one_of(State)(value) and value != "running",
     "reason": is_text, "value": maybe(_is_measured), "step": maybe(is_whole),
     "traceback": maybe(is_text),
+    "values": maybe(lambda value: isinstance(value, list | tuple) and all(map(_is_measured, value))),
 }  # fmt: skip
 _LINE: dict[str, Is] = {"event": is_text, "time": maybe(is_time)}
 PROCESS: dict[str, Is] = {
@@ -126,7 +138,8 @@ PROCESS: dict[str, Is] = {
 _EVENTS: dict[str, dict[str, Is]] = {
     "begin": {
         "trial": is_whole, "study": is_text, "key": is_text, "attempt": is_whole, "params": _is_table,
-        "metric": is_text, "mode": one_of(Mode), "study_id": maybe(is_text), "is_given": maybe(is_flag), **PROCESS,
+        "metric": is_text, "mode": one_of(Mode), "study_id": maybe(is_text), "is_given": maybe(is_flag),
+        "lineage": maybe(is_lineage), "others": maybe(is_modes), **PROCESS,
     },
     "process": PROCESS,
     "task": {**PROCESS, "place": is_text},

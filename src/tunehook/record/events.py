@@ -18,7 +18,7 @@ from tunehook.record.journal import is_here, read_journal
 from tunehook.record.paths import journal_of
 from tunehook.snapshot import Snapshot
 from tunehook.system import is_alive
-from tunehook.trial import Decision, Mode, Outcome, Trial
+from tunehook.trial import Decision, Lineage, Mode, Outcome, Trial
 
 # Where in a trial a snapshot was taken: in which of its fits, and at which step, since steps start over with each fit.
 Place = tuple[int, int]
@@ -89,12 +89,15 @@ class Begin(Process):
     mode: Mode
     study_id: str = ""
     is_given: bool = False
+    lineage: Mapping[str, Any] | None = None
+    others: Mapping[str, Mode] | None = None
 
     def as_trial(self, folder: Path) -> Trial:
         """The trial whose journal is in a folder."""
         return Trial(
-            self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id
-        )
+            self.study, self.trial, self.params, folder, self.metric, self.mode, self.attempt, self.key, self.study_id,
+            lineage=None if self.lineage is None else Lineage(**self.lineage), others=dict(self.others or {}),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,7 +392,8 @@ def join(attempts: Iterable[Iterable[Event]]) -> Rows:
 def as_outcome(end: Mapping[str, Any]) -> Outcome:
     """How a trial ended, by fields that are as `tunehook.record.checks.END` says."""
     value = None if end.get("value") is None else float(end["value"])
-    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"))
+    values = tuple(map(float, end.get("values") or ()))
+    return Outcome(end["state"], end["reason"], value, end.get("step"), end.get("traceback"), values)
 
 
 def _named(kind: type[Event]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

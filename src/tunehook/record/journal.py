@@ -66,6 +66,10 @@ class Journal:
     def _begin(self, trial: Trial, **more: Any) -> None:
         if trial.study_id:
             more["study_id"] = trial.study_id
+        if trial.lineage is not None:
+            more["lineage"] = trial.lineage.describe()
+        if trial.others:
+            more["others"] = dict(trial.others)
         self._write("begin", trial=trial.number, study=trial.study, key=trial.key, attempt=trial.attempt,
                     params=dict(trial.params), metric=trial.metric, mode=trial.mode, host=host(),
                     **this_process(), **more, is_urgent=False)  # fmt: skip
@@ -131,8 +135,9 @@ class Journal:
 
     def end(self, outcome: Outcome) -> None:
         """Write how the trial ended, and close the file."""
+        more: dict[str, Any] = {"values": outcome.values} if outcome.values else {}
         self._write("end", state=outcome.state, reason=outcome.reason, value=outcome.value, step=outcome.step,
-                    traceback=outcome.traceback)  # fmt: skip
+                    traceback=outcome.traceback, **more)  # fmt: skip
         self.close()
 
     def close(self) -> None:

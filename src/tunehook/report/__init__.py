@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from tunehook.report.status import Watch as Watch
     from tunehook.report.status import best_of as best_of
     from tunehook.report.status import ending as ending
+    from tunehook.report.status import front_of as front_of
     from tunehook.report.status import lines as lines
     from tunehook.report.status import status_of as status_of
     from tunehook.report.status import table as table
 
 __all__ = [
-    "Watch", "best_of", "ending", "lines", "status_of", "table",
+    "Watch", "best_of", "ending", "front_of", "lines", "status_of", "table",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -22,6 +23,7 @@ __getattr__ = lazily(
         "Watch": "status",
         "best_of": "status",
         "ending": "status",
+        "front_of": "status",
         "lines": "status",
         "status_of": "status",
         "table": "status",

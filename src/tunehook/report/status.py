@@ -58,6 +58,7 @@ class Best:
         params: Its values.
         records: Where its record lies.
         step: The step of its value.
+        values: In a study with several metrics, the values of all by name; else ``None``.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Best:
     params: dict[str, Any]
     records: list[str]
     step: int | None = None
+    values: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Status:
         seconds_left: Until there are as many as wanted, where that is known and something runs.
         processes: Whether a process works on it: ``"live"``, ``"gone"`` or, where they were on other machines and none
             of them runs a trial, ``"unknown"``.
+        front: With several metrics, the complete trials that no other one beats.
     """
 
     study: str
@@ -97,6 +100,7 @@ class Status:
     seconds_a_trial: float | None = None
     seconds_left: float | None = None
     processes: str = "live"
+    front: list[Best] = field(default_factory=list)
 
     @property
     def is_done(self) -> bool:
@@ -108,14 +112,20 @@ def best_of(study: Study) -> Best:
     """The best complete trial.
 
     Raises:
-        StudyError: There is none.
+        StudyError: There is none, or the study has several metrics.
     """
     return _named(study, study.best)
 
 
+def front_of(study: Study) -> list[Best]:
+    """The complete trials of a study with several metrics that no other one beats."""
+    return [_named(study, one) for one in study.best_trials]
+
+
 def _named(study: Study, found: FinishedTrial) -> Best:
+    named = dict(zip([study.metric, *study.others], found.values, strict=False)) if study.others else None
     return Best(found.number, float(found.value or 0.0), dict(found.params), study.records(found.number),
-                found.outcome.step)  # fmt: skip
+                found.outcome.step, named)  # fmt: skip
 
 
 def status_of(study: Study) -> Status:
@@ -139,6 +149,7 @@ def status_of(study: Study) -> Status:
     return Status(
         study.name, study.metric, study.mode, standing.counts, standing.finished, wanted,
         None if standing.best is None else _named(study, standing.best), running, each, left, study.attendance(lost),
+        [_named(study, one) for one in standing.front],
     )  # fmt: skip
 
 
@@ -217,6 +228,8 @@ def _head(status: Status) -> list[str]:
     if status.best is not None:
         told.append(f"best {status.metric} {short(status.best.value)}, trial {status.best.number}: "
                     f"{told_values(status.best.params)}")  # fmt: skip
+    told += [f"on the front: trial {one.number}: {told_values(one.values or {})} ({told_values(one.params)})"
+             for one in status.front]  # fmt: skip
     return told
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
 from tunehook.search.method import Method
+from tunehook.search.pbt import PBT, Member, Next, Replay, explore, next_interval
 from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
 from tunehook.system import lazily
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
-    "Climb", "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Method", "SEARCHES", "STOPPERS",
-    "check_name", "check_space", "goes_on", "left_behind", "make_sampler", "make_stopper", "rungs_of",
+    "Climb", "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Member", "Method", "Next", "PBT",
+    "Replay", "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "goes_on", "left_behind",
+    "make_sampler", "make_stopper", "next_interval", "rungs_of",
 ]  # fmt: skip
 
 __getattr__ = lazily(

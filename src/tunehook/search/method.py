@@ -6,9 +6,19 @@ import logging
 from typing import TYPE_CHECKING
 
 from tunehook.search.course import Course
-from tunehook.search.samplers import PAUSE, SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.search.pbt import PBT
+from tunehook.search.samplers import (
+    PAUSE,
+    SEARCHES,
+    STOPPERS,
+    check_metrics,
+    check_name,
+    check_space,
+    make_sampler,
+    make_stopper,
+)
 from tunehook.space import Space
-from tunehook.system import make_visible
+from tunehook.system import make_visible, reports_of, watched, with_reports
 from tunehook.trial import Budget, Decision
 
 if TYPE_CHECKING:
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger("tunehook")
 
@@ -24,22 +35,33 @@ class Method:
     """Who proposes values, and who stops trials.
 
     Args:
-        search: The name of a search method, or an Optuna sampler.
+        search: The name of a search method, a population, or an Optuna sampler.
         stopper: The name of a stopper, an Optuna pruner, or ``None``.
         space: What is searched.
         seed: Seed of the search; ``None`` for another search each time.
+        metrics: How many metrics are tuned. Defaults to 1.
 
     Attributes:
         trials: How many trials are planned; ``None`` where nobody knows.
+        population: The population that is trained, ``None`` in other searches.
+        seed: Seed of the search.
 
     Raises:
-        TypeError, ValueError: The search or the stopper is none.
+        TypeError, ValueError: The search or the stopper is none, or a population has a stopper.
         SpaceError: The search cannot search the space.
     """
 
     def __init__(
-        self, search: str | BaseSampler, stopper: str | BasePruner | None, space: Space, *, seed: int | None = None
+        self,
+        search: str | PBT | BaseSampler,
+        stopper: str | BasePruner | None,
+        space: Space,
+        *,
+        seed: int | None = None,
+        metrics: int = 1,
     ) -> None:
+        self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
+        search = "pbt" if isinstance(search, PBT) else search
         for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, [*STOPPERS, PAUSE])):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
@@ -53,13 +75,25 @@ class Method:
                 check_name("search method" if argument == "search" else argument, value, names, f"any Optuna {kind}")
         if isinstance(search, str):
             check_space(search, space)
-        self.search, self._stopper, self._space, self._seed = search, stopper, space, seed
+            check_metrics(search, metrics)
+        if self.population is not None and stopper is not None:
+            raise ValueError(
+                "search='pbt' replaces the weak members of its population itself, so it takes no stopper; "
+                f"got stopper={stopper!r}.\n  Leave the stopper out."
+            )
+        self.search: str | BaseSampler = search
+        self._stopper, self._space, self.seed, self._metrics = stopper, space, seed, metrics
         self.trials: int | None = None
 
     @property
     def is_grid(self) -> bool:
         """Whether the search is the exact grid."""
         return self.search == "grid"
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
+        return self.is_grid or self.population is not None
 
     @property
     def is_named(self) -> bool:
@@ -78,7 +112,9 @@ class Method:
 
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
-        sampler, note = make_sampler(self.search, self._space, seed=self._seed, trials=self.trials)
+        sampler, note = make_sampler(
+            self.search, self._space, seed=self.seed, trials=self.trials, metrics=self._metrics
+        )
         if self.search in ("bayes", "grid"):
             make_visible()
             log.info("%s", note)
@@ -103,7 +139,15 @@ class Method:
         pruner = study.pruner
         if isinstance(pruner, Guarded) and not pruner.judges(step):
             return Decision()
-        if not (pruner.prune(study, course.shown(running)) if looks_at_few(pruner) else running.should_prune()):
+        if self._metrics > 1:
+            stops = pruner.prune(watched(study), course.shown(running) if looks_at_few(pruner) else _whole(running))
+        else:
+            stops = pruner.prune(study, course.shown(running)) if looks_at_few(pruner) else running.should_prune()
+        if not stops:
             return Decision()
         name = self._stopper if isinstance(self._stopper, str) else type(self._stopper).__name__
         return Decision(True, f"{name}: {say} falls behind the other trials")
+
+
+def _whole(running: AskedTrial) -> FrozenTrial:
+    return with_reports(running, reports_of(running))

@@ -34,7 +34,12 @@ REDUCTION = 3  # one trial in three goes on from a rung to the next
 
 
 def make_sampler(
-    search: str | BaseSampler, space: Space, *, seed: int | None = None, trials: int | None = None
+    search: str | BaseSampler,
+    space: Space,
+    *,
+    seed: int | None = None,
+    trials: int | None = None,
+    metrics: int = 1,
 ) -> tuple[BaseSampler, str]:
     """Make the sampler that a search method means.
 
@@ -45,6 +50,7 @@ def make_sampler(
         seed: Seed of the search; what a trial draws follows from it and the trial's number, also where a study is gone
             on with or shared by processes. Defaults to None, an unpredictable one.
         trials: How many trials are planned; None where nobody knows.
+        metrics: How many metrics are tuned. Defaults to 1.
 
     Returns:
         The sampler, and one line that says what was chosen and why (empty for a sampler that was given).
@@ -60,13 +66,29 @@ def make_sampler(
         return search, ""
     check_name("search method", search, SEARCHES, "any Optuna sampler")
     check_space(search, space)
-    make = SEARCHES[search]
+    check_metrics(search, metrics)
+    make = SEARCHES["tpe" if search == "bayes" and metrics > 1 else search]
     sampler, why = make(space, seed, trials)
     if seed is not None and search not in _SEEDED_AS_A_WHOLE:
         from tunehook.search.seeding import SeededByNumber
 
         sampler = SeededByNumber(lambda mixed: make(space, mixed, trials)[0], seed)
-    return sampler, f"{search}: {why}"
+    said = f"TPE ({metrics} metrics), " if search == "bayes" and metrics > 1 else ""
+    return sampler, f"{search}: {said}{why}"
+
+
+def check_metrics(search: str, metrics: int) -> None:
+    """Check that a search method can search for so many metrics at once.
+
+    Raises:
+        ValueError: It cannot, and which ones can.
+    """
+    if metrics > 1 and search in _FOR_ONE:
+        able = [name for name in SEARCHES if name not in _FOR_ONE]
+        raise ValueError(
+            f"The search {search!r} is for one metric, and there are {metrics}.\n"
+            f"  For several there are {', '.join(map(repr, able))}, and Optuna's samplers that can."
+        )
 
 
 def check_space(search: str, space: Space) -> None:
@@ -150,6 +172,13 @@ def _tpe_sampler(seed: int | None, trials: int | None) -> BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=startup(trials), multivariate=True)
 
 
+def _nsga2(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    from optuna.samplers import NSGAIISampler
+
+    size = 50 if trials is None else min(50, max(8, trials // 5))
+    return NSGAIISampler(seed=seed, population_size=size), f"generations of {size}, {_planned(trials)}"
+
+
 def _cmaes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
     from optuna.samplers import CmaEsSampler
 
@@ -165,8 +194,12 @@ SEARCHES: dict[str, _Make] = {
     "tpe": _tpe,
     "gp": _gp,
     "cmaes": _cmaes,
+    "nsga2": _nsga2,
+    "pbt": _random,  # of the first generation; the next ones follow from it
 }
 
+
+_FOR_ONE = ("cmaes", "pbt")  # metric; "bayes" is TPE where there are several
 
 # A grid draws nothing; the points of a Sobol sequence belong together by its seed.
 _SEEDED_AS_A_WHOLE = ("grid", "qmc")

@@ -16,6 +16,7 @@ from tunehook.session.in_progress import (
     sigterm_raised,
     surround,
 )
+from tunehook.session.intervals import ends_interval, set_aside
 from tunehook.session.isolation import apart, begin_again
 from tunehook.session.keeper import Judge
 from tunehook.session.launched import adopt, hand_over, settle
@@ -24,6 +25,7 @@ from tunehook.session.session import TrialSession
 
 __all__ = [
     "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
-    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "following", "hand_over",
-    "importing", "is_following", "left_to_parent", "set_broadcast", "settle", "sigterm_raised", "surround",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "ends_interval", "following",
+    "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
+    "sigterm_raised", "surround",
 ]  # fmt: skip

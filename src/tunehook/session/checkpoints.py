@@ -8,6 +8,7 @@ hook and after schedules that look at metrics; in Keras the last callback's ``on
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -128,11 +129,13 @@ class Found:
         folder: Where the adapter finds its files.
         progress: How far the trial was.
         reports: The reports up to there.
+        is_parents: Whether another trial's training is gone on with, as in a population.
     """
 
     folder: Path
     progress: Progress
     reports: tuple[Report, ...]
+    is_parents: bool = False
 
 
 class Checkpoints:
@@ -205,13 +208,32 @@ class Checkpoints:
                 remove(older, below=self._study)
 
     def find(self) -> Found | None:
-        """The newest checkpoint of before a pause or of the earlier attempts, ``None`` where there is none.
+        """The newest checkpoint of before a pause or of the earlier attempts, else that of the parent.
 
         Raises:
-            CheckpointError: There is one that cannot be used.
+            CheckpointError: There is one that cannot be used, or the parent has none any more.
+        """
+        found = self._newest() if self._trial.is_again else None
+        lineage = self._trial.lineage
+        if found is not None or lineage is None or lineage.parent is None:
+            return found
+        parents = Checkpoints(dataclasses.replace(self._trial, key=lineage.key, lineage=None))
+        found = parents._newest(of_any=True)
+        if found is None:
+            raise CheckpointError(f"trial {lineage.parent}, whose training it goes on with, has no checkpoint any more")
+        return dataclasses.replace(found, is_parents=True)
+
+    def _newest(self, *, of_any: bool = False) -> Found | None:
+        """The newest one.
+
+        Args:
+            of_any: Whether it may be one of other values. Defaults to False.
+
+        Raises:
+            CheckpointError: It cannot be used.
         """
         there = self._there()
-        if not there or not self._trial.is_again:
+        if not there:
             return None
         try:
             check_place(there[-1], below=self._study)
@@ -220,7 +242,7 @@ class Checkpoints:
                 progress = Progress(**from_json(read_whole(file)))
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"its checkpoint cannot be read: {shown(error)}") from error
-        if progress.params != plain(self._trial.params):
+        if not of_any and progress.params != plain(self._trial.params):
             raise CheckpointError("its checkpoint was made with other values")
         journal = StudyPaths(self._study).journal(progress.trial)
         events = Events.of_key(journal, self._trial.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tunehook.inject import unread_values
@@ -13,6 +13,11 @@ from tunehook.system import did_you_mean, near
 from tunehook.trial import Decision, Outcome, Trial, TrialError, describe, holds_numbers, returned_value
 
 log = logging.getLogger("tunehook")
+
+_NO_FIT = (
+    "search='pbt' goes on from checkpoints of a fit, and the training has called none.\n"
+    "  Add TuneCallback() to the callbacks of the Trainer or of model.fit inside the training function."
+)
 
 
 @dataclass
@@ -23,17 +28,22 @@ class Heard:
         returned: The value that the training function returned.
         unused: Names of the space that a training without a fit did not read.
         logged: Metrics that exist, where the tuned one is none of them.
+        others: What it returned of further metrics.
     """
 
     returned: float | None = None
     unused: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    others: dict[str, float] = field(default_factory=dict)
 
     def take(self, result: object, trial: Trial, *, is_driven: bool) -> None:
         """Take what a training function returned; see `TrialSession.take_result`."""
         self.returned = returned_value(result, trial.metric)
         self.unused = [] if is_driven else list(unread_values(trial))
-        if self.returned is None and holds_numbers(result):
+        if isinstance(result, Mapping):
+            values = {name: returned_value(result, name) for name in (*trial.others, *trial.limits)}
+            self.others = {name: value for name, value in values.items() if value is not None}
+        if self.returned is None and not self.others and holds_numbers(result):
             log.warning(
                 "%s: train returned %s, which is not used: return a number, or a dict with '%s'.",
                 trial.name, reprlib.repr(result), trial.metric,
@@ -66,6 +76,10 @@ def conclude(
         return describe(exception, value=value, step=step)
     if decision.stop:
         return Outcome(decision.state, decision.reason, value, step)
+    if trial.lineage is not None:  # its intervals are told apart by what is measured in them
+        if not is_driven:
+            return Outcome("failed", _NO_FIT)
+        heard = Heard(logged=heard.logged)
     if heard.returned is not None and heard.unused:
         return Outcome("failed", _why_unused(trial, heard.unused))
     if heard.returned is not None:

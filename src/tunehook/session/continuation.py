@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tunehook.record import Recorders, join, read_attempts
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
-from tunehook.trial import JournalError, Trial
+from tunehook.trial import JournalError, Trial, TrialError
 
 log = logging.getLogger("tunehook")
 
@@ -30,6 +30,7 @@ class Continuation:
     Attributes:
         trial: The trial.
         checkpoints: The checkpoints; ``None`` from where on none are kept.
+        is_needed: Whether the next one has to be kept, since others go on from it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Continuation:
         self._recorders = recorders
         self.checkpoints = checkpoints
         self._is_full = False  # whether it was told that one has no room
+        self.is_needed = False
 
     def find(self) -> Found | None:
         """The checkpoint of an earlier attempt to go on from; one that cannot be used is told in a line."""
@@ -49,7 +51,14 @@ class Continuation:
             return None
 
     def start_over(self, why: str) -> None:
-        """Say in a line that the trial does not go on from its checkpoint, and why."""
+        """Say in a line that the trial does not go on from its checkpoint, and why.
+
+        Raises:
+            CheckpointError: It goes on with the training of another one, or not at all.
+        """
+        lineage = self.trial.lineage
+        if lineage is not None and lineage.parent is not None:
+            raise CheckpointError(f"{self.trial.name} cannot go on with the training of trial {lineage.parent}: {why}")
         self._recorders.tell(f"{self.trial.name} starts over: {why}")
 
     def take_over(self, found: Found) -> Iterator[tuple[int, Mapping[str, float]]]:
@@ -91,6 +100,8 @@ class Continuation:
         try:
             self.checkpoints.save(write, step=step, reports=self._recorders.reports, journal=journal)
         except (OSError, JournalError) as error:  # no room, which may come back
+            if self.is_needed:
+                raise JournalError(f"The checkpoint of {self.trial.name} cannot be kept: {error}") from error
             if not self._is_full:
                 self._is_full = True
                 told = f"a checkpoint of {self.trial.name} could not be kept: {error}; the one before it counts"
@@ -103,7 +114,16 @@ class Continuation:
         return False
 
     def drop(self, why: str) -> None:
-        """Keep none from now on, and say why in a line: the trial would not go on exactly."""
+        """Keep none from now on, and say why in a line: the trial would not go on exactly.
+
+        Raises:
+            TrialError: It is one of a population, which needs them.
+        """
+        if self.trial.lineage is not None:
+            raise TrialError(
+                f"search='pbt' goes on from checkpoints, and none can be kept: {why}.\n"
+                "  Remove that from the training, or use another search."
+            )
         if self.checkpoints is not None:
             self.checkpoints.discard()
             self.checkpoints = None

@@ -25,6 +25,7 @@ from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
 from tunehook.session.keeper import Judge, Keeper
 from tunehook.session.models import check_untrained, note_trained, release
+from tunehook.session.others import with_others
 from tunehook.session.reads import unread
 from tunehook.snapshot import Arrays, SnapshotPlan
 from tunehook.trial import (
@@ -388,8 +389,8 @@ class TrialSession:
         )  # fmt: skip
 
     def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
-        self.outcome = outcome
-        self.keeper.finish(self.trial, outcome, is_told=is_told)
+        self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
+        self.keeper.finish(self.trial, self.outcome, is_told=is_told)
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

@@ -8,6 +8,7 @@ from tunehook.storage.attributes import (
     FEASIBLE,
     KEY,
     LEADER,
+    LINEAGE,
     OUTCOME,
     OWNER,
     PAUSE,
@@ -18,6 +19,7 @@ from tunehook.storage.attributes import (
     stored_claim,
     stored_key,
     stored_leader,
+    stored_lineage,
     stored_outcome,
     stored_owner,
     stored_pause,
@@ -41,11 +43,11 @@ if TYPE_CHECKING:
     from tunehook.storage.states import outcome_of as outcome_of
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "Ledger", "OUTCOME", "OWNER", "PAUSE",
-    "PLAN", "PatientStorage", "RUNGS", "check_shared", "describe_folder", "find_study", "from_environment", "holder_of",
-    "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of", "stored_again",
-    "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_outcome", "stored_owner", "stored_pause",
-    "stored_plan", "stored_rungs",
+    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "Ledger", "OUTCOME", "OWNER", "PAUSE",
+    "PLAN", "PatientStorage", "RUNGS", "check_shared", "describe_folder", "find_study", "from_environment",
+    "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of",
+    "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_lineage",
+    "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -16,6 +16,7 @@ from tunehook.record import (
     as_outcome,
     has,
     is_flag,
+    is_lineage,
     is_number,
     is_text,
     is_time,
@@ -45,6 +46,7 @@ KEY = "tunehook:key"
 AGAIN = "tunehook:again"
 PAUSE = "tunehook:pause"  # of a trial that was paused: how often, when, and whether its checkpoint is kept
 RUNGS = "tunehook:rungs"  # of a trial that has come to the first: after how many reports it may be paused
+LINEAGE = "tunehook:lineage"  # where a trial stands in a population
 # Of a study: what `optimize` was asked for last.
 PLAN = "tunehook:plan"
 LEADER = "tunehook:leader"  # the process that has called `optimize` last
@@ -62,12 +64,17 @@ def _is_space(value: Any) -> bool:
     return True
 
 
+def _one_or_all(value: Any, is_it: Is) -> bool:
+    """Whether a value is of a kind, or a list of several that are."""
+    return all(map(is_it, value)) if isinstance(value, list) and len(value) > 1 else is_it(value)
+
+
 def is_description(value: object) -> bool:
     """Whether it says what a study searches, and how, as a study writes it."""
     fields = {
         "space": _is_space,
-        "metric": lambda one: is_text(one) and one != "",
-        "mode": one_of(Mode),
+        "metric": lambda one: _one_or_all(one, lambda name: is_text(name) and name != ""),
+        "mode": lambda one: _one_or_all(one, one_of(Mode)),
         "objective": lambda one: one in ("best", "last") if is_text(one) else is_whole(one) and one > 0,
     }
     return has(value, fields)
@@ -89,6 +96,12 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
     """What is asked again for an interrupted trial: the values, and attempt and key under their names."""
     fields: dict[str, Is] = {"values": is_values, ATTEMPT: is_whole, KEY: is_key}
     found: dict[str, Any] | None = _of_trial(trial, AGAIN, lambda value: has(value, fields))
+    return found
+
+
+def stored_lineage(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:
+    """Where a trial stands in a population: member, generation, interval and the number of the parent."""
+    found: dict[str, Any] | None = _of_trial(trial, LINEAGE, is_lineage)
     return found
 
 

@@ -30,15 +30,16 @@ from tunehook.storage.attributes import (
     stored_attempt,
     stored_claim,
     stored_key,
+    stored_lineage,
     stored_pause,
     stored_plan,
 )
 from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
-from tunehook.storage.opening import open_study
-from tunehook.storage.states import is_counted, is_running, is_waiting, outcome_of, stored_state, stored_values
+from tunehook.storage.opening import described, open_study
+from tunehook.storage.states import ending, is_counted, is_running, is_waiting, outcome_of
 from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
-from tunehook.trial import Mode, Objective, Outcome, Trial, key_of
+from tunehook.trial import Lineage, Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -66,6 +67,8 @@ class Ledger:
         given: The storage, or the URL of one; ``None`` for that of the environment, or else the SQLite file.
         method: Who proposes values and stops trials.
         found: The study where it is open already, and its storage.
+        others: Further metrics, with their modes.
+        limits: The lowest and the highest value of metrics.
     """
 
     def __init__(
@@ -80,8 +83,11 @@ class Ledger:
         given: str | BaseStorage | None,
         method: Method,
         found: tuple[OptunaStudy, PatientStorage] | None = None,
+        others: Mapping[str, Mode] | None = None,
+        limits: Mapping[str, tuple[float | None, float | None]] | None = None,
     ) -> None:
         self.name, self.space, self.metric, self.mode, self.objective = name, space, metric, mode, objective
+        self.others, self._limits = dict(others or {}), dict(limits or {})
         self.paths, self._given, self._method = paths, given, method
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._study_id = ""
@@ -123,7 +129,7 @@ class Ledger:
                 paths=self.paths,
                 sampler=self._method.sampler(),
                 pruner=self._method.pruner(),
-                mine={"metric": self.metric, "mode": self.mode, "objective": self.objective},
+                mine=described(self.metric, self.mode, self.others) | {"objective": self.objective},
                 space=self.space,
                 known_id=self._study_id,
             )
@@ -250,7 +256,19 @@ class Ledger:
             key=self.key_of(asked),
             study_id=self.study_id,
             pauses=stored_pause(asked)["count"],
+            lineage=self.lineage_of(asked),
+            others=self.others,
+            limits=self._limits,
         )
+
+    def lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
+        """Where a trial stands in a population, ``None`` in other searches."""
+        stored = stored_lineage(asked)
+        if stored is None:
+            return None
+        parent = stored["parent"]
+        key = "" if parent is None else self.key_of(self.numbered(parent))
+        return Lineage(**stored, key=key, names=tuple(self.space.searched))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""
@@ -305,7 +323,7 @@ class Ledger:
             UpdateFinishedTrialError: Its end was told already.
         """
         self.note(trial, OUTCOME, dataclasses.asdict(outcome))
-        self.set_state(trial, stored_state(outcome.state), stored_values(outcome))
+        self.set_state(trial, *ending(outcome, several=bool(self.others)))
 
     def tell(self, asked: AskedTrial, outcome: Outcome) -> None:
         """Write how a trial ended, and let the sampler know.
@@ -314,9 +332,9 @@ class Ledger:
             UpdateFinishedTrialError: Its end was told already.
         """
         self.note(asked, OUTCOME, dataclasses.asdict(outcome))
-        value = outcome.value if outcome.state == "complete" else None
+        state, values = ending(outcome, several=bool(self.others))
         with kept_random():
-            self.study.tell(asked, value, state=stored_state(outcome.state))
+            self.study.tell(asked, values if state == TrialState.COMPLETE else None, state=state)
 
     def set_state(
         self, trial: AskedTrial | FrozenTrial, state: TrialState, values: Sequence[float] | None = None
@@ -364,10 +382,10 @@ class Ledger:
         if len(self.trials()) != number:  # another process has asked for a trial
             return False
         known = raw or {}
-        state = TrialState.RUNNING if outcome is None else stored_state(outcome.state)
+        state, values = (TrialState.RUNNING, None) if outcome is None else ending(outcome, several=bool(self.others))
         is_infeasible = outcome is not None and outcome.state == "infeasible"
         template = create_trial(
-            state=state, values=None if outcome is None else stored_values(outcome), params=dict(known),
+            state=state, values=values, params=dict(known),
             distributions={name: self.distributions[name] for name in known},
             intermediate_values=dict(series or {}),
             user_attrs={**named, **({} if outcome is None else {OUTCOME: dataclasses.asdict(outcome)})},

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import optuna
 from optuna.study import StudyDirection
@@ -64,7 +64,8 @@ def open_study(
         with holding(paths) as folder:
             folder.check(name)
             kept = PatientStorage(patiently(lambda: _make_storage(given, paths)), study=name, place=kept_in)
-            is_new = _make_study(kept, name, mine["mode"])
+            modes: list[Mode] = [mine["mode"]] if mine["mode"] in get_args(Mode) else mine["mode"]
+            is_new = _make_study(kept, name, modes)
             study = optuna.load_study(study_name=name, storage=kept, sampler=sampler, pruner=pruner)
             if not is_new and kept.pulse is not None:
                 _wait_for_maker(study)
@@ -161,10 +162,17 @@ def _make_storage(given: str | BaseStorage | None, paths: StudyPaths) -> BaseSto
     return cached(given)
 
 
-def _make_study(kept: PatientStorage, name: str, mode: Mode) -> bool:
+def described(metric: str, mode: Mode, others: Mapping[str, Mode]) -> dict[str, Any]:
+    """How the description of a study says its metrics: of several as lists."""
+    if not others:
+        return {"metric": metric, "mode": mode}
+    return {"metric": [metric, *others], "mode": [mode, *others.values()]}
+
+
+def _make_study(kept: PatientStorage, name: str, modes: Sequence[Mode]) -> bool:
     """Make the Optuna study; False where there is one of this name."""
     try:
-        kept.create_new_study([StudyDirection[direction_of(mode).upper()]], name)
+        kept.create_new_study([StudyDirection[direction_of(mode).upper()] for mode in modes], name)
     except optuna.exceptions.DuplicatedStudyError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,22 @@ def stored_state(state: State) -> TrialState:
     return _STORED[state]
 
 
-def stored_values(outcome: Outcome) -> list[float] | None:
-    """The values that a storage keeps with such an end."""
-    has_one = stored_state(outcome.state) in (TrialState.COMPLETE, TrialState.PRUNED)
-    return [outcome.value] if has_one and outcome.value is not None else None
+def ending(outcome: Outcome, *, several: bool) -> tuple[TrialState, list[float] | None]:
+    """The state and the values with which a trial is stored.
+
+    With several metrics Optuna knows no stopped trials: one whose values are known is complete there.
+
+    Args:
+        outcome: How it ended.
+        several: Whether the study has several metrics.
+    """
+    state = stored_state(outcome.state)
+    if state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return state, None
+    if not several:
+        return state, None if outcome.value is None else [outcome.value]
+    values = list(outcome.values) or None
+    return TrialState.COMPLETE if outcome.state == "pruned" and values else state, values
 
 
 def as_seen(frozen: FrozenTrial) -> FrozenTrial:
@@ -49,8 +62,7 @@ def as_seen(frozen: FrozenTrial) -> FrozenTrial:
     if frozen.state != TrialState.WAITING or (outcome := stored_outcome(frozen)) is None or outcome.state != "paused":
         return frozen
     seen = copy.copy(frozen)
-    seen.state = TrialState.PRUNED
-    seen.values = None if outcome.value is None else [outcome.value]
+    seen.state, seen.values = ending(replace(outcome, state="pruned"), several=bool(outcome.values))
     seen.datetime_complete = datetime.fromtimestamp(stored_pause(frozen)["time"])
     return seen
 

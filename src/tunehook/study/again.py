@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from tunehook.storage import AGAIN, ATTEMPT, KEY, Ledger, stored_again, stored_attempt, stored_key
+from tunehook.storage import (
+    AGAIN,
+    ATTEMPT,
+    KEY,
+    LINEAGE,
+    Ledger,
+    stored_again,
+    stored_attempt,
+    stored_key,
+    stored_lineage,
+)
 from tunehook.study.terms import Terms
 from tunehook.trial import Outcome
 
@@ -51,7 +61,7 @@ class Again:
             return
         wanted = _named(key, attempt)
         if not any(wanted.items() <= frozen.user_attrs.items() for frozen in self._ledger.trials()):
-            self._ledger.enqueue(raw, wanted)
+            self._ledger.enqueue(raw, wanted | self._place(key))
 
     def ask_left_out(self, trials: Sequence[FrozenTrial]) -> None:
         """Ask again what a process was to ask that was killed as it told the end of a trial."""
@@ -59,7 +69,14 @@ class Again:
         for frozen in trials:
             again = stored_again(frozen)
             if again and frozen.state == TrialState.FAIL and (again[KEY], again[ATTEMPT]) not in there:
-                self._ledger.enqueue(again["values"], _named(again[KEY], again[ATTEMPT]))
+                named = _named(again[KEY], again[ATTEMPT]) | self._place(again[KEY])
+                self._ledger.enqueue(again["values"], named)
+
+    def _place(self, key: str) -> dict[str, Any]:
+        """The attribute that says where a trial stands in a population; none in other searches."""
+        first = int(key.partition("-")[0])
+        place = next((stored_lineage(one) for one in self._ledger.trials() if one.number == first), None)
+        return {} if place is None else {LINEAGE: place}
 
     def is_double(self, asked: AskedTrial) -> bool:
         """Whether two processes asked the same values again at the same moment; the second of the trials ends here."""

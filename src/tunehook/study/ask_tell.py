@@ -18,13 +18,15 @@ from tunehook.storage import FEASIBLE, Ledger
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.study.lost import Lost, Tells
+from tunehook.study.members import Members
 from tunehook.study.pausing import Pausing
 from tunehook.study.places import Places
 from tunehook.study.restoring import Restoring
 from tunehook.study.terms import Terms
-from tunehook.system import contains, fixed_values, given_values, kept_random, reports_of
+from tunehook.system import contains, fixed_values, given_values, kept_random, note_report, reports_of
 from tunehook.trial import (
     ASKED_AGAIN,
+    INTERVAL_ENDS,
     Budget,
     Decision,
     JournalError,
@@ -61,6 +63,8 @@ class AskTell:
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
+        population = method.population
+        self.members = None if population is None else Members(ledger, population, seed=method.seed)
         self._budget: Budget | None = None  # of which the pruner is
         self._courses: dict[int, Course] = {}  # of the trials that run here
 
@@ -121,7 +125,7 @@ class AskTell:
     def _ask(self) -> AskedTrial:
         with kept_random():
             try:
-                while self.again.is_double(asked := self.ledger.ask()):
+                while self._is_double(asked := self._propose()):
                     pass
                 self._check_given(asked.number, fixed_values(asked))
             except GridExhausted as error:
@@ -130,6 +134,14 @@ class AskTell:
                 self._end_unasked(error)
                 raise
         return asked
+
+    def _propose(self) -> AskedTrial:
+        if self.members is not None:
+            self.members.prepare()
+        return self.ledger.ask()
+
+    def _is_double(self, asked: AskedTrial) -> bool:
+        return self.again.is_double(asked) or (self.members is not None and self.members.is_double(asked))
 
     def _check_given(self, number: int, given: Mapping[str, Any]) -> None:
         """Check the raw values that a trial was enqueued with past `Study.enqueue`."""
@@ -168,7 +180,7 @@ class AskTell:
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
             if is_new:  # not of a trial that starts over after a pause, of which Optuna would only warn
-                running.report(value, step)
+                note_report(running, step, value)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
         if is_new:
@@ -200,19 +212,23 @@ class AskTell:
         self.look()
         if outcome.state in ASKED_AGAIN:
             self.again.ask(self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
-        if is_misuse(outcome):  # which says nothing of the values: they are the next trial's
+        if is_misuse(outcome) and trial.lineage is None:  # which says nothing of the values: they are the next trial's
             self.ledger.enqueue(self.ledger.space.encode(trial.params))
         if outcome.state == "paused":
             self.pausing.end_left_behind(self._method.trials if not self._method.is_grid else self.ledger.wanted)
             return
-        if outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt):
+        is_kept = trial.lineage is not None and outcome.reason.startswith(INTERVAL_ENDS)
+        if not is_kept and (outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt)):
             Checkpoints(trial).discard()
+        if self.members is not None:
+            self.members.forget(trial)
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         running = self.ledger.asked(trial.number)
         if outcome.state in ASKED_AGAIN:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
-        if outcome.state == "infeasible":
+        is_unknown = bool(trial.others) and not outcome.values and outcome.state == "pruned"
+        if outcome.state == "infeasible" or is_unknown:  # Optuna's samplers have no other use for it
             running.set_constraint(FEASIBLE, 1.0)
         if outcome.state == "paused":
             self.pausing.keep(running, trial, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,13 +23,13 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, floa
     Watanabe et al., 2023, arXiv:2304.10255. The shares sum to 1; the largest comes first.
 
     Args:
-        trials: The trials, of which the complete ones count.
+        trials: The trials, of which the complete ones count, by their first metric.
         mode: ``"min"`` or ``"max"``.
 
     Returns:
         The shares by name; nothing where fewer than 20 trials are complete, or all have the same value.
     """
-    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    complete = [_by_first(trial) for trial in trials if trial.state.name == "COMPLETE"]
     if len(complete) < ENOUGH or len({trial.value for trial in complete}) < 2:
         return {}
     import optuna
@@ -41,3 +42,11 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, floa
         study.add_trials(complete)
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in found.items()}
+
+
+def _by_first(trial: FrozenTrial) -> FrozenTrial:
+    """A trial by its first metric alone."""
+    if len(trial.values or ()) > 1:
+        trial = copy.copy(trial)
+        trial.values = trial.values[:1]
+    return trial

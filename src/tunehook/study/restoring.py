@@ -23,6 +23,7 @@ from tunehook.space import SpaceError
 from tunehook.storage import (
     ATTEMPT,
     KEY,
+    LINEAGE,
     OWNER,
     PAUSE,
     Ledger,
@@ -246,6 +247,7 @@ class Restoring:
             KEY: begin.key,
             OWNER: _owner(begin),
             **({ATTEMPT: begin.attempt} if begin.attempt else {}),
+            **({} if begin.lineage is None else {LINEAGE: dict(begin.lineage)}),
         }
         if outcome is not None and outcome.state in ASKED_AGAIN:
             named |= self._again.asked(raw, begin.attempt + 1, begin.key)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
-from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of
+from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of, hypervolume, pareto_front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ class Results(ABC):
         space: What is searched.
         metric: Name of the tuned metric.
         mode: ``"min"`` or ``"max"``.
+        others: Further metrics, with their modes.
         paths: The names below the study's folder.
     """
 
@@ -37,6 +39,7 @@ class Results(ABC):
     space: Space
     metric: str
     mode: Mode
+    others: dict[str, Mode]
     paths: StudyPaths
 
     @property
@@ -59,9 +62,14 @@ class Results(ABC):
         """The complete trial with the best value, of equal values the one that began first.
 
         Raises:
-            StudyError: No trial is complete.
+            StudyError: No trial is complete, or the study has several metrics.
         """
         standing = self.standing()
+        if self.others:
+            raise StudyError(
+                f"Study '{self.name}' has {1 + len(self.others)} metrics, so no single trial is the best one.\n"
+                "  Use study.best_trials: those that no other one beats, each with its values and params."
+            )
         if standing.best is None:
             counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
@@ -75,10 +83,57 @@ class Results(ABC):
         """
         ledger = self._ledger
         ends = [(frozen, ledger.outcome_of(frozen)) for frozen in ledger.begun()]
-        complete = (one for one in ends if one[1].state == "complete")
-        best = best_of(complete, self.mode, value=lambda one: one[1].value)
+        complete = [one for one in ends if one[1].state == "complete"]
         counts = dict(Counter(outcome.state for _, outcome in ends))
+        if self.others:
+            modes = [self.mode, *self.others.values()]
+            front = pareto_front(complete, modes, values=lambda one: one[1].values)
+            return Standing(counts, None, tuple(self._as_finished(frozen) for frozen, _ in front))
+        best = best_of(complete, self.mode, value=lambda one: one[1].value)
         return Standing(counts, None if best is None else self._as_finished(best[0]))
+
+    @property
+    def best_trials(self) -> list[FinishedTrial]:
+        """The Pareto front: the complete trials that no other one beats in all metrics, in the order of their numbers.
+
+        With one metric it is the best trial alone.
+        """
+        standing = self.standing()
+        return [*standing.front] if self.others else [standing.best] if standing.best is not None else []
+
+    def hypervolume(self, reference: Mapping[str, float]) -> float:
+        """How much the front covers: the volume between it and a reference point, in the units of the metrics.
+
+        Args:
+            reference: For each metric the value that is just not good enough.
+
+        Raises:
+            ValueError: It has other metrics.
+        """
+        metrics = {self.metric: self.mode, **self.others}
+        if reference.keys() != metrics.keys():
+            raise ValueError(
+                f"The reference point has a value for each of {', '.join(metrics)}; got {dict(reference)!r}."
+            )
+        points = [one.values for one in self.best_trials]
+        return hypervolume(points, [reference[name] for name in metrics], [*metrics.values()])
+
+    def schedule(self, number: int | None = None) -> list[FinishedTrial]:
+        """The intervals of population-based training from which a trial has come, the first one first, itself last.
+
+        Args:
+            number: The trial. Defaults to None, the `best` one.
+
+        Raises:
+            StudyError: The study trains no population.
+        """
+        found = self._as_finished(self._ledger.numbered(self.best.number if number is None else number))
+        chain = [found]
+        while (lineage := chain[0].lineage) is not None and lineage.parent is not None:
+            chain.insert(0, self._as_finished(self._ledger.numbered(lineage.parent)))
+        if found.lineage is None:
+            raise StudyError(f"Study '{self.name}' trains no population, so its values stay: use study.best.params.")
+        return chain
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -156,6 +211,9 @@ class Results(ABC):
     def dataframe(self) -> pd.DataFrame:
         """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
 
+        With several metrics each has a column, too, and ``value`` is the first one. Of a population, member,
+        generation, the epochs of an interval and the number of the parent besides.
+
         Raises:
             ImportError: pandas is not installed.
         """
@@ -163,16 +221,21 @@ class Results(ABC):
             import pandas as pd
         except ImportError as error:
             raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
+        named = [self.metric, *self.others] if self.others else []
         rows = [
             {
                 "number": trial.number, "state": trial.outcome.state, "value": trial.value,
-                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
+                **dict(zip(named, trial.values, strict=False)), "reason": trial.outcome.reason,
+                **({} if trial.lineage is None else trial.lineage.describe()),
+                **{f"params.{name}": value for name, value in trial.params.items()},
             }
             for trial in self.trials
         ]  # fmt: skip
+        places = ["member", "generation", "interval", "parent"] if any("member" in row for row in rows) else []
         names = [f"params.{name}" for name in self.space.names]
-        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+        return pd.DataFrame(rows, columns=["number", "state", "value", *named, "reason", *places, *names])
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         outcome = self._ledger.outcome_of(frozen)
-        return FinishedTrial(frozen.number, self.space.decode(frozen.params), outcome.value, outcome)
+        params, lineage = self.space.decode(frozen.params), self._ledger.lineage_of(frozen)
+        return FinishedTrial(frozen.number, params, outcome.value, outcome, lineage)

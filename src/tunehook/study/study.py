@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import weakref
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
-from tunehook.search import Method
+from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space, SpaceError
-from tunehook.study.results import Results
+from tunehook.study.checks import check_study, limits_of, metrics_of
+from tunehook.study.presence import Presence
 from tunehook.study.terms import Terms
-from tunehook.system import OPTIMIZE, RESULTS, STUDY, hidden, shown, takes, unknown_attribute
+from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from tunehook.launch import Launcher
-    from tunehook.storage import Ledger, PatientStorage
+    from tunehook.storage import PatientStorage
     from tunehook.study.ask_tell import AskTell
 
 
-class Study(Results):
+class Study(Presence):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -40,10 +41,12 @@ class Study(Results):
     Args:
         name: Name of the study; letters, digits, ``_``, ``.`` and ``-``. It names the folder and the W&B group too.
         space: Distributions by name, a `Space` or a mapping; a plain value is a fixed one.
-        metric: Name of the metric to tune, as the training logs it.
-        mode: ``"min"`` or ``"max"``.
+        metric: Name of the metric to tune, as the training logs it. A list of several: the trials that no other one
+            beats are found; the first metric is what a stopper watches, and says at which step the others count.
+        mode: ``"min"`` or ``"max"``; of several metrics a list, one for each.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
-            ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
+            ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"pbt"`` or a `PBT` (population-based training), or any Optuna sampler.
+            Defaults to ``"bayes"``.
         stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
             ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
             about a sixth of the epochs and never before the third. Defaults to ``None``.
@@ -60,6 +63,9 @@ class Study(Results):
             `SnapshotPlan` for others; False for none.
         secrets: Names of arguments, entries or slots whose values no record gets, beside what looks like a secret by
             its name (``api_key``), type (``SecretStr``) or as a URL's password; the space's own are always recorded.
+        constraints: The lowest and the highest value that a metric may have, such as ``{"latency": (None, 5.0)}``, with
+            ``None`` for no limit. A trial beyond one is infeasible, and the search learns to avoid it. Any metric that
+            is logged or returned. Defaults to none.
 
     Raises:
         ValueError: An argument is none of the above.
@@ -77,9 +83,9 @@ class Study(Results):
         name: str,
         space: Space | Mapping[str, Any],
         *,
-        metric: str,
-        mode: Mode,
-        search: str | BaseSampler = "bayes",
+        metric: str | Sequence[str],
+        mode: Mode | Sequence[Mode],
+        search: str | PBT | BaseSampler = "bayes",
         stopper: str | BasePruner | None = None,
         objective: Objective = "best",
         storage: str | BaseStorage | None = None,
@@ -89,33 +95,16 @@ class Study(Results):
         max_failures: int = 3,
         snapshots: SnapshotPlan | bool = True,
         secrets: Collection[str] = (),
+        constraints: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({}),
     ) -> None:
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-            raise ValueError(
-                "A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; "
-                f"got {hidden(repr(name))}."
-            )
-        if not isinstance(metric, str) or not metric:
-            raise ValueError(f"metric is the name of a logged metric, such as 'val_acc'; got {metric!r}.")
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode is 'min' or 'max'; got {mode!r}.")
-        if objective not in ("best", "last") and not _is_positive(objective):
-            raise ValueError(
-                f"objective is 'best', 'last', or k > 0 for the mean of the last k reports; got {objective!r}."
-            )
-        if storage is not None and not isinstance(storage, str) and not hasattr(storage, "create_new_study"):
-            raise TypeError(
-                f"storage is a URL, such as 'sqlite:///study.db', or an Optuna storage; got {hidden(repr(storage))}.\n"
-                "  Leave it out for an SQLite file in the study's folder."
-            )
-        if not _is_positive(max_failures):
-            raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
+        check_study(name, metric=metric, mode=mode, objective=objective, storage=storage, max_failures=max_failures)
         for recorder in recorders:
             check_recorder(recorder)
         self.name = name
         self.space = space if isinstance(space, Space) else Space(space)
-        self.metric = metric
-        self.mode: Mode = mode
+        self.limits = limits_of(constraints)
+        (self.metric, self.mode), *others = metrics_of(metric, mode).items()
+        self.others = dict(others)
         self.objective = objective
         self.recorders = list(recorders)
         self.max_failures = max_failures
@@ -124,7 +113,7 @@ class Study(Results):
         # Absolute, since a training may change the working directory, as Hydra does.
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._storage = storage
-        self._method = Method(search, stopper, self.space, seed=seed)
+        self._method = Method(search, stopper, self.space, seed=seed, metrics=1 + len(self.others))
         self._terms = Terms()
         self._found: tuple[OptunaStudy, PatientStorage] | None = None
         self._is_closed = False
@@ -172,7 +161,8 @@ class Study(Results):
 
             ledger = Ledger(
                 self.name, self.space, metric=self.metric, mode=self.mode, objective=self.objective, paths=self.paths,
-                given=self._storage, method=self._method, found=self._found if self._pid == os.getpid() else None,
+                others=self.others, limits=self.limits, given=self._storage, method=self._method,
+                found=self._found if self._pid == os.getpid() else None,
             )  # fmt: skip
             self._terms.counted = set()  # those that another process counted are its own
             # A proxy, so that connections and signs of life end with the last reference to this study.
@@ -185,10 +175,6 @@ class Study(Results):
                 self._made = None
                 raise
         return self._made
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self._asks.ledger
 
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on.
@@ -221,7 +207,7 @@ class Study(Results):
         missing = [name for name in self.space.searched if name not in raw]
         if self._method.is_grid and missing:
             raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
-        self._ledger.enqueue(raw)
+        (self._asks.members or self._ledger).enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.
@@ -277,7 +263,8 @@ class Study(Results):
         """The session that leads one trial from its begin to its end."""
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
-            keeps_checkpoints=self._terms.keeps_checkpoints, pauses=self._method.pauses, secrets=self.secrets,
+            keeps_checkpoints=self._terms.keeps_checkpoints or trial.lineage is not None,
+            pauses=self._method.pauses, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -302,7 +289,8 @@ class Study(Results):
             trials: How many trials the study shall have when it returns, those of earlier calls and processes
                 included, so that a script that was stopped is simply started again. Complete, pruned, paused and
                 infeasible trials count; failed and interrupted ones do not.
-                Defaults to None: all combinations of a grid; otherwise ``trials`` or ``timeout`` is required.
+                Defaults to None: all combinations of a grid, a whole population; otherwise ``trials`` or
+                ``timeout`` is required.
             timeout: Seconds after which no further trial begins. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
                 show a live table in place of the lines. Defaults to True.
@@ -344,6 +332,35 @@ class Study(Results):
         finally:
             self._terms.end()
 
+    def replay_schedule(self, train: Callable[[], object], *, number: int | None = None) -> Study:
+        """Train once more, from the beginning, with the values that changed as they did for the best trial.
+
+        With the same seed in the training it comes to the same weights, bit for bit. It is a study of its own beside
+        this one, ``<name>-replay-<number>``, with a trial for each interval.
+
+        Args:
+            train: The training, as `optimize` takes it.
+            number: The trial whose schedule is trained. Defaults to None, the best one.
+
+        Returns:
+            That study.
+
+        Raises:
+            StudyError: The study trains no population.
+        """
+        chain = self.schedule(number)
+        lineage, last = chain[0].lineage, chain[-1].number
+        replay = Replay(interval=1 if lineage is None else lineage.interval, schedule=[one.params for one in chain])
+        folder = self.paths.folder
+        study = Study(
+            f"{self.name}-replay-{last}", self.space, metric=self.metric, mode=self.mode, search=replay,
+            objective=self.objective, storage=self._storage, recorders=self.recorders, constraints=self.limits,
+            snapshots=self.snapshots or False, secrets=self.secrets,
+            folder=folder.with_name(f"{folder.name}-replay-{last}"),
+        )  # fmt: skip
+        study.optimize(train, progress=False)
+        return study
+
     def resting(self, rest: Callable[[float], bool]) -> AbstractContextManager[None]:
         """Pass the time in which the storage is away otherwise than by sleep.
 
@@ -367,6 +384,11 @@ class Study(Results):
         """Whether the search is the exact grid."""
         return self._method.is_grid
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
+        return self._method.ends_by_itself
+
     def note_plan(self) -> None:
         """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
         self._ledger.note_plan()
@@ -382,40 +404,6 @@ class Study(Results):
             self._method.trials = trials
             if self._made is not None:
                 self._ledger.renew_sampler()
-
-    # ------------------------------------------------------------------ whose trials run
-
-    def reclaim(self) -> None:
-        """Tell trials whose process is gone as interrupted, and so ask their values again.
-
-        A process of this machine is looked for by its id; one of another machine is lost when it has given no sign of
-        life for a minute, seen from here. Loops call this before they ask and while they wait; it does something every
-        five seconds at most.
-        """
-        self._asks.lost.reclaim()
-
-    def lost(self) -> dict[int, str]:
-        """Numbers of the running trials whose process is known to be gone, and what happened to it; changes nothing."""
-        return self._asks.holders.lost()
-
-    def attendance(self, lost: Container[int]) -> Literal["live", "gone", "unknown"]:
-        """Whether a process works on the study: one that runs a trial, or one that has asked for trials and lives.
-
-        Unknown where no trial runs and the processes were on other machines: they may ask for more.
-
-        Args:
-            lost: Numbers of the running trials whose process is gone.
-        """
-        return self._asks.holders.attendance(lost)
-
-    def waits_for(self) -> list[int]:
-        """Numbers of the trials that other processes are running, as far as is known, lost ones until they are told."""
-        return self._asks.holders.are_elsewhere()
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether there are values to ask again."""
-        return self._ledger.has_waiting
 
     # ------------------------------------------------------------------ in other processes
 
@@ -440,8 +428,6 @@ class Study(Results):
             raise unknown_attribute("a study", name, RESULTS, dir(type(self)))
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, metric={self.metric!r}, mode={self.mode!r}, search={self._method.search!r})"
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+        metric: object = [self.metric, *self.others] if self.others else self.metric
+        mode: object = [self.mode, *self.others.values()] if self.others else self.mode
+        return f"Study({self.name!r}, metric={metric!r}, mode={mode!r}, search={self._method.search!r})"

@@ -22,6 +22,7 @@ from tunehook.system.optuna import (
     end_trial,
     fixed_values,
     given_values,
+    note_report,
     quiet,
     reports_of,
     retried_number,
@@ -29,6 +30,7 @@ from tunehook.system.optuna import (
     study_id,
     trial_id,
     uncached,
+    watched,
     with_reports,
 )
 from tunehook.system.randomness import (
@@ -83,11 +85,11 @@ __all__ = [
     "clock", "contains", "did_you_mean", "end_trial", "end_with_parent", "find_generators", "first_line",
     "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded", "handling",
     "has_own_ids", "hear_of_ends", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random",
-    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet",
-    "random_state", "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random",
-    "retried_number", "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id",
-    "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
-    "unknown_attribute", "with_reports", "written_above",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report", "open_regular",
+    "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml", "reports_of",
+    "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened",
+    "shown", "standard_handlers", "study_id", "take_orphans", "takes", "terminate", "this_process", "told_values",
+    "trial_id", "uncached", "unknown_attribute", "watched", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

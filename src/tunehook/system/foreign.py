@@ -18,8 +18,8 @@ STUDY = {
     "studyname": "name: Study({}, ...)",
     "projectname": "name: Study({}, ...)",
     "direction": "mode: Study(..., mode={})",
-    "directions": "mode, and there is one: Study(..., mode='max')",
-    "objectives": "metric, and there is one: Study(..., metric='val_acc', mode='max')",
+    "directions": "mode: Study(..., metric=['val_acc', 'latency'], mode=['max', 'min'])",
+    "objectives": "metric: Study(..., metric=['val_acc', 'latency'], mode=['max', 'min'])",
     "sampler": "search: Study(..., search={})",
     "searchalg": "search: Study(..., search='bayes')",
     "algorithm": "search: Study(..., search='bayes')",
@@ -81,7 +81,6 @@ DISTRIBUTION = {
 # Attributes of a study.
 RESULTS = {
     "besttrial": "study.best",
-    "besttrials": "study.best",
     "bestconfig": "study.best.params",
     "getbestresult": "study.best",
     "getbesthyperparameters": "study.best.params",
@@ -91,7 +90,8 @@ RESULTS = {
     "enqueuetrial": "study.enqueue({'lr': 0.01})",
     "studyname": "study.name",
     "direction": "study.mode",
-    "directions": "study.mode",
+    "directions": "study.mode, and study.others",
+    "paretofront": "study.best_trials",
     "run": "study.optimize(train, trials=30)",
     "fit": "study.optimize(train, trials=30)",
     "search": "study.optimize(train, trials=30)",

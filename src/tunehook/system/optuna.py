@@ -8,6 +8,7 @@ and ``rows.py`` its tables, ``storage/retrying.py`` the calls of a storage.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,24 @@ def with_reports(trial: Trial, reports: Mapping[int, float]) -> FrozenTrial:
 def reports_of(trial: Trial) -> Mapping[int, float]:
     """What a trial has reported, without a look at the storage (5.0: ``_cached_frozen_trial``)."""
     return trial._cached_frozen_trial.intermediate_values
+
+
+def note_report(trial: Trial, step: int, value: float) -> None:
+    """Report, also in a study of several metrics, of which Optuna takes none (5.0: ``_cached_frozen_trial``)."""
+    if len(trial.study.directions) == 1:
+        trial.report(value, step)
+        return
+    reports = trial._cached_frozen_trial.intermediate_values
+    if step not in reports:
+        trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        reports[step] = value
+
+
+def watched(study: Study) -> Study:
+    """A study as a pruner sees it that watches the first of several metrics (5.0: ``_directions``)."""
+    seen = copy.copy(study)
+    seen._directions = study.directions[:1]
+    return seen
 
 
 def end_trial(study: Study, trial: Trial | FrozenTrial) -> None:

@@ -19,6 +19,8 @@ from tunehook.trial.errors import (
     StudyFull,
     TrialError,
 )
+from tunehook.trial.front import hypervolume, pareto_front
+from tunehook.trial.lineage import INTERVAL_ENDS, Lineage
 from tunehook.trial.objective import (
     ASKED_AGAIN,
     COUNTED,
@@ -43,8 +45,9 @@ from tunehook.trial.values import (
 )
 
 __all__ = [
-    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "InjectionError", "JournalError", "MISUSE",
-    "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway", "StorageError", "StudyError", "StudyFinished",
-    "StudyFull", "Trial", "TrialError", "best_of", "describe", "direction_of", "holds_numbers", "injecting",
-    "is_better", "is_key", "is_misuse", "key_of", "mode_of", "objective_value", "returned_value", "told_apart",
+    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
+    "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
+    "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "describe",
+    "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse", "key_of",
+    "mode_of", "objective_value", "pareto_front", "returned_value", "told_apart",
 ]  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.system import TRIAL, unknown_attribute
+from tunehook.trial.lineage import Lineage
 from tunehook.trial.objective import COUNTED, Mode, State
 
 GO_ON = "go on"
@@ -32,6 +33,9 @@ class Trial:
             attempt, and a digest of the study's name and the time at which it was asked for.
         study_id: Tells the study from others of its name; empty for a trial of someone else's search.
         pauses: How often it was paused before; it goes on from its checkpoint.
+        lineage: Where it stands in a population, ``None`` in other searches.
+        others: Further metrics, with their modes, where a study has several.
+        limits: The lowest and the highest value that a metric may have, by its name; ``None`` for no limit.
     """
 
     study: str
@@ -44,6 +48,9 @@ class Trial:
     key: str = ""
     study_id: str = ""
     pauses: int = 0
+    lineage: Lineage | None = None
+    others: Mapping[str, Mode] = field(default_factory=dict)
+    limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     if not TYPE_CHECKING:  # where every attribute would exist then
 
@@ -120,6 +127,7 @@ class Outcome:
         value: The objective, ``None`` where nothing was measured.
         step: The step at which ``value`` was measured.
         traceback: The traceback of a failed trial.
+        values: In a study with several metrics, the values of all of them; empty where one is not known.
     """
 
     state: State
@@ -127,6 +135,7 @@ class Outcome:
     value: float | None = None
     step: int | None = None
     traceback: str | None = None
+    values: tuple[float, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -143,12 +152,19 @@ class FinishedTrial:
         params: The sampled values by the names of the space.
         value: The objective, ``None`` where nothing was measured.
         outcome: How it ended; state ``"running"`` while it trains.
+        lineage: Where it stands in a population, ``None`` in other searches.
     """
 
     number: int
     params: Mapping[str, Any]
     value: float | None
     outcome: Outcome
+    lineage: Lineage | None = None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values of all metrics of the study, in their order; empty where one is not known."""
+        return self.outcome.values or (() if self.value is None else (self.value,))
 
 
 @dataclass(frozen=True)
@@ -157,11 +173,13 @@ class Standing:
 
     Attributes:
         counts: Number of trials by state.
-        best: The complete trial with the best value, ``None`` before the first.
+        best: The complete trial with the best value, ``None`` before the first, and with several metrics.
+        front: With several metrics, the complete trials that no other one beats.
     """
 
     counts: dict[State, int]
     best: FinishedTrial | None
+    front: tuple[FinishedTrial, ...] = ()
 
     @property
     def finished(self) -> int:
