@@ -74,7 +74,7 @@ class Method:
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
         sampler, note = make_sampler(self.search, self._space, seed=self._seed, trials=self.trials)
-        if self.search in ("bayes", "grid"):
+        if self.search in ("bayes", "grid") or (self.search == "gp" and self._space.has_branches):
             make_visible()
             log.info("%s", note)
         return sampler

@@ -220,9 +220,11 @@ class Study(Results):
             SpaceError: A name is not in the space, a value is outside of its distribution, or a grid gets too few.
         """
         raw = self.space.encode(params)
-        missing = [name for name in self.space.searched if name not in raw]
+        missing = self.space.missing(raw)
         if self._method.is_grid and missing:
             raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
+        if not missing and not self.space.allows(raw):
+            raise SpaceError(f"The condition of the space does not hold for {shown(dict(params))}.")
         self._ledger.enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:

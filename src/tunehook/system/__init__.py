@@ -19,6 +19,7 @@ from tunehook.system.optuna import (
     retried_number,
     running_trial,
     study_id,
+    suggest,
     trial_id,
     uncached,
     with_reports,
@@ -77,8 +78,8 @@ __all__ = [
     "has_own_ids", "hidden", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random", "last_line",
     "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet", "random_state",
     "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random", "retried_number",
-    "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id", "take_orphans",
-    "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
+    "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id", "suggest",
+    "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
     "with_reports", "written_above",
 ]  # fmt: skip
 
