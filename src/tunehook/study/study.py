@@ -15,9 +15,9 @@ from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_re
 from tunehook.search import Method
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
-from tunehook.space import Space, SpaceError
-from tunehook.study.results import Results
+from tunehook.space import Space
 from tunehook.study.terms import Terms
+from tunehook.study.warm import WarmStart
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, hidden, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tunehook")
 
 
-class Study(Results):
+class Study(WarmStart):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -209,23 +209,6 @@ class Study(Results):
                 f"Study '{self.name}' was opened to look at it; to search, give its space: Study({self.name!r}, ...)."
             )
         return self._asks.ask()
-
-    def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Let these values be asked for before the search proposes others, such as some that are known to be good.
-
-        Args:
-            params: Values by the names of the space; the search chooses those that are left out.
-
-        Raises:
-            SpaceError: A name is not in the space, a value is outside of its distribution, or a grid gets too few.
-        """
-        raw = self.space.encode(params)
-        missing = self.space.missing(raw)
-        if self._method.is_grid and missing:
-            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
-        if not missing and not self.space.allows(raw):
-            raise SpaceError(f"The condition of the space does not hold for {shown(dict(params))}.")
-        self._ledger.enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.
