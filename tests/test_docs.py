@@ -47,6 +47,7 @@ NOT_RUN = {
     "make ": "it sets up an environment of its own, and runs this test",
     "TUNEHOOK_LAUNCHER=ray": "tests/integrations/ray/test_ray.py runs a script so, on a cluster",
     "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/ray/test_ray.py runs it without",
+    "past_trials(": "it asks W&B; tests/integrations/wandb/test_past.py asks a stand-in",
     "run_grpc_proxy_server": "it does not return; tests/launch/test_machines.py runs a study through such a proxy",
 }
 # The database of the documents.
