@@ -74,7 +74,9 @@ SPACE = Space(
         "lr": Float(1e-5, 0.1, log=True), "drop": Float(0, 0.5, step=0.1), "n": Int(1, 64),
         "act": Choice(["relu", None, 1]), "net": Choice([[1, 2], {"a": (1, 2)}]), "mu": Normal(0, 1),
         "s": LogNormal(0, 1, step=0.5), "seed": Fixed([1, "a"]),
-    }
+        "opt": Choice({"sgd": {"momentum": Float(0, 0.99), "on": Choice({True: {"k": Int(1, 2)}, None: {}})}, "a": {}}),
+    },
+    where=bool,
 )  # fmt: skip
 
 
@@ -120,6 +122,7 @@ _SWEEP = {
         "q": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.1},
         "net": {"parameters": {"h": {"min": 1, "max": 8}}},
     },
+    "tunehook": {"branches": {"n": {"a": {"m": {"values": [1, 2]}}}, "m": {1: {"k": {"value": 3}}}}},
 }  # fmt: skip
 _LINES = [
     "a: &a [1]", "b: *a", "c: &c {<<: *c}", "<<: [*a, *a]", "? [1]", "- - -", "x: !!int ''", "? !!float ''", "%YAML 9",

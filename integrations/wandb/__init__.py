@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.integrations.wandb.past import past_trials as past_trials
     from tunehook.integrations.wandb.recorder import WandbRecorder as WandbRecorder
 
-__all__ = ["WandbRecorder"]
+__all__ = ["WandbRecorder", "past_trials"]
 
-__getattr__ = lazily(__name__, {"WandbRecorder": "recorder"})
+__getattr__ = lazily(__name__, {"WandbRecorder": "recorder", "past_trials": "past"})

@@ -32,7 +32,7 @@ def current_trial() -> Trial | None:
     if not (sweep and file):
         return None
     run = run or Path(file).stem
-    params = dict(_flat(_read(file).items()))
+    params = dict(flat(_read(file).items()))
     _check_numbers(params)
     return Trial(sweep, 0, params, (ROOT / sweep / run).absolute(), "", "min", key=run)
 
@@ -62,10 +62,10 @@ def _check_numbers(params: Mapping[str, Any]) -> None:
             )
 
 
-def _flat(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+def flat(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
     """The values of nested parameters, by dotted names."""
     for name, value in items:
         if isinstance(value, Mapping) and value:
-            yield from _flat((f"{name}.{inner}", one) for inner, one in value.items())
+            yield from flat((f"{name}.{inner}", one) for inner, one in value.items())
         else:
             yield name, value

@@ -12,7 +12,7 @@ import pytest
 
 import tunehook as th
 from adapters import Project
-from contract_study import a_study, events, run
+from contract_study import Kept, a_study, events, run
 from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, old calls of NumPy and pytrees ...
@@ -67,6 +67,34 @@ def test_a_script_without_a_trial_has_its_own_values(project: Project) -> None:
     assert (trial.number, dict(trial.params), trial.folder) == (0, {"width": 6}, study.paths.trial(0))
     assert th.current() is None
     assert "TUNEHOOK_TRIAL" not in os.environ
+
+
+def test_a_name_of_a_branch_that_is_not_chosen(project: Project) -> None:
+    """It is neither injected nor recorded: the script trains with its own value."""
+    kept = Kept()
+    space = {"kind": th.Choice({"wide": {"width": th.Choice([6]), project.rate: 0.25}, "plain": {}})}
+    study = a_study(space, search="grid", recorders=[kept])
+    made = {}
+
+    def train() -> None:
+        kind = th.value("kind", "plain")
+        made[kind] = project.model(width=3)
+        project.fit(made[kind], project.callback())
+
+    study.optimize(train, progress=False)
+    for kind, width, options in (("wide", 6, {"rate": 0.25}), ("plain", 3, {})):
+        plain = project.model(width=width)
+        project.fit(plain, **options)
+        assert project.weights(made[kind]) == project.weights(plain)
+    assert [trial.params for trial in study.trials] == [
+        {"kind": "wide", "width": 6, project.rate: 0.25}, {"kind": "plain"},
+    ]  # fmt: skip
+    opened = [told for call, told in kept.calls if call == "open"]
+    assert [list(params) for _, params, _ in opened] == [["kind", "width", project.rate], ["kind"]]
+    begin, config = events(study, 1)[0], next(one for one in events(study, 1) if one["event"] == "config")
+    assert begin["params"] == {"kind": "plain"}
+    assert "width" not in config["effective"]
+    assert config["effective"]["model.width"] == 3
 
 
 def test_a_value_read_before_the_trial_is_known(project: Project) -> None:

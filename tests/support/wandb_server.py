@@ -68,6 +68,12 @@ class ServerRun:
         """A value of the configuration."""
         return self.config[name]["value"]
 
+    def as_listed(self) -> dict[str, Any]:
+        """What a list of runs has besides."""
+        empty = dict.fromkeys(("sweepName", "commit", "createdAt", "heartbeatAt", "description", "notes"), "")
+        return {**empty, "sweepName": None, "state": "finished", "readOnly": False, "systemMetrics": "{}",
+                "user": {"name": ENTITY, "username": ENTITY}, "historyKeys": None, "projectId": "1"}  # fmt: skip
+
     def as_bucket(self) -> dict[str, Any]:
         """The run as GraphQL answers with it; whoever asks for less ignores the rest."""
         last = [json.dumps(self.lines[max(self.lines)])] if self.lines else []
@@ -109,6 +115,7 @@ class WandbServer:
         self.runs: dict[str, ServerRun] = {}
         self.views: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
+        self.filters: dict[str, Any] = {}  # of the last list of runs
         self._lock = threading.Lock()
         self._is_released = threading.Event()
         self._fault: Fault | None = None
@@ -201,6 +208,18 @@ class WandbServer:
                 "bucket": None if run is None else run.as_bucket(),
             }
             return {"data": {"model": model}}
+        if operation == "Runs":
+            edges = [{"cursor": run.name, "node": {**run.as_bucket(), **run.as_listed()}} for run in self.runs.values()
+                     if run.project == variables["project"]]  # fmt: skip
+            self.filters = json.loads(variables["filters"])
+            page = {"endCursor": None, "hasNextPage": False}
+            runs = {"edges": edges, "pageInfo": page}
+            found = {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}
+            return {"data": {"project": found if edges else None}}
+        if operation == "RunSampledHistory":
+            run, asked = self.runs[variables["name"]], json.loads(variables["specs"][0])
+            rows = [row for row in run.rows if set(asked["keys"]) - {"_step"} <= row.keys()]
+            return {"data": {"project": {"run": {"sampledHistory": [rows]}}}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
             made = {"runID": variables["run"], "uploadHeaders": [], "files": files}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, SpaceError
+from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
 from tunehook.sweep.read import read_space
 
 
@@ -202,3 +202,48 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
     with pytest.raises(SpaceError, match="is not valid YAML: 'utf-8' codec can't decode"):
         read_space(tmp_path / "bytes.yaml")
+
+
+BRANCHED = """
+parameters:
+  optimizer: {values: [sgd, adam]}
+tunehook:
+  branches:
+    optimizer:
+      sgd:
+        momentum: {min: 0.0, max: 0.99}
+        nesterov: {values: [true, false]}
+    nesterov:
+      true: {k: {value: 3}}
+"""
+
+
+def test_branches(tmp_path: Path) -> None:
+    """What exists only with a value stands under a key of ours; W&B has none for it."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(BRANCHED)
+    nesterov = Choice({True: {"k": 3}, False: {}})
+    sgd = {"momentum": Float(0, 0.99), "nesterov": nesterov}
+    assert read_space(path).describe() == Space({"optimizer": Choice({"sgd": sgd, "adam": {}})}).describe()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sgd:\n", "sdg:\n", r"'optimizer' has a branch for \['sdg'\], and the values \['sgd', 'adam'\]."),
+        (
+            "    nesterov:\n",
+            "    momentum:\n",
+            r"the branches of 'momentum' are a mapping by its 'values', outside of i",
+        ),
+        ("    nesterov:\n", "    nesterow:\n", "there are branches of nesterow, which is no parameter."),
+        ("true: {k: ", "true: {nesterov: ", "the branches of 'nesterov' are a mapping by its 'values', outside of it"),
+        ("  branches:\n", "  branch:\n", "'tunehook' holds 'branches', a mapping by parameter, got"),
+    ],
+)
+def test_branches_that_are_none(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """The file, and what is wrong, are told."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(BRANCHED.replace(old, new, 1))
+    with pytest.raises(SpaceError, match=f"^{re.escape(str(path))}: {message}"):
+        read_space(path)

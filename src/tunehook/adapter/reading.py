@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from tunehook.adapter.source import given_trial
-from tunehook.inject import finds_ranks, known_trial, note_read, was_injected
+from tunehook.inject import finds_ranks, known_trial, note_default, note_read, was_injected
 from tunehook.session import is_following
 from tunehook.trial import InjectionError, Trial, TrialError
 
@@ -54,7 +54,7 @@ def value(name: str, default: Value) -> Value:
             f"{name!r} an argument of the module."
         )
     if trial is None or name not in trial.params:
-        note_read(name, None)
+        note_default(name, default)
         return default
     if was_injected(trial, name):
         raise InjectionError(

@@ -5,6 +5,8 @@ from tunehook.inject.call import MADE_BY, Call, frames
 from tunehook.inject.calling import call_traced, check_thread, keep, trace_in_progress
 from tunehook.inject.injection import IN_FUNCTION, Injection
 from tunehook.inject.known import (
+    Stopped,
+    defaults_read,
     ending_early,
     finding_ranks,
     finds_ranks,
@@ -16,6 +18,7 @@ from tunehook.inject.known import (
     may_return_value,
     names_read,
     names_read_too_early,
+    note_default,
     note_injected,
     note_read,
     note_stop,
@@ -30,10 +33,10 @@ from tunehook.inject.trace import Again, Told, Trace, tell_variable
 from tunehook.inject.variables import Typed
 
 __all__ = [
-    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED", "Plan",
-    "Slot", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "ending_early", "finding_ranks",
-    "finds_ranks", "frames", "handed_trial", "is_read", "is_used_later", "keep", "knowing", "known_trial", "learn",
-    "leave_if_stopped", "may_return_value", "names_in", "names_read", "names_read_too_early", "note_injected",
-    "note_read", "note_stop", "resolve", "same", "show", "signature_of", "tell_variable", "trace_in_progress",
-    "unread_values", "was_injected", "was_read",
+    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED",
+    "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "defaults_read",
+    "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial", "is_read", "is_used_later", "keep",
+    "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value", "names_in", "names_read",
+    "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop", "resolve", "same", "show",
+    "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected", "was_read",
 ]  # fmt: skip

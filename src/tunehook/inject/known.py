@@ -30,6 +30,7 @@ class _Known:
     is_for_ranks: bool = False
     may_return: bool = False
     read: dict[str, Trial | None] = {}  # noqa: RUF012 - see above
+    defaults: dict[str, Any] = {}  # noqa: RUF012 - see above
     injected: tuple[Trial, set[str]] | None = None
 
 
@@ -48,6 +49,7 @@ def knowing(trial: Trial | None, *, may_return: bool = False, is_next: bool = Fa
     if trial is not None:
         learn(trial)
     _Known.read.update(read)
+    _Known.defaults.clear()
     try:
         yield
     finally:
@@ -138,6 +140,17 @@ def note_read(name: str, trial: Trial | None) -> None:
         trial: The trial that gave it, ``None`` where the script got its default.
     """
     _Known.read[name] = trial
+
+
+def note_default(name: str, default: Any) -> None:
+    """Note that the script has read a value that no trial gave, and got its own."""
+    note_read(name, None)
+    _Known.defaults[name] = default
+
+
+def defaults_read() -> dict[str, Any]:
+    """The script's own values that it has read since its training function was called, by name."""
+    return dict(_Known.defaults)
 
 
 def was_read(name: str) -> bool:

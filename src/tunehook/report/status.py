@@ -206,7 +206,7 @@ def table(status: Status, *, width: int, height: int) -> Group:
     ]  # fmt: skip
     if best is not None:
         rows = [Row(best.number, "complete", best.params, best.value, best.step, "-", is_best=True), *rows]
-    names = list(rows[0].params) if rows else []
+    names = list(dict.fromkeys(name for row in rows for name in row.params))
     first, *rest = _head(status)
     lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
     shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)

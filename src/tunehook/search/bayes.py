@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from tunehook.search.columns import Columns
 from tunehook.search.gaussian import GaussianProcess, log_expected_improvement, normal_scores, ranks, standard_scores
+from tunehook.space import Space
 from tunehook.system import all_trials
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class GaussianProcessSampler(BaseSampler):
     Args:
         seed: Seed of the random numbers. Defaults to None, an unpredictable one.
         startup: How many trials with random values come first. Defaults to 8.
-        snap: Gives the values that are in force for values by name, where several stand for one, as numbers do that are
-            rounded later. No trial is proposed twice before all have been tried. Defaults to None: each is its own.
+        space: A `Space` of whose raw values the trials are: its branches are compared by what exists in them, its
+            condition holds for all proposals, and none is proposed twice that is the same once rounded. Defaults to
+            None: every name that all trials have is searched.
 
     Raises:
         ValueError: The study has several objectives.
@@ -71,9 +73,11 @@ class GaussianProcessSampler(BaseSampler):
         *,
         seed: int | None = None,
         startup: int = STARTUP,
-        snap: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        space: Space | None = None,
     ) -> None:
-        self._snap = snap or (lambda params: params)
+        self._space = space
+        self._full = space.distributions() if space is not None and space.has_branches else None
+        self._branches = {} if space is None or self._full is None else space.branches()
         self._dice = np.random.default_rng(seed)
         self._random = RandomSampler(seed=int(self._dice.integers(2**32)))
         self._startup = startup
@@ -85,13 +89,13 @@ class GaussianProcessSampler(BaseSampler):
         self._random.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The hyperparameters that all trials have, but for those that have one value only."""
+        """The hyperparameters that all trials have, or the space, but for those that have one value only."""
         if len(study.directions) > 1:
             raise ValueError(
                 f"GaussianProcessSampler searches for one objective, and the study has {len(study.directions)}: "
                 "use optuna.samplers.NSGAIISampler() for several."
             )
-        common = self._common.calculate(study)
+        common = self._common.calculate(study) if self._full is None else self._full
         return {name: distribution for name, distribution in common.items() if not distribution.single()}
 
     def sample_relative(
@@ -100,12 +104,12 @@ class GaussianProcessSampler(BaseSampler):
         """Propose values; none, which is random ones, among the first trials."""
         if not search_space:
             return {}
-        others = [one for one in all_trials(study) if one.number != trial.number and _is_of(search_space, one)]
+        others = [one for one in all_trials(study) if one.number != trial.number and self._is_of(search_space, one)]
         known = _values(others, study.direction)
         running = [one for one in others if one.state == TrialState.RUNNING]
         if len(known) + len(running) < self._startup or len(known) < 2:
             return {}
-        columns = Columns(search_space)
+        columns = Columns(search_space, self._branches)
         points = np.stack([columns.encode(one.params) for one, _ in known])
         values = np.array([value for _, value in known])
         pending = np.stack([columns.encode(one.params) for one in running]) if running else points[:0]
@@ -113,15 +117,28 @@ class GaussianProcessSampler(BaseSampler):
         proposals = (self._snap(columns.decode(row)) for row in self._propose(columns, points, values, pending))
         first = next(proposals)
         for params in itertools.chain([first], proposals):
-            if columns.encode(params).tobytes() not in seen:
+            if columns.encode(params).tobytes() not in seen and self._allows(params):
                 return params
-        return first
+        return first if self._allows(first) else {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A random value."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _is_of(self, search_space: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
+        there = trial.distributions
+        if self._space is None or self._full is None:
+            return all(there.get(name) == distribution for name, distribution in search_space.items())
+        is_same = all(there.get(name, distribution) == distribution for name, distribution in search_space.items())
+        return is_same and self._space.is_complete(trial.params)
+
+    def _snap(self, params: dict[str, Any]) -> dict[str, Any]:
+        return params if self._space is None else self._space.snap(params)
+
+    def _allows(self, params: dict[str, Any]) -> bool:
+        return self._space is None or self._space.allows(params)
 
     def _propose(self, columns: Columns, points: Array, values: Array, pending: Array) -> Array:
         """Rows, the one first that is expected to improve most."""
@@ -154,10 +171,6 @@ class GaussianProcessSampler(BaseSampler):
             rows = np.vstack([rows[kept], changed])
             gains = np.r_[gains[kept], log_expected_improvement(*process.predict(changed), best)]
         return np.vstack([rows[np.argsort(-gains, kind="stable")], columns.draw(_DRAWN, dice)])
-
-
-def _is_of(space: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
-    return all(trial.distributions.get(name) == distribution for name, distribution in space.items())
 
 
 def _values(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[tuple[FrozenTrial, float]]:

@@ -21,9 +21,15 @@ MANY = 1_000
 
 
 class Column(ABC):
-    """One hyperparameter as numbers from 0 to 1; of a category, as numbers without an order."""
+    """One hyperparameter as numbers from 0 to 1; of a category, as numbers without an order.
+
+    Attributes:
+        is_category: Whether it has no order.
+        absent: The number where it does not exist: among values in an order the middle, as the mean of all.
+    """
 
     is_category = False
+    absent = 0.5
 
     @abstractmethod
     def encode(self, value: Any) -> float:
@@ -131,6 +137,7 @@ class Category(Column):
     """
 
     is_category = True
+    absent = -1.0
 
     def __init__(self, distribution: CategoricalDistribution) -> None:
         self._values, self._place = distribution.choices, distribution.to_internal_repr
@@ -179,24 +186,45 @@ class Columns:
     """All hyperparameters of a search, whose configurations are rows.
 
     Args:
-        distributions: By name; each has two values or more.
+        distributions: By name; each has two values or more. A choice comes before what exists with its options only.
+        branches: By name, the values of other names with which it exists only. Defaults to none: all exist.
     """
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+    def __init__(
+        self, distributions: Mapping[str, BaseDistribution], branches: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._columns = {name: column(distribution) for name, distribution in distributions.items()}
         self.is_category = np.array([one.is_category for one in self._columns.values()], bool)
+        places = {name: at for at, name in enumerate(self._columns)}
+        self._branches = {
+            places[name]: {
+                places[other]: self._columns[other].encode(value) for other, value in needs.items() if other in places
+            }
+            for name, needs in (branches or {}).items()
+            if name in places and needs
+        }
 
     def encode(self, params: Mapping[str, Any]) -> Array:
         """A configuration as a row, (d,)."""
-        return np.array([one.encode(params[name]) for name, one in self._columns.items()])
+        return np.array(
+            [one.encode(params[name]) if name in params else one.absent for name, one in self._columns.items()]
+        )
 
     def decode(self, row: Array) -> dict[str, Any]:
-        """The configuration of a row."""
-        return {name: one.decode(float(at)) for (name, one), at in zip(self._columns.items(), row, strict=True)}
+        """The configuration of a row, of what exists in it."""
+        return {
+            name: one.decode(float(row[at]))
+            for at, (name, one) in enumerate(self._columns.items())
+            if self._exists(row[None], at)[0]
+        }
 
     def draw(self, count: int, dice: Generator) -> Array:
         """Random rows, (count, d)."""
-        return np.stack([one.draw(count, dice) for one in self._columns.values()], 1)
+        rows = np.stack([one.draw(count, dice) for one in self._columns.values()], 1)
+        for at, one in enumerate(self._columns.values()):
+            if at in self._branches:
+                rows[~self._exists(rows, at), at] = one.absent
+        return rows
 
     def change(self, rows: Array, scale: Array, share: float, dice: Generator) -> Array:
         """Rows that differ from others in some dimensions, in one at least.
@@ -213,4 +241,14 @@ class Columns:
         for at, one in enumerate(self._columns.values()):
             here = is_changed[:, at]
             changed[here, at] = one.change(rows[here, at], scale[here], dice)
+            if at in self._branches:  # the choices that it hangs on are changed by now
+                exists = self._exists(changed, at)
+                is_new = exists & ~self._exists(rows, at)
+                changed[is_new, at] = one.draw(int(is_new.sum()), dice)
+                changed[~exists, at] = one.absent
         return changed
+
+    def _exists(self, rows: Array, at: int) -> NDArray[np.bool_]:
+        """In which rows the hyperparameter at a place exists."""
+        needs = self._branches.get(at, {})
+        return np.all([rows[:, other] == value for other, value in needs.items()], axis=0) & np.ones(len(rows), bool)

@@ -108,7 +108,7 @@ class GridSampler(BaseSampler):
 
     def _check_complete(self, trial: FrozenTrial) -> None:
         given = given_values(trial)
-        missing = [] if given is None else [name for name in self._space.searched if name not in given]
+        missing = [] if given is None else self._space.missing(given)
         if missing:
             raise SpaceError(
                 f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.\n"

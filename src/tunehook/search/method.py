@@ -115,7 +115,7 @@ class Method:
         sampler, note = make_sampler(
             self.search, self._space, seed=self.seed, trials=self.trials, metrics=self._metrics
         )
-        if self.search in ("bayes", "grid"):
+        if self.search in ("bayes", "grid") or (self.search == "gp" and self._space.has_branches):
             make_visible()
             log.info("%s", note)
         return sampler

@@ -63,7 +63,7 @@ def make_sampler(
     from optuna.samplers import BaseSampler
 
     if isinstance(search, BaseSampler):
-        return search, ""
+        return _whole(search, space, seed), ""
     check_name("search method", search, SEARCHES, "any Optuna sampler")
     check_space(search, space)
     check_metrics(search, metrics)
@@ -74,7 +74,18 @@ def make_sampler(
 
         sampler = SeededByNumber(lambda mixed: make(space, mixed, trials)[0], seed)
     said = f"TPE ({metrics} metrics), " if search == "bayes" and metrics > 1 else ""
-    return sampler, f"{search}: {said}{why}"
+    return (sampler if search == "grid" else _whole(sampler, space, seed, search)), f"{search}: {said}{why}"
+
+
+def _whole(sampler: BaseSampler, space: Space, seed: int | None, search: str = "") -> BaseSampler:
+    """A sampler that draws whole configurations, where a space needs that."""
+    if not space.has_branches and not space.has_condition:
+        return sampler
+    from tunehook.search.whole import Whole
+
+    if search == "qmc":  # its points have all dimensions
+        return Whole(sampler, space, seed=seed, parts=[space.searched])
+    return Whole(sampler, space, seed=seed, parts=space.parts() if search == "tpe" else None)
 
 
 def check_metrics(search: str, metrics: int) -> None:
@@ -145,10 +156,7 @@ def _bayes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSamp
         return _tpe_sampler(seed, trials), f"TPE ({why})"
     from tunehook.search.bayes import STARTUP, GaussianProcessSampler
 
-    def snap(raw: dict[str, Any]) -> dict[str, Any]:
-        return space.encode({name: space[name].decode(value) for name, value in raw.items()})
-
-    sampler = GaussianProcessSampler(seed=seed, startup=min(STARTUP, startup(trials)), snap=snap)
+    sampler = GaussianProcessSampler(seed=seed, startup=min(STARTUP, startup(trials)), space=space)
     return sampler, f"Gaussian process ({_count(dimensions, 'dimension')}, {_planned(trials)})"
 
 
@@ -157,8 +165,9 @@ def _gp(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler
 
     _check_installed("gp", "torch", "scipy")
     kind = "numeric dimension" if space.numeric else "dimension"
-    sampler = GPSampler(seed=seed, n_startup_trials=startup(trials))
-    return sampler, f"Gaussian process ({_count(len(space.searched), kind)}, {_planned(trials)})"
+    sampler = GPSampler(seed=seed, n_startup_trials=startup(trials), warn_independent_sampling=not space.has_branches)
+    drawn = "; what stands in branches is drawn at random" if space.has_branches else ""
+    return sampler, f"Gaussian process ({_count(len(space.searched), kind)}, {_planned(trials)}{drawn})"
 
 
 def _tpe(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
@@ -168,7 +177,7 @@ def _tpe(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSample
 def _tpe_sampler(seed: int | None, trials: int | None) -> BaseSampler:
     from optuna.samplers import TPESampler
 
-    # No `group`: it is for conditional spaces, and ours have every name in every trial.
+    # No `group`: `Whole` asks for each branch by itself.
     return TPESampler(seed=seed, n_startup_trials=startup(trials), multivariate=True)
 
 

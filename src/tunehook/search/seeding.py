@@ -37,10 +37,7 @@ class SeededByNumber(BaseSampler):
     def inner(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         """The sampler of a trial."""
         if getattr(self._local, "number", None) != trial.number:
-            place, is_given = _place(study, trial)
-            entropy = [self._seed, trial.number, 1] if is_given else [self._seed, place]
-            mixed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-            self._local.number, self._local.sampler = trial.number, self._make(mixed)
+            self._local.number, self._local.sampler = trial.number, self._make(seed_of(study, trial, self._seed))
         sampler: BaseSampler = self._local.sampler
         return sampler
 
@@ -72,8 +69,9 @@ class SeededByNumber(BaseSampler):
         self.inner(study, trial).after_trial(study, trial, state, values)
 
 
-def _place(study: Study, trial: FrozenTrial) -> tuple[int, bool]:
-    """How many trials with a lower number were not given their values, and whether this one was."""
+def seed_of(study: Study, trial: FrozenTrial, seed: int) -> int:
+    """The seed of a trial: it follows from that of the study and how many before it were not given their values."""
     number = trial.number
     given = sum(other.number < number and given_values(other) is not None for other in all_trials(study))
-    return number - given, given_values(trial) is not None
+    entropy = [seed, number - given] if given_values(trial) is None else [seed, number, 1]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

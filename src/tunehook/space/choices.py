@@ -1,12 +1,13 @@
-"""Values that are given: Choice and Fixed."""
+"""Values that are given: Choice and Fixed; and what a space makes of a value that is given."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _LONGEST_LABEL = 60  # characters
 _DEEP, _MANY = 20, 100_000  # levels and members of a value; Python reads some 90 levels back
+_FEW = 20  # options that a message repeats
+
+KINDS = ("Float", "Int", "Choice", "Normal", "LogNormal", "Fixed")
 
 
 @spoken
@@ -27,21 +31,32 @@ class Choice(Distribution):
 
     Args:
         options: Plain values: None, bool, int, float, str, and lists, tuples and dicts of them. ``1``, ``1.0`` and
-            ``True`` are three options.
+            ``True`` are three options. A dict gives each option the hyperparameters that exist with it only.
+
+    Attributes:
+        branches: By the place of each option, the distributions that exist with it; empty where none has any.
 
     Raises:
-        SpaceError: There is no option, one is not a plain value, or one is there twice.
+        SpaceError: There is no option, one is not a plain value, or one is there twice; or the hyperparameters of an
+            option are no space.
 
     Example:
         >>> Choice(["adam", "sgd"])
         Choice(['adam', 'sgd'])
+        >>> Choice({"adam": {}, "sgd": {"nesterov": Choice([True, False])}})
+        Choice({'adam': {}, 'sgd': {'nesterov': Choice([True, False])}})
     """
 
-    options: Sequence[Any]
+    options: Sequence[Any] | Mapping[Any, Mapping[str, Any]]
+    branches: tuple[Mapping[str, Distribution], ...] = field(init=False, default=())
 
     is_numeric: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.options, Mapping):
+            branches = [_branch(option, given) for option, given in self.options.items()]
+            put(self, "branches", tuple(branches) if any(branches) else ())
+            put(self, "options", list(self.options))
         if not isinstance(self.options, Sequence) or isinstance(self.options, str | bytes):
             raise SpaceError(f"Choice takes a list of options, got {shown(self.options)}: write Choice([...]).")
         if not self.options:
@@ -56,7 +71,10 @@ class Choice(Distribution):
         put(self, "options", tuple(copy.deepcopy(option) for option in self.options))
 
     def __repr__(self) -> str:
-        return f"Choice({list(self.options)!r})"
+        if not self.branches:
+            return f"Choice({list(self.options)!r})"
+        pairs = zip(self.options, self.branches, strict=True)
+        return "Choice({" + ", ".join(f"{option!r}: {branch!r}" for option, branch in pairs) + "})"
 
     @property
     def count(self) -> int:
@@ -66,7 +84,7 @@ class Choice(Distribution):
         return copy.deepcopy(self.options[index])
 
     @functools.cached_property
-    def _labels(self) -> list[Any]:
+    def labels(self) -> list[Any]:
         """The raw values: the options themselves where Optuna keeps them apart, else short texts."""
         scalars = [option for option in self.options if not isinstance(option, list | tuple | dict)]
         # Optuna looks a choice up by equality, so it would take True for 1 and 1.0 for 1.
@@ -77,27 +95,36 @@ class Choice(Distribution):
     @functools.cached_property
     def _places(self) -> dict[Any, int]:
         """Where the labels stand: each trial that is read is looked up."""
-        return {label: place for place, label in enumerate(self._labels)}
+        return {label: place for place, label in enumerate(self.labels)}
 
     def distribution(self) -> BaseDistribution:
         from optuna.distributions import CategoricalDistribution
 
-        return CategoricalDistribution(self._labels)
+        return CategoricalDistribution(self.labels)
 
-    def decode(self, raw: Any) -> Any:
+    def index(self, raw: Any) -> int:
+        """The place of the option that a raw value means.
+
+        Raises:
+            SpaceError: It means none.
+        """
         if not isinstance(raw, Hashable) or raw not in self._places:
             raise self._outside(raw, "it is none of the labels that were sampled")
-        return self.value(self._places[raw])
+        return self._places[raw]
+
+    def decode(self, raw: Any) -> Any:
+        return self.value(self.index(raw))
 
     def encode(self, value: Any) -> Any:
         for loose in (False, True):  # a tuple that went through JSON comes back as a list
             keys = [_key(option, loose=loose) for option in self.options]
             if keys.count(_key(value, loose=loose)) == 1:
-                return self._labels[keys.index(_key(value, loose=loose))]
+                return self.labels[keys.index(_key(value, loose=loose))]
         raise self._outside(value, "it is none of the options")
 
     def _fields(self) -> dict[str, Any]:
-        return {"options": [repr(option) for option in self.options]}
+        branches = [{name: d.describe() for name, d in branch.items()} for branch in self.branches]
+        return {"options": [repr(option) for option in self.options], **({"branches": branches} if branches else {})}
 
 
 @spoken
@@ -140,6 +167,51 @@ class Fixed(Distribution):
 
     def _fields(self) -> dict[str, Any]:
         return {"constant": repr(self.constant)}
+
+
+def dimension(name: str, given: Any) -> Distribution:
+    """The distribution that a space makes of what it is given for a name: a plain value is fixed.
+
+    Raises:
+        SpaceError: It is neither a distribution nor a plain value, may mean several things, or the name is none.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.*\-]+", name):
+        raise SpaceError(
+            "A hyperparameter's name has letters, digits, '_', '.', '-', and '*' where it is a pattern; "
+            f"got {shown(name)}."
+        )
+    if isinstance(given, Distribution):
+        return given
+    if isinstance(given, list | tuple | dict | range | set | frozenset):
+        raise SpaceError(_ambiguous(name, given))
+    try:
+        return Fixed(given)
+    except SpaceError as error:
+        raise SpaceError(
+            f"Hyperparameter '{name}' is {shown(given)}, neither a plain value nor one of {', '.join(KINDS)}."
+        ) from error
+
+
+def _branch(option: Any, given: Any) -> dict[str, Distribution]:
+    if not isinstance(given, Mapping):
+        raise SpaceError(
+            f"Choice takes for the option {shown(option)} a dict of the hyperparameters that exist with it, got "
+            f"{shown(given)}: write {{}} for none."
+        )
+    return {name: dimension(name, one) for name, one in given.items()}
+
+
+def _ambiguous(name: str, given: Any) -> str:
+    """What a container may mean, which nobody can know: options, bounds, or one value."""
+    whole = shown(given)
+    said = f"Hyperparameter '{name}' is {whole}: "
+    if isinstance(given, dict):
+        return said + f"write Float(...), Int(...) or Choice([...]) for a search, or Fixed({whole}) for one value."
+    options = shown(list(given)) if len(given) <= _FEW else "[...]"
+    value = f", or Fixed({whole}) for one value" if isinstance(given, list | tuple) else ""
+    return (
+        said + f"write Choice({options}) to choose among them, Float(low, high) or Int(low, high) for a range{value}."
+    )
 
 
 def _check_plain(what: str, value: Any) -> None:

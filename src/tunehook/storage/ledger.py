@@ -38,7 +38,16 @@ from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
 from tunehook.storage.opening import described, open_study
 from tunehook.storage.states import ending, is_counted, is_running, is_waiting, outcome_of
-from tunehook.system import attributes_of, first_line, kept_random, running_trial, study_id, this_process, trial_id
+from tunehook.system import (
+    attributes_of,
+    first_line,
+    kept_random,
+    running_trial,
+    study_id,
+    suggest,
+    this_process,
+    trial_id,
+)
 from tunehook.trial import Lineage, Mode, Objective, Outcome, Trial, key_of
 
 if TYPE_CHECKING:
@@ -95,7 +104,6 @@ class Ledger:
         self._ends: dict[int, Outcome] = {}  # of trials that have ended
         self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
-        self._searched = space.searched.keys()
 
     # ------------------------------------------------------------------ the storage
 
@@ -229,8 +237,14 @@ class Ledger:
         return any(is_waiting(frozen) for frozen in self.trials())
 
     def has_values(self, frozen: FrozenTrial) -> bool:
-        """Whether a trial has a value for each name that is searched, in its distribution."""
-        return self._searched <= frozen.params.keys() and self._is_of_space(frozen)
+        """Whether a trial has a value for each name that is searched and exists in it, in its distribution."""
+        return self._is_complete(frozen) and self._is_of_space(frozen)
+
+    def _is_complete(self, frozen: FrozenTrial) -> bool:
+        try:
+            return self._is_known.get(frozen.number, False) or self.space.is_complete(frozen.params)
+        except SpaceError:  # a choice has none of its options, which is told where its values are looked at
+            return True
 
     def _is_of_space(self, frozen: FrozenTrial) -> bool:
         """Whether the values of a trial are of the space, looked at once: it is asked of all trials at each turn."""
@@ -287,7 +301,9 @@ class Ledger:
 
     def ask(self) -> AskedTrial:
         """The next trial."""
-        return self.study.ask(self.distributions)
+        asked = self.study.ask()
+        self.space.walk(lambda name: suggest(asked, name, self.distributions[name]))
+        return asked
 
     def asked(self, number: int) -> AskedTrial:
         """A trial that runs; another process may have asked for it."""
@@ -436,7 +452,10 @@ class Ledger:
     def note_plan(self) -> None:
         """Keep how many trials are wanted and who leads, for those who look at the study."""
         self.study.set_user_attr(LEADER, {"host": host(), **this_process()})
-        plan = {"trials": self._method.trials, "grid": self._method.is_grid}
+        trials = self._method.trials
+        if self._method.is_grid and self.space.has_condition:  # who looks at the study does not have the function
+            trials = trials or self.space.grid_size()
+        plan = {"trials": trials, "grid": self._method.is_grid}
         if self.study.user_attrs.get(PLAN) != plan:
             self.study.set_user_attr(PLAN, plan)
 

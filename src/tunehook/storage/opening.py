@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
+
+log = logging.getLogger("tunehook")
 
 _DESCRIPTION = "tunehook:study"
 _CREATION = 2.0  # seconds until who has made a study in a server has described it
@@ -220,19 +223,22 @@ def _describe(
 
 
 def _compare(name: str, theirs: Mapping[str, Any], mine: Mapping[str, Any], way_out: str) -> None:
-    """Refuse a study of another kind under the same name."""
+    """Refuse a study of another kind under the same name; another condition is told."""
+    space = Space.from_description(mine["space"])
     lines = [
         f"{key}: it has {theirs[key]!r}, you passed {mine[key]!r}"
         for key in ("metric", "mode", "objective")
         if theirs[key] != mine[key]
     ]
-    lines += Space.from_description(mine["space"]).difference(theirs["space"])
+    lines += space.difference(theirs["space"])
     if lines:
         raise StudyError(
             f"The study '{name}' exists already and differs:\n"
             + "".join(f"  {line}\n" for line in lines)
             + f"  Give the new one another name, or {way_out}."
         )
+    if (told := space.other_condition(theirs["space"])) is not None:
+        log.warning("The space of study '%s' %s. Trials from before may break the condition of now.", name, told)
 
 
 def _description(study: optuna.Study) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from tunehook.storage.attributes import stored_outcome, stored_pause
+from tunehook.storage.attributes import OUTCOME, stored_outcome, stored_pause
 from tunehook.trial import COUNTED, Outcome, State
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _STORED: dict[State, TrialState] = {
     "infeasible": TrialState.PRUNED,  # with a broken constraint, so that a sampler learns from it
     "failed": TrialState.FAIL,
     "interrupted": TrialState.FAIL,
+    "known": TrialState.COMPLETE,  # from elsewhere: samplers learn from it, and it is none of those that were wanted
 }
 # Of a trial that Optuna itself was told of, past a study of ours.
 _READ: dict[TrialState, State] = {
@@ -69,7 +70,13 @@ def as_seen(frozen: FrozenTrial) -> FrozenTrial:
 
 def is_counted(frozen: FrozenTrial) -> bool:
     """Whether a trial told the search something. It is asked of all trials at each turn of a loop."""
-    return frozen.state in _COUNTED
+    return frozen.state in _COUNTED and not is_known(frozen)
+
+
+def is_known(frozen: FrozenTrial) -> bool:
+    """Whether a trial was not trained here, but is known from elsewhere."""
+    kept = frozen.user_attrs.get(OUTCOME)
+    return isinstance(kept, dict) and kept.get("state") == "known"
 
 
 def is_running(frozen: FrozenTrial) -> bool:

@@ -5,8 +5,9 @@ from tunehook.study.optuna_trial import OptunaTrial
 from tunehook.study.rebuilding import Rebuilt, rebuild
 from tunehook.study.study import Study
 from tunehook.study.told import Told
+from tunehook.study.warm import KnownTrial
 from tunehook.trial import StudyFinished, StudyFull
 
 __all__ = [
-    "OptunaTrial", "Rebuilt", "Study", "StudyFinished", "StudyFull", "Told", "find_importance", "rebuild",
+    "KnownTrial", "OptunaTrial", "Rebuilt", "Study", "StudyFinished", "StudyFull", "Told", "find_importance", "rebuild",
 ]  # fmt: skip

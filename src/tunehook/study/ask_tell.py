@@ -150,7 +150,7 @@ class AskTell:
                 continue
             raise SpaceError(
                 f"Trial {number} was enqueued with {name}={raw!r}, which is none of Optuna's raw values of "
-                f"{self.ledger.space[name]!r}; the trial is left out.\n"
+                f"{self.ledger.space.searched[name]!r}; the trial is left out.\n"
                 "  Enqueue your own values: study.enqueue({...})."
             )
 

@@ -210,7 +210,7 @@ class Restoring:
             raw = self._ledger.space.encode(begin.params)
         except SpaceError:
             return None
-        return raw if self._ledger.space.searched.keys() <= raw.keys() else None
+        return raw if self._ledger.space.is_complete(raw) else None
 
     # ------------------------------------------------------------------ from the journals
 

@@ -14,10 +14,10 @@ from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_re
 from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
-from tunehook.space import Space, SpaceError
+from tunehook.space import Space
 from tunehook.study.checks import check_study, limits_of, metrics_of
-from tunehook.study.presence import Presence
 from tunehook.study.terms import Terms
+from tunehook.study.warm import WarmStart
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tunehook.study.ask_tell import AskTell
 
 
-class Study(Presence):
+class Study(WarmStart):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -193,21 +193,6 @@ class Study(Presence):
                 f"Study '{self.name}' was opened to look at it; to search, give its space: Study({self.name!r}, ...)."
             )
         return self._asks.ask()
-
-    def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Let these values be asked for before the search proposes others, such as some that are known to be good.
-
-        Args:
-            params: Values by the names of the space; the search chooses those that are left out.
-
-        Raises:
-            SpaceError: A name is not in the space, a value is outside of its distribution, or a grid gets too few.
-        """
-        raw = self.space.encode(params)
-        missing = [name for name in self.space.searched if name not in raw]
-        if self._method.is_grid and missing:
-            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
-        (self._asks.members or self._ledger).enqueue(raw)
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on.

@@ -24,6 +24,8 @@ def read_space(path: str | Path) -> Space:
     1.2 writes them, so that ``1e-5`` is a number and ``"1e-5"`` a text. The quantized distributions give the multiples
     of ``q`` from ``min`` to ``max`` (W&B rounds, and so may leave that range), whole numbers if ``q`` is one.
 
+    What exists only with a value of a parameter stands under ``tunehook``, ``branches``, by parameter and value.
+
     Args:
         path: A YAML file.
 
@@ -33,9 +35,18 @@ def read_space(path: str | Path) -> Space:
     """
     document = load(path)
     try:
-        return Space(_unique(_flat(document.get("parameters", document), "")))
+        return _space(document)
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from error
+
+
+def _space(document: dict[str, Any]) -> Space:
+    branches = _branches(document)
+    given = _unique(_flat(document.get("parameters", document), ""))
+    space = Space({name: _with_branches(name, one, branches, ()) for name, one in given.items()})
+    if unknown := [name for name in branches if name not in space.names]:
+        raise SpaceError(f"there are branches of {', '.join(unknown)}, which is no parameter.")
+    return space
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -54,6 +65,48 @@ def load(path: str | Path) -> dict[str, Any]:
         what = "is empty" if document is None else f"holds {type(document).__name__} {shown(document)}"
         raise SpaceError(f"{path} {what}, expected a mapping with 'parameters'.")
     return document
+
+
+def _branches(document: dict[str, Any]) -> dict[str, Any]:
+    """What exists only with a value of a parameter, by the parameter."""
+    if "parameters" not in document or "tunehook" not in document:
+        return {}
+    ours = document["tunehook"]
+    if not isinstance(ours, dict) or ours.keys() - {"branches"} or not isinstance(ours.get("branches", {}), dict):
+        raise SpaceError(f"'tunehook' holds 'branches', a mapping by parameter, got {shown(ours)}.")
+    return {str(name): values for name, values in ours.get("branches", {}).items()}
+
+
+def _with_branches(
+    name: str, given: Distribution, branches: Mapping[str, Any], around: tuple[str, ...]
+) -> Distribution:
+    """A parameter with what exists only with one of its values.
+
+    Args:
+        name: What it is called.
+        given: Its distribution.
+        branches: What exists only with a value, by parameter.
+        around: The parameters in whose branches it stands.
+    """
+    if name not in branches:
+        return given
+    values = branches[name]
+    if not isinstance(given, Choice) or not isinstance(values, dict) or name in around:
+        raise SpaceError(
+            f"the branches of '{name}' are a mapping by its 'values', outside of itself, got {shown(values)} for "
+            f"{shown(given)}."
+        )
+    left, found = dict(values), {}
+    for option in given.options:
+        if isinstance(option, list | dict):
+            raise SpaceError(f"'{name}' has branches, and so values that are no lists, got {shown(option)}.")
+        inner = _unique(_flat(left.pop(option, {}), ""))
+        found[option] = {
+            one: _with_branches(one, distribution, branches, (*around, name)) for one, distribution in inner.items()
+        }
+    if left:
+        raise SpaceError(f"'{name}' has a branch for {shown([*left])}, and the values {shown(list(given.options))}.")
+    return Choice(found)
 
 
 def _unique(pairs: Iterable[tuple[str, Distribution]]) -> dict[str, Distribution]:

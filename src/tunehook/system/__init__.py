@@ -28,6 +28,7 @@ from tunehook.system.optuna import (
     retried_number,
     running_trial,
     study_id,
+    suggest,
     trial_id,
     uncached,
     watched,
@@ -88,8 +89,8 @@ __all__ = [
     "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report", "open_regular",
     "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml", "reports_of",
     "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened",
-    "shown", "standard_handlers", "study_id", "take_orphans", "takes", "terminate", "this_process", "told_values",
-    "trial_id", "uncached", "unknown_attribute", "watched", "with_reports", "written_above",
+    "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate", "this_process",
+    "told_values", "trial_id", "uncached", "unknown_attribute", "watched", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -45,6 +45,11 @@ def running_trial(study: Study, frozen: FrozenTrial) -> Trial:
     return optuna.Trial(study, trial_id(frozen))
 
 
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    """The value of a trial for a name, as `study.ask` with distributions gives it (5.0: ``_suggest``)."""
+    return trial._suggest(name, distribution)
+
+
 def with_reports(trial: Trial, reports: Mapping[int, float]) -> FrozenTrial:
     """A trial as `trial.should_prune` shows it to a pruner, with other reports (5.0: ``_get_latest_trial``)."""
     shown = trial._get_latest_trial()

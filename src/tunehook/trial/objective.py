@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 Mode = Literal["min", "max"]
 Objective = Literal["best", "last"] | int
-State = Literal["running", "paused", "complete", "pruned", "infeasible", "failed", "interrupted"]
+State = Literal["running", "paused", "complete", "pruned", "infeasible", "failed", "interrupted", "known"]
 
 # What told the search something, so that it is one of the trials that were wanted.
 COUNTED: tuple[State, ...] = ("complete", "paused", "pruned", "infeasible")

@@ -1,0 +1,86 @@
+"""The finished runs of a W&B project as trials that are known, for a study to begin with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+try:
+    import wandb
+except ImportError as error:
+    if error.name != "wandb":
+        raise
+    raise ModuleNotFoundError(
+        "Reading W&B runs needs the package wandb: pip install 'tunehook[wandb]'", name="wandb"
+    ) from error
+
+from tunehook.integrations.wandb.agent import flat
+from tunehook.integrations.wandb.values import OURS
+from tunehook.study import KnownTrial, Study
+from tunehook.trial import StudyError, objective_value
+
+_TIMEOUT = 60  # seconds that a request may take
+_SAMPLES = 10_000  # of a longer history W&B gives so many rows
+
+
+def past_trials(project: str, study: Study, *, filters: Mapping[str, Any] | None = None) -> list[KnownTrial]:
+    """The finished runs of a project that have the study's metric, with their values of the names of its space.
+
+    The value is that which counts in the study: of a run that tunehook recorded as a complete trial the one in its
+    summary, of any other run that of its whole history, by the study's objective.
+
+    Args:
+        project: The project, as ``"team/digits"`` or ``"digits"``.
+        study: The study that begins with them.
+        filters: Which runs, as for ``wandb.Api().runs``, such as ``{"tags": "baseline"}``. Defaults to all that are
+            finished.
+
+    Returns:
+        The runs, for `Study.add_trials` or `Study.enqueue_trials`, in the order in which they were made.
+
+    Raises:
+        StudyError: W&B cannot be reached or refuses, or there is no such project.
+
+    Example:
+        >>> study.add_trials(past_trials("team/digits", study))  # doctest: +SKIP
+    """
+    try:
+        runs = wandb.Api(timeout=_TIMEOUT).runs(
+            project, filters={"state": "finished", **(filters or {})}, order="+created_at", lazy=False
+        )
+        found = [_known(run, study) for run in runs]
+    except Exception as error:  # of the SDK, and of what is below it
+        raise StudyError(
+            f"The runs of the W&B project {project!r} cannot be read: {error}\n"
+            "  Check its name, as in 'team/digits', and that you are logged in: wandb login."
+        ) from error
+    return [one for one in found if one is not None]
+
+
+def _known(run: Any, study: Study) -> KnownTrial | None:
+    """A run as a known trial; ``None`` where it is no whole training or has no value."""
+    value = _value(run, study)
+    if value is None:
+        return None
+    config = {name: one for name, one in dict(run.config).items() if name not in (OURS, "_wandb")}
+    params = {name: one for name, one in {**dict(flat(config.items())), **config}.items() if name in study.space.names}
+    return KnownTrial(params, value, f"W&B run {'/'.join(run.path)}")
+
+
+def _value(run: Any, study: Study) -> float | None:
+    summary = dict(run.summary)
+    if isinstance(run.config.get(OURS), Mapping):  # of a trial, or of a whole study
+        return _number(summary.get(f"best/{study.metric}")) if summary.get("outcome") == "complete" else None
+    if study.metric not in summary:
+        return None
+    history = run.history(keys=[study.metric], samples=_SAMPLES, pandas=False)
+    rows = [_number(row.get(study.metric)) for row in history]
+    series = [(step, value) for step, value in enumerate(rows) if value is not None]
+    counts = objective_value(series, study.mode, study.objective)
+    return None if counts is None else counts[0]
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None

@@ -1,0 +1,238 @@
+"""Beginning a study with what is known: values to try first, and trials of other studies, whose values are known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunehook.record import Journal
+from tunehook.search import Method
+from tunehook.space import Space, SpaceError
+from tunehook.study.presence import Presence
+from tunehook.study.results import Results
+from tunehook.system import given_values, make_visible, shown
+from tunehook.trial import Outcome, StudyError, is_better, key_of
+
+log = logging.getLogger("tunehook")
+
+
+@dataclass(frozen=True)
+class KnownTrial:
+    """Values whose result is known from elsewhere, such as another study or a run of Weights & Biases.
+
+    Attributes:
+        params: Values by name.
+        value: The objective.
+        source: Where it is from, for people: ``"trial 3 of study 'digits'"``. What is from one place is added once.
+    """
+
+    params: Mapping[str, Any]
+    value: float
+    source: str
+
+
+class WarmStart(Presence):
+    """What a study is begun with."""
+
+    _method: Method
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let these values be asked for before the search proposes others, such as some that are known to be good.
+
+        Args:
+            params: Values by the names of the space; the search chooses those that are left out.
+
+        Raises:
+            SpaceError: A name is not in the space or of a branch that is not chosen, a value is outside of its
+                distribution, the condition of the space does not hold, or a grid gets too few.
+        """
+        raw = self.space.encode(params)
+        missing = self.space.missing(raw)
+        if self._method.is_grid and missing:
+            raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
+        if not missing and not self.space.allows(raw):
+            raise SpaceError(f"The condition of the space does not hold for {shown(dict(params))}.")
+        (self._asks.members or self._ledger).enqueue(raw)
+
+    def enqueue_defaults(self, train: Callable[[], object]) -> dict[str, Any]:
+        """Let the first trial have the script's own values, to see what the search gains over them.
+
+        The training function is called once, up to where its first fit would make its first step, to read the values;
+        a function without a fit runs to its end, since it may read values with ``th.value`` anywhere. What the space
+        does not have is said, and the search chooses it. A study that has trials is left as it is.
+
+        Args:
+            train: Your training, as for `optimize`; of one process, without other ranks.
+
+        Returns:
+            The values that were enqueued; none where the study has trials already.
+
+        Raises:
+            InjectionError: A name of the space means nothing in the training.
+            SpaceError: The values are none of a grid.
+        """
+        from tunehook.study.defaults import own_values
+
+        if self._ledger.trials():
+            return {}
+        kept, left_out = fitting(self.space, own_values(self, train))
+        for name, why in left_out.items():
+            make_visible()
+            log.info("Study '%s': the script's own value of '%s' is not tried first: %s", self.name, name, why)
+        self.enqueue(kept)
+        return kept
+
+    def enqueue_trials(self, other: Results | Iterable[KnownTrial], *, trials: int = 5) -> int:
+        """Let the best values of another study be trained here before the search proposes others.
+
+        Its metric may be another one. Values that the space does not take are left out and said; the search chooses
+        them. What this study has enqueued already is not enqueued again, so a script may be started again.
+
+        Args:
+            other: The other study, such as ``Study.open("old")``; or trials that are known from elsewhere.
+            trials: How many of its best complete trials. Defaults to 5.
+
+        Returns:
+            How many were enqueued.
+        """
+        mode = other.mode if isinstance(other, Results) else self.mode
+        known = sorted(_known(other), key=lambda one: one.value, reverse=mode == "max")[:trials]
+        there = [dict(given_values(frozen) or {}) for frozen in self._ledger.trials()]
+        told = _Told()
+        for one in known:
+            kept, left_out = fitting(self.space, one.params)
+            told.note(left_out)
+            raw = self.space.encode(kept)
+            missing = self.space.missing(raw)
+            if not raw or (self._method.is_grid and missing) or (not missing and not self.space.allows(raw)):
+                told.unfit["it is none of this space"] += 1
+            elif raw not in there:
+                self._ledger.enqueue(raw)
+                there.append(raw)
+                told.taken += 1
+        told.say(self.name, "enqueued", len(known))
+        return told.taken
+
+    def add_trials(
+        self, other: Results | Iterable[KnownTrial], *, fill: Mapping[str, Any] | None = None, as_own: bool = False
+    ) -> int:
+        """Let the search learn from the complete trials of another study, without training them.
+
+        They are trials of this study from now on, with the state ``known`` and where they are from as the reason. They
+        are not among the trials that `optimize` counts, and never the `best`, unless ``as_own``. A name that the space
+        does not have is left out; a trial with a value outside of the space, or without one that it needs, too. One
+        line says so. What was added from the same place before is not added again.
+
+        Args:
+            other: The other study, such as ``Study.open("old")``; or trials that are known from elsewhere.
+            fill: What names had there that the other study did not search. Defaults to none.
+            as_own: Count them as complete trials of this study. Defaults to False.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            StudyError: The other study has another metric or mode, or another process asks for trials all the time.
+        """
+        if isinstance(other, Results) and (other.metric, other.mode) != (self.metric, self.mode):
+            raise StudyError(
+                f"Study '{other.name}' has the metric {other.metric!r} ({other.mode}), and '{self.name}' has "
+                f"{self.metric!r} ({self.mode}), so its values say nothing here.\n"
+                "  Train its best trials here: study.enqueue_trials(other)."
+            )
+        known, told = _known(other), _Told()
+        there = {self._ledger.outcome_of(frozen).reason for frozen in self._ledger.begun()}
+        for one in known:
+            raw = self._whole(one, fill or {}, told)
+            if raw is not None and one.source not in there:
+                self._add(raw, Outcome("complete" if as_own else "known", one.source, float(one.value)))
+                there.add(one.source)
+                told.taken += 1
+        told.say(self.name, "added", len(known))
+        return told.taken
+
+    def _whole(self, one: KnownTrial, fill: Mapping[str, Any], told: _Told) -> dict[str, Any] | None:
+        """The raw values of a trial where they are a whole configuration, ``None`` where not."""
+        kept, left_out = fitting(self.space, {**fill, **one.params})
+        told.note({name: why for name, why in left_out.items() if name not in fill or name in one.params})
+        raw = self.space.encode(kept)
+        if outside := sorted(left_out.keys() & set(self.space.names) & one.params.keys()):
+            told.unfit[f"{', '.join(outside)} has a value outside of the space"] += 1
+        elif missing := self.space.missing(raw):
+            told.unfit[f"it has no {', '.join(missing)}: give fill={{{missing[0]!r}: ...}}"] += 1
+        elif not self.space.allows(raw):
+            told.unfit["the condition of the space does not hold"] += 1
+        elif is_better(one.value, None, self.mode) and abs(one.value) != float("inf"):
+            return raw
+        else:
+            told.unfit["its value is no number"] += 1
+        return None
+
+    def _add(self, raw: Mapping[str, Any], outcome: Outcome) -> None:
+        from tunehook.storage import KEY
+
+        ledger, now = self._ledger, time.time()
+        with ledger.holding():
+            for _ in range(100):
+                number = len(ledger.trials())
+                named = {KEY: key_of(ledger.study_id, number, None)}
+                if ledger.put_in(number, outcome, began=now, ended=now, raw=raw, is_given=True, named=named):
+                    break
+            else:
+                raise StudyError(f"Other processes ask for trials of study '{self.name}' all the time: end them first.")
+        trial = ledger.as_trial(ledger.numbered(number))
+        journal = Journal(trial.folder)
+        journal.begin(trial, is_given=True)
+        journal.end(outcome)
+
+
+class _Told:
+    """What one line says of trials that were taken over."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.names: Counter[str] = Counter()  # left out, by why
+        self.unfit: Counter[str] = Counter()  # trials, by why
+
+    def note(self, left_out: Mapping[str, str]) -> None:
+        """Note which values of a trial were left out."""
+        self.names.update(f"'{name}', {why}" for name, why in left_out.items())
+
+    def say(self, study: str, done: str, count: int) -> None:
+        """Say it."""
+        make_visible()
+        lines = [f"  left out of {many}: {why}" for why, many in self.names.items()]
+        lines += [f"  {many} not {done}, since {why}" for why, many in self.unfit.items()]
+        log.info("Study '%s': %d of %d known trials were %s.%s", study, self.taken, count, done,
+                 "".join(f"\n{line}" for line in lines))  # fmt: skip
+
+
+def fitting(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that a space takes, and why it does not take the others, by name."""
+    kept: dict[str, Any] = {}
+    left_out = {name: "which is not in the space" for name in params if name not in space.names}
+    for name in space.names:
+        if name not in params:
+            continue
+        try:
+            space.encode({**kept, name: params[name]})
+        except SpaceError as error:
+            left_out[name] = str(error).removeprefix(f"Hyperparameter '{name}': ")
+        else:
+            kept[name] = params[name]
+    return kept, left_out
+
+
+def _known(other: Results | Iterable[KnownTrial]) -> Sequence[KnownTrial]:
+    """The complete trials of a study, and those that are known from elsewhere."""
+    if not isinstance(other, Results):
+        return list(other)
+    return [
+        KnownTrial(one.params, one.value, f"trial {one.number} of study '{other.name}' ({other.key})")
+        for one in other.trials
+        if one.outcome.state == "complete" and one.value is not None
+    ]

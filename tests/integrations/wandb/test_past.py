@@ -1,0 +1,77 @@
+"""Runs of a W&B project as trials that a study begins with: the real SDK and its public API, and a stand-in."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunehook as th
+from tunehook.session import active
+from tunehook.trial import StudyError
+from wandb_server import WandbServer, online, serving
+
+wandb = pytest.importorskip("wandb")
+from tunehook.integrations.wandb import WandbRecorder, past_trials  # noqa: E402
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[WandbServer]:
+    """A stand-in to which this process's SDK talks."""
+    with serving() as made, online(made, tmp_path):
+        yield made
+
+
+def record(config: dict[str, Any], rows: list[float]) -> None:
+    """Record a run without tunehook."""
+    with wandb.init(project="digits", config=config, settings=wandb.Settings(x_disable_stats=True)) as run:
+        for acc in rows:
+            run.log({"acc": acc})
+
+
+def test_runs_of_a_project(server: WandbServer) -> None:
+    """Nested names, the value by the study's objective, ours by what they said; what has no value is left out."""
+    record({"optimizer": {"lr": 0.1}, "hidden": 8, "epochs": 3}, [0.25, 0.5, 0.125])
+    record({"optimizer": {"lr": 5.0}, "hidden": 16}, [0.75])
+    record({"optimizer": {"lr": 0.5}, "hidden": 32}, [])
+    space = {"optimizer.lr": th.Float(1e-3, 1, log=True), "hidden": th.Int(1, 100)}
+    ours = th.Study("ours", space, metric="acc", mode="max", search="random", seed=1,
+                    recorders=[WandbRecorder("digits", lean=True)])  # fmt: skip
+    values = iter([0.5, math.nan])
+
+    def train() -> dict[str, float]:
+        th.value("optimizer.lr", 0.1)
+        th.value("hidden", 1)
+        session = active()
+        assert session is not None
+        session.ready()
+        return {"acc": next(values)}
+
+    ours.optimize(train, trials=2, progress=False)
+    assert ours.recorders[0]._here.line.writer.drain(60)  # type: ignore[attr-defined]
+
+    new = th.Study("new", space, metric="acc", mode="max")
+    found = past_trials("digits", new, filters={"tags": "x"})
+    assert server.filters == {"state": "finished", "tags": "x"}
+    assert [(dict(one.params), one.value) for one in found] == [
+        ({"optimizer.lr": 0.1, "hidden": 8}, 0.5),
+        ({"optimizer.lr": 5.0, "hidden": 16}, 0.75),
+        (dict(ours.trials[0].params), 0.5),
+    ]
+    assert all(re.fullmatch(r"W&B run someone/digits/[\w-]+", one.source) for one in found)
+    assert new.add_trials(found) == 2  # one is outside
+    assert new.counts() == {"known": 2}
+    last = th.Study("last", space, metric="acc", mode="max", objective="last")
+    assert next(one.value for one in past_trials("digits", last)) == 0.125
+
+
+def test_a_project_that_is_none(server: WandbServer) -> None:
+    """An error with the way out."""
+    study = th.Study("new", {"lr": th.Float(0, 1)}, metric="acc", mode="max")
+    message = "The runs of the W&B project 'nobody/nothing' cannot be read: "
+    with pytest.raises(StudyError, match=f"^{re.escape(message)}(.|\n)*wandb login.$"):
+        past_trials("nobody/nothing", study)
