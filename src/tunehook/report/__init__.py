@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.report.page import write_report as write_report
     from tunehook.report.status import Watch as Watch
     from tunehook.report.status import best_of as best_of
     from tunehook.report.status import ending as ending
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tunehook.report.status import table as table
 
 __all__ = [
-    "Watch", "best_of", "ending", "lines", "status_of", "table",
+    "Watch", "best_of", "ending", "lines", "status_of", "table", "write_report",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -25,5 +26,6 @@ __getattr__ = lazily(
         "lines": "status",
         "status_of": "status",
         "table": "status",
+        "write_report": "page",
     },
 )

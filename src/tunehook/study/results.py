@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
+from tunehook.figures import StudyView
+from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
+from tunehook.study.looking import effective_of, read_snapshots, view_trial
 from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
+    from tunehook.snapshot import Snapshot
     from tunehook.storage import Ledger
 
 # Seconds by which two machines may take the same moment for another: some storages keep no time zone.
@@ -115,8 +118,31 @@ class Results(ABC):
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = Events.of_trial(self._ledger.as_trial(self._ledger.numbered(number)))
-        return next((dict(config.effective) for config in events.all(Config)), {})
+        return effective_of(self._events(number))
+
+    def look(self, *, deep: bool = True) -> StudyView:
+        """One picture of the study, from its storage and the journals that can be read here.
+
+        Args:
+            deep: Whether the journals are read: for all metrics, machines and epochs. Defaults to True.
+        """
+        ledger, begun = self._ledger, self._ledger.begun()
+        trials = [
+            view_trial(ledger, frozen, Events.of_trial(ledger.as_trial(frozen)) if deep else Events())
+            for frozen in begun
+        ]
+        best = self.standing().best
+        return StudyView(
+            self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
+            importance=self.importance() if deep else {}, wanted=ledger.wanted,
+        )  # fmt: skip
+
+    def snapshots_of(self, number: int) -> list[Snapshot]:
+        """The snapshots of a trial's parameters, from its journal; none where that lies on another machine."""
+        return read_snapshots(self._events(number))
+
+    def _events(self, number: int) -> Events:
+        return Events.of_trial(self._ledger.as_trial(self._ledger.numbered(number)))
 
     def checkpoint(self, number: int) -> Path | None:
         """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
