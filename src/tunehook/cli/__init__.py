@@ -2,6 +2,6 @@
 
 from tunehook.cli.commands import main
 from tunehook.cli.common import app
-from tunehook.cli.seeing import report
+from tunehook.cli.seeing import export, list_studies, report, show, trials
 
-__all__ = ["app", "main", "report"]
+__all__ = ["app", "export", "list_studies", "main", "report", "show", "trials"]

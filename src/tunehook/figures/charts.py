@@ -24,11 +24,11 @@ from tunehook.figures.figure import (
 )
 from tunehook.figures.view import StudyView, TrialView
 from tunehook.space import Choice
-from tunehook.system import clock
+from tunehook.system import clock, shortened
 from tunehook.trial import State
 
 _BINS = 6  # colors of the lines of parallel coordinates
-_CELLS = 40  # of a surface, each way
+_CELLS = 60  # of a surface, each way
 _WIDTH = 0.08  # of the kernel of a surface, as a share of an axis
 _FEWEST = 3  # trials from which a figure of hyperparameters says something
 
@@ -95,15 +95,17 @@ def parallel(view: StudyView) -> Figure | None:
         for bin_ in range(_BINS)
         for begin, end in [(bin_ * len(order) // _BINS, (bin_ + 1) * len(order) // _BINS)] if end > begin
     ]  # fmt: skip
-    heads = [label(name, most=24) for name in [*names, view.metric]]
+    brief = shortened(names)
+    heads = [label(one, most=18) for one in [*map(brief.__getitem__, names), view.metric]]
     return Figure(
         "parallel", "Parallel coordinates",
         f"{len(shown)} trials as lines through their values of {', '.join(names)}, colored by {view.metric}.",
         data,
         {
             "xaxis": {"tickvals": [*range(len(heads))], "ticktext": heads, "range": [-0.35, len(heads) - 0.65],
-                      "fixedrange": True, "side": "top", "automargin": True},
+                      "fixedrange": True, "side": "top", "tickangle": 0},
             "yaxis": {"visible": False, "range": [-0.06, 1.06], "fixedrange": True},
+            "legend": {"y": -0.02, "yanchor": "top"}, "margin": {"l": 15, "r": 40, "t": 50, "b": 50},
             "annotations": [*_scales(view, names, places), *_ends(len(names), low, high)],
             "shapes": [{"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "layer": "below", "line": {"width": 1}}
                        for at in range(len(heads))],
@@ -324,7 +326,8 @@ def _lines(trials: list[TrialView], metric: str, name: str, color: str, width: f
         y += [*numbers(curve.values), None]
     return {
         "type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "meta": {"spans": spans},
-        "line": {"color": color, "width": width}, "opacity": 1.0 if width > 1 else 0.45, "hoverinfo": "skip",
+        "line": {"color": color, "width": width}, "hoverinfo": "skip",
+        "opacity": 1.0 if width > 1 else min(0.9, 0.3 + 12 / len(trials)),
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ SYMBOLS: dict[State, str] = {
 ACCENT = "#e4572e"  # the best trial, and the best so far
 # From the worst to the best value; every part of it is seen on white and on black.
 SCALE = [[0.0, "#8d99ae"], [0.35, "#5f8fc0"], [0.7, "#1a936f"], [1.0, "#e4a11b"]]
+_FEW_DECADES = 2.5
 _LONGEST = 40  # characters of a name or value in a figure
 
 
@@ -91,7 +92,22 @@ def axis(name: str, distribution: Distribution) -> dict[str, Any]:
             **made, "range": [-0.5, many - 0.5], "tickvals": [*each],
             "ticktext": [label(distribution.options[at], most=20) for at in each],
         }  # fmt: skip
-    return {**made, "type": "log", "exponentformat": "power", "dtick": 1} if is_log(distribution) else made
+    if isinstance(distribution, LogNormal):
+        return {**made, **log_axis(*(math.exp(distribution.mu + far * distribution.sigma) for far in (-3, 3)))}
+    if isinstance(distribution, Float | Int) and distribution.log:
+        return {**made, **log_axis(distribution.low, distribution.high)}
+    return made
+
+
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis: 1, 2 and 5 of each power of ten have a label where these are few."""
+    if not 0 < low < high:
+        return {"type": "log"}
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, math.ceil((last - first) / 8))
+    leads = (1, 2, 5) if math.log10(high / low) < _FEW_DECADES else (1,)
+    ticks = [float(f"{lead}e{power}") for power in range(first, last + 1, every) for lead in leads]
+    return {"type": "log", "tickvals": ticks, "ticktext": [short(one, digits=3) for one in ticks]}
 
 
 def share(distribution: Distribution, seen: Sequence[float], at: float) -> float:

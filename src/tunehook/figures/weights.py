@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunehook.figures.figure import Figure, label, number, numbers, shown_value
+from tunehook.figures.figure import Figure, label, log_axis, number, numbers, shown_value
 from tunehook.snapshot import BINS, Snapshot, TensorStats, layer_of
 
 _ROWS = 48  # bins of values of a heat map
@@ -97,7 +97,7 @@ def weights(trial: int, snapshots: Sequence[Snapshot]) -> list[Figure]:
     def figure(name: str, heading: str, alt: str, data: list[dict[str, Any]], note: str = "") -> Figure:
         return Figure(
             f"{name}-{trial}", heading, f"{alt} of {len(data)} layers of trial {trial} over {len(at)} snapshots.", data,
-            {"xaxis": {"title": {"text": title}}, "yaxis": {"type": "log", "exponentformat": "power"}, "height": 320},
+            {"xaxis": {"title": {"text": title}}, "yaxis": _log_axis(data), "height": 320},
             note,
         )  # fmt: skip
 
@@ -195,6 +195,11 @@ def _ratio(snapshot: Snapshot, layer: str) -> float | None:
     if snapshot.since is None or layer not in (ratios := snapshot.ratios):
         return None
     return ratios[layer] / max(1, snapshot.step - snapshot.since)
+
+
+def _log_axis(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    seen = [one for line in lines for one in line["y"] if one]
+    return log_axis(min(seen), max(seen)) if seen else {}
 
 
 def _line(name: str, x: list[int], y: list[float | None], color: int) -> dict[str, Any]:

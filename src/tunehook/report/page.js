@@ -24,7 +24,8 @@
     const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, title: { standoff: 8 } };
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: 380, hovermode: "closest",
-      font: { color: ink, family: "system-ui, sans-serif", size: 13 }, margin: { l: 55, r: 15, t: 15, b: 45 },
+      font: { color: ink, family: "system-ui, sans-serif", size: 13 }, margin: { l: 55, r: 15, t: 34, b: 45 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("faint"), activecolor: css("accent") },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, dragmode: isNarrow() ? false : "zoom",
       hoverlabel: { bgcolor: css("panel"), bordercolor: line, font: { color: ink } },
     };
@@ -35,7 +36,8 @@
     for (const key of Object.keys(made)) if (/^[xy]axis\d*$/.test(key)) made[key] = merged(axis, made[key]);
     made.xaxis ??= axis;
     made.yaxis ??= axis;
-    for (const shape of made.shapes ?? []) shape.line.color = line;
+    made.shapes = made.shapes?.map((shape) => merged(shape, { line: { color: line } }));
+    made.annotations = made.annotations?.map((one) => ({ ...one, bgcolor: css("back"), opacity: 0.85 }));
     return made;
   };
 
@@ -71,7 +73,7 @@
     place.style.minWidth = layout.minwidth ? `${layout.minwidth}px` : "";
     delete layout.minwidth;
     return Plotly.react(place, [...figure.data.map(themed), ...picked(figure)], layout, {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       displayModeBar: isNarrow() ? false : "hover", toImageButtonOptions: { format: "svg", filename: `${page.study}-${name}` },
     }).then(() => place.setAttribute("data-drawn", "yes"));
   };
@@ -112,8 +114,10 @@
     if (typeof one === "number" && typeof two === "number") return one - two;
     return String(one).localeCompare(String(two), undefined, { numeric: true });
   };
+  const digits = (value) => Math.abs(value) < 1e-3
+    ? value.toExponential(3).replace(/\.?0*e/, "e") : String(Number(value.toPrecision(5)));
   const shown = (value) => value === null || value === undefined ? "–" : typeof value === "number"
-    ? (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(5)))) : String(value);
+    ? (Number.isInteger(value) ? String(value) : digits(value)) : String(value);
   const texts = page.rows.map((row) => row.map(shown).join("\u0000").toLowerCase());
 
   const found = () => {
@@ -141,7 +145,7 @@
       const first = cell("td");
       first.append(box);
       line.append(first, ...row.map((value, at) => cell(at ? "td" : "th",
-        shown(value), at === 1 ? `state ${value}` : typeof value === "number" ? "number" : "")));
+        shown(value), at === 1 ? `state ${value}` : typeof value === "number" ? "number" : at === columns.length - 1 ? "long" : "")));
       line.children[1].scope = "row";
       return line;
     }));

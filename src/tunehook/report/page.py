@@ -115,12 +115,18 @@ def _table(view: StudyView) -> tuple[list[str], list[list[Any]]]:
     names = [name for name in view.space if any(name in one.params for one in view.trials[:1])] or list(view.space)
     columns = ["trial", "state", view.metric, *names, "seconds", "epochs", "machine", "reason"]
     rows = [
-        [one.number, one.state, *map(_cell, [one.value, *(one.params.get(name) for name in names)]),
+        [one.number, one.state, *map(_cell, [one.value, *(_option(one, name) for name in names)]),
          None if one.seconds is None else round(one.seconds, 1), one.epochs,
          *map(_cell, [one.host, one.outcome.reason])]
         for one in view.trials
     ]  # fmt: skip
     return [parts.cut(one, most=80) for one in columns], rows
+
+
+def _option(trial: TrialView, name: str) -> Any:
+    """A value of a trial; None is one too, as long as the trial has it."""
+    value = trial.params.get(name)
+    return value if name not in trial.params or isinstance(value, int | float | str) else repr(value)
 
 
 def _cell(value: Any) -> Any:

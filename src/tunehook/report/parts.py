@@ -77,9 +77,11 @@ def drawing(figure: Figure, *, attributes: str = "") -> str:
     """The place of a figure, with what is to be seen in it in words, and as a table where it has one."""
     name = f"plot-{figure.name}"
     rows = folded("As a table", table(figure.head, figure.rows, caption=figure.title)) if figure.rows else ""
+    height = int(figure.layout.get("height", 380))
     note = f"<figcaption>{text(figure.note)}</figcaption>" if figure.note else ""
     return (
         f'<figure {attributes}><h3>{text(figure.title)}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{text(figure.title)}"><div class="plot" id="{name}" role="img" aria-label="{text(figure.alt)}">'
+        f'aria-label="{text(figure.title)}"><div class="plot" id="{name}" style="min-height:{height}px" '
+        f'role="img" aria-label="{text(figure.alt)}">'
         f"</div></div>{note}{rows}</figure>"
     )

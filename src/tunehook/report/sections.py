@@ -55,7 +55,7 @@ def best(view: StudyView) -> Section:
         told = "<p>No trial is complete yet, so there is no best one.</p>"
         return Section("best", "Best trial", parts.tiles(common) + told + f"<p>{parts.text(states)}</p>")
     top = [
-        (f"{view.metric} ({'least' if view.mode == 'min' else 'most'} is best)", shown_value(trial.value)),
+        (f"{view.metric}, the {'smaller' if view.mode == 'min' else 'larger'} the better", shown_value(trial.value)),
         (f"the best one; {states}", f"trial {trial.number}"),
         *common,
     ]
@@ -80,7 +80,7 @@ def _how(view: StudyView, trial: TrialView) -> str:
     steps = len(view.best_so_far)
     return (
         f"{source}{again}, as trial {trial.number} of {len(view.trials)}. It reached {view.metric} "
-        f"{shown_value(trial.value)}{at}{took}.{better} {steps} trials in all were the best one when they ended."
+        f"{shown_value(trial.value)}{at}{took}.{better} {steps} trials in turn were the best so far."
     )
 
 

@@ -12,7 +12,7 @@ from tunehook.space.choices import Choice, Fixed
 from tunehook.space.distribution import Distribution, SpaceError
 from tunehook.space.normals import LogNormal, Normal
 from tunehook.space.numbers import Float, Int
-from tunehook.system import did_you_mean, near, shown
+from tunehook.system import did_you_mean, html_table, near, shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -64,6 +64,9 @@ class Space(Mapping[str, Distribution]):
 
     def __repr__(self) -> str:
         return "Space({" + ", ".join(f"{name!r}: {d!r}" for name, d in self._dimensions.items()) + "})"
+
+    def _repr_html_(self) -> str:
+        return html_table("space", [(name, repr(one)) for name, one in self._dimensions.items()])
 
     @property
     def names(self) -> list[str]:

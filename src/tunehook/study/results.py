@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.figures import StudyView
 from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
-from tunehook.study.looking import effective_of, read_snapshots, view_trial
+from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, view_trial
+from tunehook.study.plots import Plots, study_html
 from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of
 
 if TYPE_CHECKING:
@@ -120,13 +122,15 @@ class Results(ABC):
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
         return effective_of(self._events(number))
 
-    def look(self, *, deep: bool = True) -> StudyView:
+    def look(self, *, deep: bool = True, only: Collection[int] | None = None) -> StudyView:
         """One picture of the study, from its storage and the journals that can be read here.
 
         Args:
             deep: Whether the journals are read: for all metrics, machines and epochs. Defaults to True.
+            only: Numbers of the trials to look at. Defaults to None, all of them.
         """
-        ledger, begun = self._ledger, self._ledger.begun()
+        ledger = self._ledger
+        begun = [frozen for frozen in ledger.begun() if only is None or frozen.number in only]
         trials = [
             view_trial(ledger, frozen, Events.of_trial(ledger.as_trial(frozen)) if deep else Events())
             for frozen in begun
@@ -134,7 +138,7 @@ class Results(ABC):
         best = self.standing().best
         return StudyView(
             self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
-            importance=self.importance() if deep else {}, wanted=ledger.wanted,
+            importance=self.importance() if deep and only is None else {}, wanted=ledger.wanted,
         )  # fmt: skip
 
     def snapshots_of(self, number: int) -> list[Snapshot]:
@@ -179,8 +183,17 @@ class Results(ABC):
         """Number of trials by state."""
         return self.standing().counts
 
+    def rows(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """The trials as rows with all that is known of them, and the columns; as `dataframe` has them."""
+        rows = [row_of(trial) for trial in self.look().trials]
+        return columns_of(rows, self.space.names), rows
+
     def dataframe(self) -> pd.DataFrame:
-        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
+        """The trials as a table.
+
+        Its columns are ``number``, ``state``, ``value``, ``reason``, ``step`` (of the value), ``began``, ``ended``,
+        ``seconds``, ``epochs``, ``machine``, ``attempt``, ``is_given`` (whether its values were enqueued),
+        ``params.<name>`` for each name, and ``metrics.<name>``, the last value of each metric that is in the journals.
 
         Raises:
             ImportError: pandas is not installed.
@@ -188,16 +201,20 @@ class Results(ABC):
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
-        rows = [
-            {
-                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
-                "reason": trial.outcome.reason, **{f"params.{name}": value for name, value in trial.params.items()},
-            }
-            for trial in self.trials
-        ]  # fmt: skip
-        names = [f"params.{name}" for name in self.space.names]
-        return pd.DataFrame(rows, columns=["number", "state", "value", "reason", *names])
+            raise ImportError("study.dataframe() needs pandas: pip install 'tunehook[report]'") from error
+        columns, rows = self.rows()
+        table = pd.DataFrame(rows, columns=columns)
+        for name in ("began", "ended"):
+            table[name] = pd.to_datetime(table[name], utc=True)
+        return table
+
+    @property
+    def plot(self) -> Plots:
+        """The figures of the report, for notebooks: ``study.plot.history()``; it needs Plotly."""
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        return study_html(self)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         outcome = self._ledger.outcome_of(frozen)

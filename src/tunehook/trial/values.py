@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tunehook.system import TRIAL, unknown_attribute
+from tunehook.system import TRIAL, html_table, short, unknown_attribute
 from tunehook.trial.objective import COUNTED, Mode, State
 
 GO_ON = "go on"
@@ -48,6 +48,10 @@ class Trial:
         def __getattr__(self, name: str) -> NoReturn:
             """Say what the attributes of other libraries are called here."""
             raise unknown_attribute("a trial", name, TRIAL, dir(type(self)))
+
+    def _repr_html_(self) -> str:
+        rows = [(name, repr(value)) for name, value in self.params.items()]
+        return html_table(f"trial {self.number} of study {self.study}", rows)
 
     @property
     def name(self) -> str:
@@ -140,6 +144,11 @@ class FinishedTrial:
     params: Mapping[str, Any]
     value: float | None
     outcome: Outcome
+
+    def _repr_html_(self) -> str:
+        told = f"{self.outcome.state}: {self.outcome.reason}" if self.outcome.reason else self.outcome.state
+        rows = [("outcome", told), ("value", short(self.value, digits=6))]
+        return html_table(f"trial {self.number}", [*rows, *((name, repr(one)) for name, one in self.params.items())])
 
 
 @dataclass(frozen=True)
