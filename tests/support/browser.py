@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,14 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _SECONDS = 60.0  # only so that what hangs ends
+# Puts the ends of two pipes where the browser looks for them, whatever numbers they have.
+_PLACE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):
+    os.dup2(end, place, inheritable=True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -44,7 +53,7 @@ class Browser:
 
         Raises:
             RuntimeError: The browser refuses.
-        TimeoutError: It does not answer.
+            TimeoutError: It does not answer.
         """
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
@@ -146,11 +155,9 @@ def browser(folder: Path) -> Iterator[Browser]:
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "about:blank",
     ]  # fmt: skip
 
-    # A shell puts the pipes where the browser looks for them: what Python runs between fork and exec may hang.
-    line = f'exec "$@" 3<&{to_read[0]} 4>&{to_write[1]}'
     process = subprocess.Popen(
-        ["/bin/sh", "-c", line, "sh", *command], pass_fds=(to_read[0], to_write[1]), stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-S", "-c", _PLACE, str(to_read[0]), str(to_write[1]), *command],
+        pass_fds=(to_read[0], to_write[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(to_read[0])
     os.close(to_write[1])
