@@ -19,7 +19,7 @@ from tunehook.figures.figure import (
     number,
     numbers,
     place,
-    share,
+    shares,
     shown_value,
 )
 from tunehook.figures.view import StudyView, TrialView
@@ -51,7 +51,7 @@ def history(view: StudyView) -> Figure | None:
         f"The value of {len(shown)} trials in the order of their numbers, and the best so far.{at}",
         [*(_dots(state, [one.number for one in trials], numbers(one.value or 0.0 for one in trials), trials)
            for state, trials in _by_state(shown)), line],
-        {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(view.metric)}}},
+        {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(view.metric, most=30)}}},
         "A pruned trial has the value that it had when it was stopped.",
         ("trial", view.metric), [(str(at), shown_value(value)) for at, value in best],
     )  # fmt: skip
@@ -70,7 +70,7 @@ def curves(view: StudyView, *, metric: str | None = None) -> Figure | None:
         "curves", "Learning curves",
         f"{metric} over the reports of {len(shown)} trials, one line each, colored by how the trial ended.",
         traces,
-        {"xaxis": {"title": {"text": "report"}}, "yaxis": {"title": {"text": label(metric)}}},
+        {"xaxis": {"title": {"text": "report"}}, "yaxis": {"title": {"text": label(metric, most=30)}}},
     )  # fmt: skip
 
 
@@ -81,10 +81,7 @@ def parallel(view: StudyView) -> Figure | None:
         return None
     names = [*reversed(names)]  # the most important one stands beside the metric
     places = {name: [place(view.space[name], trial.params.get(name)) for trial in shown] for name in names}
-    columns = []
-    for name in names:
-        seen = [one for one in places[name] if one is not None]
-        columns.append([None if one is None else share(view.space[name], seen, one) for one in places[name]])
+    columns = [shares(view.space[name], places[name]) for name in names]
     values = [trial.value or 0.0 for trial in shown]
     low, high = min(values), max(values)
     columns.append([(value - low) / ((high - low) or 1.0) for value in values])
@@ -153,7 +150,7 @@ def _slice(view: StudyView, name: str, shown: list[TrialView]) -> Figure:
         data.append(_dots(state, at, numbers(trial.value or 0.0 for trial in trials), trials))
     return Figure(
         f"slice-{list(view.space).index(name)}", name, f"{view.metric} of {len(shown)} trials over {name}.", data,
-        {"xaxis": axis(name, distribution), "yaxis": {"title": {"text": label(view.metric)}}, "height": 280,
+        {"xaxis": axis(name, distribution), "yaxis": {"title": {"text": label(view.metric, most=24)}}, "height": 280,
          "showlegend": False},
     )  # fmt: skip
 
@@ -205,7 +202,7 @@ def _surface(view: StudyView, names: list[str], there: list[tuple[TrialView, flo
     grids, sides = [], []
     for at, name in enumerate(names, 1):
         seen = [one[at] for one in there]
-        scaled = np.array([share(view.space[name], seen, one) for one in seen])
+        scaled = np.array(shares(view.space[name], seen))
         low, high = min(seen), max(seen)
         is_scaled_by_log = axis(name, view.space[name]).get("type") == "log"
         grids.append(np.geomspace(low, high, _CELLS) if is_scaled_by_log else np.linspace(low, high, _CELLS))

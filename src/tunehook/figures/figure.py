@@ -110,14 +110,15 @@ def log_axis(low: float, high: float) -> dict[str, Any]:
     return {"type": "log", "tickvals": ticks, "ticktext": [short(one, digits=3) for one in ticks]}
 
 
-def share(distribution: Distribution, seen: Sequence[float], at: float) -> float:
-    """Where a place stands between the least and the most that were seen, from 0 to 1, on the distribution's scale."""
+def shares(distribution: Distribution, places: Sequence[float | None]) -> list[float | None]:
+    """Where places stand between the least and the most of them, from 0 to 1, on the distribution's scale."""
     if isinstance(distribution, Choice):
-        return at / max(1, len(distribution.options) - 1)
-    low, high = min(seen), max(seen)
-    if is_log(distribution):
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low) if high > low else 0.5
+        last = max(1, len(distribution.options) - 1)
+        return [None if one is None else one / last for one in places]
+    scaled = [None if one is None else math.log(one) if is_log(distribution) else one for one in places]
+    seen = [one for one in scaled if one is not None]
+    low, high = min(seen, default=0.0), max(seen, default=0.0)
+    return [None if one is None else (one - low) / (high - low) if high > low else 0.5 for one in scaled]
 
 
 def shown_value(value: Any) -> str:

@@ -72,20 +72,27 @@
     const layout = layoutOf(figure);
     place.style.minWidth = layout.minwidth ? `${layout.minwidth}px` : "";
     delete layout.minwidth;
+    place.removeAttribute("data-drawn");
     return Plotly.react(place, [...figure.data.map(themed), ...picked(figure)], layout, {
       responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       displayModeBar: isNarrow() ? false : "hover", toImageButtonOptions: { format: "svg", filename: `${page.study}-${name}` },
     }).then(() => place.setAttribute("data-drawn", "yes"));
   };
 
-  const drawn = new Set();
+  // A figure is drawn when it comes near, and again when it comes near after something has changed: of a large study
+  // all of them take seconds.
+  const near = new Set(), fresh = new Set();
+  const refresh = () => {
+    for (const name of near) if (!fresh.has(name)) { fresh.add(name); draw(name); }
+  };
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const name = entry.target.id.slice(5);
-      if (entry.isIntersecting && !drawn.has(name)) { drawn.add(name); draw(name); }
+      if (entry.isIntersecting) near.add(name); else near.delete(name);
     }
-  }, { rootMargin: "800px" });
-  const again = () => { for (const name of drawn) draw(name); };
+    refresh();
+  }, { rootMargin: "400px" });
+  const again = () => { fresh.clear(); refresh(); };
 
   // A trial that is clicked in a figure is selected, and shown in the table.
   const listen = (place) => new MutationObserver((_, self) => {
@@ -210,7 +217,6 @@
     for (const one of document.querySelectorAll("[data-tensor]")) {
       one.hidden = one.dataset.tensor !== `${trial}-${tensor?.value}`;
     }
-    for (const name of drawn) if (page.figures[name] && by(`plot-${name}`).offsetParent) Plotly.Plots.resize(by(`plot-${name}`));
   };
 
   // ---------------------------------------------------------------- light and dark
@@ -245,6 +251,6 @@
   for (const one of document.querySelectorAll("[data-tensors]")) one.addEventListener("change", weights);
   heads(); fill(); details(); tell(); weights();
   for (const name of Object.keys(page.figures)) { listen(by(`plot-${name}`)); watcher.observe(by(`plot-${name}`)); }
-  addEventListener("beforeprint", () => { for (const name of Object.keys(page.figures)) { drawn.add(name); draw(name); } });
+  addEventListener("beforeprint", () => { for (const name of Object.keys(page.figures)) draw(name); });
   document.documentElement.dataset.ready = "yes";
 })();
