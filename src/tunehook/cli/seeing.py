@@ -28,11 +28,11 @@ def report(
         list[int] | None, typer.Option(help="Show the snapshots of this trial too; may be given several times.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Write the report of a study: one HTML file that needs no network.
+    """Write the report of a study as one HTML file.
 
-    The best trial and how it was found, the search, learning curves, what the value depends on, a table of all trials,
-    failures by cause, and the parameters of the best trials while they trained. The study may run meanwhile. It needs
-    pip install 'tunehook[report]'.
+    It opens without a network: the best trial and how it was found, the search, learning curves, what the value depends
+    on, a table of all trials, failures by cause, and the parameters of the best trials while they trained. The study
+    may run meanwhile. It needs pip install 'tunehook[report]'.
 
     Example: tunehook report digits -o digits.html
     """
@@ -60,7 +60,7 @@ def trials(
     state: Annotated[str | None, typer.Option(help="Only those of a state, such as failed.")] = None,
     best: Annotated[int | None, typer.Option(min=1, help="Only so many, the best ones first.")] = None,
 ) -> None:  # fmt: skip
-    """Show all trials of a study in a table, and why trials failed.
+    """Show all trials of a study, and why some failed.
 
     Example: tunehook trials digits --sort -value --state complete
     """
@@ -82,7 +82,9 @@ def show(
     study: Name, number: Annotated[int, typer.Argument(help="Number of the trial.", min=0)], storage: Storage = None,
     folder: Folder = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Show one trial: its values, what was in force, its metrics, how it ended, and where its record is.
+    """Show one trial whole.
+
+    Its values, what was in force, its metrics, how it ended, and where its record is.
 
     Example: tunehook show digits 7
     """
@@ -101,7 +103,9 @@ def show(
 def list_studies(
     folder: Annotated[Path, typer.Argument(help="A folder with the folders of studies.")] = ROOT, as_json: Json = False
 ) -> None:
-    """Show the studies in a folder: their trials by state, and the best value.
+    """Show the studies in a folder.
+
+    Their trials by state, and the best value.
 
     Example: tunehook list tunehook-studies
     """
@@ -131,9 +135,10 @@ def export(
         Format | None, typer.Option("--format", help="Default: that of the file's name, else csv.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Write the trials as a table: values, metrics, times, epochs, outcomes and reasons.
+    """Write the trials as a table, as CSV, JSON or YAML.
 
-    In CSV, a value that is neither number nor text is JSON.
+    Values, metrics, times in UTC, epochs, outcomes and reasons. In CSV a value that is neither number nor text is
+    JSON.
 
     Example: tunehook export digits -o digits.csv
     """

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tunehook.figures.figure import COLORS as COLORS
     from tunehook.figures.figure import Figure as Figure
     from tunehook.figures.figure import shown_value as shown_value
-    from tunehook.figures.weights import marks as marks
-    from tunehook.figures.weights import tensors as tensors
-    from tunehook.figures.weights import weights as weights
+    from tunehook.figures.parameters import marks as marks
+    from tunehook.figures.parameters import tensors as tensors
+    from tunehook.figures.parameters import weights as weights
 
 __all__ = [
     "COLORS", "COUNTERS", "Curve", "Figure", "StudyView", "TrialView", "causes", "contour", "curves", "drawn",
@@ -39,13 +39,13 @@ __getattr__ = lazily(
         "drawn": "drawing",
         "history": "charts",
         "importance": "charts",
-        "marks": "weights",
+        "marks": "parameters",
         "parallel": "charts",
         "script": "drawing",
         "shown_value": "figure",
         "slices": "charts",
-        "tensors": "weights",
+        "tensors": "parameters",
         "timeline": "charts",
-        "weights": "weights",
+        "weights": "parameters",
     },
 )

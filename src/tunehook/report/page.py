@@ -142,4 +142,4 @@ def _digest(content: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("tunehook.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -9,8 +9,23 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from tunehook import figures
-from tunehook.figures import Figure, StudyView, TrialView, shown_value
+from tunehook.figures import (
+    Figure,
+    StudyView,
+    TrialView,
+    causes,
+    contour,
+    curves,
+    history,
+    importance,
+    marks,
+    parallel,
+    shown_value,
+    slices,
+    tensors,
+    timeline,
+    weights,
+)
 from tunehook.report import parts
 from tunehook.snapshot import layer_of
 from tunehook.system import clock
@@ -86,23 +101,23 @@ def _how(view: StudyView, trial: TrialView) -> str:
 
 def search(view: StudyView) -> Section | None:
     """How the search went."""
-    return _of_figures("search", "The search", [figures.history(view), figures.curves(view)])
+    return _of_figures("search", "The search", [history(view), curves(view)])
 
 
 def values(view: StudyView) -> Section | None:
     """What the value depends on."""
-    shown = [figures.parallel(view), figures.importance(view), figures.contour(view)]
-    slices = figures.slices(view)
+    shown = [parallel(view), importance(view), contour(view)]
+    each = slices(view)
     made = _of_figures("values", "What the value depends on", shown)
-    if made is None or not slices:
+    if made is None or not each:
         return made
-    grid = '<div class="two">' + "".join(map(parts.drawing, slices)) + "</div>"
-    return Section(made.name, made.title, made.content + grid, [*made.figures, *slices])
+    grid = '<div class="two">' + "".join(map(parts.drawing, each)) + "</div>"
+    return Section(made.name, made.title, made.content + grid, [*made.figures, *each])
 
 
 def time(view: StudyView) -> Section | None:
     """When and where the trials ran."""
-    return _of_figures("time", "When and where", [figures.timeline(view)])
+    return _of_figures("time", "When and where", [timeline(view)])
 
 
 def trials(view: StudyView) -> Section:
@@ -126,7 +141,7 @@ def trials(view: StudyView) -> Section:
 
 def failures(view: StudyView) -> Section | None:
     """The trials that gave nothing, by their causes."""
-    found = figures.causes(view)
+    found = causes(view)
     if not found:
         return None
     rows = []
@@ -168,8 +183,8 @@ def parameters(view: StudyView) -> Section | None:
 
 
 def _weights(number: int, taken: Sequence[Any]) -> tuple[list[Figure], str]:
-    over, histograms = figures.weights(number, taken), figures.tensors(number, taken, most=_TENSORS)
-    marked = figures.marks(taken)
+    over, histograms = weights(number, taken), tensors(number, taken, most=_TENSORS)
+    marked = marks(taken)
     told = (
         parts.table(("layer", "mark", "what was seen"), [(one.layer, one.kind, one.why) for one in marked],
                     caption=f"Layers of trial {number} that explode or are dead")

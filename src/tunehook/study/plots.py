@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
-from tunehook import figures
+from tunehook.figures import contour, curves, drawn, history, importance, parallel, slices, timeline, weights
 from tunehook.system import html_table, short
 from tunehook.trial import FinishedTrial, Standing, StudyError
 
@@ -55,7 +55,7 @@ class Plots:
 
     def history(self) -> Drawn:
         """The value of each trial, and the best so far."""
-        return self._drawn(figures.history(self._study.look(deep=False)), "a trial with a value")
+        return self._drawn(history(self._study.look(deep=False)), "a trial with a value")
 
     def curves(self, metric: str | None = None) -> Drawn:
         """The learning curves of all trials, by how they ended.
@@ -69,15 +69,15 @@ class Plots:
         view = self._study.look()
         known = dict.fromkeys(name for trial in view.trials for name in trial.curves)
         needs = f"a trial that has reported {metric or view.metric}; there are: {', '.join(known) or 'none'}"
-        return self._drawn(figures.curves(view, metric=metric), needs)
+        return self._drawn(curves(view, metric=metric), needs)
 
     def parallel(self) -> Drawn:
         """Each trial as a line through its values, colored by what they gave."""
-        return self._drawn(figures.parallel(self._study.look()), "three trials with a value")
+        return self._drawn(parallel(self._study.look()), "three trials with a value")
 
     def importance(self) -> Drawn:
         """The share of each hyperparameter in what tells the best trials from the others."""
-        return self._drawn(figures.importance(self._study.look()), "20 complete trials of different values")
+        return self._drawn(importance(self._study.look()), "20 complete trials of different values")
 
     def slice(self, name: str) -> Drawn:
         """The value of the trials over one hyperparameter.
@@ -86,8 +86,8 @@ class Plots:
             name: Its name.
         """
         self._check(name)
-        slices = {figure.title: figure for figure in figures.slices(self._study.look(deep=False))}
-        return self._drawn(slices.get(name), "three trials with a value")
+        found = {figure.title: figure for figure in slices(self._study.look(deep=False))}
+        return self._drawn(found.get(name), "three trials with a value")
 
     def contour(self, first: str | None = None, second: str | None = None) -> Drawn:
         """The value over two hyperparameters.
@@ -99,12 +99,12 @@ class Plots:
         for name in (first, second):
             if name is not None:
                 self._check(name)
-        found = figures.contour(self._study.look(), first, second)
+        found = contour(self._study.look(), first, second)
         return self._drawn(found, "three trials with a value and two hyperparameters")
 
     def timeline(self) -> Drawn:
         """When each trial ran, and where."""
-        return self._drawn(figures.timeline(self._study.look()), "a trial that has begun")
+        return self._drawn(timeline(self._study.look()), "a trial that has begun")
 
     def weights(self, trial: int) -> list[Drawn]:
         """The norms of a trial's layers and of their gradients, and the ratios of update to weight, over the steps.
@@ -112,8 +112,8 @@ class Plots:
         Args:
             trial: Its number.
         """
-        found = figures.weights(trial, self._study.snapshots_of(trial))
-        return [figures.drawn(one) for one in found]
+        found = weights(trial, self._study.snapshots_of(trial))
+        return [drawn(one) for one in found]
 
     def _check(self, name: str) -> None:
         if name not in self._study.space.searched:
@@ -123,7 +123,7 @@ class Plots:
     def _drawn(self, figure: Figure | None, needs: str) -> Drawn:
         if figure is None:
             raise StudyError(f"There is nothing to draw in study '{self._study.name}' yet: the figure needs {needs}.")
-        return figures.drawn(figure)
+        return drawn(figure)
 
 
 def study_html(study: Seen) -> str:

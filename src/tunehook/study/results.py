@@ -12,7 +12,6 @@ from tunehook.figures import StudyView
 from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
 from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, view_trial
-from tunehook.study.plots import Plots, study_html
 from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from tunehook.snapshot import Snapshot
     from tunehook.storage import Ledger
+    from tunehook.study.plots import Plots
 
 # Seconds by which two machines may take the same moment for another: some storages keep no time zone.
 _SKEW = 26 * 3600.0
@@ -211,9 +211,13 @@ class Results(ABC):
     @property
     def plot(self) -> Plots:
         """The figures of the report, for notebooks: ``study.plot.history()``; it needs Plotly."""
+        from tunehook.study.plots import Plots
+
         return Plots(self)
 
     def _repr_html_(self) -> str:
+        from tunehook.study.plots import study_html
+
         return study_html(self)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
