@@ -233,7 +233,7 @@ def test_watching_a_study_that_was_left(
         raise AssertionError("it waits on")
 
     begin(wanted, how)
-    monkeypatch.setattr("tunehook.cli.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("tunehook.cli.commands.time", SimpleNamespace(sleep=sleep))
     done = CliRunner().invoke(app, ["watch", "digits", "--every", "0.1"])
     assert done.exit_code == code
     assert f"No process works on study 'digits' any more{said}" in done.output

@@ -35,7 +35,7 @@ FLOORS = [
     {"launch"},
     {"session"},
     {"storage", "sweep"},
-    {"search", "record", "inject"},
+    {"search", "record", "inject", "figures"},
     {"space", "snapshot", "trial"},
     {"extensions", "system"},
 ]

@@ -221,7 +221,8 @@ def test_no_best_trial() -> None:
 def test_the_table() -> None:
     """One row a trial, one column a name, also where there is no trial."""
     opened = study()
-    columns = ["number", "state", "value", "reason", "params.lr", "params.hidden", "params.act", "params.seed"]
+    columns = ["number", "state", "value", "reason", "step", "began", "ended", "seconds", "epochs", "machine",
+               "attempt", "is_given", "params.lr", "params.hidden", "params.act", "params.seed"]  # fmt: skip
     assert list(opened.dataframe().columns) == columns
     assert len(opened.dataframe()) == 0
     for outcome, _, _ in OUTCOMES:

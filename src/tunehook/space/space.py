@@ -13,7 +13,7 @@ from tunehook.space.normals import LogNormal, Normal
 from tunehook.space.numbers import Float, Int
 from tunehook.space.tree import Place, places_of, point_of, size_of
 from tunehook.space.where import NOTE, Where, is_note
-from tunehook.system import did_you_mean, near, shown
+from tunehook.system import did_you_mean, html_table, near, shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -74,6 +74,9 @@ class Space(Mapping[str, Distribution]):
     def __repr__(self) -> str:
         where = "" if self._note is None else f", where={self._note['name']}"
         return "Space({" + ", ".join(f"{name!r}: {d!r}" for name, d in self._dimensions.items()) + "}" + where + ")"
+
+    def _repr_html_(self) -> str:
+        return html_table("space", [(name, repr(one)) for name, one in self._dimensions.items()])
 
     @property
     def names(self) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Config, Events, Kept, StudyPaths, files_in, stamp
+from tunehook.figures import StudyView
+from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
+from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, view_trial
 from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of, hypervolume, pareto_front
 
 if TYPE_CHECKING:
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
+    from tunehook.snapshot import Snapshot
     from tunehook.storage import Ledger
+    from tunehook.study.plots import Plots
 
 # Seconds by which two machines may take the same moment for another: some storages keep no time zone.
 _SKEW = 26 * 3600.0
@@ -174,8 +178,33 @@ class Results(ABC):
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
-        events = Events.of_trial(self._ledger.as_trial(self._ledger.numbered(number)))
-        return next((dict(config.effective) for config in events.all(Config)), {})
+        return effective_of(self._events(number))
+
+    def look(self, *, deep: bool = True, only: Collection[int] | None = None) -> StudyView:
+        """One picture of the study, from its storage and the journals that can be read here.
+
+        Args:
+            deep: Whether the journals are read: for all metrics, machines and epochs. Defaults to True.
+            only: Numbers of the trials to look at. Defaults to None, all of them.
+        """
+        ledger = self._ledger
+        begun = [frozen for frozen in ledger.begun() if only is None or frozen.number in only]
+        trials = [
+            view_trial(ledger, frozen, Events.of_trial(ledger.as_trial(frozen)) if deep else Events())
+            for frozen in begun
+        ]
+        best = self.standing().best
+        return StudyView(
+            self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
+            importance=self.importance() if deep and only is None else {}, wanted=ledger.wanted,
+        )  # fmt: skip
+
+    def snapshots_of(self, number: int) -> list[Snapshot]:
+        """The snapshots of a trial's parameters, from its journal; none where that lies on another machine."""
+        return read_snapshots(self._events(number))
+
+    def _events(self, number: int) -> Events:
+        return Events.of_trial(self._ledger.as_trial(self._ledger.numbered(number)))
 
     def checkpoint(self, number: int) -> Path | None:
         """Where the training of a trial has kept its model, if a recorder asked for it and nobody has changed it since.
@@ -212,8 +241,17 @@ class Results(ABC):
         """Number of trials by state."""
         return self.standing().counts
 
+    def rows(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """The trials as rows with all that is known of them, and the columns; as `dataframe` has them."""
+        rows = [row_of(trial) for trial in self.look().trials]
+        return columns_of(rows, self.space.names), rows
+
     def dataframe(self) -> pd.DataFrame:
-        """The trials as a table: number, state, value, reason, and a column ``params.<name>`` for each name.
+        """The trials as a table.
+
+        Its columns are ``number``, ``state``, ``value``, ``reason``, ``step`` (of the value), ``began``, ``ended``,
+        ``seconds``, ``epochs``, ``machine``, ``attempt``, ``is_given`` (whether its values were enqueued),
+        ``params.<name>`` for each name, and ``metrics.<name>``, the last value of each metric that is in the journals.
 
         With several metrics each has a column, too, and ``value`` is the first one. Of a population, member,
         generation, the epochs of an interval and the number of the parent besides.
@@ -224,20 +262,24 @@ class Results(ABC):
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError("study.dataframe() needs pandas: pip install pandas") from error
-        named = [self.metric, *self.others] if self.others else []
-        rows = [
-            {
-                "number": trial.number, "state": trial.outcome.state, "value": trial.value,
-                **dict(zip(named, trial.values, strict=False)), "reason": trial.outcome.reason,
-                **({} if trial.lineage is None else trial.lineage.describe()),
-                **{f"params.{name}": value for name, value in trial.params.items()},
-            }
-            for trial in self.trials
-        ]  # fmt: skip
-        places = ["member", "generation", "interval", "parent"] if any("member" in row for row in rows) else []
-        names = [f"params.{name}" for name in self.space.names]
-        return pd.DataFrame(rows, columns=["number", "state", "value", *named, "reason", *places, *names])
+            raise ImportError("study.dataframe() needs pandas: pip install 'tunehook[report]'") from error
+        columns, rows = self.rows()
+        table = pd.DataFrame(rows, columns=columns)
+        for name in ("began", "ended"):
+            table[name] = pd.to_datetime(table[name], utc=True)
+        return table
+
+    @property
+    def plot(self) -> Plots:
+        """The figures of the report, for notebooks: ``study.plot.history()``; it needs Plotly."""
+        from tunehook.study.plots import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from tunehook.study.plots import study_html
+
+        return study_html(self)
 
     def _as_finished(self, frozen: FrozenTrial) -> FinishedTrial:
         outcome = self._ledger.outcome_of(frozen)

@@ -12,6 +12,7 @@ from typing import Any
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+_LONGEST = 500  # characters of a text in a cell
 _COMPARED = 1000  # names, and characters of a name, that are compared
 
 
@@ -86,6 +87,20 @@ def _lines(said: object) -> Iterator[str]:
 def told_values(params: Mapping[str, Any]) -> str:
     """Hyperparameters in a line."""
     return " ".join(f"{name}={short(value)}" for name, value in params.items())
+
+
+def html_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A table of names and texts for a notebook; nothing in it is markup."""
+    import html
+
+    def cell(text: str) -> str:
+        return html.escape(printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"))
+
+    left = 'style="text-align:left"'
+    body = "".join(
+        f'<tr><th scope="row" {left}>{cell(name)}</th><td {left}>{cell(text)}</td></tr>' for name, text in rows
+    )
+    return f"<table><caption>{cell(title)}</caption><tbody>{body}</tbody></table>"
 
 
 def short(value: Any, *, digits: int = 4) -> str:

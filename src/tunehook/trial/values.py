@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tunehook.system import TRIAL, unknown_attribute
+from tunehook.system import TRIAL, html_table, short, unknown_attribute
 from tunehook.trial.lineage import Lineage
 from tunehook.trial.objective import COUNTED, Mode, State
 
@@ -57,6 +57,10 @@ class Trial:
         def __getattr__(self, name: str) -> NoReturn:
             """Say what the attributes of other libraries are called here."""
             raise unknown_attribute("a trial", name, TRIAL, dir(type(self)))
+
+    def _repr_html_(self) -> str:
+        rows = [(name, repr(value)) for name, value in self.params.items()]
+        return html_table(f"trial {self.number} of study {self.study}", rows)
 
     @property
     def name(self) -> str:
@@ -165,6 +169,11 @@ class FinishedTrial:
     def values(self) -> tuple[float, ...]:
         """The values of all metrics of the study, in their order; empty where one is not known."""
         return self.outcome.values or (() if self.value is None else (self.value,))
+
+    def _repr_html_(self) -> str:
+        told = f"{self.outcome.state}: {self.outcome.reason}" if self.outcome.reason else self.outcome.state
+        rows = [("outcome", told), ("value", short(self.value, digits=6))]
+        return html_table(f"trial {self.number}", [*rows, *((name, repr(one)) for name, one in self.params.items())])
 
 
 @dataclass(frozen=True)

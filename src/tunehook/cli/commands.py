@@ -1,4 +1,4 @@
-"""The command line, ``tunehook``."""
+"""The commands that search, upload and look whether a study runs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,20 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import tunehook
+from tunehook.cli.common import Folder, Json, Name, Storage, app, as_text, open_study, say, told
 from tunehook.extensions import UPLOADS, WORKSPACES, load
 from tunehook.record import ROOT, RunNote, read_events
-from tunehook.system import printable
-
-if TYPE_CHECKING:
-    from tunehook.study import Study
-
-# Without markup: it takes what is in brackets, such as an extra of a package, for a style, and drops it.
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    """Print lines, which do nothing to a terminal, whatever is called so."""
-    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
-        _say(f"tunehook {tunehook.__version__}")
+        say(f"tunehook {tunehook.__version__}")
         raise typer.Exit
 
 
@@ -66,14 +54,14 @@ def sync(
     Example: tunehook sync tunehook-studies/digits
     """
     if not folder.is_dir():
-        _say(f"There is no folder {folder}; the studies of this directory are in {ROOT}.", err=True)
+        say(f"There is no folder {folder}; the studies of this directory are in {ROOT}.", err=True)
         raise typer.Exit(2)
     for name in sorted(_recorders(folder)):
         module = load(UPLOADS[name])
         try:
-            module.sync(folder, lambda synced: _say(_line(synced, as_json=as_json)), storage=storage)
+            module.sync(folder, lambda synced: say(_line(synced, as_json=as_json)), storage=storage)
         except module.SyncError as error:
-            _say(str(error), err=True)
+            say(str(error), err=True)
             raise typer.Exit(1) from error
 
 
@@ -97,31 +85,23 @@ def workspace(
     """
     folder = Path(study) if Path(study).is_dir() else ROOT / study
     if not folder.is_dir():
-        _say(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
+        say(f"There is no study {study}: neither a folder of this name nor {folder} exists.", err=True)
         raise typer.Exit(2)
     try:
         module = load(WORKSPACES["wandb"])
     except ModuleNotFoundError as error:
-        _say(str(error), err=True)
+        say(str(error), err=True)
         raise typer.Exit(1) from error
     try:
         address = module.save(folder, project=project, entity=entity)
     except module.WorkspaceError as error:
-        _say(str(error), err=True)
+        say(str(error), err=True)
         raise typer.Exit(1) from error
-    _say(json.dumps({"workspace": address}) if as_json else address)
-
-
-_Name = Annotated[str, typer.Argument(help="Name of the study, or the URL of a storage that has one only.")]
-_Storage = Annotated[
-    str | None, typer.Option(help="Storage URL. Default: $TUNEHOOK_STORAGE, else the file in the study's folder.")
-]
-_Folder = Annotated[Path | None, typer.Option(help="The study's folder. Default: tunehook-studies/STUDY.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
+    say(json.dumps({"workspace": address}) if as_json else address)
 
 
 @app.command()
-def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+def status(study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False) -> None:
     """Show how far a study is.
 
     Its trials by state, the best one, those that run, the time left.
@@ -130,13 +110,13 @@ def status(study: _Name, storage: _Storage = None, folder: _Folder = None, as_js
     """
     from tunehook.report import lines, status_of
 
-    with _told():
-        found = status_of(_open(study, storage, folder))
-    _say(_json(found) if as_json else "\n".join(lines(found)))
+    with told():
+        found = status_of(open_study(study, storage, folder))
+    say(as_text(found) if as_json else "\n".join(lines(found)))
 
 
 @app.command()
-def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+def best(study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False) -> None:
     """Show the best complete trial.
 
     Its value, its hyperparameters, and where its record is. Of a study with several metrics, each trial that no other
@@ -146,23 +126,23 @@ def best(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json
     """
     from tunehook.report import best_of, front_of
 
-    with _told():
-        opened = _open(study, storage, folder)
+    with told():
+        opened = open_study(study, storage, folder)
         found = front_of(opened) if opened.others else [best_of(opened)]
     if as_json:
-        _say("\n".join(map(_json, found)))
+        say("\n".join(map(as_text, found)))
         return
     for one in found:
         values = one.values or {opened.metric: one.value}
-        _say(f"trial {one.number}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
+        say(f"trial {one.number}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
         for name, value in one.params.items():
-            _say(f"  {name} = {value!r}")
+            say(f"  {name} = {value!r}")
         for place in one.records:
-            _say(f"record: {place}")
+            say(f"record: {place}")
 
 
 @app.command()
-def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False) -> None:
+def rebuild(study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False) -> None:
     """Rebuild a study from the journals of its trials.
 
     For a study whose file is gone or damaged; the old file is kept under another name, such as study.db.1. Values that
@@ -172,22 +152,22 @@ def rebuild(study: _Name, storage: _Storage = None, folder: _Folder = None, as_j
     """
     from tunehook.study import rebuild as rebuild_study
 
-    with _told():
+    with told():
         found = rebuild_study(study, storage=storage, folder=folder)
     if as_json:
-        _say(_json(found))
+        say(as_text(found))
         return
     counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
-    _say(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
+    say(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
     if found.lost:
-        _say(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
+        say(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")
     if found.kept is not None:
-        _say(f"the old file is kept: {found.kept}")
+        say(f"the old file is kept: {found.kept}")
 
 
 @app.command()
 def watch(
-    study: _Name, storage: _Storage = None, folder: _Folder = None, as_json: _Json = False,
+    study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
     """Show how far a study is until it is done or left, or until Ctrl-C.
@@ -203,8 +183,8 @@ def watch(
     from tunehook.report import Watch, ending, lines, table
 
     console, before = Console(), ""
-    with _told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        opened = _open(study, storage, folder)
+    with told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        opened = open_study(study, storage, folder)
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
@@ -213,14 +193,14 @@ def watch(
             found = watch.look()
             if live is not None:
                 live.update(table(found, width=console.width, height=console.height), refresh=True)
-            elif (text := _json(found) if as_json else "\n".join(lines(found))) != before:
+            elif (text := as_text(found) if as_json else "\n".join(lines(found))) != before:
                 before = text
-                _say(text)
+                say(text)
             if found.is_done:
                 return
             if found.processes == "gone":
                 stack.close()
-                _say(ending(found), err=True)
+                say(ending(found), err=True)
                 raise typer.Exit(0 if found.wanted is None else 1)
             time.sleep(every)
 
@@ -228,32 +208,6 @@ def watch(
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def _open(study: str, storage: str | None, folder: Path | None) -> Study:
-    from tunehook.study import Study
-
-    if "://" in study:
-        return Study.open(None, storage=study, folder=folder)
-    return Study.open(study, storage=storage, folder=folder)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """An error of a study is a line, not a traceback."""
-    from tunehook.trial import StudyError
-
-    try:
-        yield
-    except StudyError as error:
-        _say(str(error), err=True)
-        raise typer.Exit(1) from None
-
-
-def _json(found: Any) -> str:
-    from tunehook.record import plain
-
-    return json.dumps(plain(dataclasses.asdict(found)), allow_nan=False)
 
 
 def _recorders(folder: Path) -> set[str]:

@@ -1,0 +1,7 @@
+"""The command line, ``tunehook``."""
+
+from tunehook.cli.commands import main
+from tunehook.cli.common import app
+from tunehook.cli.seeing import export, list_studies, report, show, trials
+
+__all__ = ["app", "export", "list_studies", "main", "report", "show", "trials"]

@@ -1,0 +1,61 @@
+"""What the commands have in common: their arguments, how they open a study, and how they say something."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunehook.system import printable
+
+if TYPE_CHECKING:
+    from tunehook.study import Study
+
+# Without markup: it takes what is in brackets, such as an extra of a package, for a style, and drops it.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, which do nothing to a terminal, whatever is called so."""
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
+Name = Annotated[str, typer.Argument(help="Name of the study, or the URL of a storage that has one only.")]
+Storage = Annotated[
+    str | None, typer.Option(help="Storage URL. Default: $TUNEHOOK_STORAGE, else the file in the study's folder.")
+]
+Folder = Annotated[Path | None, typer.Option(help="The study's folder. Default: tunehook-studies/STUDY.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
+
+
+def open_study(study: str, storage: str | None, folder: Path | None) -> Study:
+    """A study that exists, by its name or the URL of its storage, to look at it."""
+    from tunehook.study import Study
+
+    if "://" in study:
+        return Study.open(None, storage=study, folder=folder)
+    return Study.open(study, storage=storage, folder=folder)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """An error of a study is a line, not a traceback."""
+    from tunehook.trial import StudyError
+
+    try:
+        yield
+    except StudyError as error:
+        say(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def as_text(found: Any) -> str:
+    """A value with fields as JSON in a line."""
+    from tunehook.record import plain
+
+    return json.dumps(plain(dataclasses.asdict(found)), allow_nan=False)

@@ -1,0 +1,51 @@
+"""The figures of a study as plain data, which Plotly draws on a page or in a notebook."""
+
+from typing import TYPE_CHECKING
+
+from tunehook.figures.view import COUNTERS, Curve, StudyView, TrialView
+from tunehook.system import lazily
+
+if TYPE_CHECKING:
+    from tunehook.figures.charts import causes as causes
+    from tunehook.figures.charts import contour as contour
+    from tunehook.figures.charts import curves as curves
+    from tunehook.figures.charts import history as history
+    from tunehook.figures.charts import importance as importance
+    from tunehook.figures.charts import parallel as parallel
+    from tunehook.figures.charts import slices as slices
+    from tunehook.figures.charts import timeline as timeline
+    from tunehook.figures.drawing import drawn as drawn
+    from tunehook.figures.drawing import script as script
+    from tunehook.figures.figure import COLORS as COLORS
+    from tunehook.figures.figure import Figure as Figure
+    from tunehook.figures.figure import shown_value as shown_value
+    from tunehook.figures.parameters import marks as marks
+    from tunehook.figures.parameters import tensors as tensors
+    from tunehook.figures.parameters import weights as weights
+
+__all__ = [
+    "COLORS", "COUNTERS", "Curve", "Figure", "StudyView", "TrialView", "causes", "contour", "curves", "drawn",
+    "history", "importance", "marks", "parallel", "script", "shown_value", "slices", "tensors", "timeline", "weights",
+]  # fmt: skip
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "COLORS": "figure",
+        "Figure": "figure",
+        "causes": "charts",
+        "contour": "charts",
+        "curves": "charts",
+        "drawn": "drawing",
+        "history": "charts",
+        "importance": "charts",
+        "marks": "parameters",
+        "parallel": "charts",
+        "script": "drawing",
+        "shown_value": "figure",
+        "slices": "charts",
+        "tensors": "parameters",
+        "timeline": "charts",
+        "weights": "parameters",
+    },
+)

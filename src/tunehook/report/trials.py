@@ -1,0 +1,205 @@
+"""Trials for a terminal: all of them in a table, and one of them whole."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+
+from tunehook.figures import StudyView, causes
+from tunehook.study import Study
+from tunehook.system import clock, did_you_mean, first_line, near, printable, short, shortened
+from tunehook.trial import State, StudyError
+
+if TYPE_CHECKING:
+    from tunehook.figures import TrialView
+
+_BARS = "▁▂▃▄▅▆▇█"
+_NUMBERS = 12  # of trials in a line
+_LONGEST = 20  # characters of a name or value in the table
+
+
+def chosen_trials(view: StudyView, *, sort: str, state: str | None, best: int | None) -> list[dict[str, Any]]:
+    """Trials as plain rows, in an order.
+
+    Args:
+        view: The study.
+        sort: ``trial``, ``value``, ``state``, ``seconds`` or a name of the space; with ``-`` before it the other way.
+        state: Only those of this state.
+        best: Only so many, the best ones first.
+
+    Raises:
+        StudyError: The order or the state is none; the message names those that there are.
+    """
+    rows = [_row(trial) for trial in view.trials]
+    name, is_down = sort.removeprefix("-"), sort.startswith("-")
+    orders = ["trial", "value", "state", "seconds", *view.space]
+    if name not in orders:
+        raise StudyError(f"--sort {name} is none of {', '.join(orders)}.{did_you_mean(near(name, orders, most=1))}")
+    states = list(dict.fromkeys(row["state"] for row in rows))
+    if state is not None and state not in states:
+        raise StudyError(f"No trial of study '{view.name}' is {state}; there are: {', '.join(states) or 'none'}.")
+    kept = [row for row in rows if state is None or row["state"] == state]
+    if best is not None:
+        complete = [row for row in kept if row["value"] is not None and row["state"] in ("complete", "pruned")]
+        return sorted(complete, key=lambda row: row["value"], reverse=view.mode == "max")[:best]
+    return _sorted(kept, name, is_down=is_down)
+
+
+def _sorted(rows: list[dict[str, Any]], name: str, *, is_down: bool) -> list[dict[str, Any]]:
+    """Rows in the order of a column; those without a value come last, either way."""
+
+    def at(row: dict[str, Any]) -> Any:
+        return row[name] if name in ("trial", "value", "state", "seconds") else row["params"].get(name)
+
+    there, missing = [row for row in rows if at(row) is not None], [row for row in rows if at(row) is None]
+    is_number = all(isinstance(at(row), int | float) for row in there)
+    return sorted(there, key=at if is_number else lambda row: str(at(row)), reverse=is_down) + missing
+
+
+def _row(trial: TrialView) -> dict[str, Any]:
+    return {
+        "trial": trial.number, "state": trial.state, "value": trial.value, "step": trial.outcome.step,
+        "seconds": None if trial.seconds is None else round(trial.seconds, 1), "reason": trial.outcome.reason,
+        "params": dict(trial.params),
+    }  # fmt: skip
+
+
+def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int | None) -> list[str]:
+    """The trials in aligned columns, a line each.
+
+    The live table is made for few rows: of 2,000 it takes seconds.
+
+    Args:
+        view: The study.
+        rows: Trials from `chosen_trials`.
+        width: Columns of the terminal, for which hyperparameters are left out from the right; ``None`` for any width.
+    """
+    brief = shortened(list(view.space))
+    heads = ["trial", "state", _cut(view.metric), "step", "time", *(_cut(brief[name]) for name in view.space)]
+    cells = [
+        [f"{row['trial']}{'*' if row['trial'] == view.best else ''}", row["state"], short(row["value"]),
+         short(row["step"]), "-" if row["seconds"] is None else clock(row["seconds"]),
+         *(_cut(short(row["params"].get(name), digits=3)) for name in view.space)]
+        for row in rows
+    ]  # fmt: skip
+    columns = [[head, *(line[at] for line in cells)] for at, head in enumerate(heads)]
+    wide = [max(map(cell_len, column)) for column in columns]
+    kept = [at for at in range(len(wide)) if width is None or sum(wide[: at + 1]) + 2 * at <= width]
+    left_out = len(heads) - len(kept)
+    told = [
+        "  ".join(_placed(column[row], wide[at], is_left=at == 1) for at, column in enumerate(columns[: len(kept)]))
+        for row in range(len(cells) + 1)
+    ]
+    end = [f"{left_out} hyperparameters are left out, for which the terminal is too narrow"] if left_out else []
+    return [f"study {view.name}: {len(rows)} of {len(view.trials)} trials; * is the best one", *told, *end]
+
+
+def _placed(text: str, width: int, *, is_left: bool) -> str:
+    room = " " * (width - cell_len(text))
+    return text + room if is_left else room + text
+
+
+def _cut(text: str) -> str:
+    told = printable(text)
+    return told if len(told) <= _LONGEST else f"{told[: _LONGEST - 1]}…"
+
+
+def why_failed(view: StudyView, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each cause for which some of the trials gave nothing."""
+    shown = {row["trial"] for row in rows}
+    for state, cause, trials in causes(view):
+        numbers = [trial.number for trial in trials if trial.number in shown]
+        if numbers:
+            few = ", ".join(map(str, numbers[:_NUMBERS])) + (
+                f" and {len(numbers) - _NUMBERS} more" if numbers[_NUMBERS:] else ""
+            )
+            yield f"{len(numbers)} {state}: {first_line(cause) or 'no reason'} (trial{'s' * (len(numbers) > 1)} {few})"
+
+
+def trial_of(study: Study, number: int) -> dict[str, Any]:
+    """All that is known of a trial.
+
+    Raises:
+        StudyError: There is none of this number.
+    """
+    found = next((trial for trial in study.look(only=[number]).trials), None)
+    if found is None:
+        last = max((trial.number for trial in study.trials), default=None)
+        there = "it has none yet" if last is None else f"they go from 0 to {last}"
+        raise StudyError(f"There is no trial {number} in study '{study.name}': {there}.")
+    return {
+        "study": study.name, "metric": study.metric, **_row(found), "began": found.began, "epochs": found.epochs,
+        "machine": found.host, "attempt": found.attempt, "is_given": found.is_given,
+        "metrics": {name: list(zip(curve.steps, curve.values, strict=True)) for name, curve in found.curves.items()},
+        "effective": study.effective(number), "records": study.records(number), "traceback": found.outcome.traceback,
+    }  # fmt: skip
+
+
+def trial_lines(found: dict[str, Any]) -> Iterator[str]:
+    """A trial for people, in lines."""
+    took = "" if found["seconds"] is None else f", {clock(found['seconds'])}"
+    where = f" on {found['machine']}" if found["machine"] else ""
+    yield f"trial {found['trial']} of study {found['study']}: {found['state']}{took}{where}"
+    if found["reason"]:
+        yield f"  {first_line(found['reason'])}"
+    if found["value"] is not None:
+        at = "" if found["step"] is None else f" at step {found['step']}"
+        yield f"{found['metric']} {found['value']!r}{at}"
+    for name, value in found["params"].items():
+        yield f"  {name} = {value!r}"
+    for name, series in found["metrics"].items():
+        values = [value for _, value in series if math.isfinite(value)]
+        if values:
+            yield f"{name}: {sparkline(values)} {short(values[0])} to {short(values[-1])} in {len(series)} reports"
+    others = {path: value for path, value in found["effective"].items() if path not in found["params"]}
+    if others:
+        yield "in force besides:"
+        yield from (f"  {path} = {value!r}" for path, value in others.items())
+    yield from (f"record: {place}" for place in found["records"])
+    if found["traceback"]:
+        yield from found["traceback"].splitlines()
+
+
+def sparkline(values: Sequence[float], *, width: int = 24) -> str:
+    """Values as small bars, from the least to the most; of many the means of neighbours.
+
+    Args:
+        values: Finite numbers, in order.
+        width: Bars at most.
+    """
+    many = min(width, len(values))
+    edges = [at * len(values) // many for at in range(many + 1)] if many else [0]
+    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((one - low) * scale)] for one in means)
+
+
+def studies_in(folder: Path) -> list[dict[str, Any]]:
+    """The studies in a folder, each with a line for people; one that cannot be opened is a line too."""
+    places = sorted(
+        path for path in folder.glob("*") if (path / "study.json").is_file() or (path / "study.db").is_file()
+    )
+    return [_study(path) for path in places]
+
+
+def _study(path: Path) -> dict[str, Any]:
+    try:
+        study = Study.open(path.name, folder=path)
+        standing = study.standing()
+    except StudyError as error:
+        return {"study": path.name, "error": str(error), "told": f"{path.name}: {first_line(error)}"}
+    best = standing.best
+    counts: dict[State, int] = standing.counts
+    states = ", ".join(f"{many} {state}" for state, many in counts.items()) or "no trials"
+    top = f"; best {study.metric} {short(best.value)}, trial {best.number}" if best is not None else ""
+    return {
+        "study": study.name, "metric": study.metric, "mode": study.mode, "counts": counts, "folder": str(path),
+        "best": None if best is None else {"number": best.number, "value": best.value},
+        "told": f"{study.name}: {states}{top}",
+    }  # fmt: skip
