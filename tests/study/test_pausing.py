@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -12,6 +14,9 @@ from optuna.trial import TrialState
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
 from tunehook.storage import PAUSE
+from tunehook.trial import Budget
+
+NONE_PAUSES = "Study 'pause': trials are not paused and train to their end"
 
 
 def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
@@ -32,6 +37,23 @@ def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
     assert told.startswith(f"Study 'pause': {len(waiting)} trials are paused, and the best of them go on where more")
     study(many=45).optimize(train, progress=False)
     check(study(many=45), 45, wanted=36)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"why_not": "it has two fits"}, "trial-0000 is not paused and trains to its end: it has two fits."),
+        ({"budget": Budget()}, f"{NONE_PAUSES}: how many epochs they have is not known."),
+        ({"budget": Budget(3)}, f"{NONE_PAUSES}: 3 epochs are few."),
+    ],
+)
+def test_what_cannot_pause_trains_to_its_end(given: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One line for the whole study says why."""
+    caplog.set_level(logging.INFO, logger="tunehook")
+    made = study(many=4)
+    made.optimize(functools.partial(train, **given), progress=False)
+    assert made.counts() == {"complete": 4}
+    assert [message for message in caplog.messages if "not paused" in message] == [why]
 
 
 def test_samplers_see_what_is_paused() -> None:

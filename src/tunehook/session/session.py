@@ -389,7 +389,7 @@ class TrialSession:
 
     def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
         self.outcome = outcome
-        self.keeper.finish(self.trial, outcome, is_told=is_told)
+        self.keeper.finish(self.trial, outcome, is_told=is_told, is_leaving=self.is_adopted)
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

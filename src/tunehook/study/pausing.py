@@ -37,6 +37,7 @@ class Pausing:
 
     def __init__(self, ledger: Ledger, method: Method) -> None:
         self._ledger, self._method = ledger, method
+        self._is_told = False  # that trials are not paused
 
     def judge(self, running: AskedTrial, budget: Budget, step: int, say: str) -> Decision:
         """Whether a trial pauses after a report.
@@ -48,6 +49,12 @@ class Pausing:
             say: What it measured, for people.
         """
         rungs = rungs_of(budget)
+        if not rungs and not self._is_told:
+            self._is_told = True
+            many = (
+                "how many epochs they have is not known" if budget.epochs is None else f"{budget.epochs} epochs are few"
+            )
+            log.info("Study '%s': trials are not paused and train to their end: %s.", self._ledger.name, many)
         if step not in rungs:
             return Decision()
         if step == rungs[0]:
