@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import shutil
@@ -14,7 +15,8 @@ from optuna.trial import TrialState
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
 from tunehook.storage import PAUSE
-from tunehook.trial import Budget
+from tunehook.study.pausing import Pausing
+from tunehook.trial import Budget, StudyFull, Trial
 
 NONE_PAUSES = "Study 'pause': trials are not paused and train to their end"
 
@@ -80,6 +82,22 @@ def test_a_trial_goes_on_once() -> None:
     assert other._ledger.go_on(frozen) is None
     (trial,) = [trial for trial in made.trials if trial.number == waiting]
     assert (trial.outcome.state, trial.outcome.reason) == ("running", "")
+
+
+def test_one_that_goes_on_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that is opened again, whose trials train side by side, begins none beyond its number."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Pausing, "next", lambda *_, **__: None)
+        study(many=20).optimize(train, trials=9, progress=False)
+    again = study(many=20)
+    again._terms.begin(9, None)
+    asked: list[Trial] = []
+    with contextlib.suppress(StudyFull):
+        asked += iter(again.ask, None)
+    assert 2 <= len(asked) <= 3
+    assert {trial.pauses for trial in asked} == {1}
+    assert again.counts()["running"] == len(asked)
+    assert sum(again.counts().values()) == 9
 
 
 def test_the_storage_is_lost() -> None:
