@@ -27,7 +27,7 @@ FAILED = Outcome("failed", "ValueError: x", traceback="Traceback: x\n")
 class Fake:
     """A study as a leader sees it: what it answers when it is asked is said in advance."""
 
-    name, max_failures, recorders, judges, is_grid = "fake", 3, (), True, False
+    name, max_failures, recorders, judges, is_grid, goes_on = "fake", 3, (), True, False, False
 
     def __init__(self, *answers: type[Exception] | None, others: tuple[list[int], ...] = ()) -> None:
         self.answers, self.others = list(answers), list(others)

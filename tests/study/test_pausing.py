@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -12,6 +15,10 @@ from optuna.trial import TrialState
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
 from tunehook.storage import PAUSE
+from tunehook.study.pausing import Pausing
+from tunehook.trial import Budget, StudyFull, Trial
+
+NONE_PAUSES = "Study 'pause': trials are not paused and train to their end"
 
 
 def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
@@ -32,6 +39,23 @@ def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
     assert told.startswith(f"Study 'pause': {len(waiting)} trials are paused, and the best of them go on where more")
     study(many=45).optimize(train, progress=False)
     check(study(many=45), 45, wanted=36)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"why_not": "it has two fits"}, "trial-0000 is not paused and trains to its end: it has two fits."),
+        ({"budget": Budget()}, f"{NONE_PAUSES}: how many epochs they have is not known."),
+        ({"budget": Budget(3)}, f"{NONE_PAUSES}: 3 epochs are few."),
+    ],
+)
+def test_what_cannot_pause_trains_to_its_end(given: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One line for the whole study says why."""
+    caplog.set_level(logging.INFO, logger="tunehook")
+    made = study(many=4)
+    made.optimize(functools.partial(train, **given), progress=False)
+    assert made.counts() == {"complete": 4}
+    assert [message for message in caplog.messages if "not paused" in message] == [why]
 
 
 def test_samplers_see_what_is_paused() -> None:
@@ -58,6 +82,22 @@ def test_a_trial_goes_on_once() -> None:
     assert other._ledger.go_on(frozen) is None
     (trial,) = [trial for trial in made.trials if trial.number == waiting]
     assert (trial.outcome.state, trial.outcome.reason) == ("running", "")
+
+
+def test_one_that_goes_on_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that is opened again, whose trials train side by side, begins none beyond its number."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Pausing, "next", lambda *_, **__: None)
+        study(many=20).optimize(train, trials=9, progress=False)
+    again = study(many=20)
+    again._terms.begin(9, None)
+    asked: list[Trial] = []
+    with contextlib.suppress(StudyFull):
+        asked += iter(again.ask, None)
+    assert 2 <= len(asked) <= 3
+    assert {trial.pauses for trial in asked} == {1}
+    assert again.counts()["running"] == len(asked)
+    assert sum(again.counts().values()) == 9
 
 
 def test_the_storage_is_lost() -> None:

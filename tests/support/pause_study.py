@@ -27,16 +27,22 @@ if host := os.environ.get("PAUSE_HOST"):  # as if on another machine
 
 EPOCHS = 12
 RUNGS = (3, 6)
+BUDGET = Budget(EPOCHS)
 
 
-def train() -> None:
-    """Twelve epochs whose values follow from all before, with a checkpoint of what they came to."""
+def train(budget: Budget = BUDGET, why_not: str = "") -> None:
+    """Twelve epochs whose values follow from all before, with a checkpoint of what they came to.
+
+    Args:
+        budget: What the study is told of them.
+        why_not: Why the training could not go on exactly.
+    """
     session, place = active(), {"x": -1}
     assert session is not None
     session.begin([Slot("x", get=lambda: place["x"], set=lambda value: place.update(x=value))])
     session.ready()
-    session.budget = Budget(EPOCHS)
-    resume = Resume(session, Alone(), "")
+    session.budget = budget
+    resume = Resume(session, Alone(), why_not)
     resume.begin()
     found = resume.find()
     state = 0.0 if found is None else float((found / "state").read_text())

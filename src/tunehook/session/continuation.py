@@ -17,6 +17,8 @@ from tunehook.trial import JournalError, Trial, TrialError
 
 log = logging.getLogger("tunehook")
 
+_told: set[tuple[Path, str]] = set()  # of each study, why its trials are not paused
+
 
 class Continuation:
     """The checkpoints of a trial: those of earlier attempts to go on from, and its own.
@@ -128,5 +130,11 @@ class Continuation:
             self.checkpoints.discard()
             self.checkpoints = None
             name = self.trial.name
-            then = "trains to its end and starts over" if self.pauses else "starts over"
-            self._recorders.tell(f"no checkpoints of {name}, which {then} if it is interrupted: {why}")
+            text = f"no checkpoints of {name}, which starts over if it is interrupted: {why}"
+            if not self.pauses:
+                self._recorders.tell(text)
+                return
+            text = f"{name} is not paused and trains to its end: {why}"
+            told = self.trial.folder.parent, why
+            (self._recorders.note if told in _told else self._recorders.tell)(text)  # it is so in each trial
+            _told.add(told)

@@ -137,13 +137,14 @@ class Keeper:
         except LinkError as error:
             self.recorders.tell(f"nobody finds the model of {trial.name}: {error}")
 
-    def finish(self, trial: Trial, outcome: Outcome, *, is_told: bool) -> None:
+    def finish(self, trial: Trial, outcome: Outcome, *, is_told: bool, is_leaving: bool = False) -> None:
         """Let every keeper hear of the end, also where another one cannot write any more.
 
         Args:
             trial: The trial.
             outcome: How it ended.
             is_told: Whether the journal has it.
+            is_leaving: Whether this process ends with the trial. Defaults to False.
         """
         if self.journal is None or self.judge is None:
             return
@@ -153,6 +154,9 @@ class Keeper:
                 is_told = True
         finally:
             try:
+                if is_leaving and outcome.state == "paused":  # another one may go on with its records at once
+                    self.recorders.close(outcome)
+                    self.recorders.wait()
                 self.judge.tell(trial, outcome)
             finally:
                 self.recorders.close(outcome)

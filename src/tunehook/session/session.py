@@ -390,7 +390,7 @@ class TrialSession:
 
     def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
         self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
-        self.keeper.finish(self.trial, self.outcome, is_told=is_told)
+        self.keeper.finish(self.trial, self.outcome, is_told=is_told, is_leaving=self.is_adopted)
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

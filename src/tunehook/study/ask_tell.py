@@ -59,7 +59,7 @@ class AskTell:
         self.ledger, self._method, self._leads = ledger, method, leads
         self.holders = Holders(ledger)
         self.again = Again(ledger, terms)
-        self.pausing = Pausing(ledger, method)
+        self.pausing = Pausing(ledger, method, terms)
         self.places = Places(ledger, self.holders, terms)
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
@@ -103,16 +103,7 @@ class AskTell:
         """Ask for a trial, which is running from now on."""
         self.look()
         self.lost.reclaim()
-        asked = self.pausing.ask()
-        if asked is None:
-            try:
-                self.places.check()
-                asked = self._ask()
-                self.ledger.take(asked)
-                self.places.check(asked)
-            except StudyFinished:
-                if (asked := self.pausing.ask(is_closing=True)) is None:
-                    raise
+        asked = self.pausing.ask() or self._new()
         trial = self.ledger.as_trial(asked)
         try:
             self.restoring.check_free(trial)
@@ -121,6 +112,19 @@ class AskTell:
             self._leads.tell(trial, Outcome("interrupted", str(error)))
             raise
         return trial
+
+    def _new(self) -> AskedTrial:
+        """A new trial; where there is to be none, a paused one for which the end is the time to go on."""
+        try:
+            self.places.check()
+            asked = self._ask()
+            self.ledger.take(asked)
+            self.places.check(asked)
+        except StudyFinished:
+            if (paused := self.pausing.ask(is_closing=True)) is not None:
+                return paused
+            raise
+        return asked
 
     def _ask(self) -> AskedTrial:
         with kept_random():

@@ -16,6 +16,7 @@ from tunehook.record import Journal
 from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
 from tunehook.session import Checkpoints
 from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_outcome, stored_pause, stored_rungs
+from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Pausing:
     Args:
         ledger: The storage.
         method: Who proposes values and stops trials.
+        terms: How many trials are wanted, of which one that goes on takes its place.
     """
 
-    def __init__(self, ledger: Ledger, method: Method) -> None:
-        self._ledger, self._method = ledger, method
+    def __init__(self, ledger: Ledger, method: Method, terms: Terms) -> None:
+        self._ledger, self._method, self._terms = ledger, method, terms
+        self._is_told = False  # that trials are not paused
 
     def judge(self, running: AskedTrial, budget: Budget, step: int, say: str) -> Decision:
         """Whether a trial pauses after a report.
@@ -48,6 +51,12 @@ class Pausing:
             say: What it measured, for people.
         """
         rungs = rungs_of(budget)
+        if not rungs and not self._is_told:
+            self._is_told = True
+            many = (
+                "how many epochs they have is not known" if budget.epochs is None else f"{budget.epochs} epochs are few"
+            )
+            log.info("Study '%s': trials are not paused and train to their end: %s.", self._ledger.name, many)
         if step not in rungs:
             return Decision()
         if step == rungs[0]:
@@ -106,6 +115,7 @@ class Pausing:
         """The paused trial that goes on now, which runs from now on; ``None`` where none does."""
         while (number := self.next(is_closing=is_closing)) is not None:
             if (asked := self._ledger.go_on(self._ledger.numbered(number))) is not None:
+                self._terms.counted.add(number)
                 return asked
         return None
 

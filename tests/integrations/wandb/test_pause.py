@@ -27,15 +27,24 @@ def made(study: th.Study) -> dict[str, tuple[list[int], str]]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["online", pytest.param("offline", marks=pytest.mark.slow)])
-def test_a_run_has_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("mode", "workers"),
+    [("online", None), pytest.param("offline", None, marks=SLOW), pytest.param("online", 2, marks=SLOW)],
+)
+def test_a_run_has_each_step_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, workers: int | None
+) -> None:
     """Whether it is resumed after each pause, or uploaded from the journals."""
     monkeypatch.setattr(wandb_sync, "SETTLED", 0.0)  # this process, which has trained, lives
     with serving() as server, online(server, tmp_path / "online"):
         recorder = WandbRecorder("p", mode=mode, dir=tmp_path, lean=True, study_run=False)  # type: ignore[arg-type]
         done = study(many=5, recorders=[recorder], snapshots=False)
-        done.optimize(train, progress=False)
-        assert recorder._here.line.writer.drain(60)
+        done.optimize(train, progress=False, workers=workers)
+        if workers is None:
+            assert recorder._here.line.writer.drain(60)
         check(done, 5)
         told: list[wandb_sync.Synced] = []
         wandb_sync.sync(done.paths.folder, told.append)
