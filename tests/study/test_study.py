@@ -604,8 +604,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         (
             {"metric": value},
             ValueError,
-            "metric is the name of a logged metric, such as 'val_acc', or a list of several, such as "
-            f"['val_acc', 'latency']; got {value!r}.",
+            (
+                "metric is the name of a logged metric, such as 'val_acc', or a list of several, such as "
+                f"['val_acc', 'latency']; got {value!r}."
+            ),
         )
         for value in ("", None)
     ],
