@@ -601,10 +601,25 @@ def test_a_journal_that_cannot_be_begun() -> None:
 NAME = "A study's name has letters, digits, '_', '.' and '-' only, since it names a folder; got "
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     *[({"name": name}, ValueError, f"{NAME}{name!r}.") for name in ("", "a b", "a/b", "..", ".", "a\n", "-", None, 3)],
-    ({"metric": ""}, ValueError, "metric is the name of a logged metric, such as 'val_acc'; got ''."),
-    ({"metric": None}, ValueError, "metric is the name of a logged metric, such as 'val_acc'; got None."),
-    ({"mode": "maximize"}, ValueError, "mode is 'min' or 'max'; got 'maximize'."),
-    ({"mode": None}, ValueError, "mode is 'min' or 'max'; got None."),
+    *[
+        (
+            {"metric": value},
+            ValueError,
+            (
+                "metric is the name of a logged metric, such as 'val_acc', or a list of several, such as "
+                f"['val_acc', 'latency']; got {value!r}."
+            ),
+        )
+        for value in ("", None)
+    ],
+    *[
+        (
+            {"mode": value},
+            ValueError,
+            f"mode is 'min' or 'max', or a list of them, one for each metric; got {value!r}.",
+        )
+        for value in ("maximize", None)
+    ],
     *[
         (
             {"objective": value},
@@ -622,7 +637,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         (
             "There is no search method 'bayse'. Did you mean 'bayes'? There are 'bayes', 'grid', 'random', 'qmc', "
-            "'tpe', 'gp', 'cmaes', and any Optuna sampler."
+            "'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', and any Optuna sampler."
         ),
     ),
     (
@@ -634,16 +649,16 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": optuna.samplers.TPESampler},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', or an instance of an Optuna "
-            "sampler; got <class 'optuna.samplers._tpe.sampler.TPESampler'>."
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', or an "
+            "instance of an Optuna sampler; got <class 'optuna.samplers._tpe.sampler.TPESampler'>."
         ),
     ),
     (
         {"search": None},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', or an instance of an Optuna "
-            "sampler; got None."
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', or an "
+            "instance of an Optuna sampler; got None."
         ),
     ),
     (

@@ -209,8 +209,8 @@ def perturbed(d: Distribution, value: Any, factor: float) -> Any:
     low, high = getattr(d, "low", -math.inf), getattr(d, "high", math.inf)
     wanted = min(max(value * factor, low), high)
     if isinstance(low, int) and isinstance(high, int):  # an Int with more values than are listed
-        wanted = min(max(round(wanted), value - 1 if factor < 1 else value + 1, low), high)
-        return d.decode(wanted)
+        moved = max(round(wanted), value + 1) if value * factor > value else min(round(wanted), value - 1)
+        return d.decode(min(max(moved, low), high)) if value else value
     try:
         return d.decode(d.encode(wanted))
     except SpaceError:  # beyond what a normal distribution gives, or between two steps

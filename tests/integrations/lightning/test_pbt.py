@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +45,7 @@ class Seen:
         self.first: dict[int, dict[str, Any]] = {}
         self.last: dict[int, str] = {}
         self.dies_in: int | None = None
+        self.is_killed = False
 
     def start(self, module: Any, batch: Any) -> None:
         trial = th.current()
@@ -57,6 +60,8 @@ class Seen:
             "batch_size": len(batch[0]),
         })  # fmt: skip
         if trial.number == self.dies_in and trial.attempt == 0 and module.current_epoch % INTERVAL:
+            if self.is_killed:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise KeyboardInterrupt
 
     def end(self, module: Any) -> None:
@@ -144,8 +149,9 @@ def test_copies_and_new_values_are_there_in_the_next_step() -> None:
     assert list(table["parent"])[4:] == [one.lineage.parent for one in trials[4:]]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_an_interrupted_population_comes_to_the_same() -> None:
-    """A trial that is interrupted in the middle of its interval is asked again, and all values are as without that."""
+    """One that is interrupted, or trained by two workers of which one is killed, has all values as without that."""
     space = {name: SPACE[name] for name in ("optimizer.lr", "dropout")}
     whole, broken = Seen(), Seen()
     broken.dies_in = 6
@@ -158,12 +164,17 @@ def test_an_interrupted_population_comes_to_the_same() -> None:
     made = study("broken", space)
     made.optimize(training(broken), progress=False)
 
+    killed = Seen()
+    killed.dies_in, killed.is_killed = 6, True
+    beside = study("beside", space)
+    beside.optimize(training(killed), workers=2, progress=False)
+
     def told(one: th.Study) -> list[Any]:
         ended = [trial for trial in one.trials if trial.outcome.state == "complete"]
         return sorted((t.lineage.generation, t.lineage.member, t.value, str(t.params)) for t in ended if t.lineage)
 
-    assert told(made) == told(wanted)
-    assert made.counts() == {"complete": 12, "interrupted": 1}
+    assert told(made) == told(beside) == told(wanted)
+    assert made.counts() == beside.counts() == {"complete": 12, "interrupted": 1}
 
 
 def test_a_schedule_goes_on_with_the_new_rate() -> None:

@@ -127,6 +127,38 @@ def test_a_study_is_a_run(tmp_path: Path) -> None:
     assert all(run.job_type == "trial" and len(run.rows) == 1 for run in read_runs(tmp_path) if run.name != "my.study")
 
 
+@pytest.mark.usefixtures("offline")
+def test_a_study_with_several_metrics_is_a_run(tmp_path: Path) -> None:
+    """Each trial has all metrics in its summary; the study's run has their curves, their columns, and the front."""
+
+    def both() -> None:
+        session = active()
+        assert session is not None
+        session._driven = True
+        session.ready()
+        rate = session.trial.params["optimizer.lr"]
+        session.report(1, {"loss": rate, "size": session.trial.params["width"] - 100 * rate})
+
+    study = th.Study("both", SPACE, metric=["loss", "size"], mode=["min", "max"], search="random", seed=0,
+                     recorders=[WandbRecorder("digits", lean=True)])  # fmt: skip
+    study.optimize(both, trials=6, progress=False)
+
+    (run,) = study_runs(tmp_path)
+    assert run.column("value/size") == [trial.values[1] for trial in study.trials]
+    assert "best/loss" not in run.summary
+    assert run.summary["front/trials"] == len(study.best_trials)
+    front = [{"trial": one.number, "params": dict(one.params), "values": {"loss": one.values[0], "size": one.values[1]}}
+             for one in study.best_trials]  # fmt: skip
+    assert run.config["tunehook"]["front"] == front
+    assert run.config["tunehook"]["others"] == {"size": "max"}
+    table = read_table(run, "table_5")
+    assert table["columns"][:5] == ["number", "state", "loss", "size", "reason"]
+    assert [tuple(row[2:4]) for row in table["data"]] == [trial.values for trial in study.trials]
+    trials = sorted((one for one in read_runs(tmp_path) if one.job_type == "trial"), key=lambda one: one.name)
+    summaries = [(one.summary["best/loss"], one.summary["best/size"]) for one in trials]
+    assert summaries == [trial.values for trial in study.trials]
+
+
 def read_table(run: RunFile, name: str) -> dict[str, Any]:
     """A table of a run, from its file."""
     (path,) = (run.path.parent / "files" / "media" / "table" / "study").glob(f"{name}_*.table.json")
