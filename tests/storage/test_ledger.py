@@ -80,9 +80,9 @@ def test_a_study_knows_how_many_trials_were_wanted() -> None:
     """What was asked for last; of a grid all of it, where no number was said."""
     space = th.Space({"x": th.Choice([1, 2, 3])})
     ledger = make_ledger(search="grid", space=space)
-    assert ledger.wanted is None
-    ledger.note_plan()
-    assert ledger.wanted == 3
+    assert ledger.notes.wanted is None
+    ledger.notes.note_plan()
+    assert ledger.notes.wanted == 3
 
 
 @pytest.mark.parametrize("asked", [0, 1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -16,26 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState, create_trial
 
-from tunehook.record import StudyPaths, host
+from tunehook.record import StudyPaths
 from tunehook.search import GridSampler, Method
 from tunehook.space import Space, SpaceError
 from tunehook.storage.attributes import (
-    AGREED,
     FEASIBLE,
-    LEADER,
     OUTCOME,
     OWNER,
-    PLAN,
-    stored_agreed,
     stored_attempt,
-    stored_claim,
     stored_key,
     stored_lineage,
     stored_pause,
-    stored_plan,
 )
 from tunehook.storage.folder import holding
 from tunehook.storage.messages import from_environment
+from tunehook.storage.notes import Notes
 from tunehook.storage.opening import described, open_study
 from tunehook.storage.states import ending, is_counted, is_running, is_waiting, outcome_of
 from tunehook.system import (
@@ -45,7 +39,6 @@ from tunehook.system import (
     running_trial,
     study_id,
     suggest,
-    this_process,
     trial_id,
 )
 from tunehook.trial import Lineage, Mode, Objective, Outcome, Trial, key_of
@@ -104,6 +97,9 @@ class Ledger:
         self._ends: dict[int, Outcome] = {}  # of trials that have ended
         self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
+        self.notes = Notes(
+            lambda: self.study, space, method, is_shared=lambda: given is not None or bool(from_environment())
+        )
 
     # ------------------------------------------------------------------ the storage
 
@@ -436,43 +432,3 @@ class Ledger:
     def holding(self) -> AbstractContextManager[object]:
         """Hold the study's folder, so that one process at a time brings the study up to date."""
         return holding(self.paths)
-
-    @property
-    def agreed(self) -> int:
-        """Below this number the storage and the journals on this machine are known to say the same."""
-        return stored_agreed(self.study.user_attrs, host())
-
-    def note_agreed(self, number: int) -> None:
-        """Keep that number."""
-        if number != self.agreed:
-            self.study.set_user_attr(f"{AGREED}:{host()}", number)
-
-    # ------------------------------------------------------------------ the study
-
-    def note_plan(self) -> None:
-        """Keep how many trials are wanted and who leads, for those who look at the study."""
-        self.study.set_user_attr(LEADER, {"host": host(), **this_process()})
-        trials = self._method.trials
-        if self._method.is_grid and self.space.has_condition:  # who looks at the study does not have the function
-            trials = trials or self.space.grid_size()
-        plan = {"trials": trials, "grid": self._method.is_grid}
-        if self.study.user_attrs.get(PLAN) != plan:
-            self.study.set_user_attr(PLAN, plan)
-
-    @property
-    def wanted(self) -> int | None:
-        """How many trials the study shall have, as `note_plan` kept it last; ``None`` where it was not said."""
-        plan = stored_plan(self.study.user_attrs)
-        is_grid = plan.get("grid") and all(one.count is not None for one in self.space.searched.values())
-        return plan.get("trials") or (self.space.grid_size() if is_grid else None)
-
-    def claim(self, work: str, *, seconds: float) -> bool:
-        """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""
-        if self._given is None and from_environment() is None:  # a file, whose machine is the one
-            return True
-        key, now = f"tunehook:claim:{work}", time.time()
-        holder, until = stored_claim(self.study.user_attrs, key)
-        if holder not in ("", host()) and until > now:
-            return False
-        self.study.set_user_attr(key, (host(), now + seconds))
-        return True

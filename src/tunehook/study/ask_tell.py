@@ -219,7 +219,7 @@ class AskTell:
         if is_misuse(outcome) and trial.lineage is None:  # which says nothing of the values: they are the next trial's
             self.ledger.enqueue(self.ledger.space.encode(trial.params))
         if outcome.state == "paused":
-            self.pausing.end_left_behind(self._method.trials if not self._method.is_grid else self.ledger.wanted)
+            self.pausing.end_left_behind(self._method.trials if not self._method.is_grid else self.ledger.notes.wanted)
             return
         is_kept = trial.lineage is not None and outcome.reason.startswith(INTERVAL_ENDS)
         if not is_kept and (outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt)):

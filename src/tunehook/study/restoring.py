@@ -110,7 +110,7 @@ class Restoring:
         Raises:
             StudyError: The journal of a trial that the storage lacks cannot be read.
         """
-        done, agreed = Restored(), self._ledger.agreed
+        done, agreed = Restored(), self._ledger.notes.agreed
         if any(number >= agreed for number in self._there()):
             try:
                 with self._ledger.holding():
@@ -151,7 +151,7 @@ class Restoring:
                 "are in the journals only.\n  %s",
                 self._ledger.name, _listed(hidden), how_to_rebuild(self._ledger.name, self._ledger.paths.folder),
             )  # fmt: skip
-        agreed, lacking = self._ledger.agreed, set[int]()
+        agreed, lacking = self._ledger.notes.agreed, set[int]()
         for number in there:
             frozen = trials.get(number)
             if frozen is None:
@@ -164,7 +164,7 @@ class Restoring:
         trials = {frozen.number: frozen for frozen in self._ledger.trials()}
         while agreed in trials and trials[agreed].state.is_finished() and agreed not in lacking:
             agreed += 1
-        self._ledger.note_agreed(agreed)
+        self._ledger.notes.note_agreed(agreed)
 
     def _there(self) -> list[int]:
         """Numbers of the trials that have a folder."""

@@ -196,7 +196,7 @@ class Results(ABC):
         best = self.standing().best
         return StudyView(
             self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
-            importance=self.importance() if deep and only is None else {}, wanted=ledger.wanted,
+            importance=self.importance() if deep and only is None else {}, wanted=ledger.notes.wanted,
         )  # fmt: skip
 
     def snapshots_of(self, number: int) -> list[Snapshot]:

@@ -242,7 +242,7 @@ class Study(WarmStart):
         Returns:
             Whether the work is this machine's.
         """
-        return self._ledger.claim(work, seconds=seconds)
+        return self._ledger.notes.claim(work, seconds=seconds)
 
     def session(self, trial: Trial) -> TrialSession:
         """The session that leads one trial from its begin to its end."""
@@ -376,12 +376,12 @@ class Study(WarmStart):
 
     def note_plan(self) -> None:
         """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
-        self._ledger.note_plan()
+        self._ledger.notes.note_plan()
 
     @property
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `optimize` was asked last; ``None`` where it was not said."""
-        return self._ledger.wanted
+        return self._ledger.notes.wanted
 
     def _plan_for(self, trials: int | None) -> None:
         """Choose the sampler by the number of trials, which is known now."""
