@@ -621,7 +621,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         (
             "There is no search method 'bayse'. Did you mean 'bayes'? There are 'bayes', 'grid', 'random', 'qmc', "
-            "'tpe', 'gp', 'cmaes', and any Optuna sampler."
+            "'tpe', 'gp', 'cmaes', 'hyperopt', 'hyperopt-anneal', 'hyperopt-atpe', 'hyperopt-random', "
+            "and any Optuna sampler."
         ),
     ),
     (
@@ -633,7 +634,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": optuna.samplers.TPESampler},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', or an instance of an Optuna "
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'hyperopt', 'hyperopt-anneal', "
+            "'hyperopt-atpe', 'hyperopt-random', or an instance of an Optuna "
             "sampler; got <class 'optuna.samplers._tpe.sampler.TPESampler'>."
         ),
     ),
@@ -641,7 +643,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": None},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', or an instance of an Optuna "
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'hyperopt', 'hyperopt-anneal', "
+            "'hyperopt-atpe', 'hyperopt-random', or an instance of an Optuna "
             "sampler; got None."
         ),
     ),

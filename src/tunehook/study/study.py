@@ -46,7 +46,7 @@ class Study(WarmStart):
         metric: Name of the metric to tune, as the training logs it.
         mode: ``"min"`` or ``"max"``.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
-            ``"tpe"``, ``"gp"``, ``"cmaes"``, or any Optuna sampler. Defaults to ``"bayes"``.
+            ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"hyperopt"``, or any Optuna sampler. Defaults to ``"bayes"``.
         stopper: ``None``, ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after
             a warm-up of about a sixth of the epochs and never before the third. Defaults to ``None``.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
