@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the top to the bottom: a room imports those further down only, functions and types included. What stands on one
 # line may not import each other either.
 FLOORS = [
-    {"integrations.lightning", "integrations.keras", "integrations.wandb", "integrations.ray"},
+    {"integrations.lightning", "integrations.keras", "integrations.wandb", "integrations.ray", "integrations.hyperopt"},
     {"__main__"},
     {"cli"},
     {"report", "adapter"},

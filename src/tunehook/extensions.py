@@ -7,6 +7,13 @@ from typing import Any
 
 # Launchers, by the name that the environment variable TUNEHOOK_LAUNCHER gives.
 LAUNCHERS = {"ray": "tunehook.integrations.ray:RayLauncher"}
+# Searches of other packages, by name: what makes the sampler.
+SEARCHES = {
+    "hyperopt": "tunehook.integrations.hyperopt.sampler:make_tpe",
+    "hyperopt-anneal": "tunehook.integrations.hyperopt.sampler:make_anneal",
+    "hyperopt-atpe": "tunehook.integrations.hyperopt.sampler:make_atpe",
+    "hyperopt-random": "tunehook.integrations.hyperopt.sampler:make_random",
+}
 # Searches outside of this package, by the variable that a process has in one of their trials: what gives that trial.
 ENGINES = {"WANDB_SWEEP_ID": "tunehook.integrations.wandb.agent:current_trial"}
 # What keeps apart what each trial of a process opens, by the package that it is about, where that is loaded.

@@ -208,14 +208,16 @@ def test_any_sampler_is_taken() -> None:
             "byes",
             (
                 "There is no search method 'byes'. Did you mean 'bayes'? There are 'bayes', 'grid', 'random', "
-                "'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', and any Optuna sampler."
+                "'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', 'hyperopt', 'hyperopt-anneal', 'hyperopt-atpe', "
+                "'hyperopt-random', and any Optuna sampler."
             ),
         ),
         (
             None,
             (
                 "There is no search method None. There are 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', "
-                "'cmaes', 'nsga2', 'pbt', and any Optuna sampler."
+                "'cmaes', 'nsga2', 'pbt', 'hyperopt', 'hyperopt-anneal', 'hyperopt-atpe', 'hyperopt-random', "
+                "and any Optuna sampler."
             ),
         ),
     ],

@@ -637,7 +637,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         (
             "There is no search method 'bayse'. Did you mean 'bayes'? There are 'bayes', 'grid', 'random', 'qmc', "
-            "'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', and any Optuna sampler."
+            "'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', 'hyperopt', 'hyperopt-anneal', 'hyperopt-atpe', 'hyperopt-random', "
+            "and any Optuna sampler."
         ),
     ),
     (
@@ -649,7 +650,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": optuna.samplers.TPESampler},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', or an "
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', 'hyperopt', "
+            "'hyperopt-anneal', 'hyperopt-atpe', 'hyperopt-random', or an "
             "instance of an Optuna sampler; got <class 'optuna.samplers._tpe.sampler.TPESampler'>."
         ),
     ),
@@ -657,7 +659,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"search": None},
         TypeError,
         (
-            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', or an "
+            "search is one of 'bayes', 'grid', 'random', 'qmc', 'tpe', 'gp', 'cmaes', 'nsga2', 'pbt', 'hyperopt', "
+            "'hyperopt-anneal', 'hyperopt-atpe', 'hyperopt-random', or an "
             "instance of an Optuna sampler; got None."
         ),
     ),

@@ -6,18 +6,19 @@ from tunehook.search.course import Course
 from tunehook.search.method import Method
 from tunehook.search.pbt import PBT, Member, Next, Replay, explore, next_interval
 from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
-from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper
+from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper, startup
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
     from tunehook.search.bayes import GaussianProcessSampler as GaussianProcessSampler
+    from tunehook.search.bayes import known_values as known_values
     from tunehook.search.grid import GridSampler as GridSampler
     from tunehook.search.guard import Guarded as Guarded
 
 __all__ = [
     "Climb", "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Member", "Method", "Next", "PBT",
-    "Replay", "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "goes_on", "left_behind",
-    "make_sampler", "make_stopper", "next_interval", "rungs_of",
+    "Replay", "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "goes_on", "known_values",
+    "left_behind", "make_sampler", "make_stopper", "next_interval", "rungs_of", "startup",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -26,5 +27,6 @@ __getattr__ = lazily(
         "GaussianProcessSampler": "bayes",
         "GridSampler": "grid",
         "Guarded": "guard",
+        "known_values": "bayes",
     },
 )

@@ -105,7 +105,7 @@ class GaussianProcessSampler(BaseSampler):
         if not search_space:
             return {}
         others = [one for one in all_trials(study) if one.number != trial.number and self._is_of(search_space, one)]
-        known = _values(others, study.direction)
+        known = known_values(others, study.direction)
         running = [one for one in others if one.state == TrialState.RUNNING]
         if len(known) + len(running) < self._startup or len(known) < 2:
             return {}
@@ -173,7 +173,7 @@ class GaussianProcessSampler(BaseSampler):
         return np.vstack([rows[np.argsort(-gains, kind="stable")], columns.draw(_DRAWN, dice)])
 
 
-def _values(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[tuple[FrozenTrial, float]]:
+def known_values(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[tuple[FrozenTrial, float]]:
     """The trials that have a value, with what they would have at their end; larger is better."""
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
     ended = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]

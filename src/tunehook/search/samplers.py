@@ -9,12 +9,15 @@ Optuna's Hyperband is wrapped: with it as the study's pruner, samplers see the t
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from tunehook.extensions import SEARCHES as FOREIGN
+from tunehook.extensions import load
 from tunehook.space import GridExhausted as GridExhausted
 from tunehook.space import Space, SpaceError
 from tunehook.system import did_you_mean, near
@@ -195,6 +198,11 @@ def _cmaes(space: Space, seed: int | None, trials: int | None) -> tuple[BaseSamp
     return CmaEsSampler(seed=seed), f"{len(space.searched)} numeric dimensions, {_planned(trials)}"
 
 
+def _of_extension(name: str, space: Space, seed: int | None, trials: int | None) -> tuple[BaseSampler, str]:
+    sampler, why = load(FOREIGN[name])(space, seed, trials)
+    return sampler, f"{why} ({_count(len(space.searched), 'dimension')}, {_planned(trials)})"
+
+
 SEARCHES: dict[str, _Make] = {
     "bayes": _bayes,
     "grid": _grid,
@@ -205,6 +213,7 @@ SEARCHES: dict[str, _Make] = {
     "cmaes": _cmaes,
     "nsga2": _nsga2,
     "pbt": _random,  # of the first generation; the next ones follow from it
+    **{name: functools.partial(_of_extension, name) for name in FOREIGN},
 }
 
 

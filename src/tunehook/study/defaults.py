@@ -9,7 +9,7 @@ from typing import Any
 
 from tunehook.inject import UNKNOWN, Find, Injection, Slot, Stopped, defaults_read, resolve
 from tunehook.session import TrialSession, activate
-from tunehook.space import Space
+from tunehook.space import Space, fitting
 from tunehook.study.results import Results
 from tunehook.system import kept_random
 from tunehook.trial import InjectionError, Trial
@@ -93,7 +93,5 @@ class _Looking(TrialSession):
 
 def _needed(space: Space, values: dict[str, Any]) -> list[str]:
     """The names that exist with these values and have none."""
-    from tunehook.study.warm import fitting
-
     kept, left_out = fitting(space, values)
     return [name for name in space.missing(space.encode(kept)) if name not in left_out]

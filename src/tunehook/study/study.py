@@ -45,8 +45,8 @@ class Study(WarmStart):
             beats are found; the first metric is what a stopper watches, and says at which step the others count.
         mode: ``"min"`` or ``"max"``; of several metrics a list, one for each.
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
-            ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"pbt"`` or a `PBT` (population-based training), or any Optuna sampler.
-            Defaults to ``"bayes"``.
+            ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"hyperopt"``, ``"pbt"`` or a `PBT` (population-based training), or any
+            Optuna sampler. Defaults to ``"bayes"``.
         stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
             ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
             about a sixth of the epochs and never before the third. Defaults to ``None``.

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunehook.record import Journal
 from tunehook.search import Method
-from tunehook.space import Space, SpaceError
+from tunehook.space import SpaceError, fitting
 from tunehook.study.presence import Presence
 from tunehook.study.results import Results
 from tunehook.system import given_values, make_visible, shown
@@ -209,22 +209,6 @@ class _Told:
         lines += [f"  {many} not {done}, since {why}" for why, many in self.unfit.items()]
         log.info("Study '%s': %d of %d known trials were %s.%s", study, self.taken, count, done,
                  "".join(f"\n{line}" for line in lines))  # fmt: skip
-
-
-def fitting(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values that a space takes, and why it does not take the others, by name."""
-    kept: dict[str, Any] = {}
-    left_out = {name: "which is not in the space" for name in params if name not in space.names}
-    for name in space.names:
-        if name not in params:
-            continue
-        try:
-            space.encode({**kept, name: params[name]})
-        except SpaceError as error:
-            left_out[name] = str(error).removeprefix(f"Hyperparameter '{name}': ")
-        else:
-            kept[name] = params[name]
-    return kept, left_out
 
 
 def _known(other: Results | Iterable[KnownTrial]) -> Sequence[KnownTrial]:

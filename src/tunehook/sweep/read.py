@@ -180,7 +180,12 @@ def _kind(given: Mapping[str, Any]) -> str:
     )
 
 
-def _quantized(low: Any, high: Any, q: Any, *, log: bool = False) -> Distribution:
+def quantized(low: Any, high: Any, q: Any, *, log: bool = False) -> Distribution:
+    """The multiples of ``q`` in a range, whole numbers if ``q`` is one.
+
+    Raises:
+        SpaceError: There are not two of them, or a number is none.
+    """
     for key, value in {"min": low, "max": high, "q": q}.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise SpaceError(f"'{key}' must be a finite number, got {shown(value)}.")
@@ -214,11 +219,11 @@ _DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any], Callable[..., D
     "categorical": (("values",), {}, Choice),
     "int_uniform": (("min", "max"), {}, Int),
     "uniform": (("min", "max"), {}, Float),
-    "q_uniform": (("min", "max"), {"q": 1}, _quantized),
+    "q_uniform": (("min", "max"), {"q": 1}, quantized),
     "log_uniform_values": (("min", "max"), {}, _log),
-    "q_log_uniform_values": (("min", "max"), {"q": 1}, partial(_quantized, log=True)),
+    "q_log_uniform_values": (("min", "max"), {"q": 1}, partial(quantized, log=True)),
     "log_uniform": (("min", "max"), {}, lambda low, high: _log(_exp(low), _exp(high))),
-    "q_log_uniform": (("min", "max"), {"q": 1}, lambda low, high, q: _quantized(_exp(low), _exp(high), q, log=True)),
+    "q_log_uniform": (("min", "max"), {"q": 1}, lambda low, high, q: quantized(_exp(low), _exp(high), q, log=True)),
     "inv_log_uniform_values": (("min", "max"), {}, _log),  # log(1/x) is uniform where log(x) is
     "inv_log_uniform": (("min", "max"), {}, lambda low, high: _log(1 / _exp(high), 1 / _exp(low))),
     "normal": ((), {"mu": 0, "sigma": 1}, Normal),
