@@ -83,8 +83,8 @@ def test_it_is_ahead_of_random_search() -> None:
     for search in ("hyperopt", "hyperopt-anneal", "random"):
         studies = [a_study(search, {"x": Float(-1, 1), "y": Float(1e-4, 1, log=True)}, seed=seed) for seed in range(4)]
         for study in studies:
-            study = th.Study("more", study.space, metric="acc", mode="max", search=search, seed=study._method._seed,
-                             storage=InMemoryStorage(), folder=f"{search}-{study._method._seed}")  # fmt: skip
+            study = th.Study("more", study.space, metric="acc", mode="max", search=search, seed=study._method.seed,
+                             storage=InMemoryStorage(), folder=f"{search}-{study._method.seed}")  # fmt: skip
             for _ in range(40):
                 trial = study.ask()
                 x, y = trial.params["x"], math.log10(trial.params["y"])
