@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunehook.record import Journal
 from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
 from tunehook.session import Checkpoints
-from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_outcome, stored_pause, stored_rungs
+from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_pause, stored_rungs
 from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunehook")
 
+_T = TypeVar("_T")
 _MANY = 300  # trials, where nobody knows how many there will be
 
 
@@ -40,6 +41,7 @@ class Pausing:
     def __init__(self, ledger: Ledger, method: Method, terms: Terms) -> None:
         self._ledger, self._method, self._terms = ledger, method, terms
         self._is_told = False  # that trials are not paused
+        self._found: dict[tuple[str, int, int | None], Any] = {}
 
     def judge(self, running: AskedTrial, budget: Budget, step: int, say: str) -> Decision:
         """Whether a trial pauses after a report.
@@ -61,7 +63,7 @@ class Pausing:
             return Decision()
         if step == rungs[0]:
             self._ledger.note(running, RUNGS, list(rungs))
-        climbs = self._climbs(running.number)
+        climbs, _ = self._climbs(running.number)
         if goes_on(climbs, self._ledger.mode) == running.number:  # at once, so it needs no checkpoint
             return Decision()
         return Decision(True, f"pause: {say}", "paused")
@@ -80,11 +82,12 @@ class Pausing:
         Args:
             most: How many trials there will be; ``None`` where nobody knows.
         """
-        for number in left_behind(self._climbs(), most or _MANY, self._ledger.mode):
-            frozen = self._ledger.numbered(number)
-            before = stored_outcome(frozen)
-            asked = self._ledger.go_on(frozen)  # so that no other process lets it go on meanwhile
-            if asked is not None and before is not None:
+        climbs, trials = self._climbs()
+        for number in left_behind(climbs, most or _MANY, self._ledger.mode):
+            before = self._ledger.outcome_of(trials[number])
+            # It runs for a moment, so that no other process lets it go on meanwhile.
+            asked = self._ledger.go_on(trials[number]) if self._is_here(trials[number]) else None
+            if asked is not None:
                 trial = self._ledger.as_trial(asked)
                 outcome = dataclasses.replace(before, state="pruned", reason=f"{before.reason}, and was left behind")
                 Journal(trial.folder).end(outcome)
@@ -94,7 +97,7 @@ class Pausing:
 
     def tell_what_is_left(self) -> None:
         """Say how many trials are paused, and what room their checkpoints take."""
-        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._waits(one)]
+        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._is_paused(one)]
         room = sum(Checkpoints(trial).size for trial in waiting) / 1e6
         if waiting:
             log.info(
@@ -103,51 +106,78 @@ class Pausing:
                 self._ledger.name, len(waiting), room, self._ledger.paths.folder,
             )  # fmt: skip
 
-    def next(self, *, is_closing: bool = False) -> int | None:
-        """The number of the paused trial that goes on next, ``None`` where none does.
+    def next(self, *, is_closing: bool = False) -> FrozenTrial | None:
+        """The paused trial that goes on next, ``None`` where none does.
 
         Args:
             is_closing: Whether no new trial begins any more. Defaults to False.
         """
-        return goes_on(self._climbs(), self._ledger.mode, is_closing=is_closing) if self._method.pauses else None
+        climbs, trials = self._climbs() if self._method.pauses else ([], {})
+        while (number := goes_on(climbs, self._ledger.mode, is_closing=is_closing)) is not None:
+            if self._is_here(trials[number]):
+                return trials[number]
+            climbs = [dataclasses.replace(one, waits=one.waits and one.trial != number) for one in climbs]
+        return None
 
     def ask(self, *, is_closing: bool = False) -> AskedTrial | None:
         """The paused trial that goes on now, which runs from now on; ``None`` where none does."""
-        while (number := self.next(is_closing=is_closing)) is not None:
-            if (asked := self._ledger.go_on(self._ledger.numbered(number))) is not None:
-                self._terms.counted.add(number)
+        while (paused := self.next(is_closing=is_closing)) is not None:
+            if (asked := self._ledger.go_on(paused)) is not None:
+                self._terms.counted.add(paused.number)
                 return asked
         return None
 
-    def _climbs(self, pausing: int | None = None) -> list[Climb]:
-        """How far the trials have come, each by its latest attempt.
+    def _climbs(self, pausing: int | None = None) -> tuple[list[Climb], dict[int, FrozenTrial]]:
+        """How far the trials have come, each by its latest attempt, and these by their numbers.
 
         Args:
             pausing: One that runs and would wait.
         """
-        trials = {self._ledger.key_of(one): one for one in self._ledger.begun() if one.intermediate_values}
-        known = next((rungs for one in trials.values() if (rungs := stored_rungs(one))), ())
+        begun = {one.number: one for one in self._ledger.begun() if one.intermediate_values}
+        latest = {self._key(one): one for one in begun.values()}
+        known = next((rungs for one in begun.values() if (rungs := self._rungs(one))), ())
         if not known:  # as of trials that were put in from their journals
-            known = tuple(sorted({one.last_step or 0 for one in trials.values() if self._waits(one)}))
-        return [
-            Climb(one.number, self._values(one, stored_rungs(one) or known), one.number == pausing or self._waits(one))
-            for one in trials.values()
+            known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._is_paused(one)}))
+        climbs = [
+            Climb(one.number, self._values(one, known), one.number == pausing or self._is_paused(one))
+            for one in latest.values()
         ]
+        return climbs, begun
 
-    def _values(self, frozen: FrozenTrial, rungs: tuple[int, ...]) -> tuple[float, ...]:
+    def _key(self, frozen: FrozenTrial) -> str:
+        return self._once("key", frozen, lambda: self._ledger.key_of(frozen))
+
+    def _rungs(self, frozen: FrozenTrial) -> tuple[int, ...]:
+        return self._once("rungs", frozen, lambda: stored_rungs(frozen))
+
+    def _values(self, frozen: FrozenTrial, known: tuple[int, ...]) -> tuple[float, ...]:
+        """What a trial had measured at each rung that it has reached."""
+        rungs = self._rungs(frozen) or known
         reports, last = frozen.intermediate_values, frozen.last_step or 0
-        found = [
-            self._value({step: reports[step] for step in reports if step <= rung}) for rung in rungs if rung <= last
-        ]
-        return tuple(value for value in found if value is not None)
+
+        def find() -> tuple[float, ...]:
+            reached = [{step: reports[step] for step in reports if step <= rung} for rung in rungs if rung <= last]
+            return tuple(value for value in map(self._value, reached) if value is not None)
+
+        return self._once(f"values {rungs}", frozen, find)
 
     def _value(self, reports: Mapping[int, float]) -> float | None:
         found = objective_value(sorted(reports.items()), self._ledger.mode, self._ledger.objective)
         return None if found is None else found[0]
 
-    def _waits(self, frozen: FrozenTrial) -> bool:
-        """Whether a trial is paused and can go on here: where its checkpoint is, or where it has none of ours."""
-        outcome = None if not frozen.state.is_finished() else stored_outcome(frozen)
-        if outcome is None or outcome.state != "paused":
-            return False
-        return not stored_pause(frozen)["is_kept"] or Checkpoints(self._ledger.as_trial(frozen)).size > 0
+    def _once(self, what: str, frozen: FrozenTrial, find: Callable[[], _T]) -> _T:
+        """What is found of a trial, looked up once while it has as many reports: there may be many trials."""
+        if not frozen.state.is_finished():
+            return find()
+        place = what, frozen.number, frozen.last_step
+        if place not in self._found:
+            self._found[place] = find()
+        found: _T = self._found[place]
+        return found
+
+    def _is_paused(self, frozen: FrozenTrial) -> bool:
+        return frozen.state.is_finished() and self._ledger.outcome_of(frozen).state == "paused"
+
+    def _is_here(self, paused: FrozenTrial) -> bool:
+        """Whether a paused trial can go on here: where its checkpoint is, or where it has none of ours."""
+        return not stored_pause(paused)["is_kept"] or Checkpoints(self._ledger.as_trial(paused)).size > 0
