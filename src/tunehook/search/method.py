@@ -44,7 +44,6 @@ class Method:
     Attributes:
         trials: How many trials are planned; ``None`` where nobody knows.
         population: The population that is trained, ``None`` in other searches.
-        seed: Seed of the search.
 
     Raises:
         TypeError, ValueError: The search or the stopper is none, or a population has a stopper.
@@ -82,8 +81,13 @@ class Method:
                 f"got stopper={stopper!r}.\n  Leave the stopper out."
             )
         self.search: str | BaseSampler = search
-        self._stopper, self._space, self.seed, self._metrics = stopper, space, seed, metrics
+        self._stopper, self._space, self._seed, self._metrics = stopper, space, seed, metrics
         self.trials: int | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the search; ``None`` for another search each time."""
+        return self._seed
 
     @property
     def is_grid(self) -> bool:
@@ -113,7 +117,7 @@ class Method:
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""
         sampler, note = make_sampler(
-            self.search, self._space, seed=self.seed, trials=self.trials, metrics=self._metrics
+            self.search, self._space, seed=self._seed, trials=self.trials, metrics=self._metrics
         )
         if self.search in ("bayes", "grid") or (self.search == "gp" and self._space.has_branches):
             make_visible()
