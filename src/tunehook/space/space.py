@@ -342,7 +342,7 @@ def _remade_choice(name: str, given: Mapping[str, Any]) -> Choice:
     found = dict(zip(options, made, strict=True))
     if len(found) != len(options):
         raise SpaceError(f"The description of '{name}' has an option twice: {shown(given['options'])}.")
-    return Choice(found)  # type: ignore[arg-type]
+    return Choice(found)
 
 
 def _value(text: Any) -> Any:
