@@ -65,9 +65,10 @@ def _distribution(node: Node) -> Distribution:
             "the training, or write the space with Float, Int and Choice."
         )
     try:
-        return make(*node.parts)
+        made: Distribution = make(*node.parts)
     except (SpaceError, OverflowError) as error:
         raise SpaceError(f"'{node.label}' of the Hyperopt space: {error}") from error
+    return made
 
 
 def _choice(node: Node) -> Choice:

@@ -82,9 +82,9 @@ def test_a_name_of_a_branch_that_is_not_chosen(project: Project) -> None:
         project.fit(made[kind], project.callback())
 
     study.optimize(train, progress=False)
-    for kind, width, options in (("wide", 6, {"rate": 0.25}), ("plain", 3, {})):
+    for kind, width, rate in (("wide", 6, 0.25), ("plain", 3, 0.05)):
         plain = project.model(width=width)
-        project.fit(plain, **options)
+        project.fit(plain, rate=rate)
         assert project.weights(made[kind]) == project.weights(plain)
     assert [trial.params for trial in study.trials] == [
         {"kind": "wide", "width": 6, project.rate: 0.25}, {"kind": "plain"},

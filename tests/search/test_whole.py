@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -23,9 +24,9 @@ def allowed(params: dict[str, Any]) -> bool:
     return bool(params["width"] * params["lr"] < 0.5)
 
 
-def loss(params: dict[str, Any]) -> float:
+def loss(params: Mapping[str, Any]) -> float:
     """Best with some momentum."""
-    return abs(params["width"] - 20) / 20 + abs(params.get("momentum", 0.0) - 0.8)
+    return float(abs(params["width"] - 20) / 20 + abs(params.get("momentum", 0.0) - 0.8))
 
 
 def run(study: th.Study, trials: int) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ ERRORS = [
         ),
     ),
     (
-        lambda: Choice({"sgd": 0.9}),
+        lambda: Choice({"sgd": 0.9}),  # type: ignore[dict-item]
         (
             "Choice takes for the option 'sgd' a dict of the hyperparameters that exist with it, got 0.9: "
             "write {} for none."

@@ -251,4 +251,7 @@ class Columns:
     def _exists(self, rows: Array, at: int) -> NDArray[np.bool_]:
         """In which rows the hyperparameter at a place exists."""
         needs = self._branches.get(at, {})
-        return np.all([rows[:, other] == value for other, value in needs.items()], axis=0) & np.ones(len(rows), bool)
+        exists = np.ones(len(rows), bool)
+        for other, value in needs.items():
+            exists &= rows[:, other] == value
+        return exists

@@ -71,12 +71,7 @@ class Whole(BaseSampler):
             known: dict[str, Any] = {}
             for part in parts if attempt < _PROPOSED else ():
                 known |= self.inner.sample_relative(study, trial, part)
-            draw = (self.inner if attempt < _PROPOSED else dice).sample_independent
-            raw = self._space.walk(
-                lambda name, known={**known, **given}, draw=draw: (
-                    known[name] if name in known else draw(study, trial, name, self._distributions[name])
-                )
-            )
+            raw = self._draw(study, trial, {**known, **given}, self.inner if attempt < _PROPOSED else dice)
             if raw.keys() <= given.keys() or self._space.allows(raw):
                 return raw
         told = f" with {dict(given)}" if given else ""
@@ -85,6 +80,16 @@ class Whole(BaseSampler):
             "  Loosen it, or narrow the ranges to where it holds; or search a quantity that it follows from, such as a "
             "ratio."
         )
+
+    def _draw(self, study: Study, trial: FrozenTrial, known: dict[str, Any], other: BaseSampler) -> dict[str, Any]:
+        """The values that are known, and those of another sampler for the rest of what exists."""
+
+        def value_of(name: str) -> Any:
+            if name in known:
+                return known[name]
+            return other.sample_independent(study, trial, name, self._distributions[name])
+
+        return self._space.walk(value_of)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -59,6 +59,7 @@ class Space(Mapping[str, Distribution]):
         self._places = places_of(self._dimensions)
         self._searched = {place.raw: place.d for place in self._places if not place.is_fixed}
         self._required = frozenset(place.raw for place in self._places if place.parent is None and not place.is_fixed)
+        self._names = dict.fromkeys(place.name for place in self._places)
         self._where = None if where is None else Where(where)
         self._note: Mapping[str, str] | None = None if self._where is None else self._where.describe()
 
@@ -81,7 +82,7 @@ class Space(Mapping[str, Distribution]):
     @property
     def names(self) -> list[str]:
         """All names in the order of the space, fixed ones and those in branches included."""
-        return list(dict.fromkeys(place.name for place in self._places))
+        return list(self._names)
 
     @property
     def searched(self) -> Mapping[str, Distribution]:
@@ -168,6 +169,9 @@ class Space(Mapping[str, Distribution]):
 
     def _active(self, raw: Mapping[str, Any]) -> Iterator[Place]:
         """The places of what exists with raw values."""
+        if not self.has_branches:
+            yield from self._places
+            return
         there: dict[str, Any] = {}
         for place in self._places:
             if place.is_chosen(there):
@@ -185,10 +189,11 @@ class Space(Mapping[str, Distribution]):
             SpaceError: A value is missing or has no place in the space: the trial is of another space.
         """
         self._check_known(raw, self._searched)
-        missing = self.missing(raw)
+        there = list(self._active(raw))
+        missing = [repr(place.name) for place in there if place.raw not in raw and not place.is_fixed]
         if missing:
-            raise SpaceError(f"The trial has no value for {', '.join(map(repr, missing))}: it is of another space.")
-        return {place.name: place.d.decode(raw.get(place.raw)) for place in self._active(raw)}
+            raise SpaceError(f"The trial has no value for {', '.join(missing)}: it is of another space.")
+        return {place.name: place.d.decode(raw.get(place.raw)) for place in there}
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """What Optuna is to be given for values of the user; the inverse of `decode`.
@@ -199,7 +204,7 @@ class Space(Mapping[str, Distribution]):
         Raises:
             SpaceError: A name is unknown or of a branch that is not chosen, or a value is outside its distribution.
         """
-        self._check_known(params, self.names)
+        self._check_known(params, self._names)
         raw: dict[str, Any] = {}
         taken = set()
         for place in self._places:
@@ -345,7 +350,7 @@ def _remade_choice(name: str, given: Mapping[str, Any]) -> Choice:
     found = dict(zip(options, made, strict=True))
     if len(found) != len(options):
         raise SpaceError(f"The description of '{name}' has an option twice: {shown(given['options'])}.")
-    return Choice(found)  # type: ignore[arg-type]
+    return Choice(found)
 
 
 def _value(text: Any) -> Any:

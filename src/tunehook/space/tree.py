@@ -126,7 +126,7 @@ def size_of(dimensions: Mapping[str, Distribution]) -> int:
 def point_of(dimensions: Mapping[str, Distribution], index: int) -> dict[str, Any]:
     """The combination at ``index``, from 0; the last name changes fastest."""
     found: list[dict[str, Any]] = []
-    for name, d in reversed(dimensions.items()):
+    for name, d in reversed(list(dimensions.items())):
         index, digit = divmod(index, size_of({name: d}))
         option, inner = digit, dict[str, Any]()
         for at, branch in enumerate(_branches(d)):

@@ -86,8 +86,9 @@ class _Looking(TrialSession):
                 if values and values[0] is not UNKNOWN:
                     self.found[name] = values[0]
         missing = _needed(self._space, {**self.found, **read})
-        if error := next((error for name, error in wrong.items() if name in missing), None):
-            raise error
+        for name in missing:
+            if name in wrong:
+                raise wrong[name]
         raise _SeenError
 
 

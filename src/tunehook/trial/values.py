@@ -126,7 +126,8 @@ class Outcome:
     Attributes:
         state: ``"complete"``, ``"pruned"`` (a stopping rule), ``"paused"`` (it may go on from its checkpoint),
             ``"infeasible"`` (out of memory, NaN, a broken constraint: the sampler learns to avoid it), ``"failed"``
-            (the user's error) or ``"interrupted"`` (Ctrl-C, preempted, killed: asked again).
+            (the user's error), ``"interrupted"`` (Ctrl-C, preempted, killed: asked again) or ``"known"`` (from
+            elsewhere, not trained here).
         reason: One sentence for people.
         value: The objective, ``None`` where nothing was measured.
         step: The step at which ``value`` was measured.
