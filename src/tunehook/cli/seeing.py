@@ -155,7 +155,10 @@ def export(
         columns, rows = open_study(study, storage, folder).rows()
     text = _exported(columns, rows, chosen)
     if output is None:
-        typer.echo(text, nl=False)
+        if is_terminal(sys.stdout):  # whatever stands in the values does nothing to it
+            say(text.rstrip("\n"))
+        else:
+            typer.echo(text, nl=False)
         return
     try:
         output.write_text(text, encoding="utf-8", newline="")
