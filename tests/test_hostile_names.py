@@ -42,11 +42,11 @@ def searched() -> th.Study:
     return study
 
 
-@pytest.mark.parametrize("command", ["status", "best"])
+@pytest.mark.parametrize("command", ["status digits", "best digits", "trials digits", "show digits 1", "list"])
 def test_commands(command: str) -> None:
     """They say the names with escapes in place of what would move the cursor; JSON has the names themselves."""
     study = searched()
-    done = CliRunner().invoke(app, [command, "digits"])
+    done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 0
     assert not UNSEEN.search(done.output)
     assert r"\x1b[2J" in done.output

@@ -135,11 +135,14 @@ def test_a_label_is_no_markup() -> None:
 def taken(*steps: dict[str, Any], gradients: list[dict[str, Any]] | None = None) -> list[Snapshot]:
     """Snapshots of arrays, one after the other."""
     taker = Snapshots()
+
+    def made(arrays: dict[str, Any]) -> dict[str, Any]:
+        return {name: np.asarray(one, dtype=float) for name, one in arrays.items()}
+
     return [
-        taker.take(at, {name: np.asarray(one, dtype=float) for name, one in arrays.items()},
-                   gradients and {name: np.asarray(one, dtype=float) for name, one in gradients[at].items()})
+        taker.take(at, made(arrays), None if gradients is None else made(gradients[at]))
         for at, arrays in enumerate(steps)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ def test_the_report_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
     chosen = int(page.run("document.querySelector('#rows tr.chosen th').textContent"))
     draw_all(page)
     marked = f"{DRAWN}.filter(one => one.data.some(trace => trace.name === 'trial {chosen}')).map(one => one.id)"
-    assert {"plot-history", "plot-curves", "plot-parallel", "plot-contour", "plot-slice-0"} <= {*page.run(marked)}
+    assert {"plot-history", "plot-curves", "plot-parallel", "plot-contour", "plot-slice-optimizer.lr"} <= {
+        *page.run(marked)
+    }
     assert page.run("document.getElementById('said').textContent") == f"Trial {chosen} selected, 1 in all."
     # The parameters of another trial.
     change(page, "snapshot-trial", "4", "change")
@@ -184,7 +186,7 @@ def test_the_report_is_read_in_order() -> None:
     plots = [one for one in parts.all("div") if one.get("class") == "plot"]
     assert plots
     assert all(one["role"] == "img" and len(one["aria-label"] or "") > 20 for one in plots)
-    ids = [attributes["id"] for _, attributes in parts.found if "id" in attributes]
+    ids = [str(attributes["id"]) for _, attributes in parts.found if "id" in attributes]
     assert sorted(ids) == sorted(set(ids))
     links = [one["href"] for one in parts.all("a")]
     assert all(link is not None and link.removeprefix("#") in ids for link in links)
@@ -241,6 +243,29 @@ def test_a_report_needs_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
         1, "A report needs the package plotly: pip install 'tunehook[report]'\n"
     )  # fmt: skip
     assert not [*Path().glob("*.html*")]
+
+
+@pytest.mark.slow
+def test_figures_for_a_paper() -> None:
+    """The figures of the study as a whole, as PDF."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    write_study(trials=6, epochs=2, space={"lr": th.Float(1e-4, 1e-1, log=True), "n": th.Choice([2, 1])}, snapshots=0)
+    done = CliRunner().invoke(app, ["report", "digits", "--pdf", "images"])
+    names = ["history", "curves", "parallel", "contour", "slice-lr", "slice-n", "timeline"]
+    assert (done.exit_code, done.output.split()) == (0, [f"images/{name}.pdf" for name in names])
+    assert all(Path(f"images/{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
+    assert not Path("digits.html").exists()
+
+
+def test_images_need_kaleido(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the message says what installs it."""
+    write_study(trials=4, epochs=2, snapshots=0)
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    done = CliRunner().invoke(app, ["report", "digits", "--png", "images"])
+    assert (done.exit_code, done.output) == (
+        1, "Images need the package kaleido: pip install 'tunehook[report]' kaleido, and Chrome or Chromium\n"
+    )  # fmt: skip
 
 
 def test_a_report_that_cannot_be_written() -> None:

@@ -70,7 +70,10 @@ def test_some_trials() -> None:
             ["trials", "digits", "--sort", "valeu"],
             "--sort valeu is none of trial, value, state, seconds, optimizer.lr,",
         ),
-        (["trials", "digits", "--state", "lost"], "No trial of study 'digits' is lost; there are: complete, "),
+        (
+            ["trials", "digits", "--state", "lost"],
+            "--state lost is none of running, complete, pruned, infeasible, failed, interrupted.",
+        ),
         (["show", "digits", "99"], "There is no trial 99 in study 'digits': they go from 0 to 29.\n"),
         (["list", "elsewhere"], "There is no study in elsewhere.\n"),
         (["export", "digits", "-o", "no/digits.csv"], "The table cannot be written: "),

@@ -74,7 +74,8 @@ def look(folder: Path) -> None:
     assert status.counts == {"complete": 2, "running": 1}
     assert best_of(opened).value == 0.75
     assert "trial 2 was left" in "\n".join(lines(Watch(opened).look()))
-    assert len(opened.trials) == 3
+    assert len(opened.trials) == len(opened.look().trials) == 3
+    assert "x" in opened._repr_html_()
 
 
 def test_a_look_leaves_no_trace(folder: Path) -> None:

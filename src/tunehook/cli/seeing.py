@@ -27,6 +27,10 @@ def report(
     trial: Annotated[
         list[int] | None, typer.Option(help="Show the snapshots of this trial too; may be given several times.")
     ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write the figures as images into this folder instead; needs kaleido.")
+    ] = None,
+    pdf: Annotated[Path | None, typer.Option(help="The same as PDF, for papers.")] = None,
 ) -> None:  # fmt: skip
     """Write the report of a study as one HTML file.
 
@@ -36,19 +40,22 @@ def report(
 
     Example: tunehook report digits -o digits.html
     """
-    from tunehook.report import write_report
+    from tunehook.report import write_figures, write_report
 
+    images = [(place, form) for place, form in ((png, "png"), (pdf, "pdf")) if place is not None]
     with told():
         opened = open_study(study, storage, folder)
         try:
-            path = write_report(opened, output or Path(f"{opened.name}.html"), trials=trial or ())
-        except (ModuleNotFoundError, IndexError) as error:
+            paths = [path for place, form in images for path in write_figures(opened, place, form)]
+            if not images:
+                paths = [write_report(opened, output or Path(f"{opened.name}.html"), trials=trial or ())]
+        except (ModuleNotFoundError, IndexError, RuntimeError) as error:
             say(str(error), err=True)
             raise typer.Exit(1) from error
         except OSError as error:
             say(f"The report cannot be written: {error}", err=True)
             raise typer.Exit(1) from error
-    say(f"{path}")
+    say("\n".join(map(str, paths)))
 
 
 @app.command()
@@ -148,7 +155,10 @@ def export(
         columns, rows = open_study(study, storage, folder).rows()
     text = _exported(columns, rows, chosen)
     if output is None:
-        typer.echo(text, nl=False)
+        if is_terminal(sys.stdout):  # whatever stands in the values does nothing to it
+            say(text.rstrip("\n"))
+        else:
+            typer.echo(text, nl=False)
         return
     try:
         output.write_text(text, encoding="utf-8", newline="")

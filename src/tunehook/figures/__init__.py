@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tunehook.figures.charts import timeline as timeline
     from tunehook.figures.drawing import drawn as drawn
     from tunehook.figures.drawing import script as script
+    from tunehook.figures.drawing import write_images as write_images
     from tunehook.figures.figure import COLORS as COLORS
     from tunehook.figures.figure import Figure as Figure
     from tunehook.figures.figure import shown_value as shown_value
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLORS", "COUNTERS", "Curve", "Figure", "StudyView", "TrialView", "causes", "contour", "curves", "drawn",
     "history", "importance", "marks", "parallel", "script", "shown_value", "slices", "tensors", "timeline", "weights",
+    "write_images",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -47,5 +49,6 @@ __getattr__ = lazily(
         "tensors": "parameters",
         "timeline": "charts",
         "weights": "parameters",
+        "write_images": "drawing",
     },
 )

@@ -102,7 +102,8 @@ def parallel(view: StudyView) -> Figure | None:
             "xaxis": {"tickvals": [*range(len(heads))], "ticktext": heads, "range": [-0.35, len(heads) - 0.65],
                       "fixedrange": True, "side": "top", "tickangle": 0},
             "yaxis": {"visible": False, "range": [-0.06, 1.06], "fixedrange": True},
-            "legend": {"y": -0.02, "yanchor": "top"}, "margin": {"l": 15, "r": 40, "t": 50, "b": 50},
+            "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
+            "margin": {"l": 15, "r": 40, "t": 50, "b": 50},
             "annotations": [*_scales(view, names, places), *_ends(len(names), low, high)],
             "shapes": [{"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "layer": "below", "line": {"width": 1}}
                        for at in range(len(heads))],
@@ -149,7 +150,7 @@ def _slice(view: StudyView, name: str, shown: list[TrialView]) -> Figure:
             at = [None if one is None else one + _aside(trial.number) for one, trial in zip(at, trials, strict=True)]
         data.append(_dots(state, at, numbers(trial.value or 0.0 for trial in trials), trials))
     return Figure(
-        f"slice-{list(view.space).index(name)}", name, f"{view.metric} of {len(shown)} trials over {name}.", data,
+        f"slice-{name.replace('*', '_')}", name, f"{view.metric} of {len(shown)} trials over {name}.", data,
         {"xaxis": axis(name, distribution), "yaxis": {"title": {"text": label(view.metric, most=24)}}, "height": 280,
          "showlegend": False},
     )  # fmt: skip
@@ -200,9 +201,8 @@ def _surface(view: StudyView, names: list[str], there: list[tuple[TrialView, flo
     import numpy as np
 
     grids, sides = [], []
-    for at, name in enumerate(names, 1):
-        seen = [one[at] for one in there]
-        scaled = np.array(shares(view.space[name], seen))
+    for name, seen in zip(names, ([x for _, x, _ in there], [y for _, _, y in there]), strict=True):
+        scaled = np.array(shares(view.space[name], seen), dtype=float)
         low, high = min(seen), max(seen)
         is_scaled_by_log = axis(name, view.space[name]).get("type") == "log"
         grids.append(np.geomspace(low, high, _CELLS) if is_scaled_by_log else np.linspace(low, high, _CELLS))
@@ -345,11 +345,9 @@ def _bundle(trials: list[TrialView], rows: list[list[float | None]], bin_: int, 
 
 def _color(at: float) -> str:
     """A color of the scale of values."""
-    (low, before), (high, after) = next((one, two) for one, two in itertools.pairwise(SCALE) if at <= float(two[0]))
-    part = (at - float(low)) / (float(high) - float(low))
-    mixed = [
-        round(int(str(before)[i : i + 2], 16) * (1 - part) + int(str(after)[i : i + 2], 16) * part) for i in (1, 3, 5)
-    ]
+    (low, before), (high, after) = next((one, two) for one, two in itertools.pairwise(SCALE) if at <= two[0])
+    part = (at - low) / (high - low)
+    mixed = [round(int(before[i : i + 2], 16) * (1 - part) + int(after[i : i + 2], 16) * part) for i in (1, 3, 5)]
     return "#" + "".join(f"{one:02x}" for one in mixed)
 
 

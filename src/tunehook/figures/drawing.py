@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.figures.figure import Figure
+from tunehook.system import first_line
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Drawn
 
+_WIDTH, _HEIGHT = 900, 420  # pixels of an image
 _WAY_OUT = "pip install 'tunehook[report]'"
 
 
@@ -38,6 +42,43 @@ def drawn(figure: Figure) -> Drawn:
         raise _missing("study.plot") from error
     layout = {"title": {"text": figure.title}, "template": "plotly_white", **plain_layout(figure.layout)}
     return Made(data=figure.data, layout=layout)
+
+
+def write_images(figures: Sequence[Figure], folder: Path, form: str) -> list[Path]:
+    """Write figures as images, such as for a paper, with one start of a browser.
+
+    Args:
+        figures: The figures.
+        folder: Where they are written, by their names; it is made where it does not exist.
+        form: ``"png"``, ``"pdf"`` or ``"svg"``.
+
+    Raises:
+        ModuleNotFoundError: Plotly or Kaleido is not installed; the message says what installs them.
+        RuntimeError: There is no Chrome or Chromium, which Kaleido draws with.
+        OSError: The files cannot be written.
+    """
+    made = [drawn(figure).update_layout(_size(figure)) for figure in figures]
+    try:
+        import kaleido  # noqa: F401 - Plotly says in many lines that it is missing
+        from plotly.io import write_images as write
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Images need the package kaleido: {_WAY_OUT} kaleido, and Chrome or Chromium", name="kaleido"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{figure.name}.{form}" for figure in figures]
+    try:
+        write(fig=made, file=[*map(str, paths)])
+    except OSError:
+        raise
+    except Exception as error:  # of Kaleido's own kinds
+        raise RuntimeError(f"Kaleido could not draw the images: {first_line(error)}") from error
+    return paths
+
+
+def _size(figure: Figure) -> dict[str, Any]:
+    layout = figure.layout
+    return {"width": max(_WIDTH, layout.get("minwidth", 0)), "height": layout.get("height", _HEIGHT)}
 
 
 def plain_layout(layout: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SYMBOLS: dict[State, str] = {
 }  # fmt: skip
 ACCENT = "#e4572e"  # the best trial, and the best so far
 # From the worst to the best value; every part of it is seen on white and on black.
-SCALE = [[0.0, "#8d99ae"], [0.35, "#5f8fc0"], [0.7, "#1a936f"], [1.0, "#e4a11b"]]
+SCALE: list[tuple[float, str]] = [(0.0, "#8d99ae"), (0.35, "#5f8fc0"), (0.7, "#1a936f"), (1.0, "#e4a11b")]
 _FEW_DECADES = 2.5
 _LONGEST = 40  # characters of a name or value in a figure
 

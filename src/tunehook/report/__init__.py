@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.report.page import write_figures as write_figures
     from tunehook.report.page import write_report as write_report
     from tunehook.report.status import Watch as Watch
     from tunehook.report.status import best_of as best_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Watch", "best_of", "chosen_trials", "ending", "front_of", "lines", "sparkline", "status_of", "studies_in",
-    "table", "trial_lines", "trial_of", "trials_table", "why_failed", "write_report",
+    "table", "trial_lines", "trial_of", "trials_table", "why_failed", "write_figures", "write_report",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -43,6 +44,7 @@ __getattr__ = lazily(
         "trial_of": "trials",
         "trials_table": "trials",
         "why_failed": "trials",
+        "write_figures": "page",
         "write_report": "page",
     },
 )

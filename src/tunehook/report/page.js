@@ -92,7 +92,11 @@
     }
     refresh();
   }, { rootMargin: "400px" });
-  const again = () => { fresh.clear(); refresh(); };
+  const again = () => {
+    for (const name of fresh) by(`plot-${name}`).removeAttribute("data-drawn");
+    fresh.clear();
+    refresh();
+  };
 
   // A trial that is clicked in a figure is selected, and shown in the table.
   const listen = (place) => new MutationObserver((_, self) => {

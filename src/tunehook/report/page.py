@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tunehook.figures import StudyView, TrialView, script
+from tunehook.figures import StudyView, TrialView, script, write_images
 from tunehook.report import parts
-from tunehook.report.sections import Section, sections
+from tunehook.report.sections import Section, sections, study_figures
 from tunehook.study import Study
 
 _CHOICE = 8  # trials whose snapshots are looked at unless some are named: the best ones
@@ -40,6 +40,17 @@ def write_report(study: Study, path: Path, *, trials: Sequence[int] = ()) -> Pat
     part.write_text(page, encoding="utf-8")
     part.replace(path)
     return path
+
+
+def write_figures(study: Study, folder: Path, form: str) -> list[Path]:
+    """Write the figures of a study as images, as `tunehook.figures.write_images` does.
+
+    Args:
+        study: The study, which is only looked at.
+        folder: Where they are written.
+        form: ``"png"``, ``"pdf"`` or ``"svg"``.
+    """
+    return write_images(study_figures(study.look()), folder, form)
 
 
 def look(study: Study, *, trials: Sequence[int] = ()) -> StudyView:

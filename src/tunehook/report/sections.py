@@ -57,6 +57,12 @@ def sections(view: StudyView) -> list[Section]:
     return [one for one in made if one is not None]
 
 
+def study_figures(view: StudyView) -> list[Figure]:
+    """The figures of the study as a whole, those of single trials left out."""
+    made = [make(view) for make in (search, values, time)]
+    return [figure for section in made if section is not None for figure in section.figures]
+
+
 def best(view: StudyView) -> Section:
     """The best trial, and how it was found."""
     trial = view.best_trial

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.cells import cell_len
 
@@ -40,9 +40,8 @@ def chosen_trials(view: StudyView, *, sort: str, state: str | None, best: int | 
     orders = ["trial", "value", "state", "seconds", *view.space]
     if name not in orders:
         raise StudyError(f"--sort {name} is none of {', '.join(orders)}.{did_you_mean(near(name, orders, most=1))}")
-    states = list(dict.fromkeys(row["state"] for row in rows))
-    if state is not None and state not in states:
-        raise StudyError(f"No trial of study '{view.name}' is {state}; there are: {', '.join(states) or 'none'}.")
+    if state is not None and state not in get_args(State):
+        raise StudyError(f"--state {state} is none of {', '.join(get_args(State))}.")
     kept = [row for row in rows if state is None or row["state"] == state]
     if best is not None:
         complete = [row for row in kept if row["value"] is not None and row["state"] in ("complete", "pruned")]
