@@ -278,7 +278,7 @@ class Ledger:
             return None
         parent = stored["parent"]
         key = "" if parent is None else self.key_of(self.numbered(parent))
-        return Lineage(**stored, key=key, names=tuple(self.space.searched))
+        return Lineage(**stored, key=key, names=tuple(map(self.space.name_of, self.space.searched)))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""

@@ -124,11 +124,14 @@ class Members:
         seed = f"{self._seed}/{following.generation}/{following.member}/{following.voids}"
         frozen = self._ledger.numbered(parent.number)
         drawn = RandomSampler(seed=random.Random(seed).getrandbits(32))  # noqa: S311 - a search, no secret
-        fresh = {
-            name: drawn.sample_independent(self._ledger.study, frozen, name, one)
-            for name, one in self._ledger.distributions.items()
-        }
-        return space.encode(explore(space, parent.params, space.decode(fresh), self._config, seed=seed))
+
+        def fresh() -> dict[str, Any]:
+            return {
+                name: drawn.sample_independent(self._ledger.study, frozen, name, one)
+                for name, one in self._ledger.distributions.items()
+            }
+
+        return explore(space, space.encode(parent.params), fresh, self._config, seed=seed)
 
     def _enqueue(self, following: Next, raw: Mapping[str, Any]) -> None:
         parent = following.parent
