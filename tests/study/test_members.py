@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 
 import tunehook as th
 from tunehook.space import Space
+from tunehook.study import KnownTrial
 from tunehook.trial import INTERVAL_ENDS, Outcome, Trial
 
 SPACE = Space(
@@ -53,3 +55,17 @@ def test_copies_keep_to_the_space(seed: int) -> None:
         one.params["decay"] != asked[(one.lineage and one.lineage.parent) or 0].params["decay"] for one in copied
     )
     assert {name for one in asked if one.lineage for name in one.lineage.names} == {"a", "b", "decay", "gamma", "every"}
+
+
+def test_the_best_of_another_study_are_the_first_members(caplog: pytest.LogCaptureFixture) -> None:
+    """They have a place in the population each; what has none any more is said."""
+    found = th.Study("s", {"x": th.Int(1, 100)}, metric="m", mode="max", search=th.PBT(population=3), seed=1)
+    known = [KnownTrial({"x": x}, float(x), f"run {x}") for x in (10, 20, 30, 40)]
+    with caplog.at_level(logging.INFO, "tunehook"):
+        assert found.enqueue_trials(known) == 3
+    assert caplog.messages[-1] == (
+        "Study 's': 3 of 4 known trials were enqueued.\n"
+        "  1 not enqueued, since The 3 members of the population of study 's' have their first values: enqueue before "
+        "they begin."
+    )
+    assert [found.ask().params["x"] for _ in range(3)] == [40, 30, 20]
