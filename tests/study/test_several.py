@@ -194,6 +194,7 @@ def test_wandb_has_all_metrics() -> None:
             "The search 'cmaes' is for one metric, and there are 2.\n  For several there are 'bayes', 'grid',",
         ),
         ({"search": "pbt"}, "The search 'pbt' is for one metric"),
+        ({"search": "hyperopt"}, "The search 'hyperopt' is for one metric"),
         ({"constraints": {"latency": 5}}, r"None for no limit; got {'latency': 5}."),
         ({"constraints": {"latency": (None, None)}}, r"None for no limit; got {'latency': \(None, None\)}."),
         ({"constraints": {"latency": (5, 1)}}, r"The lowest value of 'latency' is above the highest: \(5, 1\)."),
