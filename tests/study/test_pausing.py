@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
+from tunehook.session import Checkpoints
 from tunehook.storage import PAUSE
 from tunehook.study.pausing import Pausing
 from tunehook.trial import Budget, StudyFull, Trial
@@ -138,3 +139,29 @@ def test_a_checkpoint_is_lost(damage: str, caplog: pytest.LogCaptureFixture) -> 
         steps = sorted(set(trained()[trial.params["x"]]))
         assert [report.step for report in events.reports] == steps
         assert [row.step for row in join([events]).all] == steps
+
+
+def test_a_checkpoint_is_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that goes on without it starts over, and is not paused once more where it was; so the study ends."""
+
+    class Elsewhere(Checkpoints):
+        """Those of another machine."""
+
+        @property
+        def size(self) -> int:
+            self.discard()
+            return 0
+
+    monkeypatch.setattr("tunehook.study.pausing.Checkpoints", Elsewhere)
+    made = study(many=20, search="random")
+    began: list[int] = []
+
+    def train_once() -> None:
+        began.append(1)
+        assert len(began) < 30
+        train()
+
+    made.optimize(train_once, trials=4, progress=False)
+
+    assert made.counts() == {"complete": 1, "paused": 3}
+    assert all(steps.count(step) <= 3 for steps in trained().values() for step in steps)

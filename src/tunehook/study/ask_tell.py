@@ -183,12 +183,13 @@ class AskTell:
             course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
-            if is_new:  # not of a trial that starts over after a pause, of which Optuna would only warn
+            if is_new:  # not of a trial that starts over after a pause
                 note_report(running, step, value)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
-        if is_new:
-            course.add(step, value)
+        if not is_new:  # it was judged: where a trial goes on without its checkpoint, it would never pass its rung
+            return Decision()
+        course.add(step, value)
         if not self._method.judges:
             return Decision()
         say = f"{trial.metric} {value:.6g} at step {step}"
