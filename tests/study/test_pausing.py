@@ -165,3 +165,14 @@ def test_a_checkpoint_is_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert made.counts() == {"complete": 1, "paused": 3}
     assert all(steps.count(step) <= 3 for steps in trained().values() for step in steps)
+
+
+def test_a_limit_counts_at_the_end() -> None:
+    """A paused trial may get within it with more epochs, so only what has trained to its end is judged by it."""
+    made = study(many=20, search="random", constraints={"v": (None, 3.0)})
+    made.optimize(train, trials=7, progress=False)
+    assert made.counts() == {"complete": 1, "paused": 6}
+    assert max(trial.value or 0.0 for trial in made.trials) > 3.0
+    strict = study("strict", many=20, search="random", constraints={"v": (None, -1.0)})
+    strict.optimize(train, trials=7, progress=False)
+    assert strict.counts() == {"infeasible": 1, "paused": 6}
