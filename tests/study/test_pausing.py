@@ -176,3 +176,15 @@ def test_a_limit_counts_at_the_end() -> None:
     strict = study("strict", many=20, search="random", constraints={"v": (None, -1.0)})
     strict.optimize(train, trials=7, progress=False)
     assert strict.counts() == {"infeasible": 1, "paused": 6}
+
+
+def test_the_storage_is_removed_while_it_is_used() -> None:
+    """Paused trials are written again as such, and go on."""
+    made = study(many=20)
+    made.optimize(train, trials=7, progress=False)
+    before = made.trials
+    for path in Path("study").glob("study.db*"):
+        path.unlink()
+    made.optimize(train, trials=14, progress=False)
+    check(made, 14, wanted=7)
+    assert [trial.number for trial in before] == [trial.number for trial in made.trials[:7]]
