@@ -188,3 +188,25 @@ def test_the_storage_is_removed_while_it_is_used() -> None:
     made.optimize(train, trials=14, progress=False)
     check(made, 14, wanted=7)
     assert [trial.number for trial in before] == [trial.number for trial in made.trials[:7]]
+
+
+def test_the_storage_is_older_than_the_journals(caplog: pytest.LogCaptureFixture) -> None:
+    """What was paused then, and is complete or was paused once more since, is so again, and trained no further."""
+    study(many=9).optimize(train, trials=3, progress=False)
+    before = {path.name: path.read_bytes() for path in Path("study").glob("study.db*")}
+    was = {trial.number: trial.outcome for trial in study(many=9).trials}
+    assert sorted(outcome.state for outcome in was.values()) == ["complete", "paused", "paused"]
+    study(many=9).optimize(train, progress=False)
+    ended = {trial.number: trial.outcome for trial in study(many=9).trials}
+    changed = [number for number, outcome in was.items() if ended[number] != outcome]
+    assert changed
+    for path in Path("study").glob("study.db*"):
+        path.unlink()
+    for name, content in before.items():
+        (Path("study") / name).write_bytes(content)
+    opened, epochs = study(many=9), trained()
+    assert {trial.number: trial.outcome for trial in opened.trials} == ended
+    assert "its storage was older than its journals" in caplog.text
+    opened.optimize(train, progress=False)
+    assert trained() == epochs
+    check(study(many=9), 9)

@@ -289,6 +289,10 @@ class Ledger:
                 self._ends[frozen.number] = known
         return known
 
+    def is_paused(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial waits to go on."""
+        return frozen.state.is_finished() and self.outcome_of(frozen).state == "paused"
+
     def key_of(self, asked: AskedTrial | FrozenTrial) -> str:
         """The key that a trial shares with its later attempts."""
         return stored_key(asked) or key_of(self.name, asked.number, asked.datetime_start)

@@ -97,7 +97,7 @@ class Pausing:
 
     def tell_what_is_left(self) -> None:
         """Say how many trials are paused, and what room their checkpoints take."""
-        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._is_paused(one)]
+        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._ledger.is_paused(one)]
         room = sum(Checkpoints(trial).size for trial in waiting) / 1e6
         if waiting:
             log.info(
@@ -137,9 +137,9 @@ class Pausing:
         latest = {self._key(one): one for one in begun.values()}
         known = next((rungs for one in begun.values() if (rungs := self._rungs(one))), ())
         if not known:  # as of trials that were put in from their journals
-            known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._is_paused(one)}))
+            known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._ledger.is_paused(one)}))
         climbs = [
-            Climb(one.number, self._values(one, known), one.number == pausing or self._is_paused(one))
+            Climb(one.number, self._values(one, known), one.number == pausing or self._ledger.is_paused(one))
             for one in latest.values()
         ]
         return climbs, begun
@@ -174,9 +174,6 @@ class Pausing:
             self._found[place] = find()
         found: _T = self._found[place]
         return found
-
-    def _is_paused(self, frozen: FrozenTrial) -> bool:
-        return frozen.state.is_finished() and self._ledger.outcome_of(frozen).state == "paused"
 
     def _is_here(self, paused: FrozenTrial) -> bool:
         """Whether a paused trial can go on here: where its checkpoint is, or where it has none of ours."""
