@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+import tunehook as th
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
 from tunehook.session import Checkpoints
@@ -175,7 +176,7 @@ def test_a_limit_counts_at_the_end() -> None:
     assert max(trial.value or 0.0 for trial in made.trials) > 3.0
     strict = study("strict", many=20, search="random", constraints={"v": (None, -1.0)})
     strict.optimize(train, trials=7, progress=False)
-    assert strict.counts() == {"infeasible": 1, "paused": 6}
+    assert strict.counts() == {"infeasible": 7}  # of which each gave its place to the next
 
 
 def test_the_storage_is_removed_while_it_is_used() -> None:
@@ -210,3 +211,21 @@ def test_the_storage_is_older_than_the_journals(caplog: pytest.LogCaptureFixture
     opened.optimize(train, progress=False)
     assert trained() == epochs
     check(study(many=9), 9)
+
+
+def test_one_that_fails_as_it_goes_on_gives_its_place_to_the_next() -> None:
+    """So there is a complete trial in the end, also where the best ones failed."""
+    made = study(many=20)
+    failures: list[Trial] = []
+
+    def train_or_fail() -> None:
+        trial = th.current()
+        assert isinstance(trial, Trial)
+        if trial.pauses and len(failures) < 2:
+            failures.append(trial)
+            raise ValueError("such as a loader that breaks")
+        train()
+
+    made.optimize(train_or_fail, trials=7, progress=False)
+    assert made.counts() == {"complete": 1, "paused": 6, "failed": 2}
+    assert made.best.number not in [trial.number for trial in failures]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunehook.record import Journal
 from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
 from tunehook.session import Checkpoints
-from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_pause, stored_rungs
+from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_again, stored_pause, stored_rungs
 from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 
@@ -141,8 +141,14 @@ class Pausing:
         climbs = [
             Climb(one.number, self._values(one, known), one.number == pausing or self._ledger.is_paused(one))
             for one in latest.values()
+            if not self._is_lost(one)
         ]
         return climbs, begun
+
+    def _is_lost(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial has ended so that nothing comes of it, and another one is to go on in its place."""
+        state = self._ledger.outcome_of(frozen).state
+        return state in ("failed", "infeasible") or (state == "interrupted" and stored_again(frozen) is None)
 
     def _key(self, frozen: FrozenTrial) -> str:
         return self._once("key", frozen, lambda: self._ledger.key_of(frozen))
