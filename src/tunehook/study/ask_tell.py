@@ -168,12 +168,18 @@ class AskTell:
             frozen = self.ledger.begun_last()
             if frozen is None:
                 return
+            given = given_values(frozen) or {}
+            wrong = error if given and isinstance(error, SpaceError) else None  # no configuration has them
             try:
-                self._check_given(frozen.number, given_values(frozen) or {})
-            except SpaceError as wrong:
-                self.lost.end_nameless(frozen, Outcome("failed", str(wrong)))
+                self._check_given(frozen.number, given)
+            except SpaceError as found:
+                wrong = found
+            if wrong is None:
+                self.lost.recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
+                return
+            self.lost.end_nameless(frozen, Outcome("failed", str(wrong)))
+            if wrong is not error:
                 raise wrong from error
-            self.lost.recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on."""
