@@ -10,7 +10,7 @@ import pytest
 import tunehook as th
 from tunehook.space import Space
 from tunehook.study import KnownTrial
-from tunehook.trial import INTERVAL_ENDS, Outcome, Trial
+from tunehook.trial import INTERVAL_ENDS, Outcome, StudyError, Trial
 
 SPACE = Space(
     {
@@ -69,3 +69,21 @@ def test_the_best_of_another_study_are_the_first_members(caplog: pytest.LogCaptu
         "they begin."
     )
     assert [found.ask().params["x"] for _ in range(3)] == [40, 30, 20]
+
+
+@pytest.mark.parametrize("other", [th.PBT(population=2), th.PBT(population=3, interval=2)])
+def test_another_population_is_an_error(other: th.PBT) -> None:
+    """What was trained in other intervals, or by more members, is none of it; more members may join."""
+
+    def make(search: th.PBT) -> th.Study:
+        return th.Study("s", {"x": th.Int(1, 100)}, metric="m", mode="max", search=search, seed=1)
+
+    first = make(th.PBT(population=3))
+    for _ in range(3):
+        first.tell(first.ask(), Outcome("complete", f"{INTERVAL_ENDS} after epoch 1", 1.0, 1))
+    said = r"^Study 's' trains a population with at least 3 members and intervals of 1 epochs, and was given PBT\("
+    with pytest.raises(StudyError, match=said):
+        make(other).ask()
+    more = make(th.PBT(population=4)).ask()
+    assert more.lineage is not None
+    assert (more.lineage.member, more.lineage.generation) == (3, 0)
