@@ -108,7 +108,8 @@ class WarmStart(Presence):
         """
         mode = other.mode if isinstance(other, Results) else self.mode
         known = sorted(_known(other), key=lambda one: one.value, reverse=mode == "max")[:trials]
-        there = [dict(given_values(frozen) or {}) for frozen in self._ledger.trials()]
+        trained = (one for one in self._ledger.trials() if self._ledger.outcome_of(one).state != "known")
+        there = [dict(given_values(frozen) or {}) for frozen in trained]
         told = _Told()
         for one in known:
             kept, left_out = fitting(self.space, one.params)
@@ -117,7 +118,9 @@ class WarmStart(Presence):
             missing = self.space.missing(raw)
             if not raw or (self._method.is_grid and missing) or (not missing and not self.space.allows(raw)):
                 told.unfit["it is none of this space"] += 1
-            elif raw not in there:
+            elif raw in there:
+                told.unfit["its values were enqueued before"] += 1
+            else:
                 try:
                     self._put_first(raw)
                 except SpaceError as error:  # all members of a population have their first values
@@ -161,8 +164,9 @@ class WarmStart(Presence):
         known, told = _known(other), _Told()
         there = {self._ledger.outcome_of(frozen).reason for frozen in self._ledger.begun()}
         for one in known:
-            raw = self._whole(one, fill or {}, told)
-            if raw is not None and one.source not in there:
+            if one.source in there:
+                told.unfit["it was added before"] += 1
+            elif (raw := self._whole(one, fill or {}, told)) is not None:
                 outcome = Outcome("complete" if as_own else "known", one.source, float(one.value))
                 if self.others:
                     values = (one.value, *(one.others[name] for name in self.others))
