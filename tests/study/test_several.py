@@ -229,3 +229,14 @@ def test_known_trials_have_all_metrics(caplog: pytest.LogCaptureFixture) -> None
     message = r"Study 'one' has the metric 'acc' \(max\), and 'own' has 'acc' \(max\) and 'latency' \(min\), so its"
     with pytest.raises(th.StudyError, match=f"^{message}"):
         own.add_trials(one)
+
+
+def test_importance_is_of_complete_trials() -> None:
+    """Not of stopped ones, which Optuna calls complete where there are several metrics."""
+    made = study()
+    for number in range(30):
+        trial = made.ask()
+        state = "complete" if number < 12 else "pruned"
+        made.tell(trial, th.Outcome(state, value=trial.params["x"], values=(trial.params["x"], 0.0)))  # type: ignore[arg-type]
+    assert [trial.state.name for trial in made.optuna.trials] == ["COMPLETE"] * 30
+    assert made.importance() == {}
