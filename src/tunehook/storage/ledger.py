@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from tunehook.record import StudyPaths
@@ -356,7 +357,10 @@ class Ledger:
 
     def go_on(self, paused: FrozenTrial) -> AskedTrial | None:
         """Let a paused trial run here; ``None`` where another process was faster."""
-        if not self.kept.set_trial_state_values(trial_id(paused), TrialState.RUNNING):
+        try:
+            if not self.kept.set_trial_state_values(trial_id(paused), TrialState.RUNNING):
+                return None
+        except UpdateFinishedTrialError:  # it has even ended
             return None
         asked = self._asked[paused.number] = running_trial(self.study, paused)
         return asked
