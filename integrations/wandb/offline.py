@@ -54,7 +54,7 @@ def offline_runs(folder: Path) -> list[OfflineRun]:
 
 def _read(path: Path) -> OfflineRun:
     run = OfflineRun()
-    takers: dict[str, Callable[[Any], None]] = {
+    takers: dict[str, Callable[[Any], object]] = {
         "run": lambda record: _take_run(run, record.run),
         "config": lambda record: _update(run.config, record.config.update),
         "summary": lambda record: _update(run.summary, record.summary.update),
