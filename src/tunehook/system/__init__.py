@@ -52,6 +52,7 @@ from tunehook.system.terminal import (
 from tunehook.system.words import (
     clock,
     did_you_mean,
+    encodable,
     first_line,
     html_table,
     joined,
@@ -73,14 +74,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
     "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached", "clock",
-    "contains", "did_you_mean", "end_trial", "end_with_parent", "find_generators", "first_line", "fixed_values",
-    "flush_output", "from_json", "generator_states", "given_values", "guarded", "handling", "has_own_ids", "hidden",
-    "html_table", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random", "last_line", "lazily",
-    "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet", "random_state", "read_lines",
-    "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random", "retried_number",
-    "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id", "take_orphans",
-    "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "with_reports",
-    "written_above",
+    "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "find_generators", "first_line",
+    "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded", "handling",
+    "has_own_ids", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal", "joined", "kept_random",
+    "last_line", "lazily", "lives", "make_table", "make_visible", "near", "open_regular", "printable", "quiet",
+    "random_state", "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random",
+    "retried_number", "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id",
+    "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
+    "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
