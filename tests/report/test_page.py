@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from typer.testing import CliRunner
 
@@ -204,6 +205,7 @@ def test_what_stands_in_the_report() -> None:
         f"as trial {best.number} of 30. It reached val_acc", repr(dict(best.params)), study.records(best.number)[0],
         "trainer.precision: 32-true", "ValueError: shapes do not match", "memory ran out: CUDA out of memory",
         "node-1, node-2", repr(study.space["optimizer.weight_decay"]),
+        f"optuna, in trial {best.number}", optuna.__version__,
     ):  # fmt: skip
         assert one in texts
 

@@ -60,9 +60,12 @@ def look(study: Study, *, trials: Sequence[int] = ()) -> StudyView:
     ranked = sorted(complete, key=lambda one: (_value(one) * (1 if view.mode == "min" else -1), one.number))
     wanted = dict.fromkeys([*(one.number for one in ranked[:1]), *trials, *(one.number for one in ranked[1:_CHOICE])])
     taken = {number: found for number in wanted if (found := study.snapshots_of(number))}
-    effective = study.effective(view.best) if view.best is not None else {}
-    records = study.records(view.best) if view.best is not None else []
-    return dataclasses.replace(view, snapshots=taken, effective=effective, records=records)
+    view = dataclasses.replace(view, snapshots=taken)
+    if view.best is None:
+        return view
+    return dataclasses.replace(
+        view, effective=study.effective(view.best), versions=study.versions(view.best), records=study.records(view.best)
+    )
 
 
 def _value(trial: TrialView) -> float:

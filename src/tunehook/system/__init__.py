@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.system.descendants import END_NOW, PATIENCE, Orphans, end_with_parent, guarded, take_orphans
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
-from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process
+from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process, versions
 from tunehook.system.optuna import (
     all_trials,
     attributes_of,
@@ -81,7 +81,7 @@ __all__ = [
     "random_state", "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random",
     "retried_number", "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id",
     "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute",
-    "with_reports", "written_above",
+    "versions", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(
