@@ -103,6 +103,8 @@ def test_the_report_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
     page.size(1280, 900)
     page.prefer("light")
     page.open(report("digits", "--trial", "4"))
+    page.press("Tab")
+    assert page.run("document.activeElement.className") == "skip"  # the keyboard need not go through all links
     assert draw_all(page) == 6 + 7 + 4  # the search and what the value depends on, slices, one trial's parameters
     # Search and order.
     assert page.run("document.querySelectorAll('#rows tr').length") == 40
@@ -146,10 +148,6 @@ def test_the_report_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
     page.wait("document.documentElement.scrollWidth === 390")  # figures follow a moment later
     page.picture(tmp_path / "phone.png")
     assert (tmp_path / "phone.png").stat().st_size > 10_000
-    # The keyboard reaches the skip link first.
-    page.run("document.activeElement.blur(); window.scrollTo(0, 0)")
-    page.press("Tab")
-    assert page.run("document.activeElement.className") in ("skip", "")
     assert page.complaints == []
     assert [one for one in page.requests if not one.startswith(("file:", "data:", "blob:"))] == []
 

@@ -37,8 +37,11 @@ def write_report(study: Study, path: Path, *, trials: Sequence[int] = ()) -> Pat
     """
     page = make_page(look(study, trials=trials))
     part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
