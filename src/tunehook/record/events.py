@@ -102,9 +102,10 @@ class Begin(Process):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Event):
-    """What is in force, by slot path."""
+    """What is in force, by slot path, and the versions of the packages that train."""
 
     effective: Mapping[str, Any]
+    versions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,7 +413,10 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "begin": (Begin, _named(Begin)),
     "process": (Process, _named(Process)),
     "task": (Task, _named(Task)),
-    "config": (Config, lambda event: {"effective": event.get("effective") or {}}),
+    "config": (
+        Config,
+        lambda event: {"effective": event.get("effective") or {}, "versions": event.get("versions") or {}},
+    ),
     "recorder": (RunNote, _named(RunNote)),
     "continue": (GoesOn, _named(GoesOn)),
     "report": (
