@@ -145,5 +145,5 @@ def test_cmaes_says_what_it_cannot_search() -> None:
 def test_every_search_is_tried_here() -> None:
     """A new one has to say what it does with branches."""
     assert {name for name in SEARCHES if not name.startswith("hyperopt")} == {  # those are tried with their package
-        "random", "qmc", "tpe", "bayes", "gp", "grid", "cmaes",
+        "random", "qmc", "tpe", "bayes", "gp", "grid", "cmaes", "nsga2", "pbt",
     }  # fmt: skip
