@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 import tunehook as th
 from studies import write_study
 from tunehook.cli import app
-from tunehook.report import sparkline
+from tunehook.report import sparkline, status_of, table
 from tunehook.trial import Outcome
 
 
@@ -72,7 +74,7 @@ def test_some_trials() -> None:
         ),
         (
             ["trials", "digits", "--state", "lost"],
-            "--state lost is none of running, complete, pruned, infeasible, failed, interrupted.",
+            "--state lost is none of running, paused, complete, pruned, infeasible, failed, interrupted, known.",
         ),
         (["show", "digits", "99"], "There is no trial 99 in study 'digits': they go from 0 to 29.\n"),
         (["list", "elsewhere"], "There is no study in elsewhere.\n"),
@@ -84,6 +86,16 @@ def test_what_there_is_not(arguments: list[str], told: str) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
     assert told in done.output
+
+
+def test_what_runs_shows_its_course() -> None:
+    """`status` and `watch` have the learning curve of a trial that runs, as bars."""
+    told = said("status", "digits")
+    assert re.search("trial 29 runs at step 2, val_acc 0[.][0-9]+ (▁█|█▁), for ", told)
+    (running,) = json.loads(said("status", "digits", "--json"))["running"]
+    assert len(running["course"]) == 2
+    lines = table(status_of(th.Study.open("digits")), width=120, height=30).renderables[1:]
+    assert any(re.fullmatch("trial 29 (▁█|█▁)", str(line)) for line in lines)
 
 
 def test_one_trial(study: th.Study) -> None:
@@ -143,9 +155,12 @@ def test_values_of_any_kind_are_exported() -> None:
     assert "\x1b" not in said("trials", "odd") + said("show", "odd", "0") + said("list")
 
 
-def test_a_course_in_bars() -> None:
+def test_a_course_in_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the least to the most; of many values the means of neighbours; one value is a low bar."""
     assert sparkline([0.0, 1.0, 2.0]) == "▁▅█"
     assert sparkline([3.0]) == "▁"
     assert sparkline([]) == ""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+    assert sparkline([0.0, 1.0]) == ""  # a terminal that has no such letters
+    monkeypatch.undo()
     assert sparkline([float(one // 10) for one in range(80)], width=8) == "▁▂▃▄▅▆▇█"
