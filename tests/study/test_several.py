@@ -240,3 +240,17 @@ def test_importance_is_of_complete_trials() -> None:
         made.tell(trial, th.Outcome(state, value=trial.params["x"], values=(trial.params["x"], 0.0)))  # type: ignore[arg-type]
     assert [trial.state.name for trial in made.optuna.trials] == ["COMPLETE"] * 30
     assert made.importance() == {}
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 2.0, 3.0)])
+def test_what_is_told_by_hand_has_all_values(values: tuple[float, ...]) -> None:
+    """Else it is an error, the trial still runs, and can be told right."""
+    made = study()
+    trial = made.ask()
+    with pytest.raises(
+        ValueError, match=r"^A complete trial of a study with 2 metrics has a value of each; got Outcome"
+    ):
+        made.tell(trial, th.Outcome("complete", value=1.0, values=values))
+    assert made.counts() == {"running": 1}
+    made.tell(trial, th.Outcome("complete", value=1.0, values=(1.0, 2.0)))
+    assert [one.values for one in made.best_trials] == [(1.0, 2.0)]
