@@ -338,7 +338,8 @@ class Study(WarmStart):
         """
         from tunehook.study.once_more import replay_schedule
 
-        return replay_schedule(self, self._beside, train, number)
+        study: Study = replay_schedule(self, self._beside, train, number)
+        return study
 
     def retrain(self, train: Callable[[], T], *, number: int | None = None) -> T:
         """Train once more with the values of a trial: for more epochs, with another seed or on more data.
