@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tunehook.storage import outcome_of
 from tunehook.system import quiet
 from tunehook.trial import Mode, direction_of
 
@@ -29,7 +30,9 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, floa
     Returns:
         The shares by name; nothing where fewer than 20 trials are complete, or all have the same value.
     """
-    complete = [_by_first(trial) for trial in trials if trial.state.name == "COMPLETE"]
+    # Of several metrics Optuna calls those complete, too, that were stopped.
+    ends = ((trial, outcome_of(trial).state) for trial in trials if trial.state.name == "COMPLETE")
+    complete = [_by_first(trial) for trial, state in ends if state in ("complete", "known")]
     if len(complete) < ENOUGH or len({trial.value for trial in complete}) < 2:
         return {}
     import optuna

@@ -15,7 +15,7 @@ from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space
-from tunehook.study.checks import check_study, limits_of, metrics_of
+from tunehook.study.checks import check_outcome, check_study, limits_of, metrics_of
 from tunehook.study.terms import Terms
 from tunehook.study.warm import WarmStart
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
@@ -216,9 +216,13 @@ class Study(WarmStart):
         Args:
             trial: A trial from `ask`.
             outcome: How it ended.
+
+        Raises:
+            ValueError: The study has several metrics, and the outcome has another number of values.
         """
         if left_to_parent(trial):
             return
+        check_outcome(outcome, {self.metric: self.mode, **self.others})
         try:
             self._asks.tell(trial, outcome)
         finally:
