@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import re
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import tunehook as th
 from tunehook import figures
 from tunehook.figures import Curve, StudyView, TrialView
-from tunehook.figures.figure import axis, label, log_axis, place, shares
+from tunehook.figures.figure import SYMBOLS, axis, label, log_axis, place, shares
 from tunehook.snapshot import Snapshot, Snapshots
 from tunehook.trial import Outcome, State
 
@@ -38,6 +39,11 @@ def view(states: list[State], *, mode: Any = "max", values: list[float | None] |
     return StudyView("s", "acc", mode, SPACE, trials, best=None)
 
 
+BRANCHES = th.Space({
+    "opt": th.Choice({"sgd": {"momentum": th.Float(0, 1), "lr": th.Float(0.1, 1)},
+                      "adam": {"lr": th.Float(1e-4, 1e-2, log=True)}}),
+    "n": th.Choice([1, None]),
+})  # fmt: skip
 ALL = (figures.history, figures.curves, figures.parallel, figures.importance, figures.contour, figures.timeline)
 
 
@@ -91,6 +97,54 @@ def test_a_line_of_a_trial_is_found_in_its_trace() -> None:
     (trace,) = [one for one in shown.data if one["name"] == "complete"]
     assert trace["x"] == [1, 2, None, 1, 2, None]
     assert trace["meta"]["spans"] == [[0, 0, 2], [2, 3, 5]]
+
+
+def test_each_state_has_its_look() -> None:
+    """A color and a symbol of its own in figures, also for trials that paused or are known, which no timeline has."""
+    states: tuple[State, ...] = get_args(State)
+    assert len({*figures.COLORS.values()}) == len({*SYMBOLS.values()}) == len(states)
+    seen = view(list(states), values=[1.0] * len(states))
+    shown = {one.name: [trace.get("name") for trace in one.data] for make in ALL if (one := make(seen)) is not None}
+    assert shown["history"] == shown["curves"] + ["best so far"] == [*states, "best so far"]
+    assert shown["timeline"] == [one for one in states if one != "known"]
+    assert {one["customdata"][0] for one in figures.slices(seen)[0].data} == {
+        states.index(one) for one in ("complete", "paused", "pruned", "known")
+    }
+
+
+def test_what_stands_in_a_branch() -> None:
+    """Trials have only values of their branch, a name of two branches two axes, and pairs are of what meets."""
+    params = [
+        {"opt": "sgd", "momentum": at / 10, "lr": 0.5, "n": None} if at % 2 else {"opt": "adam", "lr": 1e-3, "n": 1}
+        for at in range(8)
+    ]
+    trials = [TrialView(at, one, Outcome("complete", value=float(at))) for at, one in enumerate(params)]
+    seen = StudyView("s", "acc", "max", BRANCHES, trials, importance={"momentum": 0.6, "lr": 0.4})
+    slices = {one.title: one.data[0] for one in figures.slices(seen)}
+    assert list(slices) == ["momentum", "lr[opt='sgd']", "lr[opt='adam']", "opt", "n"]
+    assert slices["momentum"]["customdata"] == slices["lr[opt='sgd']"]["customdata"] == [1, 3, 5, 7]
+    assert slices["lr[opt='adam']"]["customdata"] == [0, 2, 4, 6]
+    assert len({one.name for one in figures.slices(seen)}) == 5
+    assert all(re.fullmatch(r"[\w.-]+", one.name) for one in figures.slices(seen))
+    lines, pair, weight = figures.parallel(seen), figures.contour(seen, "lr[opt='adam']"), figures.importance(seen)
+    assert lines is not None
+    assert pair is not None
+    assert weight is not None
+    columns = dict(zip(["n", "opt", "lr[opt='adam']", "lr[opt='sgd']", "momentum"], zip(*(
+        trace["y"][first:end] for trace in lines.data for _, first, end in trace["meta"]["spans"]), strict=True),
+        strict=False))  # fmt: skip
+    assert columns["momentum"].count(None) == columns["lr[opt='adam']"].count(None) == 4
+    assert pair.title == "lr[opt='adam'] and opt"  # with what it is together at all
+    assert [name for name, _ in weight.rows] == ["momentum", "lr"]
+
+
+def test_the_ends_of_numbers() -> None:
+    """What is farther apart than a number goes, next to nothing, or all the same, has its figures too."""
+    for values in ([-1.7e308, 0.0, 1.7e308], [0.0, 5e-324, 0.0], [3.0] * 3):
+        seen = view(["complete"] * 3, values=list(values))
+        made = [one for make in ALL if (one := make(seen)) is not None]
+        json.dumps([[one.data, one.layout] for one in [*made, *figures.slices(seen)]], allow_nan=False)
+        assert "contour" in [one.name for one in made]
 
 
 def test_causes_differ_in_more_than_numbers() -> None:

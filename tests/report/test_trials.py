@@ -72,7 +72,7 @@ def test_some_trials() -> None:
         ),
         (
             ["trials", "digits", "--state", "lost"],
-            "--state lost is none of running, complete, pruned, infeasible, failed, interrupted.",
+            "--state lost is none of running, paused, complete, pruned, infeasible, failed, interrupted, known.",
         ),
         (["show", "digits", "99"], "There is no trial 99 in study 'digits': they go from 0 to 29.\n"),
         (["list", "elsewhere"], "There is no study in elsewhere.\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from tunehook.trial import Lineage, Mode, Outcome, State, is_better
 
 # Logged with each report, and no metrics of their own.
 COUNTERS = ("epoch", "global_step")
+
+# What has the value of a training, if only of a part of one.
+_MEASURED: tuple[State, ...] = ("complete", "pruned", "paused", "known")
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,27 @@ class StudyView:
     @property
     def measured(self) -> list[TrialView]:
         """The trials with a value that say something of their hyperparameters."""
-        return [trial for trial in self.trials if trial.value is not None and trial.state in ("complete", "pruned")]
+        return [trial for trial in self.trials if trial.value is not None and trial.state in _MEASURED]
 
     @property
     def names(self) -> list[str]:
-        """The searched names, the most important first, else in the order of the space."""
+        """The searched names, the most important first, else in the order of the space.
+
+        A hyperparameter that stands in several branches is searched in each of them: ``units[layer='dense']``.
+        """
         names = list(self.space.searched)
-        return sorted(names, key=lambda name: (-self.importance.get(name, 0.0), names.index(name)))
+        weight = {name: self.importance.get(self.space.name_of(name), 0.0) for name in names}
+        return sorted(names, key=lambda name: -weight[name])
+
+    @functools.cached_property
+    def searched(self) -> Mapping[int, Mapping[str, Any]]:
+        """By trial the values by those of `names` that it has: none of a branch that is not chosen."""
+        if not self.space.has_branches:
+            return {trial.number: trial.params for trial in self.trials}
+        return {
+            trial.number: {name: trial.params[self.space.name_of(name)] for name in self.space.encode(trial.params)}
+            for trial in self.trials
+        }
 
     @property
     def best_so_far(self) -> list[tuple[int, float]]:

@@ -123,7 +123,7 @@ def _lead(view: StudyView) -> str:
 
 def _table(view: StudyView) -> tuple[list[str], list[list[Any]]]:
     """The heads and rows of the table of trials; numbers stay numbers, so that they can be sorted."""
-    names = [name for name in view.space if any(name in one.params for one in view.trials[:1])] or list(view.space)
+    names = view.space.names
     columns = ["trial", "state", view.metric, *names, "seconds", "epochs", "machine", "reason"]
     rows = [
         [one.number, one.state, *map(_cell, [one.value, *(_option(one, name) for name in names)]),

@@ -37,7 +37,7 @@ def chosen_trials(view: StudyView, *, sort: str, state: str | None, best: int | 
     """
     rows = [_row(trial) for trial in view.trials]
     name, is_down = sort.removeprefix("-"), sort.startswith("-")
-    orders = ["trial", "value", "state", "seconds", *view.space]
+    orders = ["trial", "value", "state", "seconds", *view.space.names]
     if name not in orders:
         raise StudyError(f"--sort {name} is none of {', '.join(orders)}.{did_you_mean(near(name, orders, most=1))}")
     if state is not None and state not in get_args(State):
@@ -78,12 +78,12 @@ def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int 
         rows: Trials from `chosen_trials`.
         width: Columns of the terminal, for which hyperparameters are left out from the right; ``None`` for any width.
     """
-    brief = shortened(list(view.space))
-    heads = ["trial", "state", _cut(view.metric), "step", "time", *(_cut(brief[name]) for name in view.space)]
+    brief = shortened(view.space.names)
+    heads = ["trial", "state", _cut(view.metric), "step", "time", *(_cut(brief[name]) for name in view.space.names)]
     cells = [
         [f"{row['trial']}{'*' if row['trial'] == view.best else ''}", row["state"], short(row["value"]),
          short(row["step"]), "-" if row["seconds"] is None else clock(row["seconds"]),
-         *(_cut(short(row["params"].get(name), digits=3)) for name in view.space)]
+         *(_cut(short(row["params"].get(name), digits=3)) for name in view.space.names)]
         for row in rows
     ]  # fmt: skip
     columns = [[head, *(line[at] for line in cells)] for at, head in enumerate(heads)]
