@@ -15,7 +15,7 @@ from tunehook import figures
 from tunehook.figures import Curve, StudyView, TrialView
 from tunehook.figures.figure import SYMBOLS, axis, label, log_axis, place, shares
 from tunehook.snapshot import Snapshot, Snapshots
-from tunehook.trial import Outcome, State
+from tunehook.trial import Lineage, Outcome, State
 
 SPACE = th.Space({
     "lr": th.LogNormal(-7, 2), "scale": th.Normal(0, 1), "size": th.Choice([128, 32, None]), "n": th.Int(1, 9, step=2),
@@ -248,3 +248,48 @@ def test_the_figures_of_parameters() -> None:
     assert norms.data[0]["y"] == [5.0, 5.0]
     assert ratios.data[0]["y"] == [None, None]  # zero has no place on a logarithmic axis
     assert figures.weights(7, []) == []
+
+
+# ------------------------------------------------------------------ several metrics, and populations
+
+
+def test_the_front() -> None:
+    """The first metric over each other one, the front marked and as a table; nothing is the best so far."""
+    values = [
+        {"acc": 0.9, "ms": 5.0, "mb": 1.0},
+        {"acc": 0.5, "ms": 1.0, "mb": 9.0},
+        {"acc": 0.4, "ms": 2.0, "mb": 9.0},
+    ]
+    trials = [TrialView(at, {}, Outcome("complete", value=one["acc"]), values=one) for at, one in enumerate(values)]
+    trials += [TrialView(3, {}, Outcome("failed")), TrialView(4, {}, Outcome("running", value=0.1))]
+    seen = StudyView("s", "acc", "max", SPACE, trials, others={"ms": "min", "mb": "min"}, front=[0, 1])
+    found = figures.fronts(seen)
+    assert [one.title for one in found] == ["acc and ms", "acc and mb"]
+    assert [(one.data[0]["customdata"], one.data[-1]["name"]) for one in found] == [([0, 1, 2], "front")] * 2
+    assert (found[0].data[-1]["x"], found[0].data[-1]["y"]) == ([1.0, 5.0], [0.5, 0.9])
+    assert found[0].rows == [("1", "0.5", "1", "9"), ("0", "0.9", "5", "1")]
+    shown = figures.history(seen)
+    assert shown is not None
+    assert [trace["name"] for trace in shown.data] == ["running", "complete"]
+    assert figures.fronts(view(["complete"])) == []
+
+
+def test_the_lineage_of_a_population() -> None:
+    """Lines from each interval to those that go on with it, the schedule that won among them, and as a table."""
+    places = [(0, 0, None, 0.3), (1, 0, None, 0.1), (0, 1, 0, 0.5), (1, 1, 0, 0.8), (0, 2, 2, math.nan)]
+    trials = [
+        TrialView(
+            at, {"n": 1 + 2 * at}, Outcome("complete", value=value), lineage=Lineage(member, generation, 4, parent)
+        )
+        for at, (member, generation, parent, value) in enumerate(places)
+    ]
+    shown = figures.lineage(StudyView("s", "acc", "max", SPACE, trials, best=3))
+    assert shown is not None
+    goes_on, copies, won, dots = shown.data
+    assert (goes_on["x"], goes_on["y"]) == ([4, 8, None], [0.3, 0.5, None])
+    assert (copies["x"], copies["y"]) == (won["x"], won["y"]) == ([4, 8, None], [0.3, 0.8, None])
+    assert dots["customdata"] == [0, 1, 2, 3]
+    assert (shown.head, shown.rows) == (
+        ("up to epoch", "trial", "member", "acc", "n"), [("4", "0", "0", "0.3", "1"), ("8", "3", "1", "0.8", "7")]
+    )  # fmt: skip
+    assert figures.lineage(view(["complete"])) is None

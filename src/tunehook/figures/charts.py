@@ -46,12 +46,14 @@ def history(view: StudyView) -> Figure | None:
         "y": numbers(value for _, value in steps), "line": {"shape": "hv", "color": ACCENT, "width": 2},
         "hoverinfo": "skip",
     }  # fmt: skip
+    lines = [line] if best else []
+    so_far = ", and the best so far" if best else ""
     at = f" The best, {shown_value(best[-1][1])}, came in trial {best[-1][0]}." if best else ""
     return Figure(
         "history", "History",
-        f"The value of {len(shown)} trials in the order of their numbers, and the best so far.{at}",
+        f"The value of {len(shown)} trials in the order of their numbers{so_far}.{at}",
         [*(dots(state, [one.number for one in trials], numbers(one.value or 0.0 for one in trials), trials)
-           for state, trials in by_state(shown)), line],
+           for state, trials in by_state(shown)), *lines],
         {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(view.metric, most=30)}}},
         "A pruned or paused trial has the value that it had when it was stopped. Known ones come from elsewhere.",
         ("trial", view.metric), [(str(at), shown_value(value)) for at, value in best],

@@ -97,6 +97,8 @@ class StudyView:
         effective: What was in force in the best trial, by slot path.
         records: Where the record of the best trial lies.
         snapshots: Of trials by their numbers, as far as they were asked for.
+        others: Further metrics, with their modes.
+        front: With several metrics, the numbers of the complete trials that no other one beats.
     """
 
     name: str
@@ -110,11 +112,18 @@ class StudyView:
     effective: Mapping[str, Any] = field(default_factory=dict)
     records: Sequence[str] = ()
     snapshots: Mapping[int, Sequence[Snapshot]] = field(default_factory=dict)
+    others: Mapping[str, Mode] = field(default_factory=dict)
+    front: Sequence[int] = ()
 
     @property
     def best_trial(self) -> TrialView | None:
         """The best complete trial."""
         return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
+    def front_trials(self) -> list[TrialView]:
+        """The complete trials that no other one beats, where there are several metrics."""
+        return [trial for trial in self.trials if trial.number in self.front]
 
     @property
     def measured(self) -> list[TrialView]:
@@ -143,9 +152,12 @@ class StudyView:
 
     @property
     def best_so_far(self) -> list[tuple[int, float]]:
-        """Numbers and values of the complete trials that were the best when they came, in the order of the numbers."""
+        """Numbers and values of the complete trials that were the best when they came, in the order of the numbers.
+
+        With several metrics no single trial is the best.
+        """
         found: list[tuple[int, float]] = []
-        for trial in self.trials:
+        for trial in () if self.others else self.trials:
             if trial.state == "complete" and is_better(trial.value, found[-1][1] if found else None, self.mode):
                 found.append((trial.number, trial.value or 0.0))
         return found

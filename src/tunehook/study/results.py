@@ -193,10 +193,12 @@ class Results(ABC):
             view_trial(ledger, frozen, Events.of_trial(ledger.as_trial(frozen)) if deep else Events())
             for frozen in begun
         ]
-        best = self.standing().best
+        standing = self.standing()
         return StudyView(
-            self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
+            self.name, self.metric, self.mode, self.space, trials,
+            None if standing.best is None else standing.best.number,
             importance=self.importance() if deep and only is None else {}, wanted=ledger.notes.wanted,
+            others=self.others, front=[one.number for one in standing.front],
         )  # fmt: skip
 
     def snapshots_of(self, number: int) -> list[Snapshot]:
@@ -253,8 +255,8 @@ class Results(ABC):
         ``seconds``, ``epochs``, ``machine``, ``attempt``, ``is_given`` (whether its values were enqueued),
         ``params.<name>`` for each name, and ``metrics.<name>``, the last value of each metric that is in the journals.
 
-        With several metrics each has a column, too, and ``value`` is the first one. Of a population, member,
-        generation, the epochs of an interval and the number of the parent besides.
+        With several metrics there is ``values.<name>`` for each, and ``value`` is the first one. A trial of a
+        population has its ``member``, ``generation``, ``interval`` (epochs) and ``parent`` (a number) besides.
 
         Raises:
             ImportError: pandas is not installed.
