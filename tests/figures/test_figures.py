@@ -107,6 +107,7 @@ def test_each_state_has_its_look() -> None:
     shown = {one.name: [trace.get("name") for trace in one.data] for make in ALL if (one := make(seen)) is not None}
     assert shown["history"] == shown["curves"] + ["best so far"] == [*states, "best so far"]
     assert shown["timeline"] == [one for one in states if one != "known"]
+    assert "A known trial comes from elsewhere" in (figures.history(seen) or figures.slices(seen)[0]).note
     assert {one["customdata"][0] for one in figures.slices(seen)[0].data} == {
         states.index(one) for one in ("complete", "paused", "pruned", "known")
     }

@@ -240,8 +240,11 @@ def test_every_kind_of_study_has_a_report() -> None:
     assert f"8 complete; front: trial{'s' * (len(front) > 1)} {', '.join(map(str, front))}" in told["list"]
     assert f"latency {study.trials[front[0]].values[1]!r}\n" in told[f"show several {front[0]}"]
 
-    write_study("members", trials=13, epochs=2, population=4, snapshots=0)
-    data = data_of(report("members").read_text())
+    ends = {8: Outcome("complete", "its interval ended", 0.99, 2)}
+    write_study("members", trials=13, epochs=2, population=4, snapshots=0, ends=ends)
+    page = report("members").read_text()
+    data = data_of(page)
+    assert "It is the last of 3 intervals of training, whose values changed" in " ".join(Parts(page).texts)
     assert [trace["name"] for trace in data["figures"]["lineage"]["data"]][:2] == ["goes on", "copies another member"]
     assert data["columns"][:5] == ["trial", "state", "val_acc", "member", "from trial"]
     assert data["rows"][6][3:5] == [2, 0]

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from tunehook.figures.figure import Figure as Figure
     from tunehook.figures.figure import shown_value as shown_value
     from tunehook.figures.front import fronts as fronts
-    from tunehook.figures.lineage import lineage as lineage
     from tunehook.figures.parameters import marks as marks
     from tunehook.figures.parameters import tensors as tensors
     from tunehook.figures.parameters import weights as weights
+    from tunehook.figures.population import lineage as lineage
+    from tunehook.figures.population import schedule as schedule
 
 __all__ = [
     "COLORS", "COUNTERS", "Curve", "Figure", "StudyView", "TrialView", "causes", "contour", "curves", "drawn",
-    "fronts", "history", "importance", "lineage", "marks", "parallel", "script", "shown_value", "slices",
+    "fronts", "history", "importance", "lineage", "marks", "parallel", "schedule", "script", "shown_value", "slices",
     "tensors", "timeline", "weights", "write_images",
 ]  # fmt: skip
 
@@ -44,9 +45,10 @@ __getattr__ = lazily(
         "fronts": "front",
         "history": "charts",
         "importance": "charts",
-        "lineage": "lineage",
+        "lineage": "population",
         "marks": "parameters",
         "parallel": "charts",
+        "schedule": "population",
         "script": "drawing",
         "shown_value": "figure",
         "slices": "charts",

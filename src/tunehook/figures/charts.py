@@ -27,10 +27,15 @@ from tunehook.figures.figure import (
 from tunehook.figures.view import StudyView, TrialView
 from tunehook.space import Choice
 from tunehook.system import clock, shortened
+from tunehook.trial import State
 
 _BINS = 6  # colors of the lines of parallel coordinates
 _CELLS = 60  # of a surface, each way
 _WIDTH = 0.08  # of the kernel of a surface, as a share of an axis
+_NOTES: dict[frozenset[State], str] = {  # of a history, by the states that it has
+    frozenset(["pruned", "paused"]): "A pruned or paused trial has the value that it had when it was stopped.",
+    frozenset(["known"]): "A known trial comes from elsewhere: its reason, in the table of trials, says from where.",
+}
 _FEWEST = 3  # trials from which a figure of hyperparameters says something
 
 
@@ -55,7 +60,7 @@ def history(view: StudyView) -> Figure | None:
         [*(dots(state, [one.number for one in trials], numbers(one.value or 0.0 for one in trials), trials)
            for state, trials in by_state(shown)), *lines],
         {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(view.metric, most=30)}}},
-        "A pruned or paused trial has the value that it had when it was stopped. Known ones come from elsewhere.",
+        " ".join(note for states, note in _NOTES.items() if states & {trial.state for trial in shown}),
         ("trial", view.metric), [(str(at), shown_value(value)) for at, value in best],
     )  # fmt: skip
 

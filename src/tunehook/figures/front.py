@@ -21,11 +21,14 @@ def _front(view: StudyView, other: str) -> Figure | None:
         dots(state, numbers(one.values[other] for one in trials), numbers(one.values[first] for one in trials), trials)
         for state, trials in by_state(shown)
     ]
+    # Along the steps lies what at least one trial beats; of three metrics two have no such line.
+    shape = "hv" if view.others[other] == "min" else "vh"
     data.append({
-        "type": "scatter", "mode": "lines+markers", "name": "front", "hoverinfo": "skip",
+        "type": "scatter", "mode": "markers" if len(metrics) > 2 else "lines+markers", "name": "front",
+        "hoverinfo": "skip",
         "x": numbers(one.values[other] for one in best), "y": numbers(one.values[first] for one in best),
-        "line": {"color": ACCENT, "width": 2, "dash": "dot"},
-        "marker": {"size": 14, "color": "rgba(0,0,0,0)", "line": {"color": ACCENT, "width": 2}},
+        "line": {"color": ACCENT, "width": 2, "dash": "dot", "shape": shape},
+        "marker": {"size": 14, "color": ACCENT, "symbol": "circle-open"},
     })  # fmt: skip
     axes = {
         axis: {"title": {"text": f"{label(name, most=30)} ({'smaller' if mode == 'min' else 'larger'} is better)"}}

@@ -22,6 +22,7 @@ from tunehook.figures import (
     lineage,
     marks,
     parallel,
+    schedule,
     shown_value,
     slices,
     tensors,
@@ -118,9 +119,17 @@ def _how(view: StudyView, trial: TrialView) -> str:
     before = [value for number, value in view.best_so_far if number != trial.number]
     better = f" The best one before it had {shown_value(before[-1])}." if before else ""
     steps = len(view.best_so_far)
+    turns = f" {steps} trials in turn were the best so far." if steps > 1 else ""
+    intervals = len(schedule(view))
+    course = (
+        f" It is the last of {intervals} intervals of training, whose values changed: the lineage below has them all, "
+        "and study.schedule() too."
+        if intervals > 1
+        else ""
+    )
     return (
         f"{source}{again}, as trial {trial.number} of {len(view.trials)}. It reached {view.metric} "
-        f"{shown_value(trial.value)}{at}{took}.{better} {steps} trials in turn were the best so far."
+        f"{shown_value(trial.value)}{at}{took}.{better}{turns}{course}"
     )
 
 

@@ -170,11 +170,7 @@ class Results(ABC):
         """
         from tunehook.study.importance import find_importance
 
-        shares: dict[str, float] = {}
-        for raw, share in find_importance(self._ledger.trials(), self.mode).items():
-            name = self.space.name_of(raw)  # that of several branches is one
-            shares[name] = shares.get(name, 0.0) + share
-        return dict(sorted(shares.items(), key=lambda one: -one[1]))
+        return find_importance(self._ledger.trials(), self.mode, self.space)
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
