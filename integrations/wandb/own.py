@@ -151,7 +151,7 @@ class OwnRun:
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises is no business of the training
             self._lose(error)
             return
-        self._base = max(len(rows_before(self.trial)), self._first_row()) if self.trial.attempt else 0
+        self._base = max(len(rows_before(self.trial)), self._first_row()) if self.trial.is_again else 0
         self._sent = min(self._first_row(), self._base) if self._mode == "online" else self._base
 
     def _write(self, number: int, step: int, row: Mapping[str, float] | Snapshot) -> None:
@@ -238,7 +238,7 @@ class OwnRun:
     def _init(self) -> None:
         self._service = use_service(self)
         self._started()
-        is_again = self.trial.attempt > 0 or self.place is not None
+        is_again = self.trial.is_again or self.place is not None
         run = OWNERS.begin(
             run_id(self.trial),
             **self.wanted.options,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -250,3 +251,13 @@ def test_reading_from_the_end() -> None:
     read = [*read_events(journal.path, tail=200)]
     assert all(isinstance(event, Report) for event in read)
     assert 1 <= len(read) < 4
+
+
+def test_what_was_before_a_pause() -> None:
+    """By how often the trial had been paused: one that reads late may find that it has gone on and paused again."""
+    begin = Mock(spec=Begin)
+    paused, done = (Ended(time=0.0, outcome=Outcome(state, "")) for state in ("paused", "complete"))
+    first, second, third = (Report(time=0.0, step=step, metrics={"v": 0.0}) for step in (1, 2, 3))
+    events = Events([begin, first, paused, begin, second, paused, begin, third, done])
+    assert [len(events.before(pauses)) for pauses in (1, 2)] == [3, 6]
+    assert len(Events([begin, first, begin, second]).before(1)) == 2  # its end could not be written

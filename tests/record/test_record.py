@@ -25,7 +25,7 @@ import pytest
 import tunehook.record.paths
 from tunehook.record.journal import Journal, host, plain, read_journal
 from tunehook.record.outline import outline
-from tunehook.system import stored, this_process
+from tunehook.system import stored, this_process, versions
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
 
@@ -74,7 +74,12 @@ def test_every_event_is_read_back(hostile: Path) -> None:
             "space": this_process()["space"],
             "host": host(),
         },
-        {"event": "config", "effective": {"model.lr": 0.1, "model.net": repr(object)}, "records": ["https://w/1"]},
+        {
+            "event": "config",
+            "effective": {"model.lr": 0.1, "model.net": repr(object)},
+            "records": ["https://w/1"],
+            "versions": versions(),
+        },
         {"event": "report", "step": 1, "metrics": {"acc": 0.5, "loss": 2.0}},
         {
             "event": "decision",

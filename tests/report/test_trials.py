@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 import tunehook as th
 from studies import write_study
 from tunehook.cli import app
-from tunehook.report import sparkline
+from tunehook.report import sparkline, status_of, table
 from tunehook.trial import Outcome
 
 
@@ -86,6 +88,16 @@ def test_what_there_is_not(arguments: list[str], told: str) -> None:
     assert told in done.output
 
 
+def test_what_runs_shows_its_course() -> None:
+    """`status` and `watch` have the learning curve of a trial that runs, as bars."""
+    told = said("status", "digits")
+    assert re.search("trial 29 runs at step 2, val_acc 0[.][0-9]+ (▁█|█▁), for ", told)
+    (running,) = json.loads(said("status", "digits", "--json"))["running"]
+    assert len(running["course"]) == 2
+    lines = table(status_of(th.Study.open("digits")), width=120, height=30).renderables[1:]
+    assert any(re.fullmatch("trial 29 (▁█|█▁)", str(line)) for line in lines)
+
+
 def test_one_trial(study: th.Study) -> None:
     """Its values, its metrics with their course, what was in force besides, and its record."""
     number = study.best.number
@@ -143,9 +155,12 @@ def test_values_of_any_kind_are_exported() -> None:
     assert "\x1b" not in said("trials", "odd") + said("show", "odd", "0") + said("list")
 
 
-def test_a_course_in_bars() -> None:
+def test_a_course_in_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the least to the most; of many values the means of neighbours; one value is a low bar."""
     assert sparkline([0.0, 1.0, 2.0]) == "▁▅█"
     assert sparkline([3.0]) == "▁"
     assert sparkline([]) == ""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+    assert sparkline([0.0, 1.0]) == ""  # a terminal that has no such letters
+    monkeypatch.undo()
     assert sparkline([float(one // 10) for one in range(80)], width=8) == "▁▂▃▄▅▆▇█"

@@ -45,7 +45,7 @@ def a_study(search: Any, space: Any, **options: Any) -> th.Study:
                     **{"seed": 3, "storage": InMemoryStorage(), **options})  # fmt: skip
 
 
-@pytest.mark.parametrize("search", ["random", "qmc", "tpe", "bayes", pytest.param("gp", marks=pytest.mark.slow), "own"])
+@pytest.mark.parametrize("search", ["random", "qmc", "tpe", "bayes", "nsga2", pytest.param("gp", marks=pytest.mark.slow), "own"])
 def test_every_search_draws_what_exists(search: str) -> None:
     """Only what exists, within its branch's bounds, and the condition holds; what was enqueued is kept."""
     sampler = optuna.samplers.TPESampler(seed=1, n_startup_trials=5) if search == "own" else search
@@ -145,5 +145,5 @@ def test_cmaes_says_what_it_cannot_search() -> None:
 def test_every_search_is_tried_here() -> None:
     """A new one has to say what it does with branches."""
     assert {name for name in SEARCHES if not name.startswith("hyperopt")} == {  # those are tried with their package
-        "random", "qmc", "tpe", "bayes", "gp", "grid", "cmaes",
+        "random", "qmc", "tpe", "bayes", "gp", "grid", "cmaes", "nsga2", "pbt",
     }  # fmt: skip

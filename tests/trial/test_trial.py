@@ -129,6 +129,6 @@ def test_modes_are_directions_of_optuna(mode: Mode) -> None:
 
 
 def test_a_state_that_is_asked_again_does_not_count() -> None:
-    """The states of an end are those that count, those that are asked again, and the script's own failure."""
+    """An end counts, is asked again, is the script's own failure, or is known from elsewhere."""
     assert not set(COUNTED) & set(ASKED_AGAIN)
-    assert {*COUNTED, *ASKED_AGAIN, "failed", "running"} == set(get_args(State))
+    assert {*COUNTED, *ASKED_AGAIN, "failed", "running", "known"} == set(get_args(State))

@@ -95,6 +95,7 @@ class StudyView:
         importance: The share of each hyperparameter, the largest first; nothing where too few trials are complete.
         wanted: How many trials there shall be, ``None`` where nobody said.
         effective: What was in force in the best trial, by slot path.
+        versions: What the best trial trained with, by package.
         records: Where the record of the best trial lies.
         snapshots: Of trials by their numbers, as far as they were asked for.
         others: Further metrics, with their modes.
@@ -110,6 +111,7 @@ class StudyView:
     importance: Mapping[str, float] = field(default_factory=dict)
     wanted: int | None = None
     effective: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     records: Sequence[str] = ()
     snapshots: Mapping[int, Sequence[Snapshot]] = field(default_factory=dict)
     others: Mapping[str, Mode] = field(default_factory=dict)

@@ -143,7 +143,7 @@ _EVENTS: dict[str, dict[str, Is]] = {
     },
     "process": PROCESS,
     "task": {**PROCESS, "place": is_text},
-    "config": {"effective": maybe(_is_table), "records": maybe(is_texts)},
+    "config": {"effective": maybe(_is_table), "records": maybe(is_texts), "versions": maybe(_is_table)},
     "recorder": {"recorder": is_text, "run": _is_table, "records": maybe(is_texts)},
     "synced": {"rows": is_whole},
     "continue": dict.fromkeys(("trial", "attempt", "step", "reports"), is_whole),

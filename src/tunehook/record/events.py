@@ -102,9 +102,10 @@ class Begin(Process):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Event):
-    """What is in force, by slot path."""
+    """What is in force, by slot path, and the versions of the packages that train."""
 
     effective: Mapping[str, Any]
+    versions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,10 +257,12 @@ class Events(Sequence[Event]):
         begun = [place for place, event in enumerate(self._all) if isinstance(event, Begin)]
         return self[begun[-1] :] if begun else self
 
-    @property
-    def before(self) -> Events:
-        """Those before the last pause; none where the trial was never paused."""
-        return self[: len(self) - len(self.now)]
+    def before(self, pauses: int) -> Events:
+        """Those until the trial had been paused so many times, whatever has come since."""
+        ends = [
+            place for place, one in enumerate(self._all) if isinstance(one, Ended) and one.outcome.state == "paused"
+        ]
+        return self[: ends[pauses - 1] + 1 if 0 < pauses <= len(ends) else len(self) - len(self.now)]
 
     @property
     def reports(self) -> list[Report]:
@@ -318,7 +321,7 @@ def read_attempts(trial: Trial, *, with_itself: bool = False) -> list[Events]:
     if not with_itself and not trial.pauses:
         return earlier
     mine = Events.of_trial(trial)
-    return [*earlier, mine if with_itself else mine.before]
+    return [*earlier, mine if with_itself else mine.before(trial.pauses)]
 
 
 def read_processes(trial: Trial) -> list[Process]:
@@ -412,7 +415,10 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "begin": (Begin, _named(Begin)),
     "process": (Process, _named(Process)),
     "task": (Task, _named(Task)),
-    "config": (Config, lambda event: {"effective": event.get("effective") or {}}),
+    "config": (
+        Config,
+        lambda event: {"effective": event.get("effective") or {}, "versions": event.get("versions") or {}},
+    ),
     "recorder": (RunNote, _named(RunNote)),
     "continue": (GoesOn, _named(GoesOn)),
     "report": (

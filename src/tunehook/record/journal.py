@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from tunehook.record.checks import is_event
 from tunehook.record.paths import LinkError, files_in, journal_of, make_folder, open_file, sync_path
-from tunehook.system import StoredError, from_json, read_lines, shares_ids, this_process
+from tunehook.system import StoredError, from_json, read_lines, shares_ids, this_process, versions
 from tunehook.trial import Decision, JournalError, Outcome, Trial
 
 log = logging.getLogger("tunehook")
@@ -87,8 +87,8 @@ class Journal:
         self._put(lines, is_urgent=True)
 
     def config(self, effective: Mapping[str, Any], *, records: Sequence[str] = ()) -> None:
-        """Write the effective configuration by slot path, and where other recorders keep the trial."""
-        self._write("config", effective=dict(effective), records=list(records), is_urgent=False)
+        """Write the effective configuration by slot path, where other recorders keep the trial, and what trains it."""
+        self._write("config", effective=dict(effective), records=list(records), versions=versions(), is_urgent=False)
 
     def recorder(self, name: str, run: Mapping[str, Any], *, places: Sequence[str] = ()) -> None:
         """Write by which name a recorder keeps the trial, and where, for those who look after the process is gone."""

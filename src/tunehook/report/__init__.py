@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.system import lazily
 
 if TYPE_CHECKING:
+    from tunehook.report.bars import sparkline as sparkline
     from tunehook.report.page import write_figures as write_figures
     from tunehook.report.page import write_report as write_report
     from tunehook.report.status import Watch as Watch
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from tunehook.report.status import status_of as status_of
     from tunehook.report.status import table as table
     from tunehook.report.trials import chosen_trials as chosen_trials
-    from tunehook.report.trials import sparkline as sparkline
     from tunehook.report.trials import studies_in as studies_in
     from tunehook.report.trials import trial_lines as trial_lines
     from tunehook.report.trials import trial_of as trial_of
@@ -36,7 +36,7 @@ __getattr__ = lazily(
         "ending": "status",
         "front_of": "status",
         "lines": "status",
-        "sparkline": "trials",
+        "sparkline": "bars",
         "status_of": "status",
         "studies_in": "trials",
         "table": "status",

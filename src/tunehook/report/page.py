@@ -37,8 +37,11 @@ def write_report(study: Study, path: Path, *, trials: Sequence[int] = ()) -> Pat
     """
     page = make_page(look(study, trials=trials))
     part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
@@ -61,9 +64,12 @@ def look(study: Study, *, trials: Sequence[int] = ()) -> StudyView:
     ranked = sorted(complete, key=lambda one: (_value(one) * (1 if view.mode == "min" else -1), one.number))
     wanted = dict.fromkeys([*(one.number for one in ranked[:1]), *trials, *(one.number for one in ranked[1:_CHOICE])])
     taken = {number: found for number in wanted if (found := study.snapshots_of(number))}
-    effective = study.effective(view.best) if view.best is not None else {}
-    records = study.records(view.best) if view.best is not None else []
-    return dataclasses.replace(view, snapshots=taken, effective=effective, records=records)
+    view = dataclasses.replace(view, snapshots=taken)
+    if view.best is None:
+        return view
+    return dataclasses.replace(
+        view, effective=study.effective(view.best), versions=study.versions(view.best), records=study.records(view.best)
+    )
 
 
 def _value(trial: TrialView) -> float:

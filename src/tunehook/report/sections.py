@@ -6,9 +6,9 @@ import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
+import tunehook
 from tunehook.figures import (
     Figure,
     StudyView,
@@ -266,21 +266,13 @@ def environment(view: StudyView) -> Section:
     hosts = sorted({one.host for one in view.trials if one.host})
     rows = [
         ("machines of the trials", ", ".join(hosts) or "not known here"),
+        *((f"{name}, in trial {view.best}", version) for name, version in view.versions.items()),
         ("report made", datetime.now(UTC).isoformat(" ", timespec="seconds").replace("+00:00", " UTC")),
-        ("Python, on this machine", f"{platform.python_version()}, {platform.platform()}"),
-        *((f"{name}, on this machine", version) for name, version in _versions()),
+        ("report made with", f"tunehook {tunehook.__version__}, Python {platform.python_version()}"),
     ]
     space = parts.pairs(view.space, caption="The space", head=("hyperparameter", "distribution"))
     return Section("environment", "Space and environment", space + parts.table(("what", "which"), rows,
                    caption="Environment"))  # fmt: skip
-
-
-def _versions() -> Iterable[tuple[str, str]]:
-    for name in ("tunehook", "optuna", "torch", "lightning", "keras", "tensorflow", "jax", "wandb", "plotly"):
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
 
 
 def _of_figures(name: str, title: str, shown: Iterable[Figure | None]) -> Section | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from tunehook.launch import count_line
 from tunehook.record import Report, read_events
+from tunehook.report.bars import sparkline
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
 from tunehook.system import Row, clock, make_table, printable, short, told_values
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _LAST = 20  # so many finished trials say how long one takes
 _TAIL = 65536  # bytes of the end of a journal, in which its last measurement stands
+_COURSE = 100  # reports of a running trial
 _AROUND = 9  # lines around the rows of a table
 
 
@@ -38,6 +41,7 @@ class Running:
         value: The metric there.
         seconds: How long it has been running.
         lost: What happened to its process, ``None`` where that lives as far as is known.
+        course: The metric at its last reports, as far as they stand at the end of its journal or in the storage.
     """
 
     number: int
@@ -46,6 +50,7 @@ class Running:
     value: float | None
     seconds: float | None
     lost: str | None = None
+    course: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,15 +159,17 @@ def status_of(study: Study) -> Status:
 
 
 def _running(study: Study, frozen: FrozenTrial, params: dict[str, Any], lost: str | None) -> Running:
-    step, value = max(frozen.intermediate_values.items(), default=(None, None))
+    reports = dict(frozen.intermediate_values)
     path = study.paths.journal(frozen.number)
     # The journal is further on where the storage is away; a trial of another machine may have none here.
     for event in read_events(path, tail=_TAIL):
-        if isinstance(event, Report) and study.metric in event.metrics and event.step >= (step or 0):
-            step, value = event.step, event.metrics[study.metric]
+        if isinstance(event, Report) and study.metric in event.metrics:
+            reports[event.step] = event.metrics[study.metric]
+    step, value = max(reports.items(), default=(None, None))
+    course = [one for _, one in sorted(reports.items()) if math.isfinite(one)]
     began = frozen.datetime_start
     seconds = None if began is None else max(0.0, (datetime.now() - began).total_seconds())
-    return Running(frozen.number, params, step, value, seconds, lost)
+    return Running(frozen.number, params, step, value, seconds, lost, course[-_COURSE:])
 
 
 class Watch:
@@ -209,9 +216,11 @@ def table(status: Status, *, width: int, height: int) -> Group:
     names = list(dict.fromkeys(name for row in rows for name in row.params))
     first, *rest = _head(status)
     lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
+    free = max(0, height - _AROUND - len(rows) - len(lost))
+    courses = [f"trial {one.number} {bars}" for one in status.running if (bars := sparkline(one.course))][:free]
     shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)
     # Text throughout: rich would read [...] in names and values as markup.
-    return Group(shown, *(Text(printable(line)) for line in [*rest, *lost, *_pace(status)]))
+    return Group(shown, *(Text(printable(line)) for line in [*rest, *courses, *lost, *_pace(status)]))
 
 
 def ending(status: Status) -> str:
@@ -234,7 +243,8 @@ def _head(status: Status) -> list[str]:
 
 
 def _told(one: Running, metric: str) -> str:
-    at = f" at step {one.step}, {metric} {short(one.value)}" if one.step is not None else ""
+    bars = sparkline(one.course) if len(one.course) > 1 else ""
+    at = f" at step {one.step}, {metric} {short(one.value)}{' ' * bool(bars)}{bars}" if one.step is not None else ""
     since = f", for {clock(one.seconds)}" if one.seconds is not None else ""
     how = f"runs{at}{since}" if one.lost is None else f"was left{at} ({one.lost})"
     return f"trial {one.number} {how}: {told_values(one.params)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from rich.cells import cell_len
 
 from tunehook.figures import StudyView, causes
+from tunehook.report.bars import sparkline
 from tunehook.study import Study
 from tunehook.system import clock, did_you_mean, first_line, near, printable, short, shortened
 from tunehook.trial import State, StudyError
@@ -18,7 +18,6 @@ from tunehook.trial import State, StudyError
 if TYPE_CHECKING:
     from tunehook.figures import TrialView
 
-_BARS = "▁▂▃▄▅▆▇█"
 _NUMBERS = 12  # of trials in a line
 _LONGEST = 20  # characters of a name or value in the table
 
@@ -186,21 +185,6 @@ def trial_lines(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"record: {place}" for place in found["records"])
     if found["traceback"]:
         yield from found["traceback"].splitlines()
-
-
-def sparkline(values: Sequence[float], *, width: int = 24) -> str:
-    """Values as small bars, from the least to the most; of many the means of neighbours.
-
-    Args:
-        values: Finite numbers, in order.
-        width: Bars at most.
-    """
-    many = min(width, len(values))
-    edges = [at * len(values) // many for at in range(many + 1)] if many else [0]
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
-    low, high = min(means, default=0.0), max(means, default=0.0)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((one - low) * scale)] for one in means)
 
 
 def studies_in(folder: Path) -> list[dict[str, Any]]:

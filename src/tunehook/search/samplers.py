@@ -217,7 +217,7 @@ SEARCHES: dict[str, _Make] = {
 }
 
 
-_FOR_ONE = ("cmaes", "pbt")  # metric; "bayes" is TPE where there are several
+_FOR_ONE = ("cmaes", "pbt", *FOREIGN)  # metric; "bayes" is TPE where there are several
 
 # A grid draws nothing; the points of a Sobol sequence belong together by its seed.
 _SEEDED_AS_A_WHOLE = ("grid", "qmc")

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from tunehook.record import StudyPaths
@@ -97,9 +98,6 @@ class Ledger:
         self._ends: dict[int, Outcome] = {}  # of trials that have ended
         self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
-        self.notes = Notes(
-            lambda: self.study, space, method, is_shared=lambda: given is not None or bool(from_environment())
-        )
 
     # ------------------------------------------------------------------ the storage
 
@@ -118,6 +116,12 @@ class Ledger:
         """Tells the study from others of its name; empty where it was opened to look at it."""
         self._opened()
         return self._study_id
+
+    @property
+    def notes(self) -> Notes:
+        """What is kept of the study as a whole."""
+        is_shared = self._given is not None or from_environment() is not None
+        return Notes(self.study, self.space, self._method, is_shared=is_shared)
 
     @property
     def pulse(self) -> Pulse | None:
@@ -356,7 +360,10 @@ class Ledger:
 
     def go_on(self, paused: FrozenTrial) -> AskedTrial | None:
         """Let a paused trial run here; ``None`` where another process was faster."""
-        if not self.kept.set_trial_state_values(trial_id(paused), TrialState.RUNNING):
+        try:
+            if not self.kept.set_trial_state_values(trial_id(paused), TrialState.RUNNING):
+                return None
+        except UpdateFinishedTrialError:  # it has even ended
             return None
         asked = self._asked[paused.number] = running_trial(self.study, paused)
         return asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunehook.record import host
@@ -20,30 +19,28 @@ class Notes:
     """Writes and reads them, in the attributes of the Optuna study.
 
     Args:
-        study: Opens the study.
+        study: The Optuna study.
         space: What is searched.
         method: Who proposes values.
         is_shared: Whether other machines may have the study open.
     """
 
-    def __init__(
-        self, study: Callable[[], OptunaStudy], space: Space, method: Method, *, is_shared: Callable[[], bool]
-    ) -> None:
+    def __init__(self, study: OptunaStudy, space: Space, method: Method, *, is_shared: bool) -> None:
         self._study, self._space, self._method, self._is_shared = study, space, method, is_shared
 
     @property
     def agreed(self) -> int:
         """Below this number the storage and the journals on this machine are known to say the same."""
-        return stored_agreed(self._study().user_attrs, host())
+        return stored_agreed(self._study.user_attrs, host())
 
     def note_agreed(self, number: int) -> None:
         """Keep that number."""
         if number != self.agreed:
-            self._study().set_user_attr(f"{AGREED}:{host()}", number)
+            self._study.set_user_attr(f"{AGREED}:{host()}", number)
 
     def note_plan(self) -> None:
         """Keep how many trials are wanted and who leads, for those who look at the study."""
-        study, trials = self._study(), self._method.trials
+        study, trials = self._study, self._method.trials
         study.set_user_attr(LEADER, {"host": host(), **this_process()})
         if self._method.is_grid and self._space.has_condition:  # who looks at the study does not have the function
             trials = trials or self._space.grid_size()
@@ -54,15 +51,15 @@ class Notes:
     @property
     def wanted(self) -> int | None:
         """How many trials the study shall have, as `note_plan` kept it last; ``None`` where it was not said."""
-        plan = stored_plan(self._study().user_attrs)
+        plan = stored_plan(self._study.user_attrs)
         is_grid = plan.get("grid") and all(one.count is not None for one in self._space.searched.values())
         return plan.get("trials") or (self._space.grid_size() if is_grid else None)
 
     def claim(self, work: str, *, seconds: float) -> bool:
         """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""
-        if not self._is_shared():  # a file, whose machine is the one
+        if not self._is_shared:  # a file, whose machine is the one
             return True
-        study, key, now = self._study(), f"tunehook:claim:{work}", time.time()
+        study, key, now = self._study, f"tunehook:claim:{work}", time.time()
         holder, until = stored_claim(study.user_attrs, key)
         if holder not in ("", host()) and until > now:
             return False

@@ -54,6 +54,11 @@ def effective_of(events: Events) -> dict[str, Any]:
     return next((dict(config.effective) for config in events.all(Config)), {})
 
 
+def versions_of(events: Events) -> dict[str, str]:
+    """The versions that a trial trained with; nothing where its journal does not say it."""
+    return next(({name: str(one) for name, one in config.versions.items()} for config in events.all(Config)), {})
+
+
 def read_snapshots(events: Events) -> list[Snapshot]:
     """The snapshots of a trial that are whole."""
     return [one.snapshot for one in events.all(Taken) if one.is_whole]

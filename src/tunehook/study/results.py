@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunehook.figures import StudyView
 from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
-from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, view_trial
+from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, versions_of, view_trial
 from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of, hypervolume, pareto_front
 
 if TYPE_CHECKING:
@@ -175,6 +175,10 @@ class Results(ABC):
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
         return effective_of(self._events(number))
+
+    def versions(self, number: int) -> dict[str, str]:
+        """The versions of Python and packages that a trial trained with, from its journal; nothing without one."""
+        return versions_of(self._events(number))
 
     def look(self, *, deep: bool = True, only: Collection[int] | None = None) -> StudyView:
         """One picture of the study, from its storage and the journals that can be read here.

@@ -97,7 +97,6 @@ RESULTS = {
     "search": "study.optimize(train, trials=30)",
     "searchspacesummary": "study.space",
     "addtrial": "study.optuna.add_trial(...)",
-    "addtrials": "study.optuna.add_trials(...)",
     "userattrs": "study.optuna.user_attrs",
     "setuserattr": "study.optuna.set_user_attr(...)",
     "systemattrs": "study.optuna.system_attrs",

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_PACKAGES = (
+    "tunehook", "optuna", "numpy", "torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb",
+)  # fmt: skip
 _WHOLE_MACHINE = str(0xEFFFFFFC)  # the PID namespace outside of all containers: PROC_PID_INIT_INO of Linux
 
 
@@ -29,6 +33,13 @@ def this_process() -> dict[str, Any]:
     named = {"pid": os.getpid(), "time": round(time.time(), 3)}
     started = {} if found is None else {"start": found[1]}
     return {**named, **started, **({} if space is None else {"space": space})}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that a training depends on, as far as this process has loaded them."""
+    loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in _PACKAGES}
+    known = {name: str(version) for name, version in loaded.items() if isinstance(version, str)}
+    return {"python": platform.python_version(), **known}
 
 
 def shares_ids(space: str | None) -> bool:

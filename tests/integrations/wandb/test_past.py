@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tunehook as th
+from run_file import read_runs
 from tunehook.session import active
 from tunehook.trial import StudyError
 from wandb_server import WandbServer, online, serving
@@ -75,3 +76,26 @@ def test_a_project_that_is_none(server: WandbServer) -> None:
     message = "The runs of the W&B project 'nobody/nothing' cannot be read: "
     with pytest.raises(StudyError, match=f"^{re.escape(message)}(.|\n)*wandb login.$"):
         past_trials("nobody/nothing", study)
+
+
+def test_runs_that_were_recorded_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """The same from the files of a folder; what is damaged is told and left out."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    wandb.teardown()
+    record({"optimizer": {"lr": 0.25}, "hidden": 8}, [0.25, 0.5, 0.125])
+    record({"optimizer": {"lr": 0.5}, "hidden": 16}, [])
+    wandb.teardown()
+    folder = tmp_path / "wandb"
+    for run in read_runs(folder):  # waits for their ends
+        assert run.exit_code == 0
+    (folder / "run-damaged.wandb").write_bytes(b":W&B\0\0\0" + bytes(4) + b"\4\0\1" + b"\xff" * 4)
+    study = th.Study("new", {"optimizer.lr": th.Float(1e-3, 1), "hidden": th.Int(1, 100)}, metric="acc", mode="max")
+    (one,) = past_trials(folder, study)
+    assert (dict(one.params), one.value) == ({"optimizer.lr": 0.25, "hidden": 8}, 0.5)
+    assert "run-damaged.wandb cannot be read and is left out" in caplog.text
+    assert study.add_trials([one]) == 1
+    with pytest.raises(ValueError, match=r"^filters are W&B's, for a project; the runs in "):
+        past_trials(folder, study, filters={})
+    with pytest.raises(StudyError, match=r"^There is no folder nowhere, in which"):
+        past_trials(Path("nowhere"), study)

@@ -356,10 +356,10 @@ def test_machines_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     study = make_study(WandbRecorder("digits"), storage=f"sqlite:///{tmp_path}/shared.db")
     assert study.claim("show", seconds=60)
     assert study.claim("show", seconds=60)
-    monkeypatch.setattr("tunehook.storage.ledger.host", lambda: "another")
+    monkeypatch.setattr("tunehook.storage.notes.host", lambda: "another")
     assert not study.claim("show", seconds=60)
     assert study.claim("something else", seconds=60)
-    monkeypatch.setattr("tunehook.storage.ledger.time.time", lambda clock=time.time: clock() + 61)
+    monkeypatch.setattr("tunehook.storage.notes.time.time", lambda clock=time.time: clock() + 61)
     assert study.claim("show", seconds=60)
 
 
