@@ -45,7 +45,9 @@ def a_study(search: Any, space: Any, **options: Any) -> th.Study:
                     **{"seed": 3, "storage": InMemoryStorage(), **options})  # fmt: skip
 
 
-@pytest.mark.parametrize("search", ["random", "qmc", "tpe", "bayes", "nsga2", pytest.param("gp", marks=pytest.mark.slow), "own"])
+@pytest.mark.parametrize(
+    "search", ["random", "qmc", "tpe", "bayes", "nsga2", pytest.param("gp", marks=pytest.mark.slow), "own"]
+)
 def test_every_search_draws_what_exists(search: str) -> None:
     """Only what exists, within its branch's bounds, and the condition holds; what was enqueued is kept."""
     sampler = optuna.samplers.TPESampler(seed=1, n_startup_trials=5) if search == "own" else search
