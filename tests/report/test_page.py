@@ -241,6 +241,12 @@ def test_every_kind_of_study_has_a_report() -> None:
     assert f"latency {study.trials[front[0]].values[1]!r}\n" in told[f"show several {front[0]}"]
 
     ends = {8: Outcome("complete", "its interval ended", 0.99, 2)}
+    th.Study("empty", space, **metrics).trials  # noqa: B018 - it is made
+    done = CliRunner().invoke(app, ["best", "empty"])
+    assert (done.exit_code, done.output) == (
+        1, "Study 'empty' has no complete trial yet (no trials), so none is on the front.\n"
+    )  # fmt: skip
+
     write_study("members", trials=13, epochs=2, population=4, snapshots=0, ends=ends)
     page = report("members").read_text()
     data = data_of(page)

@@ -178,9 +178,10 @@ def contour(view: StudyView, first: str | None = None, second: str | None = None
     pairs = (pair for pair in itertools.combinations(order, 2) if {*named} <= {*pair})
     # What stands in two branches is in no trial together, so the next pair is taken.
     tried = ((names, _both(view, *names)) for names in pairs)
-    names, there = next((one for one in tried if len(one[1]) >= _FEWEST), ((), []))
-    if not there:
+    found = next((one for one in tried if len(one[1]) >= _FEWEST), None)
+    if found is None:
         return None
+    names, there = found
     across, up = (view.space.searched[name] for name in names)
     values = numbers(trial.value or 0.0 for trial, _, _ in there)
     bar = {"title": {"text": label(view.metric, most=20)}, "thickness": 12, "outlinewidth": 0}

@@ -13,7 +13,7 @@ from tunehook.figures import StudyView, causes
 from tunehook.report.bars import sparkline
 from tunehook.study import Study
 from tunehook.system import clock, did_you_mean, first_line, near, printable, short, shortened
-from tunehook.trial import State, StudyError
+from tunehook.trial import State, StudyError, told_counts
 
 if TYPE_CHECKING:
     from tunehook.figures import TrialView
@@ -89,7 +89,7 @@ def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int 
         rows: Trials from `chosen_trials`.
         width: Columns of the terminal, for which hyperparameters are left out from the right; ``None`` for any width.
     """
-    brief, best = shortened(view.space.names), {*view.front} or {view.best}
+    brief, best = shortened(view.space.names), [*view.front, view.best]
     place = ["member", "parent"] if any(row["lineage"] for row in rows) else []
     heads = ["trial", "state", *map(_cut, [view.metric, *view.others]), "step", "time", *place,
              *(_cut(brief[name]) for name in view.space.names)]  # fmt: skip
@@ -203,7 +203,7 @@ def _study(path: Path) -> dict[str, Any]:
         return {"study": path.name, "error": str(error), "told": f"{path.name}: {first_line(error)}"}
     best = standing.best
     counts: dict[State, int] = standing.counts
-    states = ", ".join(f"{many} {state}" for state, many in counts.items()) or "no trials"
+    states = told_counts(counts)
     top = f"; best {study.metric} {short(best.value)}, trial {best.number}" if best is not None else ""
     top += f"; front: {_few([one.number for one in standing.front])}" if standing.front else ""
     return {

@@ -19,7 +19,7 @@ from tunehook.figures import (
     weights,
 )
 from tunehook.system import html_table, short
-from tunehook.trial import FinishedTrial, Mode, Standing, StudyError
+from tunehook.trial import FinishedTrial, Mode, Standing, StudyError, told_counts
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Drawn
@@ -155,8 +155,7 @@ class Plots:
 def study_html(study: Seen) -> str:
     """A study in a notebook: its trials by state, and the best one."""
     standing = study.standing()
-    counts = ", ".join(f"{many} {state}" for state, many in standing.counts.items()) or "no trials"
-    rows = [("trials", counts)]
+    rows = [("trials", told_counts(standing.counts))]
     rows += [(f"trial {one.number} on the front", ", ".join(f"{name} {short(value)}" for name, value in zip(
              [study.metric, *study.others], one.values, strict=False))) for one in standing.front]  # fmt: skip
     if standing.best is not None:

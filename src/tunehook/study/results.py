@@ -12,7 +12,17 @@ from tunehook.figures import StudyView
 from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
 from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, versions_of, view_trial
-from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of, hypervolume, pareto_front
+from tunehook.trial import (
+    FinishedTrial,
+    Mode,
+    Standing,
+    State,
+    StudyError,
+    best_of,
+    hypervolume,
+    pareto_front,
+    told_counts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +85,7 @@ class Results(ABC):
                 "  Use study.best_trials: those that no other one beats, each with its values and params."
             )
         if standing.best is None:
-            counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
+            counts = told_counts(standing.counts)
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
         return standing.best
 

@@ -17,6 +17,7 @@ import tunehook as th
 from run_file import RunFile, read_runs
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
+from tunehook.study import find_importance
 from tunehook.trial.values import Outcome
 from wandb_server import ServerRun, WandbServer, online, serving
 from warm import warm_python
@@ -385,5 +386,5 @@ def test_importance_of_a_name_of_two_branches() -> None:
     made = th.Study("branches", space, metric="v", mode="max", search="random", seed=1)
     made.optimize(lambda: th.value("lr", 0.1) + (th.value("opt", "") == "sgd"), trials=30, progress=False)
     seen = view.look_at(made)
-    assert view.find_importance(seen.frozen, seen.mode, seen.space) == made.importance()
+    assert find_importance(seen.frozen, seen.mode, seen.space) == made.importance()
     assert sorted(made.importance()) == ["lr", "opt"]
