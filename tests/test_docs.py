@@ -393,6 +393,10 @@ def test_the_site_is_built(tmp_path: Path) -> None:
     assert 'href="start/lightning/"' in first
     names = (tmp_path / "reference" / "api" / "index.html").read_text()
     public = {name for name in tunehook.__all__ if not name.startswith("_")}
+    public |= {f"Study.{name}" for name in dir(tunehook.Study) if not name.startswith("_")}
+    for door in sorted((ROOT / "integrations").glob("*/__init__.py")):
+        (listed,) = re.findall(r"^__all__ = \[(.*)\]", door.read_text(), re.MULTILINE)
+        public |= {f"integrations.{door.parent.name}.{name}" for name in re.findall(r'"(\w+)"', listed)}
     assert {name for name in public if f'id="tunehook.{name}"' not in names} == set()
     commands_page = (tmp_path / "reference" / "command-line" / "index.html").read_text()
     assert "tunehook wandb workspace" in commands_page

@@ -16,6 +16,7 @@ from wandb import Run
 from tunehook.integrations.wandb.run import define_axis, id_of_study
 from tunehook.integrations.wandb.values import OURS, make_plain, slashed
 from tunehook.record import files_in
+from tunehook.space import Space
 from tunehook.study import Study, find_importance
 from tunehook.trial import FinishedTrial, Mode, is_better
 
@@ -28,7 +29,8 @@ class View:
 
     Attributes:
         key: Tells the study from others of its name.
-        ended: The trials that have ended, in the order of their ends.
+        ended: The trials that have ended, in the order of their ends; paused ones may yet go on, and are none of them.
+        paused: The trials that are paused.
         frozen: All trials as Optuna has them.
         best: The best complete trial.
         slots: The effective configuration of the best trial.
@@ -40,13 +42,14 @@ class View:
     metric: str
     mode: Mode
     key: str
-    names: tuple[str, ...]
+    space: Space
     ended: Sequence[FinishedTrial]
     frozen: Sequence[Any]
     best: FinishedTrial | None
     slots: Mapping[str, Any]
     others: Mapping[str, Mode] = field(default_factory=dict)
     front: Sequence[FinishedTrial] = ()
+    paused: Sequence[FinishedTrial] = ()
 
     @property
     def run_id(self) -> str:
@@ -73,9 +76,10 @@ def look_at(study: Study) -> View:
     best = standing.best
     slots = {} if best is None else study.effective(best.number)
     frozen = study.optuna.get_trials(deepcopy=False)
+    paused = [one for one in ended if one.outcome.state == "paused"]
     return View(
-        study.name, study.metric, study.mode, study.key, tuple(study.space.names), ended, frozen, best, slots,
-        study.others, standing.front,
+        study.name, study.metric, study.mode, study.key, study.space,
+        [one for one in ended if one not in paused], frozen, best, slots, study.others, standing.front, paused,
     )  # fmt: skip
 
 
@@ -97,11 +101,11 @@ def fill(run: Run, view: View, first: int) -> Exception | None:
     rows = list(_rows(view))
     shares: dict[str, float] = {}
     if first < len(rows):
-        shares = find_importance(view.frozen, view.mode)
+        shares = find_importance(view.frozen, view.mode, view.space)
         rows[-1] |= {f"importance/{slashed(name)}": share for name, share in shares.items()}
     problem = _log_rows(run, rows[first:], _charts(view, shares))
     best = view.best
-    states = [trial.outcome.state for trial in view.ended]
+    states = [trial.outcome.state for trial in (*view.ended, *view.paused)]
     summary: dict[str, Any] = {f"trials/{state}": states.count(state) for state in dict.fromkeys(states)}
     config: dict[str, Any] = {"study": view.name, "metric": view.metric, "mode": view.mode}
     if view.others:
@@ -168,10 +172,10 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
 
 
 def _charts(view: View, shares: Mapping[str, float]) -> dict[str, Any]:
-    columns: list[str | int] = ["number", "state", view.metric, *view.others, "reason", *view.names]
+    columns: list[str | int] = ["number", "state", view.metric, *view.others, "reason", *view.space.names]
     table = wandb.Table(columns=columns, allow_mixed_types=True)
-    for trial in view.ended:
-        params = [_cell(trial.params.get(name)) for name in view.names]
+    for trial in (*view.ended, *view.paused):
+        params = [_cell(trial.params.get(name)) for name in view.space.names]
         others = [dict(zip(view.others, trial.values[1:], strict=False)).get(name) for name in view.others]
         table.add_data(trial.number, trial.outcome.state, _cell(trial.value), *others, trial.outcome.reason, *params)
     charts: dict[str, Any] = {"study/table": table}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import re
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ import pytest
 import tunehook as th
 from tunehook import figures
 from tunehook.figures import Curve, StudyView, TrialView
-from tunehook.figures.figure import axis, label, log_axis, place, shares
+from tunehook.figures.figure import SYMBOLS, axis, label, log_axis, place, shares
 from tunehook.snapshot import Snapshot, Snapshots
-from tunehook.trial import Outcome, State
+from tunehook.trial import Lineage, Outcome, State
 
 SPACE = th.Space({
     "lr": th.LogNormal(-7, 2), "scale": th.Normal(0, 1), "size": th.Choice([128, 32, None]), "n": th.Int(1, 9, step=2),
@@ -38,6 +39,11 @@ def view(states: list[State], *, mode: Any = "max", values: list[float | None] |
     return StudyView("s", "acc", mode, SPACE, trials, best=None)
 
 
+BRANCHES = th.Space({
+    "opt": th.Choice({"sgd": {"momentum": th.Float(0, 1), "lr": th.Float(0.1, 1)},
+                      "adam": {"lr": th.Float(1e-4, 1e-2, log=True)}}),
+    "n": th.Choice([1, None]),
+})  # fmt: skip
 ALL = (figures.history, figures.curves, figures.parallel, figures.importance, figures.contour, figures.timeline)
 
 
@@ -91,6 +97,55 @@ def test_a_line_of_a_trial_is_found_in_its_trace() -> None:
     (trace,) = [one for one in shown.data if one["name"] == "complete"]
     assert trace["x"] == [1, 2, None, 1, 2, None]
     assert trace["meta"]["spans"] == [[0, 0, 2], [2, 3, 5]]
+
+
+def test_each_state_has_its_look() -> None:
+    """A color and a symbol of its own in figures, also for trials that paused or are known, which no timeline has."""
+    states: tuple[State, ...] = get_args(State)
+    assert len({*figures.COLORS.values()}) == len({*SYMBOLS.values()}) == len(states)
+    seen = view(list(states), values=[1.0] * len(states))
+    shown = {one.name: [trace.get("name") for trace in one.data] for make in ALL if (one := make(seen)) is not None}
+    assert shown["history"] == shown["curves"] + ["best so far"] == [*states, "best so far"]
+    assert shown["timeline"] == [one for one in states if one != "known"]
+    assert "A known trial comes from elsewhere" in (figures.history(seen) or figures.slices(seen)[0]).note
+    assert {one["customdata"][0] for one in figures.slices(seen)[0].data} == {
+        states.index(one) for one in ("complete", "paused", "pruned", "known")
+    }
+
+
+def test_what_stands_in_a_branch() -> None:
+    """Trials have only values of their branch, a name of two branches two axes, and pairs are of what meets."""
+    params = [
+        {"opt": "sgd", "momentum": at / 10, "lr": 0.5, "n": None} if at % 2 else {"opt": "adam", "lr": 1e-3, "n": 1}
+        for at in range(8)
+    ]
+    trials = [TrialView(at, one, Outcome("complete", value=float(at))) for at, one in enumerate(params)]
+    seen = StudyView("s", "acc", "max", BRANCHES, trials, importance={"momentum": 0.6, "lr": 0.4})
+    slices = {one.title: one.data[0] for one in figures.slices(seen)}
+    assert list(slices) == ["momentum", "lr[opt='sgd']", "lr[opt='adam']", "opt", "n"]
+    assert slices["momentum"]["customdata"] == slices["lr[opt='sgd']"]["customdata"] == [1, 3, 5, 7]
+    assert slices["lr[opt='adam']"]["customdata"] == [0, 2, 4, 6]
+    assert len({one.name for one in figures.slices(seen)}) == 5
+    assert all(re.fullmatch(r"[\w.-]+", one.name) for one in figures.slices(seen))
+    lines, pair, weight = figures.parallel(seen), figures.contour(seen, "lr[opt='adam']"), figures.importance(seen)
+    assert lines is not None
+    assert pair is not None
+    assert weight is not None
+    columns = dict(zip(["n", "opt", "lr[opt='adam']", "lr[opt='sgd']", "momentum"], zip(*(
+        trace["y"][first:end] for trace in lines.data for _, first, end in trace["meta"]["spans"]), strict=True),
+        strict=False))  # fmt: skip
+    assert columns["momentum"].count(None) == columns["lr[opt='adam']"].count(None) == 4
+    assert pair.title == "lr[opt='adam'] and opt"  # with what it is together at all
+    assert [name for name, _ in weight.rows] == ["momentum", "lr"]
+
+
+def test_the_ends_of_numbers() -> None:
+    """What is farther apart than a number goes, next to nothing, or all the same, has its figures too."""
+    for values in ([-1.7e308, 0.0, 1.7e308], [0.0, 5e-324, 0.0], [3.0] * 3):
+        seen = view(["complete"] * 3, values=list(values))
+        made = [one for make in ALL if (one := make(seen)) is not None]
+        json.dumps([[one.data, one.layout] for one in [*made, *figures.slices(seen)]], allow_nan=False)
+        assert "contour" in [one.name for one in made]
 
 
 def test_causes_differ_in_more_than_numbers() -> None:
@@ -194,3 +249,48 @@ def test_the_figures_of_parameters() -> None:
     assert norms.data[0]["y"] == [5.0, 5.0]
     assert ratios.data[0]["y"] == [None, None]  # zero has no place on a logarithmic axis
     assert figures.weights(7, []) == []
+
+
+# ------------------------------------------------------------------ several metrics, and populations
+
+
+def test_the_front() -> None:
+    """The first metric over each other one, the front marked and as a table; nothing is the best so far."""
+    values = [
+        {"acc": 0.9, "ms": 5.0, "mb": 1.0},
+        {"acc": 0.5, "ms": 1.0, "mb": 9.0},
+        {"acc": 0.4, "ms": 2.0, "mb": 9.0},
+    ]
+    trials = [TrialView(at, {}, Outcome("complete", value=one["acc"]), values=one) for at, one in enumerate(values)]
+    trials += [TrialView(3, {}, Outcome("failed")), TrialView(4, {}, Outcome("running", value=0.1))]
+    seen = StudyView("s", "acc", "max", SPACE, trials, others={"ms": "min", "mb": "min"}, front=[0, 1])
+    found = figures.fronts(seen)
+    assert [one.title for one in found] == ["acc and ms", "acc and mb"]
+    assert [(one.data[0]["customdata"], one.data[-1]["name"]) for one in found] == [([0, 1, 2], "front")] * 2
+    assert (found[0].data[-1]["x"], found[0].data[-1]["y"]) == ([1.0, 5.0], [0.5, 0.9])
+    assert found[0].rows == [("1", "0.5", "1", "9"), ("0", "0.9", "5", "1")]
+    shown = figures.history(seen)
+    assert shown is not None
+    assert [trace["name"] for trace in shown.data] == ["running", "complete"]
+    assert figures.fronts(view(["complete"])) == []
+
+
+def test_the_lineage_of_a_population() -> None:
+    """Lines from each interval to those that go on with it, the schedule that won among them, and as a table."""
+    places = [(0, 0, None, 0.3), (1, 0, None, 0.1), (0, 1, 0, 0.5), (1, 1, 0, 0.8), (0, 2, 2, math.nan)]
+    trials = [
+        TrialView(
+            at, {"n": 1 + 2 * at}, Outcome("complete", value=value), lineage=Lineage(member, generation, 4, parent)
+        )
+        for at, (member, generation, parent, value) in enumerate(places)
+    ]
+    shown = figures.lineage(StudyView("s", "acc", "max", SPACE, trials, best=3))
+    assert shown is not None
+    goes_on, copies, won, dots = shown.data
+    assert (goes_on["x"], goes_on["y"]) == ([4, 8, None], [0.3, 0.5, None])
+    assert (copies["x"], copies["y"]) == (won["x"], won["y"]) == ([4, 8, None], [0.3, 0.8, None])
+    assert dots["customdata"] == [0, 1, 2, 3]
+    assert (shown.head, shown.rows) == (
+        ("up to epoch", "trial", "member", "acc", "n"), [("4", "0", "0", "0.3", "1"), ("8", "3", "1", "0.8", "7")]
+    )  # fmt: skip
+    assert figures.lineage(view(["complete"])) is None

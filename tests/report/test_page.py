@@ -208,6 +208,56 @@ def test_what_stands_in_the_report() -> None:
         assert one in texts
 
 
+def test_every_kind_of_study_has_a_report() -> None:
+    """Several metrics with branches and known trials, and a population: in the page and on the terminal."""
+
+    def train() -> dict[str, float]:
+        has_more = th.value("opt", "sgd") == "sgd"
+        speed = th.value("momentum", 0.5) if has_more else 0.1
+        return {"acc": th.value("lr", 0.1) - 0.3 * speed, "latency": speed}
+
+    space = {"lr": th.Float(0, 1), "opt": th.Choice({"adam": {}, "sgd": {"momentum": th.Float(0, 1)}})}
+    metrics: dict[str, Any] = {"metric": ["acc", "latency"], "mode": ["max", "min"], "search": "random", "seed": 1}
+    study = th.Study("several", space, **metrics)
+    study.optimize(train, trials=8)
+    front = [one.number for one in study.best_trials]
+    page = report("several").read_text()
+    data, texts = data_of(page), " ".join(Parts(page).texts)
+    assert data["figures"]["front-0"]["data"][-1]["y"] == pytest.approx(
+        [one.values[0] for one in sorted(study.best_trials, key=lambda one: one.values[1])], rel=1e-4
+    )
+    assert data["columns"][:7] == ["trial", "state", "acc", "latency", "lr", "opt", "momentum"]
+    assert {row[6] is None for row in data["rows"] if row[5] == "adam"} == {True}
+    assert "acc as large as possible, latency as small as possible" in texts
+    assert "best so far" not in page.partition('id="data"')[2].partition("</script>")[0]
+    assert all(f"trial {number}" in study._repr_html_() for number in front)
+    assert len(study.plot.front()) == 1
+    told = {one: CliRunner().invoke(app, one.split()).output for one in (
+        "trials several", "trials several --best 2", "list", f"show several {front[0]}"
+    )}  # fmt: skip
+    assert all(f"{number}*  complete" in told["trials several"] for number in front)
+    assert "2 metrics, so --best has no order" in told["trials several --best 2"]
+    assert f"8 complete; front: trial{'s' * (len(front) > 1)} {', '.join(map(str, front))}" in told["list"]
+    assert f"latency {study.trials[front[0]].values[1]!r}\n" in told[f"show several {front[0]}"]
+
+    ends = {8: Outcome("complete", "its interval ended", 0.99, 2)}
+    th.Study("empty", space, **metrics).trials  # noqa: B018 - it is made
+    done = CliRunner().invoke(app, ["best", "empty"])
+    assert (done.exit_code, done.output) == (
+        1, "Study 'empty' has no complete trial yet (no trials), so none is on the front.\n"
+    )  # fmt: skip
+
+    write_study("members", trials=13, epochs=2, population=4, snapshots=0, ends=ends)
+    page = report("members").read_text()
+    data = data_of(page)
+    assert "It is the last of 3 intervals of training, whose values changed" in " ".join(Parts(page).texts)
+    assert [trace["name"] for trace in data["figures"]["lineage"]["data"]][:2] == ["goes on", "copies another member"]
+    assert data["columns"][:5] == ["trial", "state", "val_acc", "member", "from trial"]
+    assert data["rows"][6][3:5] == [2, 0]
+    told["show"] = CliRunner().invoke(app, ["show", "members", "6"]).output
+    assert "member 2 of the population, generation 1, goes on with trial 0\n" in told["show"]
+
+
 @pytest.mark.parametrize("trials", [0, 1])
 def test_a_study_that_has_hardly_begun(trials: int) -> None:
     """It has a report too, which says that there is no best trial."""

@@ -26,6 +26,16 @@ def test_the_figures_of_a_notebook() -> None:
     assert [*drawn[7].layout.yaxis.ticktext] == ["128", "32", "64"]
 
 
+def test_a_title_is_no_markup() -> None:
+    """Plotly would draw the links and tags of names, such as those of metrics and of branches."""
+    space = {"o": th.Choice({"<b>a</b>": {"u": th.Float(0, 1)}, "b": {"u": th.Float(0, 2)}})}
+    study = th.Study("several", space, metric=["<i>acc</i>", "ms"], mode=["max", "min"], search="random", seed=1)
+    study.optimize(lambda: {"<i>acc</i>": th.value("u", 0.5), "ms": len(th.value("o", "b"))}, trials=8, progress=False)
+    drawn = [*study.plot.front(), *map(study.plot.slice, study.space.searched)]
+    assert len(drawn) == 4
+    assert not [one for one in drawn if "<" in str(one.layout.title.text) + str(one.layout.xaxis.title.text)]
+
+
 def test_what_cannot_be_drawn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what is needed: a name that exists, trials, a metric that was reported, Plotly."""
     plot = write_study(trials=3, epochs=2, snapshots=0).plot

@@ -75,7 +75,7 @@ def test_a_study_knows_all_its_metrics(workplace: Path) -> None:
     end = Events.of_latest(made.paths.journal(3)).outcome
 
     assert end is not None
-    assert end.values == made.trials[3].values == tuple(table.loc[3, ["acc", "latency"]])
+    assert end.values == made.trials[3].values == tuple(table.loc[3, ["values.acc", "values.latency"]])
     for name in ("best", "best_value", "best_params"):
         with pytest.raises(
             th.StudyError, match=r"has 2 metrics, so no single trial is the best one.\n  Use study.best"

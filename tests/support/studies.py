@@ -13,6 +13,7 @@ import numpy as np
 
 import tunehook as th
 from tunehook.snapshot.take import Snapshots
+from tunehook.storage import LINEAGE
 from tunehook.study.study import Study
 from tunehook.trial.values import Outcome
 
@@ -39,6 +40,7 @@ def write_study(
     workers: int = 4,
     snapshots: int = 8,
     ends: Mapping[int, Outcome] | None = None,
+    population: int = 0,
     seed: int = 1,
 ) -> Study:
     """A study in the working directory, as if it had been searched in the past.
@@ -54,6 +56,7 @@ def write_study(
         workers: Trials side by side, on two machines.
         snapshots: How many a trial has.
         ends: Outcomes by the numbers of trials, in place of those that are made up.
+        population: Members of a population whose intervals the trials are; every third one copies the first member.
         seed: Of the random numbers.
     """
     study = Study(name, SPACE if space is None else space, metric=metric, mode="max", search="random")
@@ -71,7 +74,8 @@ def write_study(
         is_running = outcome.state == "running"
         study._ledger.put_in(
             number, None if is_running else outcome, began=began, ended=ended, raw=raw, is_given=number == 0,
-            series=dict(enumerate(curve[:reported], 1)), named={},
+            series=dict(enumerate(curve[:reported], 1)),
+            named={LINEAGE: _place(number, population, epochs)} if population else {},
         )  # fmt: skip
         host = f"node-{worker % 2 + 1}"
         with (
@@ -94,6 +98,12 @@ def write_study(
                 journal.end(outcome)
             journal.close()
     return study
+
+
+def _place(number: int, population: int, epochs: int) -> dict[str, int | None]:
+    generation, member = divmod(number, population)
+    parent = None if generation == 0 else (generation - 1) * population + (member if number % 3 else 0)
+    return {"member": member, "generation": generation, "interval": epochs, "parent": parent}
 
 
 def _draw(distribution: Any, chance: random.Random) -> Any:

@@ -151,13 +151,14 @@ def rebuild(study: Name, storage: Storage = None, folder: Folder = None, as_json
     Example: tunehook rebuild digits
     """
     from tunehook.study import rebuild as rebuild_study
+    from tunehook.trial import told_counts
 
     with told():
         found = rebuild_study(study, storage=storage, folder=folder)
     if as_json:
         say(as_text(found))
         return
-    counts = ", ".join(f"{many} {state}" for state, many in found.counts.items()) or "no trials"
+    counts = told_counts(found.counts)
     say(f"{found.study}: rebuilt from {found.journals} journals: {counts}")
     if found.lost:
         say(f"nothing is left of trials {', '.join(map(str, found.lost))}, which count as interrupted")

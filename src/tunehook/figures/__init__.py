@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from tunehook.figures.figure import COLORS as COLORS
     from tunehook.figures.figure import Figure as Figure
     from tunehook.figures.figure import shown_value as shown_value
+    from tunehook.figures.front import fronts as fronts
     from tunehook.figures.parameters import marks as marks
     from tunehook.figures.parameters import tensors as tensors
     from tunehook.figures.parameters import weights as weights
+    from tunehook.figures.population import lineage as lineage
+    from tunehook.figures.population import schedule as schedule
 
 __all__ = [
     "COLORS", "COUNTERS", "Curve", "Figure", "StudyView", "TrialView", "causes", "contour", "curves", "drawn",
-    "history", "importance", "marks", "parallel", "script", "shown_value", "slices", "tensors", "timeline", "weights",
-    "write_images",
+    "fronts", "history", "importance", "lineage", "marks", "parallel", "schedule", "script", "shown_value", "slices",
+    "tensors", "timeline", "weights", "write_images",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -39,10 +42,13 @@ __getattr__ = lazily(
         "contour": "charts",
         "curves": "charts",
         "drawn": "drawing",
+        "fronts": "front",
         "history": "charts",
         "importance": "charts",
+        "lineage": "population",
         "marks": "parameters",
         "parallel": "charts",
+        "schedule": "population",
         "script": "drawing",
         "shown_value": "figure",
         "slices": "charts",

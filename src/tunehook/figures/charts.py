@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 from tunehook.figures.figure import (
     ACCENT,
     COLORS,
     SCALE,
-    SYMBOLS,
     Figure,
     axis,
+    by_state,
+    dots,
     label,
     number,
     numbers,
     place,
+    share,
     shares,
     shown_value,
 )
@@ -30,6 +32,10 @@ from tunehook.trial import State
 _BINS = 6  # colors of the lines of parallel coordinates
 _CELLS = 60  # of a surface, each way
 _WIDTH = 0.08  # of the kernel of a surface, as a share of an axis
+_NOTES: dict[frozenset[State], str] = {  # of a history, by the states that it has
+    frozenset(["pruned", "paused"]): "A pruned or paused trial has the value that it had when it was stopped.",
+    frozenset(["known"]): "A known trial comes from elsewhere: its reason, in the table of trials, says from where.",
+}
 _FEWEST = 3  # trials from which a figure of hyperparameters says something
 
 
@@ -45,14 +51,16 @@ def history(view: StudyView) -> Figure | None:
         "y": numbers(value for _, value in steps), "line": {"shape": "hv", "color": ACCENT, "width": 2},
         "hoverinfo": "skip",
     }  # fmt: skip
+    lines = [line] if best else []
+    so_far = ", and the best so far" if best else ""
     at = f" The best, {shown_value(best[-1][1])}, came in trial {best[-1][0]}." if best else ""
     return Figure(
         "history", "History",
-        f"The value of {len(shown)} trials in the order of their numbers, and the best so far.{at}",
-        [*(_dots(state, [one.number for one in trials], numbers(one.value or 0.0 for one in trials), trials)
-           for state, trials in _by_state(shown)), line],
+        f"The value of {len(shown)} trials in the order of their numbers{so_far}.{at}",
+        [*(dots(state, [one.number for one in trials], numbers(one.value or 0.0 for one in trials), trials)
+           for state, trials in by_state(shown)), *lines],
         {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(view.metric, most=30)}}},
-        "A pruned trial has the value that it had when it was stopped.",
+        " ".join(note for states, note in _NOTES.items() if states & {trial.state for trial in shown}),
         ("trial", view.metric), [(str(at), shown_value(value)) for at, value in best],
     )  # fmt: skip
 
@@ -64,7 +72,7 @@ def curves(view: StudyView, *, metric: str | None = None) -> Figure | None:
     if not shown:
         return None
     best = [trial for trial in shown if trial.number == view.best]
-    traces = [_lines(trials, metric, state, COLORS[state], 1.0) for state, trials in _by_state(shown)]
+    traces = [_lines(trials, metric, state, COLORS[state], 1.0) for state, trials in by_state(shown)]
     traces += [_lines(best, metric, "best", ACCENT, 3.0)] if best else []
     return Figure(
         "curves", "Learning curves",
@@ -80,11 +88,12 @@ def parallel(view: StudyView) -> Figure | None:
     if len(shown) < _FEWEST or not names:
         return None
     names = [*reversed(names)]  # the most important one stands beside the metric
-    places = {name: [place(view.space[name], trial.params.get(name)) for trial in shown] for name in names}
-    columns = [shares(view.space[name], places[name]) for name in names]
+    space = view.space.searched
+    places = {name: [_place(view, trial, name) for trial in shown] for name in names}
+    columns = [shares(space[name], places[name]) for name in names]
     values = [trial.value or 0.0 for trial in shown]
     low, high = min(values), max(values)
-    columns.append([(value - low) / ((high - low) or 1.0) for value in values])
+    columns.append([share(value, low, high) for value in values])
     order = sorted(range(len(shown)), key=lambda at: values[at], reverse=view.mode == "min")
     data = [
         _bundle([shown[at] for at in order[begin:end]], [[column[at] for column in columns] for at in order[begin:end]],
@@ -115,7 +124,7 @@ def parallel(view: StudyView) -> Figure | None:
 
 def importance(view: StudyView) -> Figure | None:
     """The share of each hyperparameter in what tells the best trials from the others."""
-    found = {name: one for name, one in view.importance.items() if name in view.space}
+    found = {name: one for name, one in view.importance.items() if name in view.space.names}
     if not found:
         return None
     names = [*reversed(found)]
@@ -138,19 +147,25 @@ def slices(view: StudyView) -> list[Figure]:
     shown = view.measured
     if len(shown) < _FEWEST:
         return []
-    return [_slice(view, name, shown) for name in view.names]
+    return [made for name in view.names if (made := _slice(view, name, shown)) is not None]
 
 
-def _slice(view: StudyView, name: str, shown: list[TrialView]) -> Figure:
-    distribution = view.space[name]
+def _slice(view: StudyView, name: str, shown: list[TrialView]) -> Figure | None:
+    distribution = view.space.searched[name]
+    shown = [trial for trial in shown if _place(view, trial, name) is not None]
+    if not shown:
+        return None
     data = []
-    for state, trials in _by_state(shown):
-        at = [place(distribution, trial.params.get(name)) for trial in trials]
+    for state, trials in by_state(shown):
+        at = [_place(view, trial, name) for trial in trials]
         if isinstance(distribution, Choice):  # beside each other, since many have the same place
             at = [None if one is None else one + _aside(trial.number) for one, trial in zip(at, trials, strict=True)]
-        data.append(_dots(state, at, numbers(trial.value or 0.0 for trial in trials), trials))
+        data.append(dots(state, at, numbers(trial.value or 0.0 for trial in trials), trials))
+    its = view.space.name_of(name)
+    # The name of a branch may have any characters, that of the figure is one of an element and of a file.
+    called = its.replace("*", "_") + ("" if its == name else f"-{list(view.space.searched).index(name)}")
     return Figure(
-        f"slice-{name.replace('*', '_')}", name, f"{view.metric} of {len(shown)} trials over {name}.", data,
+        f"slice-{called}", name, f"{view.metric} of {len(shown)} trials over {name}.", data,
         {"xaxis": axis(name, distribution), "yaxis": {"title": {"text": label(view.metric, most=24)}}, "height": 280,
          "showlegend": False},
     )  # fmt: skip
@@ -158,24 +173,21 @@ def _slice(view: StudyView, name: str, shown: list[TrialView]) -> Figure:
 
 def contour(view: StudyView, first: str | None = None, second: str | None = None) -> Figure | None:
     """The value over two hyperparameters, the most important ones unless others are named."""
-    shown = view.measured
-    names = [name for name in (first, second) if name is not None]
-    names = [*names, *(name for name in view.names if name not in names)][:2]
-    if len(shown) < _FEWEST or len(names) < 2:
+    named = [name for name in (first, second) if name is not None]
+    order = [*named, *(name for name in view.names if name not in named)]
+    pairs = (pair for pair in itertools.combinations(order, 2) if {*named} <= {*pair})
+    # What stands in two branches is in no trial together, so the next pair is taken.
+    tried = ((names, _both(view, *names)) for names in pairs)
+    found = next((one for one in tried if len(one[1]) >= _FEWEST), None)
+    if found is None:
         return None
-    across, up = (view.space[name] for name in names)
-    there = [
-        (trial, x, y)
-        for trial in shown
-        if (x := place(across, trial.params.get(names[0]))) is not None
-        and (y := place(up, trial.params.get(names[1]))) is not None
-    ]
-    if len(there) < _FEWEST:
-        return None
+    names, there = found
+    across, up = (view.space.searched[name] for name in names)
     values = numbers(trial.value or 0.0 for trial, _, _ in there)
     bar = {"title": {"text": label(view.metric, most=20)}, "thickness": 12, "outlinewidth": 0}
     data = []
-    if not isinstance(across, Choice) and not isinstance(up, Choice):
+    is_plane = len({x for _, x, _ in there}) > 1 and len({y for _, _, y in there}) > 1
+    if is_plane and not isinstance(across, Choice) and not isinstance(up, Choice):
         data.append(_surface(view, names, there))
     data.append({
         "type": "scatter", "mode": "markers", "name": "trials", "x": [x for _, x, _ in there],
@@ -193,7 +205,16 @@ def contour(view: StudyView, first: str | None = None, second: str | None = None
     )  # fmt: skip
 
 
-def _surface(view: StudyView, names: list[str], there: list[tuple[TrialView, float, float]]) -> dict[str, Any]:
+def _both(view: StudyView, first: str, second: str) -> list[tuple[TrialView, float, float]]:
+    """The trials that have two hyperparameters, with where these stand."""
+    return [
+        (trial, x, y)
+        for trial in view.measured
+        if (x := _place(view, trial, first)) is not None and (y := _place(view, trial, second)) is not None
+    ]
+
+
+def _surface(view: StudyView, names: Sequence[str], there: list[tuple[TrialView, float, float]]) -> dict[str, Any]:
     """A smoothed mean (Nadaraya and Watson, 1964) in shares of the axes.
 
     A heat map: Plotly's contours do not come to an end on two logarithmic axes (plotly.js 3).
@@ -202,9 +223,9 @@ def _surface(view: StudyView, names: list[str], there: list[tuple[TrialView, flo
 
     grids, sides = [], []
     for name, seen in zip(names, ([x for _, x, _ in there], [y for _, _, y in there]), strict=True):
-        scaled = np.array(shares(view.space[name], seen), dtype=float)
+        scaled = np.array(shares(view.space.searched[name], seen), dtype=float)
         low, high = min(seen), max(seen)
-        is_scaled_by_log = axis(name, view.space[name]).get("type") == "log"
+        is_scaled_by_log = axis(name, view.space.searched[name]).get("type") == "log"
         grids.append(np.geomspace(low, high, _CELLS) if is_scaled_by_log else np.linspace(low, high, _CELLS))
         sides.append(np.exp(-0.5 * ((np.linspace(0, 1, _CELLS)[:, None] - scaled) / _WIDTH) ** 2))
     values = np.array([trial.value for trial, _, _ in there], dtype=float)
@@ -220,14 +241,15 @@ def _surface(view: StudyView, names: list[str], there: list[tuple[TrialView, flo
 
 def timeline(view: StudyView) -> Figure | None:
     """When each trial ran, and where: one row for each place that had a trial at a time."""
-    shown = sorted((one for one in view.trials if one.began is not None), key=lambda one: (one.began, one.number))
+    trained = (one for one in view.trials if one.state != "known")
+    shown = sorted((one for one in trained if one.began is not None), key=lambda one: (one.began, one.number))
     if not shown:
         return None
     now = max(one.ended or one.began or 0.0 for one in shown)
     rows, busy = _rows(shown, now)
     names = sorted(busy, key=lambda place: (place[0], place[1]))
     data = []
-    for state, trials in _by_state(shown):
+    for state, trials in by_state(shown):
         spans = [(one.began or 0.0, max((one.ended or now) - (one.began or 0.0), 0.001)) for one in trials]
         data.append({
             "type": "bar", "orientation": "h", "name": state, "base": [_date(began) for began, _ in spans],
@@ -293,24 +315,6 @@ def causes(view: StudyView) -> list[tuple[str, str, list[TrialView]]]:
 # ------------------------------------------------------------------ parts
 
 
-def _by_state(trials: Iterable[TrialView]) -> list[tuple[State, list[TrialView]]]:
-    """The trials by state, in one order everywhere; states that no trial has are left out."""
-    found: dict[State, list[TrialView]] = {}
-    for trial in trials:
-        found.setdefault(trial.state, []).append(trial)
-    order: tuple[State, ...] = get_args(State)
-    return sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order))
-
-
-def _dots(state: State, x: list[Any], y: list[Any], trials: list[TrialView]) -> dict[str, Any]:
-    return {
-        "type": "scatter", "mode": "markers", "name": state, "x": x, "y": y,
-        "customdata": [trial.number for trial in trials],
-        "marker": {"color": COLORS.get(state), "symbol": SYMBOLS.get(state), "size": 8, "opacity": 0.8},
-        "hovertemplate": "trial %{customdata}: %{y}<extra></extra>",
-    }  # fmt: skip
-
-
 def _lines(trials: list[TrialView], metric: str, name: str, color: str, width: float) -> dict[str, Any]:
     """Many lines in one trace, with gaps between them; ``meta`` says which part of it is which trial."""
     x: list[int | None] = []
@@ -335,8 +339,10 @@ def _bundle(trials: list[TrialView], rows: list[list[float | None]], bin_: int, 
     y = [None if one is None else round(one, 4) for row in rows for one in [*row, None]]
     spans = [[trial.number, at * (wide + 1), at * (wide + 1) + wide] for at, trial in enumerate(trials)]
     names = ["worst sixth", "", "", "", "", "best sixth"]
+    has_gaps = any(None in row for row in rows)  # between two of them a value is no line
     return {
-        "type": "scatter", "mode": "lines", "x": x, "y": y, "meta": {"spans": spans}, "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines+markers" if has_gaps else "lines", "x": x, "y": y, "meta": {"spans": spans},
+        "hoverinfo": "skip", "marker": {"size": 4},
         "line": {"color": _color(bin_ / (_BINS - 1)), "width": 1 + bin_ / 4},
         "opacity": min(0.9, 0.35 + 20 / (many + 1)),
         "name": names[bin_] or f"{bin_ + 1}", "showlegend": bool(names[bin_]),
@@ -355,7 +361,7 @@ def _scales(view: StudyView, names: list[str], places: dict[str, list[float | No
     """What stands along the axes of parallel coordinates."""
     found = []
     for at, name in enumerate(names):
-        distribution = view.space[name]
+        distribution = view.space.searched[name]
         if isinstance(distribution, Choice):
             many = len(distribution.options)
             ticks = [(one / max(1, many - 1), label(distribution.options[one], most=14))
@@ -373,6 +379,12 @@ def _ends(at: int, low: float, high: float) -> list[dict[str, Any]]:
 
 def _tick(x: float, y: float, text: str) -> dict[str, Any]:
     return {"x": x, "y": y, "text": text, "showarrow": False, "xanchor": "right", "xshift": -4, "font": {"size": 11}}
+
+
+def _place(view: StudyView, trial: TrialView, name: str) -> float | None:
+    """Where a trial stands on the axis of a hyperparameter; ``None`` where it has none of it."""
+    values = view.searched[trial.number]
+    return place(view.space.searched[name], values[name]) if name in values else None
 
 
 def _aside(at: int) -> float:

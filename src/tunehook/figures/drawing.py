@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.figures.figure import Figure
+from tunehook.figures.figure import Figure, label
 from tunehook.system import first_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def drawn(figure: Figure) -> Drawn:
         from plotly.graph_objects import Figure as Made
     except ModuleNotFoundError as error:
         raise _missing("study.plot") from error
-    layout = {"title": {"text": figure.title}, "template": "plotly_white", **plain_layout(figure.layout)}
+    layout = {"title": {"text": label(figure.title)}, "template": "plotly_white", **plain_layout(figure.layout)}
     return Made(data=figure.data, layout=layout)
 
 

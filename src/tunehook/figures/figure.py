@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+from tunehook.figures.view import TrialView
 from tunehook.space import Choice, Distribution, Float, Int, LogNormal
 from tunehook.system import printable, short
 from tunehook.trial import State
@@ -14,11 +15,11 @@ from tunehook.trial import State
 # One color a state; they are told apart in light and dark, and each has a symbol of its own, for those who see no red.
 COLORS: dict[State, str] = {
     "complete": "#1a936f", "pruned": "#d08c2a", "infeasible": "#9b5de5", "failed": "#d64545", "interrupted": "#7d8597",
-    "running": "#3a86c8",
+    "running": "#3a86c8", "paused": "#d16ba5", "known": "#8a6d3b",
 }  # fmt: skip
 SYMBOLS: dict[State, str] = {
     "complete": "circle", "pruned": "triangle-down", "infeasible": "x", "failed": "x-thin-open",
-    "interrupted": "diamond", "running": "circle-open",
+    "interrupted": "diamond", "running": "circle-open", "paused": "square", "known": "cross",
 }  # fmt: skip
 ACCENT = "#e4572e"  # the best trial, and the best so far
 # From the worst to the best value; every part of it is seen on white and on black.
@@ -118,9 +119,33 @@ def shares(distribution: Distribution, places: Sequence[float | None]) -> list[f
     scaled = [None if one is None else math.log(one) if is_log(distribution) else one for one in places]
     seen = [one for one in scaled if one is not None]
     low, high = min(seen, default=0.0), max(seen, default=0.0)
-    return [None if one is None else (one - low) / (high - low) if high > low else 0.5 for one in scaled]
+    return [None if one is None else share(one, low, high) for one in scaled]
+
+
+def share(value: float, low: float, high: float) -> float:
+    """Where a value stands between two others, from 0 to 1, also where they are farther apart than a number goes."""
+    return (value / 2 - low / 2) / ((high / 2 - low / 2) or 1.0) if high > low else 0.5
 
 
 def shown_value(value: Any) -> str:
     """A value in a table."""
     return short(value, digits=5)
+
+
+def by_state(trials: Iterable[TrialView]) -> list[tuple[State, list[TrialView]]]:
+    """The trials by state, in one order everywhere; states that no trial has are left out."""
+    found: dict[State, list[TrialView]] = {}
+    for trial in trials:
+        found.setdefault(trial.state, []).append(trial)
+    order: tuple[State, ...] = get_args(State)
+    return sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order))
+
+
+def dots(state: State, x: list[Any], y: list[Any], trials: list[TrialView]) -> dict[str, Any]:
+    """Trials of one state as dots."""
+    return {
+        "type": "scatter", "mode": "markers", "name": state, "x": x, "y": y,
+        "customdata": [trial.number for trial in trials],
+        "marker": {"color": COLORS.get(state), "symbol": SYMBOLS.get(state), "size": 8, "opacity": 0.8},
+        "hovertemplate": "trial %{customdata}: %{y}<extra></extra>",
+    }  # fmt: skip

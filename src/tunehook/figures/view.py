@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from tunehook.trial import Lineage, Mode, Outcome, State, is_better
 
 # Logged with each report, and no metrics of their own.
 COUNTERS = ("epoch", "global_step")
+
+# What has the value of a training, if only of a part of one.
+_MEASURED: tuple[State, ...] = ("complete", "pruned", "paused", "known")
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class StudyView:
         versions: What the best trial trained with, by package.
         records: Where the record of the best trial lies.
         snapshots: Of trials by their numbers, as far as they were asked for.
+        others: Further metrics, with their modes.
+        front: With several metrics, the numbers of the complete trials that no other one beats.
     """
 
     name: str
@@ -108,6 +114,8 @@ class StudyView:
     versions: Mapping[str, str] = field(default_factory=dict)
     records: Sequence[str] = ()
     snapshots: Mapping[int, Sequence[Snapshot]] = field(default_factory=dict)
+    others: Mapping[str, Mode] = field(default_factory=dict)
+    front: Sequence[int] = ()
 
     @property
     def best_trial(self) -> TrialView | None:
@@ -115,21 +123,43 @@ class StudyView:
         return next((trial for trial in self.trials if trial.number == self.best), None)
 
     @property
+    def front_trials(self) -> list[TrialView]:
+        """The complete trials that no other one beats, where there are several metrics."""
+        return [trial for trial in self.trials if trial.number in self.front]
+
+    @property
     def measured(self) -> list[TrialView]:
         """The trials with a value that say something of their hyperparameters."""
-        return [trial for trial in self.trials if trial.value is not None and trial.state in ("complete", "pruned")]
+        return [trial for trial in self.trials if trial.value is not None and trial.state in _MEASURED]
 
     @property
     def names(self) -> list[str]:
-        """The searched names, the most important first, else in the order of the space."""
+        """The searched names, the most important first, else in the order of the space.
+
+        A hyperparameter that stands in several branches is searched in each of them: ``units[layer='dense']``.
+        """
         names = list(self.space.searched)
-        return sorted(names, key=lambda name: (-self.importance.get(name, 0.0), names.index(name)))
+        weight = {name: self.importance.get(self.space.name_of(name), 0.0) for name in names}
+        return sorted(names, key=lambda name: -weight[name])
+
+    @functools.cached_property
+    def searched(self) -> Mapping[int, Mapping[str, Any]]:
+        """By trial the values by those of `names` that it has: none of a branch that is not chosen."""
+        if not self.space.has_branches:
+            return {trial.number: trial.params for trial in self.trials}
+        return {
+            trial.number: {name: trial.params[self.space.name_of(name)] for name in self.space.encode(trial.params)}
+            for trial in self.trials
+        }
 
     @property
     def best_so_far(self) -> list[tuple[int, float]]:
-        """Numbers and values of the complete trials that were the best when they came, in the order of the numbers."""
+        """Numbers and values of the complete trials that were the best when they came, in the order of the numbers.
+
+        With several metrics no single trial is the best.
+        """
         found: list[tuple[int, float]] = []
-        for trial in self.trials:
+        for trial in () if self.others else self.trials:
             if trial.state == "complete" and is_better(trial.value, found[-1][1] if found else None, self.mode):
                 found.append((trial.number, trial.value or 0.0))
         return found

@@ -60,6 +60,7 @@ def look(study: Study, *, trials: Sequence[int] = ()) -> StudyView:
     """The picture of a study with all that a report shows."""
     view = study.look()
     complete = [one for one in view.trials if one.state == "complete" and one.value is not None]
+    complete = view.front_trials or complete
     ranked = sorted(complete, key=lambda one: (_value(one) * (1 if view.mode == "min" else -1), one.number))
     wanted = dict.fromkeys([*(one.number for one in ranked[:1]), *trials, *(one.number for one in ranked[1:_CHOICE])])
     taken = {number: found for number in wanted if (found := study.snapshots_of(number))}
@@ -123,21 +124,29 @@ def _section(section: Section) -> str:
 
 
 def _lead(view: StudyView) -> str:
-    aim = "as small as possible" if view.mode == "min" else "as large as possible"
-    return f"{len(view.trials)} trials over {len(view.space.searched)} hyperparameters, {view.metric} {aim}"
+    aims = ", ".join(f"{name} as {'small' if mode == 'min' else 'large'} as possible"
+                     for name, mode in {view.metric: view.mode, **view.others}.items())  # fmt: skip
+    return f"{len(view.trials)} trials over {len(view.space.searched)} hyperparameters, {aims}"
 
 
 def _table(view: StudyView) -> tuple[list[str], list[list[Any]]]:
     """The heads and rows of the table of trials; numbers stay numbers, so that they can be sorted."""
-    names = [name for name in view.space if any(name in one.params for one in view.trials[:1])] or list(view.space)
-    columns = ["trial", "state", view.metric, *names, "seconds", "epochs", "machine", "reason"]
+    names, others = view.space.names, list(view.others)
+    place = ["member", "from trial"] if any(one.lineage is not None for one in view.trials) else []
+    columns = ["trial", "state", view.metric, *others, *place, *names, "seconds", "epochs", "machine", "reason"]
     rows = [
-        [one.number, one.state, *map(_cell, [one.value, *(_option(one, name) for name in names)]),
+        [one.number, one.state, *map(_cell, [one.value, *map(one.values.get, others), *_place(one)[: len(place)],
+                                             *(_option(one, name) for name in names)]),
          None if one.seconds is None else round(one.seconds, 1), one.epochs,
          *map(_cell, [one.host, one.outcome.reason])]
         for one in view.trials
     ]  # fmt: skip
     return [parts.cut(one, most=80) for one in columns], rows
+
+
+def _place(trial: TrialView) -> tuple[int | None, int | None]:
+    """The member of a population, and the trial whose training it goes on with."""
+    return (None, None) if trial.lineage is None else (trial.lineage.member, trial.lineage.parent)
 
 
 def _option(trial: TrialView, name: str) -> Any:

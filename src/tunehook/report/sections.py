@@ -16,10 +16,13 @@ from tunehook.figures import (
     causes,
     contour,
     curves,
+    fronts,
     history,
     importance,
+    lineage,
     marks,
     parallel,
+    schedule,
     shown_value,
     slices,
     tensors,
@@ -72,6 +75,8 @@ def best(view: StudyView) -> Section:
     states = ", ".join(f"{many} {state}" for state, many in _counts(view.trials))
     of = f" of {view.wanted}" if view.wanted is not None else ""
     common = [("trials" + of, str(len(view.trials))), ("from the first begin to the last end", clock(took))]
+    if view.front:
+        return Section("best", "Best trials", parts.tiles(common) + _front(view, states))
     if trial is None:
         told = "<p>No trial is complete yet, so there is no best one.</p>"
         return Section("best", "Best trial", parts.tiles(common) + told + f"<p>{parts.text(states)}</p>")
@@ -91,6 +96,21 @@ def best(view: StudyView) -> Section:
     return Section("best", "Best trial", content)
 
 
+def _front(view: StudyView, states: str) -> str:
+    """The trials that no other one beats, each with its values."""
+    metrics = [view.metric, *view.others]
+    names = [name for name in view.space.names if any(name in one.params for one in view.front_trials)]
+    rows = [
+        (f"trial {one.number}", *(shown_value(one.values.get(name)) for name in metrics),
+         *(repr(one.params[name]) if name in one.params else "" for name in names)) for one in view.front_trials
+    ]  # fmt: skip
+    return (
+        f"<p>{parts.text(states)}. {len(rows)} of the complete trials are beaten by no other one: none is as good in "
+        "every metric and better in one.</p>"
+        + parts.table(("on the front", *metrics, *names), rows, caption="The Pareto front")
+    )
+
+
 def _how(view: StudyView, trial: TrialView) -> str:
     source = "Its values were enqueued" if trial.is_given else "The search proposed it"
     again = f", in attempt {trial.attempt + 1} of the same values" if trial.attempt else ""
@@ -99,15 +119,23 @@ def _how(view: StudyView, trial: TrialView) -> str:
     before = [value for number, value in view.best_so_far if number != trial.number]
     better = f" The best one before it had {shown_value(before[-1])}." if before else ""
     steps = len(view.best_so_far)
+    turns = f" {steps} trials in turn were the best so far." if steps > 1 else ""
+    intervals = len(schedule(view))
+    course = (
+        f" It is the last of {intervals} intervals of training, whose values changed: the lineage below has them all, "
+        "and study.schedule() too."
+        if intervals > 1
+        else ""
+    )
     return (
         f"{source}{again}, as trial {trial.number} of {len(view.trials)}. It reached {view.metric} "
-        f"{shown_value(trial.value)}{at}{took}.{better} {steps} trials in turn were the best so far."
+        f"{shown_value(trial.value)}{at}{took}.{better}{turns}{course}"
     )
 
 
 def search(view: StudyView) -> Section | None:
     """How the search went."""
-    return _of_figures("search", "The search", [history(view), curves(view)])
+    return _of_figures("search", "The search", [*fronts(view), history(view), curves(view), lineage(view)])
 
 
 def values(view: StudyView) -> Section | None:
@@ -259,7 +287,7 @@ def _counts(seen: Sequence[TrialView]) -> list[tuple[str, int]]:
     return sorted(found.items(), key=lambda one: -one[1])
 
 
-# In the order of the page. What a lineage or a Pareto front shows stands behind `search`.
+# In the order of the page.
 _SECTIONS: tuple[Callable[[StudyView], Section | None], ...] = (
     best, search, values, time, trials, failures, parameters, configuration, environment,
 )  # fmt: skip

@@ -19,7 +19,7 @@ from tunehook.report.bars import sparkline
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
 from tunehook.system import Row, clock, make_table, printable, short, told_values
-from tunehook.trial import FinishedTrial, State
+from tunehook.trial import FinishedTrial, State, StudyError, told_counts
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -123,8 +123,16 @@ def best_of(study: Study) -> Best:
 
 
 def front_of(study: Study) -> list[Best]:
-    """The complete trials of a study with several metrics that no other one beats."""
-    return [_named(study, one) for one in study.best_trials]
+    """The complete trials of a study with several metrics that no other one beats.
+
+    Raises:
+        StudyError: There is none.
+    """
+    standing = study.standing()
+    if not standing.front:
+        counts = told_counts(standing.counts)
+        raise StudyError(f"Study '{study.name}' has no complete trial yet ({counts}), so none is on the front.")
+    return [_named(study, one) for one in standing.front]
 
 
 def _named(study: Study, found: FinishedTrial) -> Best:

@@ -13,7 +13,7 @@ from tunehook.figures import StudyView, causes
 from tunehook.report.bars import sparkline
 from tunehook.study import Study
 from tunehook.system import clock, did_you_mean, first_line, near, printable, short, shortened
-from tunehook.trial import State, StudyError
+from tunehook.trial import State, StudyError, told_counts
 
 if TYPE_CHECKING:
     from tunehook.figures import TrialView
@@ -36,13 +36,19 @@ def chosen_trials(view: StudyView, *, sort: str, state: str | None, best: int | 
     """
     rows = [_row(trial) for trial in view.trials]
     name, is_down = sort.removeprefix("-"), sort.startswith("-")
-    orders = ["trial", "value", "state", "seconds", *view.space]
+    orders = ["trial", "value", "state", "seconds", *view.others, *view.space.names]
     if name not in orders:
         raise StudyError(f"--sort {name} is none of {', '.join(orders)}.{did_you_mean(near(name, orders, most=1))}")
     if state is not None and state not in get_args(State):
         raise StudyError(f"--state {state} is none of {', '.join(get_args(State))}.")
     kept = [row for row in rows if state is None or row["state"] == state]
     if best is not None:
+        if view.others:
+            first = f"{'-' if view.mode == 'max' else ''}value"
+            raise StudyError(
+                f"Study '{view.name}' has {1 + len(view.others)} metrics, so --best has no order: those that no other "
+                f"one beats are what `tunehook best {view.name}` shows, and --sort {first} sorts by {view.metric}."
+            )
         complete = [row for row in kept if row["value"] is not None and row["state"] in ("complete", "pruned")]
         return sorted(complete, key=lambda row: row["value"], reverse=view.mode == "max")[:best]
     return _sorted(kept, name, is_down=is_down)
@@ -52,7 +58,9 @@ def _sorted(rows: list[dict[str, Any]], name: str, *, is_down: bool) -> list[dic
     """Rows in the order of a column; those without a value come last, either way."""
 
     def at(row: dict[str, Any]) -> Any:
-        return row[name] if name in ("trial", "value", "state", "seconds") else row["params"].get(name)
+        if name in ("trial", "value", "state", "seconds"):
+            return row[name]
+        return row["values"][name] if name in row["values"] else row["params"].get(name)
 
     there, missing = [row for row in rows if at(row) is not None], [row for row in rows if at(row) is None]
     is_number = all(isinstance(at(row), int | float) for row in there)
@@ -63,8 +71,12 @@ def _row(trial: TrialView) -> dict[str, Any]:
     return {
         "trial": trial.number, "state": trial.state, "value": trial.value, "step": trial.outcome.step,
         "seconds": None if trial.seconds is None else round(trial.seconds, 1), "reason": trial.outcome.reason,
-        "params": dict(trial.params),
+        "params": dict(trial.params), "values": dict(trial.values), "lineage": _lineage(trial),
     }  # fmt: skip
+
+
+def _lineage(trial: TrialView) -> dict[str, Any] | None:
+    return None if trial.lineage is None else trial.lineage.describe()
 
 
 def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int | None) -> list[str]:
@@ -77,12 +89,16 @@ def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int 
         rows: Trials from `chosen_trials`.
         width: Columns of the terminal, for which hyperparameters are left out from the right; ``None`` for any width.
     """
-    brief = shortened(list(view.space))
-    heads = ["trial", "state", _cut(view.metric), "step", "time", *(_cut(brief[name]) for name in view.space)]
+    brief, best = shortened(view.space.names), [*view.front, view.best]
+    place = ["member", "parent"] if any(row["lineage"] for row in rows) else []
+    heads = ["trial", "state", *map(_cut, [view.metric, *view.others]), "step", "time", *place,
+             *(_cut(brief[name]) for name in view.space.names)]  # fmt: skip
     cells = [
-        [f"{row['trial']}{'*' if row['trial'] == view.best else ''}", row["state"], short(row["value"]),
+        [f"{row['trial']}{'*' if row['trial'] in best else ''}", row["state"], short(row["value"]),
+         *(short(row["values"].get(name)) for name in view.others),
          short(row["step"]), "-" if row["seconds"] is None else clock(row["seconds"]),
-         *(_cut(short(row["params"].get(name), digits=3)) for name in view.space)]
+         *(short((row["lineage"] or {}).get(name)) for name in place),
+         *(_cut(short(row["params"].get(name), digits=3)) for name in view.space.names)]
         for row in rows
     ]  # fmt: skip
     columns = [[head, *(line[at] for line in cells)] for at, head in enumerate(heads)]
@@ -94,7 +110,8 @@ def trials_table(view: StudyView, rows: Sequence[dict[str, Any]], *, width: int 
         for row in range(len(cells) + 1)
     ]
     end = [f"{left_out} hyperparameters are left out, for which the terminal is too narrow"] if left_out else []
-    return [f"study {view.name}: {len(rows)} of {len(view.trials)} trials; * is the best one", *told, *end]
+    star = "those on the front" if view.others else "the best one"
+    return [f"study {view.name}: {len(rows)} of {len(view.trials)} trials; * is {star}", *told, *end]
 
 
 def _placed(text: str, width: int, *, is_left: bool) -> str:
@@ -113,10 +130,13 @@ def why_failed(view: StudyView, rows: Sequence[dict[str, Any]]) -> Iterator[str]
     for state, cause, trials in causes(view):
         numbers = [trial.number for trial in trials if trial.number in shown]
         if numbers:
-            few = ", ".join(map(str, numbers[:_NUMBERS])) + (
-                f" and {len(numbers) - _NUMBERS} more" if numbers[_NUMBERS:] else ""
-            )
-            yield f"{len(numbers)} {state}: {first_line(cause) or 'no reason'} (trial{'s' * (len(numbers) > 1)} {few})"
+            yield f"{len(numbers)} {state}: {first_line(cause) or 'no reason'} ({_few(numbers)})"
+
+
+def _few(numbers: Sequence[int]) -> str:
+    """Trials by their numbers, the first of them where they are many."""
+    more = f" and {len(numbers) - _NUMBERS} more" if numbers[_NUMBERS:] else ""
+    return f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:_NUMBERS]))}{more}"
 
 
 def trial_of(study: Study, number: int) -> dict[str, Any]:
@@ -148,6 +168,10 @@ def trial_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["value"] is not None:
         at = "" if found["step"] is None else f" at step {found['step']}"
         yield f"{found['metric']} {found['value']!r}{at}"
+    yield from (f"{name} {value!r}" for name, value in found["values"].items() if name != found["metric"])
+    if (lineage := found["lineage"]) is not None:
+        before = "" if lineage["parent"] is None else f", goes on with trial {lineage['parent']}"
+        yield f"member {lineage['member']} of the population, generation {lineage['generation']}{before}"
     for name, value in found["params"].items():
         yield f"  {name} = {value!r}"
     for name, series in found["metrics"].items():
@@ -179,10 +203,12 @@ def _study(path: Path) -> dict[str, Any]:
         return {"study": path.name, "error": str(error), "told": f"{path.name}: {first_line(error)}"}
     best = standing.best
     counts: dict[State, int] = standing.counts
-    states = ", ".join(f"{many} {state}" for state, many in counts.items()) or "no trials"
+    states = told_counts(counts)
     top = f"; best {study.metric} {short(best.value)}, trial {best.number}" if best is not None else ""
+    top += f"; front: {_few([one.number for one in standing.front])}" if standing.front else ""
     return {
         "study": study.name, "metric": study.metric, "mode": study.mode, "counts": counts, "folder": str(path),
         "best": None if best is None else {"number": best.number, "value": best.value},
+        "front": [{"number": one.number, "values": list(one.values)} for one in standing.front],
         "told": f"{study.name}: {states}{top}",
     }  # fmt: skip

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tunehook.space import Space
+from tunehook.storage import outcome_of
 from tunehook.system import quiet
 from tunehook.trial import Mode, direction_of
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 ENOUGH = 20
 
 
-def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, float]:
+def find_importance(trials: Sequence[FrozenTrial], mode: Mode, space: Space) -> dict[str, float]:
     """The share of each hyperparameter in what tells the best tenth of the trials from the others, by PED-ANOVA.
 
     Watanabe et al., 2023, arXiv:2304.10255. The shares sum to 1; the largest comes first.
@@ -25,12 +27,11 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, floa
     Args:
         trials: The trials, of which the complete ones count, by their first metric.
         mode: ``"min"`` or ``"max"``.
+        space: Says what the user calls them; a name of several branches has the sum of their shares.
 
     Returns:
         The shares by name; nothing where fewer than 20 trials are complete, or all have the same value.
     """
-    from tunehook.storage import outcome_of
-
     # Of several metrics Optuna calls those complete, too, that were stopped.
     ends = ((trial, outcome_of(trial).state) for trial in trials if trial.state.name == "COMPLETE")
     complete = [_by_first(trial) for trial, state in ends if state in ("complete", "known")]
@@ -45,7 +46,11 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode) -> dict[str, floa
         study = optuna.create_study(direction=direction_of(mode))
         study.add_trials(complete)
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return {name: float(share) for name, share in found.items()}
+    shares: dict[str, float] = {}
+    for raw, share in found.items():
+        name = space.name_of(raw)
+        shares[name] = shares.get(name, 0.0) + float(share)
+    return dict(sorted(shares.items(), key=lambda one: -one[1]))
 
 
 def _by_first(trial: FrozenTrial) -> FrozenTrial:

@@ -71,12 +71,13 @@ def row_of(trial: TrialView) -> dict[str, Any]:
     """
     last = {name: [one for one in curve.values if math.isfinite(one)][-1:] for name, curve in trial.curves.items()}
     return {
-        "number": trial.number, "state": trial.state, "value": trial.value, **trial.values,
+        "number": trial.number, "state": trial.state, "value": trial.value,
         "reason": trial.outcome.reason, **({} if trial.lineage is None else trial.lineage.describe()),
         "step": trial.outcome.step, "began": _moment(trial.began), "ended": _moment(trial.ended),
         "seconds": None if trial.seconds is None else round(trial.seconds, 3), "epochs": trial.epochs,
         "machine": trial.host, "attempt": trial.attempt, "is_given": trial.is_given,
         **{f"params.{name}": value for name, value in trial.params.items()},
+        **{f"values.{name}": value for name, value in trial.values.items()},
         **{f"metrics.{name}": found[0] for name, found in last.items() if found},
     }  # fmt: skip
 

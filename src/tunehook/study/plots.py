@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
-from tunehook.figures import contour, curves, drawn, history, importance, parallel, slices, timeline, weights
+from tunehook.figures import (
+    contour,
+    curves,
+    drawn,
+    fronts,
+    history,
+    importance,
+    lineage,
+    parallel,
+    slices,
+    timeline,
+    weights,
+)
 from tunehook.system import html_table, short
-from tunehook.trial import FinishedTrial, Standing, StudyError
+from tunehook.trial import FinishedTrial, Mode, Standing, StudyError, told_counts
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Drawn
@@ -22,6 +34,7 @@ class Seen(Protocol):
 
     name: str
     metric: str
+    others: dict[str, Mode]
     space: Space
 
     @property
@@ -102,6 +115,19 @@ class Plots:
         found = contour(self._study.look(), first, second)
         return self._drawn(found, "three trials with a value and two hyperparameters")
 
+    def front(self) -> list[Drawn]:
+        """With several metrics, the first one over each of the others, with the trials that no other one beats.
+
+        Raises:
+            StudyError: The study has one metric, or no trial has all of them.
+        """
+        found = fronts(self._study.look(deep=False))
+        return [drawn(one) for one in found] or [self._drawn(None, "several metrics, and a trial that has them")]
+
+    def lineage(self) -> Drawn:
+        """The intervals of a population, with a line from each to those that go on with it."""
+        return self._drawn(lineage(self._study.look(deep=False)), "a population, and an interval that has a value")
+
     def timeline(self) -> Drawn:
         """When each trial ran, and where."""
         return self._drawn(timeline(self._study.look()), "a trial that has begun")
@@ -129,8 +155,9 @@ class Plots:
 def study_html(study: Seen) -> str:
     """A study in a notebook: its trials by state, and the best one."""
     standing = study.standing()
-    counts = ", ".join(f"{many} {state}" for state, many in standing.counts.items()) or "no trials"
-    rows = [("trials", counts)]
+    rows = [("trials", told_counts(standing.counts))]
+    rows += [(f"trial {one.number} on the front", ", ".join(f"{name} {short(value)}" for name, value in zip(
+             [study.metric, *study.others], one.values, strict=False))) for one in standing.front]  # fmt: skip
     if standing.best is not None:
         rows += [(f"best {study.metric}", f"{short(standing.best.value)}, trial {standing.best.number}"),
                  *((name, repr(value)) for name, value in standing.best.params.items())]  # fmt: skip

@@ -12,7 +12,17 @@ from tunehook.figures import StudyView
 from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
 from tunehook.space import Space
 from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, versions_of, view_trial
-from tunehook.trial import FinishedTrial, Mode, Standing, State, StudyError, best_of, hypervolume, pareto_front
+from tunehook.trial import (
+    FinishedTrial,
+    Mode,
+    Standing,
+    State,
+    StudyError,
+    best_of,
+    hypervolume,
+    pareto_front,
+    told_counts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +85,35 @@ class Results(ABC):
                 "  Use study.best_trials: those that no other one beats, each with its values and params."
             )
         if standing.best is None:
-            counts = ", ".join(f"{n} {state}" for state, n in standing.counts.items()) or "no trials"
+            counts = told_counts(standing.counts)
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
         return standing.best
+
+    def top(self, number: int = 5) -> list[FinishedTrial]:
+        """The best complete trials, the best first; of equal values the one that began first.
+
+        Args:
+            number: How many at most. Defaults to 5.
+
+        Raises:
+            StudyError: The study has several metrics, of which none is the best; see `best_trials`.
+        """
+        if self.others:
+            self.best  # noqa: B018 - says so
+        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
+        return sorted(complete, key=lambda one: one.value or 0.0, reverse=self.mode == "max")[:number]
+
+    def trial(self, number: int) -> FinishedTrial:
+        """One trial.
+
+        Raises:
+            StudyError: There is none of this number.
+        """
+        try:
+            return self._as_finished(self._ledger.numbered(number))
+        except IndexError as error:
+            counts = ", ".join(f"{many} {state}" for state, many in self.counts().items()) or "none"
+            raise StudyError(f"Study '{self.name}' has no trial {number!r}; it has {counts}.") from error
 
     def standing(self) -> Standing:
         """The number of trials by state, and the best one; of equal values the trial that began first.
@@ -170,11 +206,7 @@ class Results(ABC):
         """
         from tunehook.study.importance import find_importance
 
-        shares: dict[str, float] = {}
-        for raw, share in find_importance(self._ledger.trials(), self.mode).items():
-            name = self.space.name_of(raw)  # that of several branches is one
-            shares[name] = shares.get(name, 0.0) + share
-        return dict(sorted(shares.items(), key=lambda one: -one[1]))
+        return find_importance(self._ledger.trials(), self.mode, self.space)
 
     def effective(self, number: int) -> dict[str, Any]:
         """What was in force in a trial, by slot path, from its journal; nothing where that lies on another machine."""
@@ -197,10 +229,12 @@ class Results(ABC):
             view_trial(ledger, frozen, Events.of_trial(ledger.as_trial(frozen)) if deep else Events())
             for frozen in begun
         ]
-        best = self.standing().best
+        standing = self.standing()
         return StudyView(
-            self.name, self.metric, self.mode, self.space, trials, None if best is None else best.number,
+            self.name, self.metric, self.mode, self.space, trials,
+            None if standing.best is None else standing.best.number,
             importance=self.importance() if deep and only is None else {}, wanted=ledger.notes.wanted,
+            others=self.others, front=[one.number for one in standing.front],
         )  # fmt: skip
 
     def snapshots_of(self, number: int) -> list[Snapshot]:
@@ -257,8 +291,8 @@ class Results(ABC):
         ``seconds``, ``epochs``, ``machine``, ``attempt``, ``is_given`` (whether its values were enqueued),
         ``params.<name>`` for each name, and ``metrics.<name>``, the last value of each metric that is in the journals.
 
-        With several metrics each has a column, too, and ``value`` is the first one. Of a population, member,
-        generation, the epochs of an interval and the number of the parent besides.
+        With several metrics there is ``values.<name>`` for each, and ``value`` is the first one. A trial of a
+        population has its ``member``, ``generation``, ``interval`` (epochs) and ``parent`` (a number) besides.
 
         Raises:
             ImportError: pandas is not installed.

@@ -17,7 +17,7 @@ from tunehook.system.words import printable, short
 
 _STYLES = {
     "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
-    "interrupted": "yellow", "paused": "blue", "lost": "red",
+    "interrupted": "yellow", "paused": "blue", "known": "dim", "lost": "red",
 }  # fmt: skip
 
 

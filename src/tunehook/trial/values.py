@@ -195,3 +195,8 @@ class Standing:
     def finished(self) -> int:
         """How many trials told the search something: complete, pruned, paused and infeasible ones."""
         return sum(self.counts.get(state, 0) for state in COUNTED)
+
+
+def told_counts(counts: Mapping[State, int]) -> str:
+    """How many trials there are of each state, for people."""
+    return ", ".join(f"{many} {state}" for state, many in counts.items()) or "no trials"

@@ -17,6 +17,7 @@ import tunehook as th
 from run_file import RunFile, read_runs
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
+from tunehook.study import find_importance
 from tunehook.trial.values import Outcome
 from wandb_server import ServerRun, WandbServer, online, serving
 from warm import warm_python
@@ -361,3 +362,29 @@ def test_machines_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert study.claim("something else", seconds=60)
     monkeypatch.setattr("tunehook.storage.notes.time.time", lambda clock=time.time: clock() + 61)
     assert study.claim("show", seconds=60)
+
+
+def test_rows_of_a_study_whose_trials_pause(tmp_path: Path) -> None:
+    """A row is written once, when its trial has ended for good; the table has the paused ones too."""
+    import pause_study
+
+    made = pause_study.study(str(tmp_path / "study"), many=24)
+    made.optimize(pause_study.train, trials=4, progress=False)
+    before = view.look_at(made)
+    made.optimize(pause_study.train, trials=24, progress=False)
+    after = view.look_at(made)
+    assert before.paused
+    assert after.ended
+    assert {one.number for one in after.ended} & {one.number for one in before.paused}  # some went on
+    assert after.ended[: len(before.ended)] == before.ended
+    assert len(view._charts(after, {})["study/table"].data) == 24
+
+
+def test_importance_of_a_name_of_two_branches() -> None:
+    """It has one share, by the user's name, as `Study.importance` has it."""
+    space = {"opt": th.Choice({one: {"lr": th.Float(0, top)} for one, top in (("sgd", 1), ("adam", 0.1))})}
+    made = th.Study("branches", space, metric="v", mode="max", search="random", seed=1)
+    made.optimize(lambda: th.value("lr", 0.1) + (th.value("opt", "") == "sgd"), trials=30, progress=False)
+    seen = view.look_at(made)
+    assert find_importance(seen.frozen, seen.mode, seen.space) == made.importance()
+    assert sorted(made.importance()) == ["lr", "opt"]
