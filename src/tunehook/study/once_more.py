@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from tunehook.search import Replay
 from tunehook.space import Fixed, Space
 from tunehook.study.results import Results
+from tunehook.trial import StudyError
 
 _T = TypeVar("_T")
 # Makes a study that is as another one in all but its name, its space and its search.
@@ -25,6 +26,9 @@ def retrain(study: Results, beside: Beside, train: Callable[[], _T], number: int
         return returned[-1]
 
     again.optimize(kept, trials=again.finished + 1, progress=False)
+    if not returned:  # such as where memory ran out, which ends a trial and not a study
+        outcome = again.trials[-1].outcome
+        raise StudyError(f"The training with the values of trial {chosen.number} is {outcome.state}: {outcome.reason}")
     return returned[-1]
 
 
