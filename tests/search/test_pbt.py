@@ -155,8 +155,10 @@ def test_the_toy_of_the_paper(seed: int) -> None:
         else:
             params, weights = dict(one.parent.params), kept[one.parent.number]
             if one.is_copy:
-                fresh = {name: draw.random() for name in space}
-                params = explore(space, params, fresh, config, seed=f"{seed}/{len(made)}")
+                seed_of_one = f"{seed}/{len(made)}"
+                params = explore(
+                    space, params, lambda: {name: draw.random() for name in space}, config, seed=seed_of_one
+                )
         kept.append(train(weights, params))
         made.append(Member(len(made), one.member, one.generation, params, value=value(kept[-1])))
 

@@ -121,6 +121,19 @@ def test_a_condition_that_nothing_meets() -> None:
         study.enqueue({"optimizer": "adam", "lr": 1e-3, "width": 5})
 
 
+def test_enqueued_values_for_which_no_others_are_found() -> None:
+    """They are an error once, and the study goes on without them."""
+    study = a_study(
+        "random", Space({"a": Int(4, 8), "b": Int(1, 4)}, where=lambda params: params["a"] * params["b"] <= 6)
+    )
+    study.enqueue({"b": 4})
+    said = r"drawn with \{'b': 4\}, with which trial 0 was enqueued; the trial is left out.\n  Enqueue values"
+    with pytest.raises(SpaceError, match=said):
+        study.ask()
+    assert not study.has_waiting
+    assert study.ask().params["b"] == 1
+
+
 def test_another_condition_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """Trials from before may break it, so the study goes on and says so."""
     space = {"x": Float(0, 1)}

@@ -9,6 +9,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+import tunehook as th
 from ledgers import make_ledger
 from tunehook.record import Events, Journal, host
 from tunehook.storage.attributes import OWNER
@@ -108,3 +109,15 @@ def test_processes_are_those_of_the_journal() -> None:
     journal.process()
     journal.close()
     assert len(Holders(ledger)._processes(ledger.trials()[0])) == 2
+
+
+def test_a_trial_of_a_grid_with_branches_is_lost_before_it_has_values() -> None:
+    """It has a journal, and its combination is asked again."""
+    space = {"optimizer": th.Choice({"sgd": {"momentum": th.Choice([0.0, 0.9])}, "adam": {}})}
+    study = th.Study("branches", space, metric="m", mode="max", search="grid")
+    study.counts()
+    frozen = study._ledger.numbered(study.optuna.ask().number)
+    study._asks.lost.recover_nameless(frozen, Outcome("interrupted", "its process is gone"))
+    begin = Events.of_latest(study.paths.journal(frozen.number)).begin
+    assert begin is not None
+    assert begin.params == study.ask().params == {"optimizer": "sgd", "momentum": 0.0}

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+import tunehook as th
 from pause_study import RUNGS, check, checkpoints, study, train, trained
 from tunehook.record import Events, join
+from tunehook.session import Checkpoints
 from tunehook.storage import PAUSE
 from tunehook.study.pausing import Pausing
 from tunehook.trial import Budget, Outcome, StudyFull, Trial
@@ -139,3 +141,92 @@ def test_a_checkpoint_is_lost(damage: str, caplog: pytest.LogCaptureFixture) -> 
         steps = sorted(set(trained()[trial.params["x"]]))
         assert [report.step for report in events.reports] == steps
         assert [row.step for row in join([events]).all] == steps
+
+
+def test_a_checkpoint_is_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that goes on without it starts over, and is not paused once more where it was; so the study ends."""
+
+    class Elsewhere(Checkpoints):
+        """Those of another machine."""
+
+        @property
+        def size(self) -> int:
+            self.discard()
+            return 0
+
+    monkeypatch.setattr("tunehook.study.pausing.Checkpoints", Elsewhere)
+    made = study(many=20, search="random")
+    began: list[int] = []
+
+    def train_once() -> None:
+        began.append(1)
+        assert len(began) < 30
+        train()
+
+    made.optimize(train_once, trials=4, progress=False)
+
+    assert made.counts() == {"complete": 1, "paused": 3}
+    assert all(steps.count(step) <= 3 for steps in trained().values() for step in steps)
+
+
+def test_a_limit_counts_at_the_end() -> None:
+    """A paused trial may get within it with more epochs, so only what has trained to its end is judged by it."""
+    made = study(many=20, search="random", constraints={"v": (None, 3.0)})
+    made.optimize(train, trials=7, progress=False)
+    assert made.counts() == {"complete": 1, "paused": 6}
+    assert max(trial.value or 0.0 for trial in made.trials) > 3.0
+    strict = study("strict", many=20, search="random", constraints={"v": (None, -1.0)})
+    strict.optimize(train, trials=7, progress=False)
+    assert strict.counts() == {"infeasible": 7}  # of which each gave its place to the next
+
+
+def test_the_storage_is_removed_while_it_is_used() -> None:
+    """Paused trials are written again as such, and go on."""
+    made = study(many=20)
+    made.optimize(train, trials=7, progress=False)
+    before = made.trials
+    for path in Path("study").glob("study.db*"):
+        path.unlink()
+    made.optimize(train, trials=14, progress=False)
+    check(made, 14, wanted=7)
+    assert [trial.number for trial in before] == [trial.number for trial in made.trials[:7]]
+
+
+def test_the_storage_is_older_than_the_journals(caplog: pytest.LogCaptureFixture) -> None:
+    """What was paused then, and is complete or was paused once more since, is so again, and trained no further."""
+    study(many=9).optimize(train, trials=3, progress=False)
+    before = {path.name: path.read_bytes() for path in Path("study").glob("study.db*")}
+    was = {trial.number: trial.outcome for trial in study(many=9).trials}
+    assert sorted(outcome.state for outcome in was.values()) == ["complete", "paused", "paused"]
+    study(many=9).optimize(train, progress=False)
+    ended = {trial.number: trial.outcome for trial in study(many=9).trials}
+    changed = [number for number, outcome in was.items() if ended[number] != outcome]
+    assert changed
+    for path in Path("study").glob("study.db*"):
+        path.unlink()
+    for name, content in before.items():
+        (Path("study") / name).write_bytes(content)
+    opened, epochs = study(many=9), trained()
+    assert {trial.number: trial.outcome for trial in opened.trials} == ended
+    assert "its storage was older than its journals" in caplog.text
+    opened.optimize(train, progress=False)
+    assert trained() == epochs
+    check(study(many=9), 9)
+
+
+def test_one_that_fails_as_it_goes_on_gives_its_place_to_the_next() -> None:
+    """So there is a complete trial in the end, also where the best ones failed."""
+    made = study(many=20)
+    failures: list[Trial] = []
+
+    def train_or_fail() -> None:
+        trial = th.current()
+        assert isinstance(trial, Trial)
+        if trial.pauses and len(failures) < 2:
+            failures.append(trial)
+            raise ValueError("such as a loader that breaks")
+        train()
+
+    made.optimize(train_or_fail, trials=7, progress=False)
+    assert made.counts() == {"complete": 1, "paused": 6, "failed": 2}
+    assert made.best.number not in [trial.number for trial in failures]

@@ -205,3 +205,30 @@ def test_old_files_open_under_their_new_names() -> None:
     rebuild("digits")
     found = th.Study.open(None, storage=f"sqlite:///{FOLDER}/study.db.1")
     assert found.counts() == {"complete": 1}
+
+
+def test_the_condition_of_a_grid_is_in_the_script() -> None:
+    """Where it says which combinations are lost, the script rebuilds the study, and else the command does."""
+
+    def make_one() -> th.Study:
+        space = th.Space({"a": th.Int(1, 4), "b": th.Int(1, 4)}, where=lambda params: params["a"] > params["b"])
+        return th.Study("digits", space, metric="acc", mode="max", search="grid")
+
+    def train_one() -> dict[str, int]:
+        return {"acc": th.value("a", 1) * th.value("b", 1)}
+
+    make_one().optimize(train_one, trials=4, progress=False)
+    before = make_one().trials
+    gone()
+    rebuild("digits")
+    assert make_one().trials == before
+    shutil.rmtree(FOLDER / "trial-0001")
+    gone()
+    with pytest.raises(
+        StudyError, match=r"(?s)condition, which only its script knows.*study.db away and start the scri"
+    ):
+        rebuild("digits")
+    study = make_one()
+    study.optimize(train_one, progress=False)
+    done = [tuple(trial.params.values()) for trial in study.trials if trial.outcome.state == "complete"]
+    assert sorted(done) == [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)]

@@ -16,7 +16,7 @@ import tunehook as th
 from tunehook.cli import app
 from tunehook.integrations.wandb.values import describe_outcome, describe_trial
 from tunehook.record import Events
-from tunehook.study import rebuild
+from tunehook.study import KnownTrial, rebuild
 from tunehook.trial import Budget, TrialError, hypervolume, pareto_front
 
 SPACE = {"x": th.Float(0, 1), "y": th.Float(0, 1)}
@@ -194,6 +194,7 @@ def test_wandb_has_all_metrics() -> None:
             "The search 'cmaes' is for one metric, and there are 2.\n  For several there are 'bayes', 'grid',",
         ),
         ({"search": "pbt"}, "The search 'pbt' is for one metric"),
+        ({"search": "hyperopt"}, "The search 'hyperopt' is for one metric"),
         ({"constraints": {"latency": 5}}, r"None for no limit; got {'latency': 5}."),
         ({"constraints": {"latency": (None, None)}}, r"None for no limit; got {'latency': \(None, None\)}."),
         ({"constraints": {"latency": (5, 1)}}, r"The lowest value of 'latency' is above the highest: \(5, 1\)."),
@@ -203,3 +204,53 @@ def test_mistakes_are_errors(options: dict[str, Any], said: str) -> None:
     """Metrics and modes fit together, and a search for one metric says which ones take several."""
     with pytest.raises(ValueError, match=said):
         study(**options)
+
+
+def test_known_trials_have_all_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    """Samplers get all values, also again from the journals; a trial that lacks one, or a study, is left out."""
+    old = study("old")
+    old.optimize(train, trials=4, progress=False)
+    new = study("new", search="nsga2")
+    assert new.add_trials(old) == 4
+    assert [one.values for one in new.optuna.trials] == [list(one.values) for one in old.trials]
+    assert new.best_trials == []
+    rebuild("new")
+    own = study("own", search="tpe")
+    assert own.add_trials(th.Study.open("new")) == 0  # which has not trained them
+    assert own.add_trials(old, as_own=True) == 4
+    assert [one.params for one in own.best_trials] == [one.params for one in old.best_trials]
+    own.optimize(train, trials=6, progress=False)
+    assert own.counts() == {"complete": 6}
+    one = th.Study("one", SPACE, metric="acc", mode="max", search="random")
+    assert one.add_trials(old) == 4
+    with caplog.at_level("INFO", "tunehook"):
+        assert own.add_trials([KnownTrial({"x": 0.5, "y": 0.5}, 0.5, "run 1")]) == 0
+    assert caplog.messages[-1].endswith("\n  1 not added, since it has no value of the metric 'latency'")
+    message = r"Study 'one' has the metric 'acc' \(max\), and 'own' has 'acc' \(max\) and 'latency' \(min\), so its"
+    with pytest.raises(th.StudyError, match=f"^{message}"):
+        own.add_trials(one)
+
+
+def test_importance_is_of_complete_trials() -> None:
+    """Not of stopped ones, which Optuna calls complete where there are several metrics."""
+    made = study()
+    for number in range(30):
+        trial = made.ask()
+        state = "complete" if number < 12 else "pruned"
+        made.tell(trial, th.Outcome(state, value=trial.params["x"], values=(trial.params["x"], 0.0)))  # type: ignore[arg-type]
+    assert [trial.state.name for trial in made.optuna.trials] == ["COMPLETE"] * 30
+    assert made.importance() == {}
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 2.0, 3.0)])
+def test_what_is_told_by_hand_has_all_values(values: tuple[float, ...]) -> None:
+    """Else it is an error, the trial still runs, and can be told right."""
+    made = study()
+    trial = made.ask()
+    with pytest.raises(
+        ValueError, match=r"^A complete trial of a study with 2 metrics has a value of each; got Outcome"
+    ):
+        made.tell(trial, th.Outcome("complete", value=1.0, values=values))
+    assert made.counts() == {"running": 1}
+    made.tell(trial, th.Outcome("complete", value=1.0, values=(1.0, 2.0)))
+    assert [one.values for one in made.best_trials] == [(1.0, 2.0)]

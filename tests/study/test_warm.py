@@ -206,6 +206,19 @@ def test_the_best_trials_of_another_study_are_trained_here(old: Study) -> None:
     assert new.enqueue_trials(old, trials=2) == 0
 
 
+def test_what_is_learned_from_can_be_trained_too(old: Study, caplog: Any) -> None:
+    """The best known trials come first here as well, once each."""
+    new = study(space=OLD)
+    with caplog.at_level(logging.INFO, "tunehook"):
+        assert new.add_trials(old) == 3
+        assert new.enqueue_trials(old, trials=2) == 2
+        assert new.enqueue_trials(old, trials=2) == 0
+        assert caplog.messages[-1].endswith("\n  2 not enqueued, since its values were enqueued before")
+        assert new.add_trials(old) == 0
+        assert caplog.messages[-1].endswith("\n  3 not added, since it was added before")
+    assert [params["hidden"] for params in run(new, [1.0, 1.0])] == [32, 16]
+
+
 def test_a_grid_counts_no_known_trial(old: Study) -> None:
     """Its combinations are all tried."""
     grid = study("grid", {"lr": th.Choice([1e-3, 1e-2]), "hidden": th.Choice([8, 16])}, search="grid")

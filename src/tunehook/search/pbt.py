@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -181,23 +181,34 @@ def _parents(config: PBT, mode: Mode, ended: Sequence[Member], *, seed: int) -> 
 
 
 def explore(
-    space: Space, params: Mapping[str, Any], fresh: Mapping[str, Any], config: PBT, *, seed: str
+    space: Space, raw: Mapping[str, Any], fresh: Callable[[], Mapping[str, Any]], config: PBT, *, seed: str
 ) -> dict[str, Any]:
-    """The values with which a copy goes on.
+    """The raw values with which a copy goes on; those of the one that was copied where no others are allowed.
+
+    What exists with another option only than before is drawn anew, where that option is.
 
     Args:
         space: What is searched.
-        params: The values of the one that was copied.
-        fresh: Values drawn anew.
+        raw: The raw values of the one that was copied.
+        fresh: Draws a raw value anew for each name, also for those that do not exist.
         config: How values are changed.
         seed: What is changed how follows from it.
     """
-    draw = random.Random(seed)  # noqa: S311 - a search, no secret
-    found: dict[str, Any] = {}
-    for name, d in space.searched.items():
-        is_resampled, factor = draw.random() < config.resample, draw.choice(config.perturb)
-        found[name] = fresh[name] if is_resampled else perturbed(d, params[name], factor)
-    return found
+    draw, searched = random.Random(seed), space.searched  # noqa: S311 - a search, no secret
+    for _ in range(_DRAWN):
+        drawn = fresh()
+        changes = {name: (draw.random() < config.resample, draw.choice(config.perturb)) for name in searched}
+
+        def value_of(name: str, drawn: Mapping[str, Any] = drawn, changes: Mapping[str, Any] = changes) -> Any:
+            (is_resampled, factor), d = changes[name], searched[name]
+            if is_resampled or name not in raw:
+                return drawn[name]
+            return d.encode(perturbed(d, d.decode(raw[name]), factor))
+
+        changed = space.walk(value_of)
+        if space.allows(changed):
+            return changed
+    return dict(raw)
 
 
 def perturbed(d: Distribution, value: Any, factor: float) -> Any:
@@ -217,7 +228,8 @@ def perturbed(d: Distribution, value: Any, factor: float) -> Any:
         return value
 
 
-_LISTED = 10_000
+_LISTED = 10_000  # values of a distribution that are put in order
+_DRAWN = 1_000  # changes that are tried until the condition of the space holds
 
 
 def _levels(d: Distribution) -> list[Any] | None:

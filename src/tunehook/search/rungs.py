@@ -75,7 +75,7 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
 
 
 def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
-    """The numbers of paused trials that can never go on, however the others do: those behind the best third of all.
+    """The numbers of paused trials that are not to go on any more: those behind the best third of all.
 
     The ten best are never among them, for a study that is tried with a few trials first.
 

@@ -74,11 +74,15 @@ class Whole(BaseSampler):
             raw = self._draw(study, trial, {**known, **given}, self.inner if attempt < _PROPOSED else dice)
             if raw.keys() <= given.keys() or self._space.allows(raw):
                 return raw
-        told = f" with {dict(given)}" if given else ""
+        said = f"The condition of {self._space!r} held for none of {_DRAWN:,} configurations that were drawn"
+        if given:
+            raise SpaceError(
+                f"{said} with {dict(given)}, with which trial {trial.number} was enqueued; the trial is left out.\n"
+                "  Enqueue values for which it holds."
+            )
         raise SpaceError(
-            f"The condition of {self._space!r} held for none of {_DRAWN:,} configurations that were drawn{told}.\n"
-            "  Loosen it, or narrow the ranges to where it holds; or search a quantity that it follows from, such as a "
-            "ratio."
+            f"{said}.\n  Loosen it, or narrow the ranges to where it holds; or search a quantity that it follows from, "
+            "such as a ratio."
         )
 
     def _draw(self, study: Study, trial: FrozenTrial, known: dict[str, Any], other: BaseSampler) -> dict[str, Any]:

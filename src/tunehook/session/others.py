@@ -24,7 +24,7 @@ def with_others(trial: Trial, outcome: Outcome, objective: Objective, returned: 
 
     Returns:
         The same where the trial has one metric and no limits. A complete trial that lacks one has failed; one with a
-        value that is not finite, or beyond a limit, is infeasible.
+        value that is not finite, or beyond a limit, is infeasible, but for one that is paused, which may get within it.
     """
     more: dict[str, Mode] = {**dict.fromkeys(trial.limits, "min"), **trial.others}
     if not more or outcome.value is None or outcome.state in ("failed", "interrupted"):
@@ -43,6 +43,8 @@ def with_others(trial: Trial, outcome: Outcome, objective: Objective, returned: 
         return _lacks(trial, lacking, reports)
     if trial.others and all(math.isfinite(found.get(name, math.nan)) for name in trial.others):
         outcome = dataclasses.replace(outcome, values=(outcome.value, *(found[name] for name in trial.others)))
+    if outcome.state == "paused":
+        return outcome
     broken = next((why for name, value in found.items() if (why := _broken(trial, name, value))), None)
     return outcome if broken is None else dataclasses.replace(outcome, state="infeasible", reason=broken)
 

@@ -104,6 +104,11 @@ class Space(Mapping[str, Distribution]):
         """Whether there is a condition over several hyperparameters."""
         return self._where is not None
 
+    @property
+    def lacks_condition(self) -> bool:
+        """Whether there is a condition of which only the name is known, as of a space that was described."""
+        return self._where is None and self._note is not None
+
     def branches(self) -> dict[str, dict[str, Any]]:
         """By Optuna's names, what must be chosen for a hyperparameter to exist: raw values by the choices' names."""
         choices = {place.raw: place.choice for place in self._places if isinstance(place.d, Choice)}

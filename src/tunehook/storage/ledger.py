@@ -282,7 +282,7 @@ class Ledger:
             return None
         parent = stored["parent"]
         key = "" if parent is None else self.key_of(self.numbered(parent))
-        return Lineage(**stored, key=key, names=tuple(self.space.searched))
+        return Lineage(**stored, key=key, names=tuple(map(self.space.name_of, self.space.searched)))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""
@@ -292,6 +292,10 @@ class Ledger:
             if frozen.state.is_finished() and known.state != "paused":
                 self._ends[frozen.number] = known
         return known
+
+    def is_paused(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial waits to go on."""
+        return frozen.state.is_finished() and self.outcome_of(frozen).state == "paused"
 
     def key_of(self, asked: AskedTrial | FrozenTrial) -> str:
         """The key that a trial shares with its later attempts."""

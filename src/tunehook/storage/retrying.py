@@ -32,7 +32,7 @@ from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, way_out
 from tunehook.storage.sqlite import NOT_FOUND, file_of
-from tunehook.storage.states import as_seen
+from tunehook.storage.states import as_seen, as_stored
 from tunehook.system import first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError
 
@@ -103,7 +103,7 @@ class PatientStorage(BaseStorage):
         if frozen.state == TrialState.RUNNING and self.pulse is not None and self.pulse.gives_signs:
             frozen = copy.copy(frozen)
             frozen.user_attrs = {ALIVE: "put in", **frozen.user_attrs}
-        return self._create(study_id, frozen)
+        return self._create(study_id, as_stored(frozen))
 
     def _create(self, study_id: int, template: FrozenTrial) -> int:
         token = uuid.uuid4().hex

@@ -68,6 +68,15 @@ def as_seen(frozen: FrozenTrial) -> FrozenTrial:
     return seen
 
 
+def as_stored(frozen: FrozenTrial) -> FrozenTrial:
+    """A trial as `as_seen` shows it as a storage keeps it."""
+    if not frozen.state.is_finished() or outcome_of(frozen).state != "paused":
+        return frozen
+    kept = copy.copy(frozen)
+    kept.state, kept.values, kept.datetime_complete = TrialState.WAITING, None, None
+    return kept
+
+
 def is_counted(frozen: FrozenTrial) -> bool:
     """Whether a trial told the search something. It is asked of all trials at each turn of a loop."""
     return frozen.state in _COUNTED and not is_known(frozen)

@@ -168,12 +168,18 @@ class AskTell:
             frozen = self.ledger.begun_last()
             if frozen is None:
                 return
+            given = given_values(frozen) or {}
+            wrong = error if given and isinstance(error, SpaceError) else None  # no configuration has them
             try:
-                self._check_given(frozen.number, given_values(frozen) or {})
-            except SpaceError as wrong:
-                self.lost.end_nameless(frozen, Outcome("failed", str(wrong)))
+                self._check_given(frozen.number, given)
+            except SpaceError as found:
+                wrong = found
+            if wrong is None:
+                self.lost.recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
+                return
+            self.lost.end_nameless(frozen, Outcome("failed", str(wrong)))
+            if wrong is not error:
                 raise wrong from error
-            self.lost.recover_nameless(frozen, Outcome("interrupted", f"it could not be asked for: {error!r}"))
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Take the metric of one step of a running trial and answer whether to go on."""
@@ -183,12 +189,13 @@ class AskTell:
             course = self._courses.get(trial.number) or Course(trial.mode, reports_of(running))
             self._courses[trial.number] = course
             is_new = step not in reports_of(running)
-            if is_new:  # not of a trial that starts over after a pause, of which Optuna would only warn
+            if is_new:  # not of a trial that starts over after a pause
                 note_report(running, step, value)
         except UpdateFinishedTrialError:
             return Decision(True, "another process took the trial for lost and told its end", "interrupted")
-        if is_new:
-            course.add(step, value)
+        if not is_new:  # it was judged: where a trial goes on without its checkpoint, it would never pass its rung
+            return Decision()
+        course.add(step, value)
         if not self._method.judges:
             return Decision()
         say = f"{trial.metric} {value:.6g} at step {step}"

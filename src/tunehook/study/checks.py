@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from tunehook.system import hidden
-from tunehook.trial import Mode
+from tunehook.trial import Mode, Outcome
 
 
 def check_study(
@@ -85,6 +85,20 @@ def limits_of(constraints: object) -> dict[str, tuple[float | None, float | None
         if len(numbers) == 2 and numbers[0] > numbers[1]:
             raise ValueError(f"The lowest value of '{name}' is above the highest: {limits!r}. Swap them.")
     return {name: (limits[0], limits[1]) for name, limits in constraints.items()}
+
+
+def check_outcome(outcome: Outcome, metrics: Mapping[str, Mode]) -> None:
+    """Check that an outcome has the values of all metrics, where there are several and it has or needs them.
+
+    Raises:
+        ValueError: It has not.
+    """
+    is_needed = outcome.state == "complete" or bool(outcome.values)
+    if len(metrics) > 1 and is_needed and len(outcome.values) != len(metrics):
+        raise ValueError(
+            f"A complete trial of a study with {len(metrics)} metrics has a value of each; got {outcome}.\n"
+            f"  Give them in their order, {', '.join(metrics)}: Outcome(..., value=first, values=(first, ...))."
+        )
 
 
 def _is_positive(value: object) -> bool:

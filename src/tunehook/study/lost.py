@@ -103,7 +103,7 @@ class Lost:
                 outcome = Outcome("interrupted", "the grid has no values for it")
         is_told = self.end_nameless(frozen, outcome, again=values)
         if is_told and values is not None:
-            if self._ledger.space.searched.keys() <= values.keys():
+            if self._ledger.space.is_complete(values):
                 trial = self._ledger.as_trial(frozen, self._ledger.space.decode(values))
                 self._keep_end(frozen, trial, outcome)
             self._again.ask(values, (stored_attempt(frozen) or 0) + 1, self._ledger.key_of(frozen))

@@ -17,7 +17,7 @@ from tunehook.search import PBT, Member, Next, Replay, explore, next_interval
 from tunehook.session import Checkpoints
 from tunehook.space import SpaceError
 from tunehook.storage import LINEAGE, Ledger, stored_lineage
-from tunehook.trial import INTERVAL_ENDS, Outcome, StudyFinished, StudyFull, Trial
+from tunehook.trial import INTERVAL_ENDS, Outcome, StudyError, StudyFinished, StudyFull, Trial
 
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
@@ -96,8 +96,21 @@ class Members:
         return next_interval(self._config, self._ledger.mode, self._made(), seed=self._seed)
 
     def _made(self) -> list[Member]:
-        trials = self._ledger.trials()
-        return [self._member(frozen, stored) for frozen in trials if (stored := stored_lineage(frozen)) is not None]
+        """The trials of the population.
+
+        Raises:
+            StudyError: They are those of another one.
+        """
+        made = [(one, stored) for one in self._ledger.trials() if (stored := stored_lineage(one)) is not None]
+        members = 1 + max((stored["member"] for _, stored in made), default=-1)
+        interval = made[0][1]["interval"] if made else self._config.interval
+        if members > self._config.population or interval != self._config.interval:
+            raise StudyError(
+                f"Study '{self._ledger.name}' trains a population with at least {members} members and intervals of "
+                f"{interval} epochs, and was given {self._config!r}.\n"
+                "  Give it the population that it was begun with, or the new one another name."
+            )
+        return [self._member(*one) for one in made]
 
     def _member(self, frozen: FrozenTrial, stored: Mapping[str, Any]) -> Member:
         place = frozen.number, stored["member"], stored["generation"]
@@ -124,11 +137,14 @@ class Members:
         seed = f"{self._seed}/{following.generation}/{following.member}/{following.voids}"
         frozen = self._ledger.numbered(parent.number)
         drawn = RandomSampler(seed=random.Random(seed).getrandbits(32))  # noqa: S311 - a search, no secret
-        fresh = {
-            name: drawn.sample_independent(self._ledger.study, frozen, name, one)
-            for name, one in self._ledger.distributions.items()
-        }
-        return space.encode(explore(space, parent.params, space.decode(fresh), self._config, seed=seed))
+
+        def fresh() -> dict[str, Any]:
+            return {
+                name: drawn.sample_independent(self._ledger.study, frozen, name, one)
+                for name, one in self._ledger.distributions.items()
+            }
+
+        return explore(space, space.encode(parent.params), fresh, self._config, seed=seed)
 
     def _enqueue(self, following: Next, raw: Mapping[str, Any]) -> None:
         parent = following.parent

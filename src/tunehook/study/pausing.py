@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunehook.record import Journal
 from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
 from tunehook.session import Checkpoints
-from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_pause, stored_rungs
+from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_again, stored_pause, stored_rungs
 from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 
@@ -97,7 +97,7 @@ class Pausing:
 
     def tell_what_is_left(self) -> None:
         """Say how many trials are paused, and what room their checkpoints take."""
-        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._is_paused(one)]
+        waiting = [self._ledger.as_trial(one) for one in self._ledger.begun() if self._ledger.is_paused(one)]
         room = sum(Checkpoints(trial).size for trial in waiting) / 1e6
         if waiting:
             log.info(
@@ -137,12 +137,18 @@ class Pausing:
         latest = {self._key(one): one for one in begun.values()}
         known = next((rungs for one in begun.values() if (rungs := self._rungs(one))), ())
         if not known:  # as of trials that were put in from their journals
-            known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._is_paused(one)}))
+            known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._ledger.is_paused(one)}))
         climbs = [
-            Climb(one.number, self._values(one, known), one.number == pausing or self._is_paused(one))
+            Climb(one.number, self._values(one, known), one.number == pausing or self._ledger.is_paused(one))
             for one in latest.values()
+            if not self._is_lost(one)
         ]
         return climbs, begun
+
+    def _is_lost(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial has ended so that nothing comes of it, and another one is to go on in its place."""
+        state = self._ledger.outcome_of(frozen).state
+        return state in ("failed", "infeasible") or (state == "interrupted" and stored_again(frozen) is None)
 
     def _key(self, frozen: FrozenTrial) -> str:
         return self._once("key", frozen, lambda: self._ledger.key_of(frozen))
@@ -174,9 +180,6 @@ class Pausing:
             self._found[place] = find()
         found: _T = self._found[place]
         return found
-
-    def _is_paused(self, frozen: FrozenTrial) -> bool:
-        return frozen.state.is_finished() and self._ledger.outcome_of(frozen).state == "paused"
 
     def _is_here(self, paused: FrozenTrial) -> bool:
         """Whether a paused trial can go on here: where its checkpoint is, or where it has none of ours."""

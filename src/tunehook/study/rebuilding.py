@@ -72,11 +72,18 @@ def rebuild(name: str, *, storage: str | None = None, folder: str | os.PathLike[
             f"The study '{name}' is kept in {paths.database}, not in another storage: leave --storage out, and unset "
             "TUNEHOOK_STORAGE."
         )
+    known = described.known
+    space = Space.from_description(known["space"])
+    if described.is_grid and space.lacks_condition and _lacks_some(paths):
+        raise StudyError(
+            f"The journals of some trials of study '{name}' are gone, and which combinations of its grid they had "
+            f"follows from its condition, which only its script knows.\n  Move {paths.database} away and start the "
+            "script: it rebuilds the study from the journals."
+        )
     _check_idle(name, paths)
     kept = _move_away(paths) if is_file else None
-    known = described.known
     study = Study(
-        name, Space.from_description(known["space"]), metric=known["metric"], mode=known["mode"],
+        name, space, metric=known["metric"], mode=known["mode"],
         objective=known["objective"], search="grid" if described.is_grid else "random", folder=paths.folder,
         storage=url,
     )  # fmt: skip
@@ -87,6 +94,12 @@ def rebuild(name: str, *, storage: str | None = None, folder: str | os.PathLike[
 
 def _journals(paths: StudyPaths) -> list[Path]:
     return sorted(paths.folder.glob("trial-*/journal.jsonl"))
+
+
+def _lacks_some(paths: StudyPaths) -> bool:
+    names = [path.parent.name.removeprefix("trial-") for path in _journals(paths)]
+    numbers = {int(name) for name in names if name.isascii() and name.isdigit()}
+    return len(numbers) < max(numbers, default=-1) + 1
 
 
 def _check_idle(name: str, paths: StudyPaths) -> None:

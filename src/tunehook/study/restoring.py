@@ -156,15 +156,18 @@ class Restoring:
             frozen = trials.get(number)
             if frozen is None:
                 continue
-            if not frozen.state.is_finished():
-                if (events := self._own(number)) is not None and self._bring(frozen, events, done):
-                    done.trials.append(number)
-            elif self._lacks_end(frozen) and not self._end(frozen, done):
+            if self._is_open(frozen) and (events := self._own(number)) and self._bring(frozen, events, done):
+                done.trials.append(number)
+            elif frozen.state.is_finished() and self._lacks_end(frozen) and not self._end(frozen, done):
                 lacking.add(number)
         trials = {frozen.number: frozen for frozen in self._ledger.trials()}
-        while agreed in trials and trials[agreed].state.is_finished() and agreed not in lacking:
+        while agreed in trials and not self._is_open(trials[agreed]) and agreed not in lacking:
             agreed += 1
         self._ledger.notes.note_agreed(agreed)
+
+    def _is_open(self, frozen: FrozenTrial) -> bool:
+        """Whether more may come of a trial, as far as the storage knows."""
+        return not frozen.state.is_finished() or self._ledger.is_paused(frozen)
 
     def _there(self) -> list[int]:
         """Numbers of the trials that have a folder."""
@@ -320,13 +323,17 @@ class Restoring:
         raw = self._raw(begin)
         if raw is None or begin.attempt != (stored_attempt(frozen) or 0):
             return False
-        is_new = is_waiting(frozen)
+        is_new, is_paused = is_waiting(frozen), self._ledger.is_paused(frozen)
+        if is_paused and outcome in (None, stored_outcome(frozen)):  # it waits, or is to go on
+            return False
         if not is_new and not self._has(frozen, raw):  # another trial, which got the number
             return False
         if not is_new and (self._is_held(frozen) or (outcome is None and self._holders.of(frozen)[0] != "lost")):
             return False
         if is_new:
             self._ledger.begin_again(frozen, raw)
+        if is_paused and self._ledger.go_on(frozen) is None:  # as another process lets it
+            return False
         if self._ledger.key_of(frozen) != begin.key:
             self._ledger.note(frozen, KEY, begin.key)
         if is_new:

@@ -89,6 +89,32 @@ class Results(ABC):
             raise StudyError(f"Study '{self.name}' has no complete trial yet ({counts}), so there is no best one.")
         return standing.best
 
+    def top(self, number: int = 5) -> list[FinishedTrial]:
+        """The best complete trials, the best first; of equal values the one that began first.
+
+        Args:
+            number: How many at most. Defaults to 5.
+
+        Raises:
+            StudyError: The study has several metrics, of which none is the best; see `best_trials`.
+        """
+        if self.others:
+            self.best  # noqa: B018 - says so
+        complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
+        return sorted(complete, key=lambda one: one.value or 0.0, reverse=self.mode == "max")[:number]
+
+    def trial(self, number: int) -> FinishedTrial:
+        """One trial.
+
+        Raises:
+            StudyError: There is none of this number.
+        """
+        try:
+            return self._as_finished(self._ledger.numbered(number))
+        except IndexError as error:
+            counts = ", ".join(f"{many} {state}" for state, many in self.counts().items()) or "none"
+            raise StudyError(f"Study '{self.name}' has no trial {number!r}; it has {counts}.") from error
+
     def standing(self) -> Standing:
         """The number of trials by state, and the best one; of equal values the trial that began first.
 

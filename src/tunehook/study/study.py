@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
 from tunehook.search import PBT, Method, Replay
 from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space
-from tunehook.study.checks import check_study, limits_of, metrics_of
+from tunehook.study.checks import check_outcome, check_study, limits_of, metrics_of
 from tunehook.study.terms import Terms
 from tunehook.study.warm import WarmStart
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tunehook.launch import Launcher
     from tunehook.storage import PatientStorage
     from tunehook.study.ask_tell import AskTell
+
+
+T = TypeVar("T")
 
 
 class Study(WarmStart):
@@ -213,9 +216,13 @@ class Study(WarmStart):
         Args:
             trial: A trial from `ask`.
             outcome: How it ended.
+
+        Raises:
+            ValueError: The study has several metrics, and the outcome has another number of values.
         """
         if left_to_parent(trial):
             return
+        check_outcome(outcome, {self.metric: self.mode, **self.others})
         try:
             self._asks.tell(trial, outcome)
         finally:
@@ -333,18 +340,42 @@ class Study(WarmStart):
         Raises:
             StudyError: The study trains no population.
         """
-        chain = self.schedule(number)
-        lineage, last = chain[0].lineage, chain[-1].number
-        replay = Replay(interval=1 if lineage is None else lineage.interval, schedule=[one.params for one in chain])
-        folder = self.paths.folder
-        study = Study(
-            f"{self.name}-replay-{last}", self.space, metric=self.metric, mode=self.mode, search=replay,
-            objective=self.objective, storage=self._storage, recorders=self.recorders, constraints=self.limits,
-            snapshots=self.snapshots or False, secrets=self.secrets,
-            folder=folder.with_name(f"{folder.name}-replay-{last}"),
-        )  # fmt: skip
-        study.optimize(train, progress=False)
+        from tunehook.study.once_more import replay_schedule
+
+        study: Study = replay_schedule(self, self._beside, train, number)
         return study
+
+    def retrain(self, train: Callable[[], T], *, number: int | None = None) -> T:
+        """Train once more with the values of a trial: for more epochs, with another seed or on more data.
+
+        Change the training as you like; what the study has tuned is put in as it was. Each call is a trial of a study
+        of its own beside this one, ``<name>-retrain-<number>``, with the same recorders.
+
+        Args:
+            train: The training, as `optimize` takes it. Let it return the model, or the Trainer.
+            number: The trial whose values are taken. Defaults to None, the best one.
+
+        Returns:
+            What the training returns.
+
+        Raises:
+            StudyError: There is no complete trial, or none of this number.
+
+        Example:
+            >>> model = study.retrain(lambda: train(epochs=100))  # doctest: +SKIP
+        """
+        from tunehook.study.once_more import retrain
+
+        return retrain(self, self._beside, train, number)
+
+    def _beside(self, what: str, space: Space, search: str | Replay) -> Study:
+        folder = self.paths.folder
+        metrics = {self.metric: self.mode, **self.others}
+        return Study(
+            f"{self.name}-{what}", space, metric=[*metrics], mode=[*metrics.values()], search=search,
+            objective=self.objective, storage=self._storage, recorders=self.recorders, constraints=self.limits,
+            snapshots=self.snapshots or False, secrets=self.secrets, folder=folder.with_name(f"{folder.name}-{what}"),
+        )  # fmt: skip
 
     def resting(self, rest: Callable[[float], bool]) -> AbstractContextManager[None]:
         """Pass the time in which the storage is away otherwise than by sleep.

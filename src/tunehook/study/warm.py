@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunehook.record import Journal
@@ -15,7 +17,7 @@ from tunehook.space import SpaceError, fitting
 from tunehook.study.presence import Presence
 from tunehook.study.results import Results
 from tunehook.system import given_values, make_visible, shown
-from tunehook.trial import Outcome, StudyError, is_better, key_of
+from tunehook.trial import Outcome, StudyError, key_of
 
 log = logging.getLogger("tunehook")
 
@@ -28,11 +30,13 @@ class KnownTrial:
         params: Values by name.
         value: The objective.
         source: Where it is from, for people: ``"trial 3 of study 'digits'"``. What is from one place is added once.
+        others: The values of further metrics by their names, which a study of several metrics needs. Defaults to none.
     """
 
     params: Mapping[str, Any]
     value: float
     source: str
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 class WarmStart(Presence):
@@ -56,6 +60,9 @@ class WarmStart(Presence):
             raise SpaceError(f"A trial that is enqueued in a grid gives every value, missing: {', '.join(missing)}.")
         if not missing and not self.space.allows(raw):
             raise SpaceError(f"The condition of the space does not hold for {shown(dict(params))}.")
+        self._put_first(raw)
+
+    def _put_first(self, raw: Mapping[str, Any]) -> None:
         (self._asks.members or self._ledger).enqueue(raw)
 
     def enqueue_defaults(self, train: Callable[[], object]) -> dict[str, Any]:
@@ -101,7 +108,8 @@ class WarmStart(Presence):
         """
         mode = other.mode if isinstance(other, Results) else self.mode
         known = sorted(_known(other), key=lambda one: one.value, reverse=mode == "max")[:trials]
-        there = [dict(given_values(frozen) or {}) for frozen in self._ledger.trials()]
+        trained = (one for one in self._ledger.trials() if self._ledger.outcome_of(one).state != "known")
+        there = [dict(given_values(frozen) or {}) for frozen in trained]
         told = _Told()
         for one in known:
             kept, left_out = fitting(self.space, one.params)
@@ -110,8 +118,14 @@ class WarmStart(Presence):
             missing = self.space.missing(raw)
             if not raw or (self._method.is_grid and missing) or (not missing and not self.space.allows(raw)):
                 told.unfit["it is none of this space"] += 1
-            elif raw not in there:
-                self._ledger.enqueue(raw)
+            elif raw in there:
+                told.unfit["its values were enqueued before"] += 1
+            else:
+                try:
+                    self._put_first(raw)
+                except SpaceError as error:  # all members of a population have their first values
+                    told.unfit[str(error)] += 1
+                    continue
                 there.append(raw)
                 told.taken += 1
         told.say(self.name, "enqueued", len(known))
@@ -136,20 +150,28 @@ class WarmStart(Presence):
             How many were added.
 
         Raises:
-            StudyError: The other study has another metric or mode, or another process asks for trials all the time.
+            StudyError: The other study lacks a metric of this one, has another mode or another first metric, or another
+                process asks for trials all the time.
         """
-        if isinstance(other, Results) and (other.metric, other.mode) != (self.metric, self.mode):
+        if isinstance(other, Results) and (
+            (other.metric, other.mode) != (self.metric, self.mode) or not self.others.items() <= other.others.items()
+        ):
             raise StudyError(
-                f"Study '{other.name}' has the metric {other.metric!r} ({other.mode}), and '{self.name}' has "
-                f"{self.metric!r} ({self.mode}), so its values say nothing here.\n"
+                f"Study '{other.name}' has the metric {_metrics(other)}, and '{self.name}' has {_metrics(self)}, so "
+                "its values say nothing here.\n"
                 "  Train its best trials here: study.enqueue_trials(other)."
             )
         known, told = _known(other), _Told()
         there = {self._ledger.outcome_of(frozen).reason for frozen in self._ledger.begun()}
         for one in known:
-            raw = self._whole(one, fill or {}, told)
-            if raw is not None and one.source not in there:
-                self._add(raw, Outcome("complete" if as_own else "known", one.source, float(one.value)))
+            if one.source in there:
+                told.unfit["it was added before"] += 1
+            elif (raw := self._whole(one, fill or {}, told)) is not None:
+                outcome = Outcome("complete" if as_own else "known", one.source, float(one.value))
+                if self.others:
+                    values = (one.value, *(one.others[name] for name in self.others))
+                    outcome = dataclasses.replace(outcome, values=tuple(map(float, values)))
+                self._add(raw, outcome)
                 there.add(one.source)
                 told.taken += 1
         told.say(self.name, "added", len(known))
@@ -166,7 +188,9 @@ class WarmStart(Presence):
             told.unfit[f"it has no {', '.join(missing)}: give fill={{{missing[0]!r}: ...}}"] += 1
         elif not self.space.allows(raw):
             told.unfit["the condition of the space does not hold"] += 1
-        elif is_better(one.value, None, self.mode) and abs(one.value) != float("inf"):
+        elif lacking := [name for name in self.others if name not in one.others]:
+            told.unfit[f"it has no value of the metric {lacking[0]!r}"] += 1
+        elif all(math.isfinite(value) for value in (one.value, *(one.others[name] for name in self.others))):
             return raw
         else:
             told.unfit["its value is no number"] += 1
@@ -216,7 +240,16 @@ def _known(other: Results | Iterable[KnownTrial]) -> Sequence[KnownTrial]:
     if not isinstance(other, Results):
         return list(other)
     return [
-        KnownTrial(one.params, one.value, f"trial {one.number} of study '{other.name}' ({other.key})")
+        KnownTrial(
+            one.params,
+            one.value,
+            f"trial {one.number} of study '{other.name}' ({other.key})",
+            dict(zip(other.others, one.values[1:], strict=False)),
+        )
         for one in other.trials
         if one.outcome.state == "complete" and one.value is not None
     ]
+
+
+def _metrics(study: Results) -> str:
+    return " and ".join(f"{name!r} ({mode})" for name, mode in {study.metric: study.mode, **study.others}.items())

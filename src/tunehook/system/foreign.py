@@ -57,6 +57,7 @@ OPTIMIZE = {
     "callbacks": "recorders: Study(..., recorders=[...])",
     "catch": "max_failures: Study(..., max_failures=3)",
     "gcaftertrial": "nothing: workers=1 gives each trial a process of its own",
+    "trialspergpu": "gpus_per_trial: study.optimize(train, trials=30, workers=8, gpus_per_trial=0.25)",
     "resourcespertrial": "gpus_per_trial: study.optimize(train, trials=30, workers=2, gpus_per_trial=1)",
 }
 DISTRIBUTION = {

@@ -19,9 +19,12 @@ def pareto_front(
     Args:
         found: What there is, in order.
         modes: ``"min"`` or ``"max"`` for each value.
-        values: Gives the values of one; one without, or with NaN, is left out.
+        values: Gives the values of one; one without one for each mode, or with NaN, is left out.
     """
-    known = [(one, _losses(its, modes)) for one in found if (its := values(one)) and not any(map(math.isnan, its))]
+    measured = [(one, values(one) or ()) for one in found]
+    known = [
+        (one, _losses(its, modes)) for one, its in measured if len(its) == len(modes) and not any(map(math.isnan, its))
+    ]
     return [one for one, losses in known if not any(_beats(other, losses) for _, other in known)]
 
 
