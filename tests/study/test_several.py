@@ -254,3 +254,11 @@ def test_what_is_told_by_hand_has_all_values(values: tuple[float, ...]) -> None:
     assert made.counts() == {"running": 1}
     made.tell(trial, th.Outcome("complete", value=1.0, values=(1.0, 2.0)))
     assert [one.values for one in made.best_trials] == [(1.0, 2.0)]
+
+
+def test_the_line_of_a_trial_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the first one alone, which says nothing of what the others cost."""
+    made = study()
+    made.optimize(train, trials=1)
+    acc, latency = made.trials[0].values
+    assert f"trial 0: complete, acc {acc:.4g}, latency {latency:.4g} (x=" in capsys.readouterr().err
