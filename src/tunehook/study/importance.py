@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tunehook.space import Space
-from tunehook.storage import outcome_of
 from tunehook.system import quiet
 from tunehook.trial import Mode, direction_of
 
@@ -32,6 +31,8 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode, space: Space) -> 
     Returns:
         The shares by name; nothing where fewer than 20 trials are complete, or all have the same value.
     """
+    from tunehook.storage import outcome_of  # which loads Optuna
+
     # Of several metrics Optuna calls those complete, too, that were stopped.
     ends = ((trial, outcome_of(trial).state) for trial in trials if trial.state.name == "COMPLETE")
     complete = [_by_first(trial) for trial, state in ends if state in ("complete", "known")]
