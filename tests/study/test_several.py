@@ -262,3 +262,21 @@ def test_the_line_of_a_trial_has_all_metrics(capsys: pytest.CaptureFixture[str])
     made.optimize(train, trials=1)
     acc, latency = made.trials[0].values
     assert f"trial 0: complete, acc {acc:.4g}, latency {latency:.4g} (x=" in capsys.readouterr().err
+
+
+def test_several_metrics_are_trained_once_more() -> None:
+    """By its number, since there is no best one; a training that runs out of memory is an error with its reason."""
+    made = study()
+    made.optimize(train, trials=2, progress=False)
+
+    def fails() -> None:
+        th.value("x", 0.5), th.value("y", 0.5)
+        raise MemoryError("too large")
+
+    assert made.retrain(train, number=1) == dict(zip(METRICS["metric"], made.trials[1].values, strict=True))
+    with pytest.raises(
+        th.StudyError, match=r"^The training with the values of trial 1 is infeasible: MemoryError: too la"
+    ):
+        made.retrain(fails, number=1)
+    with pytest.raises(th.StudyError, match="so no single trial is the best one"):
+        made.retrain(train)

@@ -31,6 +31,9 @@ def retrain(study: Results, beside: Beside, train: Callable[[], _T], number: int
         return returned[-1]
 
     again.optimize(kept, trials=again.finished + 1, progress=False)
+    if not returned:  # such as where memory ran out, which ends a trial and not a study
+        outcome = again.trials[-1].outcome
+        raise StudyError(f"The training with the values of trial {chosen.number} is {outcome.state}: {outcome.reason}")
     return returned[-1]
 
 
