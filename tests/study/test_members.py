@@ -87,3 +87,11 @@ def test_another_population_is_an_error(other: th.PBT) -> None:
     more = make(th.PBT(population=4)).ask()
     assert more.lineage is not None
     assert (more.lineage.member, more.lineage.generation) == (3, 0)
+
+
+def test_a_schedule_is_no_single_set_of_values() -> None:
+    """The last values alone would train another model than the one that was found."""
+    found = th.Study("s", SPACE, metric="m", mode="max", search=th.PBT(population=2), seed=0)
+    run(found, 2, population=2)
+    with pytest.raises(StudyError, match=r"study\.replay_schedule\(train\)"):
+        found.retrain(lambda: None)

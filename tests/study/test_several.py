@@ -256,6 +256,14 @@ def test_what_is_told_by_hand_has_all_values(values: tuple[float, ...]) -> None:
     assert [one.values for one in made.best_trials] == [(1.0, 2.0)]
 
 
+def test_the_line_of_a_trial_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the first one alone, which says nothing of what the others cost."""
+    made = study()
+    made.optimize(train, trials=1)
+    acc, latency = made.trials[0].values
+    assert f"trial 0: complete, acc {acc:.4g}, latency {latency:.4g} (x=" in capsys.readouterr().err
+
+
 def test_several_metrics_are_trained_once_more() -> None:
     """By its number, since there is no best one; a training that runs out of memory is an error with its reason."""
     made = study()

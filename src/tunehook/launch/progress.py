@@ -105,6 +105,7 @@ class Progress(Recorder):
         """Show how one of several trials ended."""
         row = self._rows[number]
         row.update(state=outcome.state, value=outcome.value, step=outcome.step, reason=outcome.reason)
+        row["others"] = dict(zip(self._study.others, outcome.values[1:], strict=False))
         row["took"] = time.monotonic() - row["began"]
         self._look()
         self._draw(force=True)
@@ -134,9 +135,11 @@ class Progress(Recorder):
         total = f"/{self._total}" if self._total else ""
         called = shortened(list(row["params"])) if self._console.is_terminal else {}
         values = told_values({called.get(name, name): value for name, value in row["params"].items()})
+        metrics = ", ".join(f"{name} {short(value)}" for name, value in
+                            {self._study.metric: row["value"], **row["others"]}.items())  # fmt: skip
         return (
-            f"[{self._standing.finished}{total}] trial {number}: {row['state']}, {self._study.metric} "
-            f"{short(row['value'])} ({values}; {row['took']:.1f} s); {self._best()}"
+            f"[{self._standing.finished}{total}] trial {number}: {row['state']}, {metrics} "
+            f"({values}; {row['took']:.1f} s); {self._best()}"
         ) + ("" if row["state"] in ("complete", "pruned") else f"; {row['reason']}")
 
     def _say(self, line: str) -> None:

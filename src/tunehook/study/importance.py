@@ -31,7 +31,7 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode, space: Space) -> 
     Returns:
         The shares by name; nothing where fewer than 20 trials are complete, or all have the same value.
     """
-    from tunehook.storage import outcome_of
+    from tunehook.storage import outcome_of  # which loads Optuna
 
     # Of several metrics Optuna calls those complete, too, that were stopped.
     ends = ((trial, outcome_of(trial).state) for trial in trials if trial.state.name == "COMPLETE")

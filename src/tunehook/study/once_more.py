@@ -18,6 +18,11 @@ Beside: TypeAlias = Callable[[str, Space, str | Replay], Any]
 def retrain(study: Results, beside: Beside, train: Callable[[], _T], number: int | None) -> _T:
     """See `Study.retrain`."""
     chosen = study.best if number is None else study.trial(number)
+    if chosen.lineage is not None:
+        raise StudyError(
+            f"The values of {study.name!r} changed while trial {chosen.number} trained, so they are no single set.\n"
+            "  Train its schedule once more: study.replay_schedule(train)."
+        )
     space = Space({name: Fixed(value) for name, value in chosen.params.items()})
     again, returned = beside(f"retrain-{chosen.number}", space, "random"), list[_T]()
 

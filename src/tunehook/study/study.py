@@ -359,7 +359,7 @@ class Study(WarmStart):
             What the training returns.
 
         Raises:
-            StudyError: There is no complete trial, or none of this number.
+            StudyError: There is no complete trial, or none of this number; or the study trains a population.
 
         Example:
             >>> model = study.retrain(lambda: train(epochs=100))  # doctest: +SKIP
