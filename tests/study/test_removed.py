@@ -6,7 +6,6 @@ import gc
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,6 @@ def files() -> None:
 def folder() -> None:
     """Everything at once."""
     shutil.rmtree(FOLDER.rename("gone"))
-
-
-def slowly() -> None:
-    """Everything, file by file, while other processes make new ones."""
-    for _ in range(3):
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        time.sleep(0.02)
 
 
 def trial() -> None:
@@ -159,7 +151,7 @@ def test_a_study_that_is_deleted_in_its_storage() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remove", [files, folder])  # with `slowly` a journal that was just written again may go, too
+@pytest.mark.parametrize("remove", [files, folder])
 def test_what_is_removed_under_workers(remove: Callable[[], None], caplog: pytest.LogCaptureFixture) -> None:
     """The same, where the trials run in processes of their own."""
     caplog.set_level(logging.WARNING, "tunehook")
