@@ -9,7 +9,7 @@ OLDEST := $(VENV)/oldest
 TENSORFLOW := $(VENV)/tensorflow
 FAULTS := tests/integrations/wandb/test_faults.py
 # What a process has loaded is loaded for its trials too: without frameworks a study with trial processes takes a second.
-LAUNCH := tests/launch/test_launch.py tests/launch/test_machines.py tests/launch/test_chaos.py tests/launch/test_every_call.py
+LAUNCH := $(addprefix tests/launch/test_,launch.py machines.py chaos.py pause_chaos.py every_call.py)
 # A process that the kernel kills for memory counts for all studies of the machine, so this test is alone.
 ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
