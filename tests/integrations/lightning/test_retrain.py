@@ -37,7 +37,7 @@ class Net(L.LightningModule):
 
 def train(epochs: int, **typed: float) -> Net:
     """A training of so many epochs, which returns the model."""
-    L.seed_everything(0, verbose=False)
+    L.seed_everything(0)
     rows = DataLoader(TensorDataset(torch.linspace(-1, 1, 16).reshape(8, 2)), 4)
     model = Net(**typed)  # type: ignore[arg-type]
     trainer = L.Trainer(
