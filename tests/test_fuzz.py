@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tunehook as th
@@ -324,6 +324,7 @@ _stored = (
 
 
 @given(st.lists(st.tuples(st.sampled_from([(t, c) for t, cs in _COLUMNS.items() for c in cs]), _stored), max_size=3))
+@example([(("trial_intermediate_values", "intermediate_value"), b"")])
 @fuzzed
 def test_databases(database: Path, changes: list[tuple[tuple[str, str], Any]]) -> None:
     """Whatever stands in its cells, the commands print what is whole, or an error of ours."""

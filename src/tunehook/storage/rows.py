@@ -108,12 +108,12 @@ def read_trials(
     def take_value(key: int, value: float, kind: str) -> None:
         final = models.TrialValueModel
         told = final.stored_repr_to_value(value, final.TrialValueType[kind])
-        trials[key].values = [*(trials[key].values or ()), told]
+        trials[key].values = [*(trials[key].values or ()), float(told)]
 
     def take_report(key: int, step: int, value: float, kind: str) -> None:
         report = models.TrialIntermediateValueModel
         told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
-        trials[key].intermediate_values[int(step)] = told
+        trials[key].intermediate_values[int(step)] = float(told)
 
     def take_user_attr(key: int, name: str, text: str) -> None:
         trials[key].user_attrs[name] = from_json(text)
