@@ -14,7 +14,7 @@ LAUNCH := $(addprefix tests/launch/test_,launch.py machines.py chaos.py pause_ch
 ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
 ONCE := tests/integrations/lightning/test_once.py
-# Behind some hundred other tests in one process it has failed, which is not explained yet; by itself it has not.
+# Both adapters hear of torch's loaders, and the first one in a process counts: Keras's knows no hooks of Lightning.
 LOADERS := tests/integrations/lightning/test_loaders.py
 OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) $(LOADERS) tests/integrations/keras tests/snapshot/test_frameworks.py)
 
