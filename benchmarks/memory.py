@@ -54,7 +54,7 @@ def growth(kind: str) -> float:
     grown = json.loads(said.splitlines()[-1])
     print(f"{kind:8}{grown[SETTLED]:9.1f} MiB after {SETTLED} fits, {grown[-1]:9.1f} after {FITS}")
     parts = [grown[at + PART - 1] - grown[at] for at in range(SETTLED, FITS, PART)]
-    return statistics.median(parts) * len(parts)
+    return float(statistics.median(parts) * len(parts))
 
 
 if __name__ == "__main__":
