@@ -14,9 +14,7 @@ LAUNCH := $(addprefix tests/launch/test_,launch.py machines.py chaos.py pause_ch
 ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
 ONCE := tests/integrations/lightning/test_once.py
-# Both adapters hear of torch's loaders, and the first one in a process counts: Keras's knows no hooks of Lightning.
-LOADERS := tests/integrations/lightning/test_loaders.py
-OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) $(LOADERS) tests/integrations/keras tests/snapshot/test_frameworks.py)
+OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/keras tests/snapshot/test_frameworks.py)
 
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -72,7 +70,6 @@ lint: $(VENV)/test
 fast: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAUNCH)
-	$(BIN)/python -m pytest -q -m "not slow" $(LOADERS)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(OTHERS)
 
 # All of them, fast and slow. The tests of W&B's faults measure what a step waits for, so they run after the others, on
@@ -80,7 +77,6 @@ fast: $(VENV)/test
 whole: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
 	$(BIN)/python -m pytest -q -n 2 $(LAUNCH)
-	$(BIN)/python -m pytest -q $(LOADERS)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(OTHERS) --ignore $(FAULTS)
 	$(BIN)/python -m pytest -q -n 2 $(FAULTS)
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
 from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
 from tunehook.integrations.lightning import host
-from tunehook.integrations.lightning.hooks import LOADER_HOOKS, code_of, place_in_hook, place_of_hook
+from tunehook.integrations.lightning.hooks import LOADER_HOOKS, code_of, is_in_hook, place_in_hook, place_of_hook
 from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
@@ -70,7 +70,12 @@ def hear_all() -> None:
 
 def hear_loaders() -> None:
     """Hear again of loaders that are made: Lightning leaves the constructors of their classes as functions in a fit."""
-    hear_calls(DataLoader, put_in)
+    hear_calls(DataLoader, put_in, where=_is_in_hook)
+
+
+def _is_in_hook() -> bool:
+    """Whether a hook of ours runs in a trial: Keras's adapter may hear of loaders too, and knows no hooks."""
+    return trace_in_progress() is not None and is_in_hook()
 
 
 def _is_the_users(cls: type) -> bool:

@@ -29,6 +29,11 @@ def place_in_hook(arguments: Arguments) -> str:
     return _place_of(alike[-1]) if alike else ""
 
 
+def is_in_hook() -> bool:
+    """Whether such a hook runs."""
+    return any(_hook_of(frame) for frame in frames())
+
+
 def _has_size(arguments: Arguments) -> bool:
     """Whether a loader makes its batches by size."""
     given = arguments.values()

@@ -218,3 +218,19 @@ def test_subclasses_are_followed_until_it_ends() -> None:
     assert (One.tag, Two.tag) == ("x", "y")  # type: ignore[attr-defined]
     assert vars(Base)["__init_subclass__"] is hook
     assert list(subclasses(Base)) == [Base, One, Two]
+
+
+def test_another_one_hears_of_its_own_calls() -> None:
+    """Two adapters may hear of one class, such as torch's loaders; the second has the calls that it claims."""
+
+    class Loader:
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+    is_in_hook = False
+    hear_calls(Loader, lambda _made, _args, kwargs: ((1,), kwargs))
+    for _ in range(2):
+        hear_calls(Loader, lambda _made, _args, kwargs: ((2,), kwargs), where=lambda: is_in_hook)
+    assert Loader(0).size == 1
+    is_in_hook = True
+    assert Loader(0).size == 2

@@ -47,12 +47,13 @@ class _Heard:
     but help lists these apart from the methods.)
     """
 
-    __slots__ = ("__dict__", "__wrapped__", "_hear", "_is_of_any")
+    __slots__ = ("__dict__", "__wrapped__", "_hear", "_is_of_any", "_others")
 
     def __init__(self, original: Any, hear: Hear, *, is_of_any: bool = False) -> None:
         self.__wrapped__ = original
         self._hear = hear
         self._is_of_any = is_of_any
+        self._others: dict[Callable[[], bool], Hear] = {}
         # A class has both itself, so __getattr__ is not asked for them.
         self.__dict__.update(__doc__=original.__doc__, __module__=original.__module__)
 
@@ -73,16 +74,24 @@ class _Heard:
             return self.__wrapped__.__get__(made, owner)
         return functools.partial(self._make, made)
 
+    def hear_too(self, where: Callable[[], bool], hear: Hear) -> None:
+        """Let another one hear of the calls that are its own."""
+        if hear is not self._hear:
+            self._others[where] = hear
+
     def _make(self, made: Any, /, *args: Any, **kwargs: Any) -> None:
         token = _under_construction.set({**_under_construction.get(), id(made): type(made)})
         try:
-            args, kwargs = self._hear(made, args, kwargs)
+            hear = next((hear for where, hear in self._others.items() if where()), self._hear)
+            args, kwargs = hear(made, args, kwargs)
             self.__wrapped__(made, *args, **kwargs)
         finally:
             _under_construction.reset(token)
 
 
-def hear_calls(root: type, hear: Hear, *, of: Callable[[type], bool] | None = None) -> None:
+def hear_calls(
+    root: type, hear: Hear, *, of: Callable[[type], bool] | None = None, where: Callable[[], bool] | None = None
+) -> None:
     """Hear of each constructor call of a class and of its subclasses, those to come included.
 
     Of the constructors that call each other for one object it is the outermost one. Called again it takes those in
@@ -92,11 +101,15 @@ def hear_calls(root: type, hear: Hear, *, of: Callable[[type], bool] | None = No
         root: The class.
         hear: Called before the constructor runs. Of several for one class the first counts.
         of: Which of these classes are heard, ``None`` for all.
+        where: Says of a call that begins whether it is this one's, also where another one hears of the class already.
     """
 
     def replace(cls: type) -> None:
         if of is None or of(cls):
             _replace(cls, hear)
+            heard = vars(cls).get("__init__")
+            if where is not None and type(heard) is _Heard:
+                heard.hear_too(where, hear)
 
     if root not in _followed:  # the first time
         _followed.add(root)
