@@ -38,7 +38,10 @@ class TrainerRanks:
 
     def agree(self, value: Any) -> Any:
         """What rank 0 says."""
-        return value if self.count == 1 else self._trainer.strategy.broadcast(value)
+        if self.count == 1:
+            return value
+        host.end_group_at_exit()
+        return self._trainer.strategy.broadcast(value)
 
     def gather(self, value: Any) -> list[Any]:
         """What each rank says, by rank."""

@@ -6,12 +6,15 @@ Each function says for which versions it was written.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from torch import distributed
 from torch.optim import lr_scheduler
 
 from tunehook.adapter import put_once
@@ -33,6 +36,21 @@ def starts_processes(trainer: Any) -> bool:
 def forks(trainer: Any) -> bool:
     """Whether a strategy forks the processes of its fit. Lightning 2.1 to 2.6."""
     return getattr(trainer.strategy.launcher, "_start_method", "") == "fork"
+
+
+@functools.cache
+def end_group_at_exit() -> None:
+    """End the group of gloo's ranks before Python ends, as Lightning does with NCCL's alone. torch 2.1 to 2.13.
+
+    Its threads may still hold what they have just sent, and a thread that frees an object of Python's while Python
+    ends aborts the process: https://github.com/pytorch/pytorch/pull/179291. After an error nothing is waited for.
+    """
+
+    def end() -> None:
+        if distributed.is_initialized() and distributed.get_backend() == "gloo" and not hasattr(sys, "last_value"):
+            distributed.destroy_process_group()
+
+    atexit.register(end)
 
 
 def data_source(loop: Any) -> Any:

@@ -103,6 +103,11 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-back
             "--rdzv-endpoint", "localhost:0", "train.py")  # fmt: skip
 LAUNCHERS = pytest.mark.parametrize("how", [(), TORCHRUN], ids=["lightning", "torchrun"])
 RANKS = 'ranks = {"devices": 2, "strategy": "ddp"}\n'
+# Says at the very end of the process whether the ranks are still a group.
+GROUP = """
+import atexit
+atexit.register(lambda: sys.stdout.write(f"GROUP {torch.distributed.is_initialized()}\\n"))
+"""
 
 
 @LAUNCHERS
@@ -120,8 +125,12 @@ def test_two_ranks_of_torchrun(tmp_path: Path) -> None:
     """Each of them runs the script again once it knows its trial."""
     plain, written = run(tmp_path, RANKS + "fit([], width=7, batch_size=8, max_epochs=3, **ranks)", *TORCHRUN)
     assert len(plain) == 2, written
-    tuned, written = run(tmp_path, RANKS + f"fit([TuneCallback(study({VALUES}))], **ranks)", *TORCHRUN)
+    code = RANKS + GROUP + f"fit([TuneCallback(study({VALUES}))], **ranks)"
+    tuned, written = run(tmp_path, code, *TORCHRUN)
     assert tuned == plain, written
+    # A group that Python's end finds there may abort the process after all is done.
+    assert "GROUP False" in written, written
+    assert "GROUP True" not in written, written
     assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
 
 
