@@ -325,3 +325,37 @@ def test_a_module_that_asks_for_a_gpu_at_its_top(
     assert all(text.startswith("summed 3.0 in a child of ") for text in texts), texts
     assert ("GPU" in caplog.text) == (way == "0")
     assert way == "1" or len(set(texts)) == 2  # a forked one is the child of the warm parent
+
+
+# Each holds its part of the GPU until the three that fit are there together.
+SHARES = """
+import time
+from pathlib import Path
+import torch
+import tunehook as th
+
+def train():
+    part = th.value("x", 0.0)
+    held = torch.empty(int(part * torch.cuda.get_device_properties(0).total_memory), dtype=torch.uint8, device="cuda")
+    Path(f"holds-{part}").touch()
+    for _ in range(600):
+        if len(list(Path().glob("holds-*"))) == 3:
+            return held.numel()
+        time.sleep(0.1)
+    raise TimeoutError("the others did not come")
+"""
+
+
+@pytest.mark.slow
+def test_four_trials_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, each with a quarter of its memory; the one that takes more fails alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shares_a_gpu.py").write_text(SHARES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    study = launch_scripts.study(tmp_path / "s", [0.05, 0.1, 0.15, 0.3])
+    train = importlib.import_module("shares_a_gpu").train
+    study.optimize(train, trials=4, progress=False, workers=4, gpus_per_trial=0.25)
+    states = {trial.params["x"]: trial.outcome for trial in study.trials}
+    assert [states[part].state for part in (0.05, 0.1, 0.15)] == ["complete"] * 3, states
+    assert states[0.3].state in ("infeasible", "failed"), states
+    assert "out of memory" in states[0.3].reason
