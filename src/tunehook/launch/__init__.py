@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tunehook.launch.progress import count_line as count_line
     from tunehook.launch.ranks import announce as announce
     from tunehook.launch.ranks import follow as follow
+    from tunehook.launch.ranks import is_one_of_several as is_one_of_several
     from tunehook.launch.ranks import leading as leading
     from tunehook.launch.run import check_arguments as check_arguments
     from tunehook.launch.run import optimize as optimize
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Raised",
     "Request", "Running", "announce", "call", "check_arguments", "count_line", "follow",
-    "launcher_from_environment", "leading", "not_importable", "optimize", "train_one", "with_values",
+    "is_one_of_several", "launcher_from_environment", "leading", "not_importable", "optimize",
+    "train_one", "with_values",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -53,6 +55,7 @@ __getattr__ = lazily(
         "count_line": "progress",
         "announce": "ranks",
         "follow": "ranks",
+        "is_one_of_several": "ranks",
         "leading": "ranks",
         "check_arguments": "run",
         "optimize": "run",

@@ -63,6 +63,11 @@ class StudyPaths:
         return self.folder / "study.json"
 
     @property
+    def waiting(self) -> Path:
+        """The values that wait to be asked for, whose trials have no journal yet."""
+        return self.folder / "waiting.jsonl"
+
+    @property
     def shown(self) -> Path:
         """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
         return self.folder / "shown.json"

@@ -8,11 +8,13 @@ from tunehook.session.in_progress import (
     check_alone,
     check_idle,
     check_not_importing,
+    check_ranks,
     following,
     importing,
     is_following,
     left_to_parent,
     set_broadcast,
+    several_ranks,
     sigterm_raised,
     surround,
 )
@@ -25,7 +27,7 @@ from tunehook.session.session import TrialSession
 
 __all__ = [
     "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
-    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads", "ends_interval", "following",
-    "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
-    "sigterm_raised", "surround",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_ranks", "check_reads", "ends_interval",
+    "following", "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
+    "several_ranks", "sigterm_raised", "surround",
 ]  # fmt: skip

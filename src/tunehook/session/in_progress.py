@@ -12,7 +12,7 @@ from tunehook.inject import knowing
 from tunehook.session.isolation import apart
 from tunehook.session.session import TrialSession
 from tunehook.system import handling, terminate
-from tunehook.trial import Trial, TrialError
+from tunehook.trial import StudyError, Trial, TrialError
 
 
 class _Active:
@@ -56,6 +56,24 @@ def check_alone() -> None:
             "  For a training of several ranks set devices and strategy in the Trainer; for trials side by side unset "
             "these variables, so that each process asks for itself."
         )
+
+
+def check_ranks(count: int) -> None:
+    """Check, before a training starts its ranks, that they may be so many.
+
+    Raises:
+        StudyError: They are several, and the training is only looked at.
+    """
+    if count > 1 and _Active.session is not None and _Active.session.is_alone:
+        raise several_ranks(_Active.session.trial.study)
+
+
+def several_ranks(study: str) -> StudyError:
+    """The error for several ranks where a training is only looked at: one would leave, and the others wait for it."""
+    return StudyError(
+        f"Study '{study}' cannot read the values of a training of several ranks.\n"
+        "  Call study.enqueue_defaults once with a training of one device, or name the values: study.enqueue({...})."
+    )
 
 
 def is_following() -> bool:

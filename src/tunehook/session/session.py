@@ -87,6 +87,7 @@ class TrialSession:
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
         self.ends_with_fit = False  # in a process that a framework has started for one fit
+        self.is_alone = False  # it leaves its fit, where other ranks would wait for it
         self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
         self._theirs: Keeper | None = None  # what a copy in a forked process records with, if it takes the trial over
         self._was_told = False

@@ -53,6 +53,7 @@ class _Looking(TrialSession):
 
     def __init__(self, trial: Trial, space: Space) -> None:
         super().__init__(trial)
+        self.is_alone = True
         self._space = space
         self._slots: Sequence[Slot] = ()
         self._notes: Sequence[str] = ()

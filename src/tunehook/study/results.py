@@ -20,6 +20,7 @@ from tunehook.trial import (
     StudyError,
     best_of,
     hypervolume,
+    number_of,
     pareto_front,
     told_counts,
 )
@@ -260,7 +261,7 @@ class Results(ABC):
         path = kept.path
         if stamp(path) != kept.stamp:
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        first = self._ledger.numbered(min(number, int(trial.key.partition("-")[0]))).datetime_start
+        first = self._ledger.numbered(min(number, number_of(trial.key))).datetime_start
         if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
             raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
         return path

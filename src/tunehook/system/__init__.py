@@ -13,7 +13,7 @@ from tunehook.system.descendants import (
 )
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
-from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process, versions
+from tunehook.system.machine import has_own_ids, is_alive, lives, place, shares_ids, this_process, versions
 from tunehook.system.optuna import (
     all_trials,
     attributes_of,
@@ -89,10 +89,10 @@ __all__ = [
     "first_line", "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded",
     "handling", "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal",
     "joined", "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report",
-    "open_regular", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml", "reports_of",
-    "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened",
-    "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate", "this_process",
-    "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_reports",
+    "open_regular", "place", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml",
+    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short",
+    "shortened", "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate",
+    "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_reports",
     "written_above",
 ]  # fmt: skip
 

@@ -42,6 +42,7 @@ from tunehook.trial.values import (
     Trial,
     is_key,
     key_of,
+    number_of,
     told_counts,
 )
 
@@ -50,5 +51,5 @@ __all__ = [
     "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
     "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "describe",
     "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse", "key_of",
-    "mode_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
+    "mode_of", "number_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
 ]  # fmt: skip

@@ -83,6 +83,11 @@ def is_key(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(r"[0-9]{4,18}-[0-9a-f]{8}", text) is not None
 
 
+def number_of(key: str) -> int:
+    """The number of the first attempt, by its key."""
+    return int(key.partition("-")[0])
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long a trial may train, so that stopping rules can follow from it.
