@@ -86,6 +86,7 @@ class TrialSession:
         self.fits = 0  # that began to train
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
+        self.trains = True  # the models that it is given, which are no other trial's then
         self.ends_with_fit = False  # in a process that a framework has started for one fit
         self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
         self._theirs: Keeper | None = None  # what a copy in a forked process records with, if it takes the trial over
@@ -163,6 +164,7 @@ class TrialSession:
         """
         self._driven = True
         self.tell_forked()
+        model = model if self.trains else None
         if model is not None:
             check_untrained(model, self.trial)
         if self.keeper.taker is not None:
