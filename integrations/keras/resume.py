@@ -21,6 +21,7 @@ from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
 from tunehook.adapter import Alone, Resume, parts_of, problem_on
+from tunehook.integrations.keras import host
 from tunehook.session import TrialSession
 from tunehook.system import (
     generator_states,
@@ -116,8 +117,7 @@ class FitCheckpoints:
 
     def _write(self, folder: Path, epoch: int, random: Mapping[str, Any]) -> None:
         model = self._model
-        if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            model.jax_state_sync()
+        host.sync(model)
         now = [*map(_plain_state, self._callbacks)]
         rest = {
             "epoch": epoch,

@@ -192,8 +192,7 @@ class KerasSlots:
         )  # whose first step may come later
         if not taken or is_late:
             return
-        if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            self.model.jax_state_sync()
+        host.sync(self.model)
         if self.steps == 0:
             others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model)]
             raise InjectionError(
