@@ -20,7 +20,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-from tunehook.adapter import Alone, Resume, parts_of, problem_on
+from tunehook.adapter import Alone, Resume, parts_of, problem_on, scaled
 from tunehook.integrations.keras import host
 from tunehook.session import TrialSession
 from tunehook.system import (
@@ -183,8 +183,7 @@ class FitCheckpoints:
         model.load_weights(folder / _WEIGHTS)
         old, new, present = rest["rate"], self._rate, self._read_rate()
         if self._resume.is_parents and new is not None and old is not None and present is not None and new != old:
-            # One that a callback has changed since is changed by the same factor.
-            model.optimizer.learning_rate = new if present == old or old == 0 else present * new / old
+            model.optimizer.learning_rate = scaled(present, old, new)
         for state, value in zip(_seeds(model), rest["seeds"], strict=True):
             state.assign(value)
         restore_generators(self._owners(), rest["generators"])
