@@ -371,10 +371,9 @@ class TrialSession:
             state: The state that it means.
         """
         self.refresh()
-        if self.outcome is None:
-            self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self._objective_now()))
-        assert self.outcome is not None  # noqa: S101 - it is finished
-        return self.outcome
+        if self.outcome is not None:
+            return self.outcome
+        return self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self._objective_now()))
 
     def release(self, model: object) -> None:
         """Let another trial train a model that made no step in this one, and is as it was."""
@@ -390,9 +389,10 @@ class TrialSession:
             exception=exception, last=self.step, is_driven=self._driven,
         )  # fmt: skip
 
-    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
+    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> Outcome:
         self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
         self.keeper.finish(self.trial, self.outcome, is_told=is_told, is_leaving=self.is_adopted)
+        return self.outcome
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""
