@@ -91,8 +91,8 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
     base, kind = base_of(type(made))
     if base is None or kind is None or (kind == "network" and is_under_construction(nn.Module, but=made)):
         return args, kwargs
-    arguments = _unbound(type(made), base, kind)
     try:
+        arguments = _unbound(type(made), base, kind)
         arguments.bind(args, kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; or it is written in C
         return args, kwargs
