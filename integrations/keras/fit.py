@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tunehook.adapter import FitCore
+from tunehook.integrations.keras import host
 from tunehook.integrations.keras.places import flat
 from tunehook.integrations.keras.resume import FitCheckpoints
 from tunehook.integrations.keras.slots import KerasSlots
-from tunehook.session import TrialSession
+from tunehook.session import Part, TrialSession
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, InjectionError, TrialError
 
@@ -67,8 +68,7 @@ class ModelHost:
         Where a loss is scaled, so are its gradients, by a factor that may have changed since.
         """
         model = self.model
-        if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            model.jax_state_sync()
+        host.sync(model)
         values: dict[str, Any] = {}
         for variable in model.trainable_variables:
             name, count = variable.path, 1
@@ -82,6 +82,12 @@ class ModelHost:
         if not has_gradients or is_scaled or keras.backend.backend() != "torch":
             return values, None
         return values, {name: value.grad for name, value in values.items()}
+
+    def parts(self) -> Iterator[Part]:
+        """Its variables, those of its random numbers too, each with the sum of its numbers."""
+        host.sync(self.model)
+        for one in self.model.variables:
+            yield one.path, one, str(keras.ops.convert_to_numpy(one.value).sum())  # a text, in which NaN is as it was
 
     def kept_model(self, _metric: str) -> Path | None:
         """The newest file of a ``ModelCheckpoint`` of this fit; its name may have places for epoch and metrics."""

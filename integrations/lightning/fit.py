@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from torch import distributed
@@ -11,7 +13,7 @@ from tunehook.adapter import FitCore, together
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.resume import FitCheckpoints
 from tunehook.integrations.lightning.slots import LightningSlots
-from tunehook.session import TrialSession
+from tunehook.session import Part, TrialSession
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, injecting
 
@@ -92,6 +94,13 @@ class TrainerHost:
         if not has_gradients or host.accumulates(trainer):
             return named, None
         return named, {name: parameter.grad for name, parameter in named.items()}
+
+    def parts(self) -> Iterator[Part]:
+        """Its parameters and buffers, each with the sum of its numbers."""
+        module = self._trainer.lightning_module
+        for name, one in (*module.named_parameters(), *module.named_buffers()):
+            with contextlib.suppress(Exception):  # one that has no numbers yet, as in a lazy layer
+                yield name, one, str(one.detach().sum().item())  # a text, in which NaN is as it was
 
     def kept_model(self, metric: str) -> str | None:
         """The best checkpoint that the fit has written, else the last; of several, by the tuned metric."""

@@ -90,6 +90,9 @@ class Host:
     def parameters(self, *, has_gradients: bool) -> Any:
         return {}, None
 
+    def parts(self) -> list[Any]:
+        return []
+
     def kept_model(self, metric: str) -> None:
         return None
 

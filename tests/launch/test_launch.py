@@ -677,33 +677,3 @@ def _say_devices() -> None:
     scripts.steps(1)
     assert active() is not None
     print(os.environ["CUDA_VISIBLE_DEVICES"])
-
-
-HYDRA = """
-import hydra
-import tunehook as th
-from omegaconf import OmegaConf
-
-@hydra.main(version_base="1.3", config_path=None)
-def main(cfg):
-    cfg = OmegaConf.create({"out": "${hydra:runtime.output_dir}", "job": "${hydra:job.name}"})
-    def train():
-        with open(cfg.out + "/seen", "w") as file:
-            file.write(cfg.job)
-        return th.value("x", 0.0)
-    study = th.Study("s", {"x": th.Float(0, 1)}, metric="v", mode="min", folder=cfg.out)
-    study.optimize(train, trials=1, workers=1, progress=False)
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-@pytest.mark.slow
-def test_a_configuration_of_hydra(tmp_path: Path) -> None:
-    """Its resolvers, which it keeps for a whole process, work in a trial process too."""
-    (tmp_path / "job.py").write_text(HYDRA)
-    ran = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    (seen,) = tmp_path.rglob("seen")
-    assert seen.read_text() == "job"

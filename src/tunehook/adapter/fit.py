@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tunehook.adapter.ranks import Alone, Ranks, together
 from tunehook.inject import Injection, Slot, show
-from tunehook.session import TrialSession
+from tunehook.session import Part, TrialSession, check_parts
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, InjectionError, TrialError, injecting
 
@@ -64,6 +64,9 @@ class Host(Protocol):
 
     def parameters(self, *, has_gradients: bool) -> Arrays:
         """The parameters by name, and their gradients where there are any and the framework has them."""
+
+    def parts(self) -> Iterable[Part]:
+        """All arrays of the model, trained or not."""
 
     def kept_model(self, metric: str) -> str | os.PathLike[str] | None:
         """The file in which the training has kept its model: the best one by the metric, where it says."""
@@ -146,7 +149,12 @@ class FitCore:
                 )
 
     def start(self) -> None:
-        """The first step comes next; a later fit of a trial that was stopped makes none."""
+        """The first step comes next; a later fit of a trial that was stopped makes none.
+
+        Raises:
+            TrialError: Another trial trained a part of the model already.
+        """
+        check_parts(self._host.parts(), self._host.model, self.session.trial)
         self.session.budget = self._host.budget(self.session.trial.metric)
         if self.session.decision.stop:
             self._host.stop()

@@ -22,12 +22,13 @@ from tunehook.session.intervals import ends_interval, set_aside
 from tunehook.session.isolation import apart, begin_again
 from tunehook.session.keeper import Judge
 from tunehook.session.launched import adopt, hand_over, settle
+from tunehook.session.models import Part, check_parts
 from tunehook.session.reads import check_reads
 from tunehook.session.session import TrialSession
 
 __all__ = [
-    "Checkpoints", "Found", "Judge", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
-    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_ranks", "check_reads", "ends_interval",
-    "following", "hand_over", "importing", "is_following", "left_to_parent", "set_aside", "set_broadcast", "settle",
-    "several_ranks", "sigterm_raised", "surround",
+    "Checkpoints", "Found", "Judge", "Part", "TrialSession", "activate", "active", "adopt", "apart", "begin_again",
+    "broadcast", "check_alone", "check_idle", "check_not_importing", "check_parts", "check_ranks", "check_reads",
+    "ends_interval", "following", "hand_over", "importing", "is_following", "left_to_parent", "set_aside",
+    "set_broadcast", "settle", "several_ranks", "sigterm_raised", "surround",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 from tunehook.inject import knowing
 from tunehook.session.isolation import apart
@@ -26,7 +26,7 @@ class _Active:
     # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
     broadcast: Callable[[Any], Any] | None = None
     # What adapters put around each trial of this process.
-    surroundings: list[Callable[[], AbstractContextManager[None]]] = []  # noqa: RUF012 - the class is the one instance
+    surroundings: ClassVar[list[Callable[[], AbstractContextManager[None]]]] = []
 
 
 def active() -> TrialSession | None:

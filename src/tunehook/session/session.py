@@ -86,6 +86,7 @@ class TrialSession:
         self.fits = 0  # that began to train
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
+        self.trains = True  # the models that it is given, which are no other trial's then
         self.ends_with_fit = False  # in a process that a framework has started for one fit
         self.is_alone = False  # it leaves its fit, where other ranks would wait for it
         self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
@@ -164,6 +165,7 @@ class TrialSession:
         """
         self._driven = True
         self.tell_forked()
+        model = model if self.trains else None
         if model is not None:
             check_untrained(model, self.trial)
         if self.keeper.taker is not None:
@@ -370,10 +372,9 @@ class TrialSession:
             state: The state that it means.
         """
         self.refresh()
-        if self.outcome is None:
-            self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self._objective_now()))
-        assert self.outcome is not None  # noqa: S101 - it is finished
-        return self.outcome
+        if self.outcome is not None:
+            return self.outcome
+        return self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self._objective_now()))
 
     def release(self, model: object) -> None:
         """Let another trial train a model that made no step in this one, and is as it was."""
@@ -389,9 +390,10 @@ class TrialSession:
             exception=exception, last=self.step, is_driven=self._driven,
         )  # fmt: skip
 
-    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
+    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> Outcome:
         self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
         self.keeper.finish(self.trial, self.outcome, is_told=is_told, is_leaving=self.is_adopted)
+        return self.outcome
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

@@ -100,7 +100,7 @@ class Results(ABC):
             StudyError: The study has several metrics, of which none is the best; see `best_trials`.
         """
         if self.others:
-            self.best  # noqa: B018 - says so
+            _ = self.best  # says so
         complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
         return sorted(complete, key=lambda one: one.value or 0.0, reverse=self.mode == "max")[:number]
 

@@ -35,7 +35,6 @@ from tunehook.system.optuna import (
     with_reports,
 )
 from tunehook.system.randomness import (
-    find_generators,
     generator_states,
     kept_random,
     random_state,
@@ -85,7 +84,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
     "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached",
-    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "find_generators",
+    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent",
     "first_line", "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded",
     "handling", "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal",
     "joined", "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report",

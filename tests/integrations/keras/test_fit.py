@@ -382,6 +382,26 @@ def test_a_model_of_another_trial() -> None:
     )
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_layer_that_is_kept_for_all_trials(is_frozen: bool) -> None:
+    """The next trial would go on with its weights: an error before the first step; not if none of them trains it."""
+    begin()
+    kept = keras.layers.Dense(3, name="kept", trainable=not is_frozen)
+
+    def train() -> None:
+        model = keras.Sequential([keras.Input((4,)), kept, keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(X, Y, verbose=0, callbacks=[TuneCallback()])
+
+    given = study({"learning_rate": th.Choice([0.1, 0.2])})
+    if is_frozen:
+        given.optimize(train, trials=2, progress=False)
+        return
+    message = rf"^sequential/kept/kernel of the Sequential was trained in trial 0 of study '{given.name}' already, and "
+    with pytest.raises(TrialError, match=message):
+        given.optimize(train, trials=2, progress=False)
+
+
 @torch_only
 def test_a_wrong_name_leaves_the_model_to_the_next_trial() -> None:
     """A model that made no step may be trained once the name is mended, as in the next cell of a notebook."""

@@ -326,10 +326,27 @@ def test_ranks_of_torchrun_train_another_shape(tmp_path: Path) -> None:
         assert [hparams["lr"] for *_, hparams in seen(tmp_path / "tuned", rank)] == rates
 
 
-def test_ranks_of_torchrun_read_the_same_values(tmp_path: Path) -> None:
-    """All of them, in the script, before the first fit."""
-    run(tmp_path / "x", mode="reading", launcher=TORCHRUN, values={"hidden": 5, "batch_size": 4}, trials=2)
-    run(tmp_path / "plain", mode="plain", values={"hidden": 10, "batch_size": 4})
+# What srun does: it starts each rank with SLURM's variables.
+SRUN = """
+import os, socket, subprocess, sys
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(free.getsockname()[1])
+said = {"JOB_ID": 7, "JOB_NAME": "tune", "NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODEID": 0,
+        "NODELIST": "localhost", "JOB_NODELIST": "localhost"}
+ranks = [subprocess.Popen([sys.executable, *sys.argv[1:]], env=os.environ | {
+    f"SLURM_{name}": str(value) for name, value in (said | {"PROCID": rank, "LOCALID": rank}).items()
+}) for rank in range(2)]
+sys.exit(max(rank.wait() for rank in ranks))
+"""
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ("-c", SRUN)], ids=["torchrun", "srun"])
+def test_ranks_that_were_started_from_outside_read_the_same_values(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+    """All of them, in the script, before the first fit; what goes into a call is there in the second one of train."""
+    values = {"hidden": 5, "batch_size": 4, "lr": 0.02}
+    run(tmp_path / "x", mode="reading", launcher=launcher, values=values, trials=2)
+    run(tmp_path / "plain", mode="plain", values={**values, "hidden": 10})
     for rank in (0, 1):
         assert [hparams["hidden"] for *_, hparams in seen(tmp_path / "x", rank)] == [10, 10]
         assert_equal(weights(tmp_path / "x", rank), weights(tmp_path / "plain", rank))

@@ -83,9 +83,10 @@ class NodeJudge:
         """Ask the node process; where it is gone, this training has no purpose any more."""
         try:
             self._connection.send(("report", step, value, budget))
-            return self._connection.recv()  # type: ignore[no-any-return]
+            decision: Decision = self._connection.recv()
         except (OSError, EOFError) as error:
             raise Terminated(128 + signal.SIGTERM) from error
+        return decision
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Tell the node process; where it is gone, the next one reads the end from the journal."""
