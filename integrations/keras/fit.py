@@ -10,11 +10,12 @@ from typing import Any
 
 import keras
 
-from tunehook.adapter import FitCore
+from tunehook.adapter import FitCore, hand_back
+from tunehook.integrations.keras import models
 from tunehook.integrations.keras.places import flat
 from tunehook.integrations.keras.resume import FitCheckpoints
 from tunehook.integrations.keras.slots import KerasSlots
-from tunehook.session import TrialSession
+from tunehook.session import Held, Kept, TrialSession, wanted
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, InjectionError, TrialError
 
@@ -99,6 +100,14 @@ class ModelHost:
                 found |= {(file.stat().st_mtime_ns, file) for file in files if re.fullmatch(pattern, file.name)}
         return found
 
+    def hold_model(self) -> Held:
+        """The model as Keras would save it now."""
+        return models.hold(self.model)
+
+    def load_model(self, kept: Kept) -> None:
+        """Put kept weights into the model."""
+        models.load(self.model, kept)
+
     def why_untrained(self) -> str:
         """The arguments of ``fit``."""
         return (
@@ -133,7 +142,8 @@ class KerasFit:
         """Inject, and let our callback come last, so that it sees what the others did."""
         self.core.begin()
         given = self._arguments["callbacks"]
-        self._callbacks = [other for other in flat(given) if other is not callback]
+        # Where train is called for its model, nothing is trained, logged or saved.
+        self._callbacks = [other for other in flat(given) if other is not callback and wanted() is None]
         ours = [callback]
         if self.session.counts_steps:
             self.host.batches = Batches(self)
@@ -149,6 +159,7 @@ class KerasFit:
         """Check that nothing was set back before the first step, and open the recorders."""
         self.core.read_back("before the first step")
         self.core.check_live()
+        hand_back(self.host)
         self.session.ready(loggers=self._callbacks)
         self.core.start()
         self._checkpoints = FitCheckpoints(self.session, self._model, self._arguments, self._callbacks)

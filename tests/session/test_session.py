@@ -138,10 +138,10 @@ def test_the_value_that_counts(
 def test_a_session_ends_with_its_objective(objective: Objective, value: float, step: int) -> None:
     """The rule of the study is what the outcome holds."""
     session = begun(Court(), objective=objective)
-    assert session.best is None
+    assert session.measured == (None, None)
     for number, measured in enumerate([0.1, 0.9, 0.7], start=1):
         session.report(number, {"acc": measured})
-    assert session.best == pytest.approx(value)
+    assert session.measured == (pytest.approx(value), step)
     session.end()
     outcome = session.outcome
     assert outcome is not None

@@ -116,6 +116,11 @@ class Progress:
     reports: int
     params: dict[str, Any]
 
+    @property
+    def trial_name(self) -> str:
+        """The name of the folder of that trial."""
+        return StudyPaths(Path()).trial(self.trial).name
+
     def __post_init__(self) -> None:
         if not all(map(is_whole, (self.trial, self.attempt, self.step, self.reports))):
             raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {shown(self)}")

@@ -41,6 +41,7 @@ def adopt(session: TrialSession, judge: Judge, *, place: str = "", folder: Path 
         recorders.journal.process()
     if folder is not None:
         continuation.drop("this machine does not see the study's folder")
+        continuation.models = None  # whoever looks for one is told
 
 
 def settle(session: TrialSession) -> None:
