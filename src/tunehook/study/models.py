@@ -135,7 +135,10 @@ def _why_missing(ledger: Ledger, events: Events, saved: list[Saved]) -> str:
         return f"its journal is not in {ledger.paths.folder}, as where it was trained on another machine"
     if saved:
         return "it was removed, since a better trial came; Study(..., keep='all') keeps each"
-    return "none was kept; Study(..., keep='best') keeps that of the best trial, keep='all' each"
+    return (
+        "none was kept; Study(..., keep='best') keeps that of the best trial, keep='all' each, and where one could not "
+        "be kept its journal says why"
+    )
 
 
 def _is_ours(*paths: Path) -> bool:
