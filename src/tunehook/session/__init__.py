@@ -1,6 +1,6 @@
 """The life of one trial: what adapters call, checkpoints to go on from, and the trial in progress."""
 
-from tunehook.session.checkpoints import Checkpoints, Found
+from tunehook.session.checkpoints import Checkpoints, Found, check_ours
 from tunehook.session.in_progress import (
     activate,
     active,
@@ -26,7 +26,7 @@ from tunehook.session.session import TrialSession
 
 __all__ = [
     "Checkpoints", "Found", "Held", "Judge", "Kept", "KeptModels", "Loaded", "TrialSession", "activate", "active",
-    "adopt", "apart", "begin_again", "broadcast", "check_alone", "check_idle", "check_not_importing", "check_reads",
-    "ends_interval", "files_of", "following", "hand_over", "importing", "is_following", "left_to_parent", "prune",
-    "set_aside", "set_broadcast", "settle", "sigterm_raised", "step_of", "surround", "wanted", "wanting",
+    "adopt", "apart", "begin_again", "broadcast", "check_alone", "check_idle", "check_not_importing", "check_ours",
+    "check_reads", "ends_interval", "files_of", "following", "hand_over", "importing", "is_following", "left_to_parent",
+    "prune", "set_aside", "set_broadcast", "settle", "sigterm_raised", "step_of", "surround", "wanted", "wanting",
 ]  # fmt: skip

@@ -28,6 +28,8 @@ from tunehook.record import (
 from tunehook.session.checkpoints import Found
 from tunehook.trial import JournalError, Trial
 
+_NEW = ".new-"  # with which a name begins until the file is whole
+
 
 @dataclass(frozen=True)
 class Held:
@@ -115,7 +117,7 @@ class KeptModels:
         if journal is None:
             return
         make_folder(path.parent, below=study)
-        new = path.with_name(f".new-{path.name}")
+        new = path.with_name(_NEW + path.name)
         new.unlink(missing_ok=True)
         try:
             write(new)
@@ -173,11 +175,12 @@ def step_of(path: Path) -> int:
 
 
 def prune(trial_folder: Path, counts: Collection[int | None]) -> None:
-    """Remove the models of a trial but those of some measurements."""
-    for path in files_of(models_of(trial_folder), below=trial_folder.parent):
-        if step_of(path) not in counts:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    """Remove the models of a trial but those of some measurements, and what a killed process has begun to write."""
+    folder = models_of(trial_folder)
+    files = [path for path in files_of(folder, below=trial_folder.parent) if step_of(path) not in counts]
+    for path in [*files, *([*folder.glob(f"{_NEW}*")] if not folder.is_symlink() else [])]:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _link(path: Path, new: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunehook.extensions import MODELS, load
 from tunehook.launch import leading, train_one
 from tunehook.record import Events, Report, Saved, check_place, digest_of, remove
-from tunehook.session import Kept, Loaded, TrialSession, check_idle, files_of, prune, step_of, wanting
+from tunehook.session import Kept, Loaded, TrialSession, check_idle, check_ours, files_of, prune, step_of, wanting
 from tunehook.storage import ATTEMPT, KEY, stored_again, stored_attempt, stored_key
 from tunehook.study.terms import Keep
 from tunehook.system import kept_random
@@ -94,7 +93,7 @@ def kept_model(ledger: Ledger, number: int) -> Kept:
     trial, outcome = ledger.as_trial(frozen), ledger.outcome_of(frozen)
     events = Events.of_trial(trial)
     name = f"trial {number} of study '{trial.study}'"
-    if outcome.value is None:
+    if outcome.value is None or outcome.state not in ("complete", "pruned", "paused"):
         raise StudyError(f"There is no model of {name}, which is {outcome.state}: {outcome.reason or 'not measured'}")
     if why := _why_unmeasured(ledger, events, outcome):
         raise StudyError(f"There is no model of {name}: {why}.{_WAY_OUT}")
@@ -110,7 +109,7 @@ def kept_model(ledger: Ledger, number: int) -> Kept:
         raise StudyError(
             f"{path} is not the file that {name} has written: the disk has changed it, or someone else has.{_WAY_OUT}"
         )
-    return Kept(path, trial, is_ours=_is_ours(path, ledger.paths.journal(number)))
+    return Kept(path, trial, is_ours=_is_ours(path, ledger.paths.journal(number), below=ledger.paths.folder))
 
 
 _WAY_OUT = (
@@ -122,7 +121,7 @@ def _why_unmeasured(ledger: Ledger, events: Events, outcome: Outcome) -> str:
     """Why no measurement of the training is the trial's value, an empty text where one is."""
     reports = [one for one in events.all(Report) if ledger.metric in one.metrics]
     if not reports:
-        return "" if outcome.state != "known" else f"it was not trained here ({outcome.reason})"
+        return ""
     series = {one.step: one.metrics[ledger.metric] for one in reports}
     by_rule = objective_value([*series.items()], ledger.mode, ledger.objective)
     if (outcome.value, outcome.step) == by_rule or series.get(outcome.step or 0) == outcome.value:
@@ -141,9 +140,12 @@ def _why_missing(ledger: Ledger, events: Events, saved: list[Saved]) -> str:
     )
 
 
-def _is_ours(*paths: Path) -> bool:
-    """Whether files belong to this user, as far as the system knows users."""
-    return not hasattr(os, "getuid") or all(path.lstat().st_uid == os.getuid() for path in paths)
+def _is_ours(path: Path, journal: Path, *, below: Path) -> bool:
+    try:
+        check_ours(path, journal, below=below, beside=path.parent)
+    except OSError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------- the model in the hand
