@@ -61,7 +61,7 @@ class Script:
 
 
 def test_what_pauses_goes_on_bit_for_bit() -> None:
-    """The best third goes on from each rung; no epoch is trained twice; each trial and its model are as if in one go."""
+    """The best third goes on from each rung; no epoch is trained twice, and all is as if in one go, models too."""
     whole, script = Script().run(), Script(stopper="pause", keep="best").run()
     assert {trial.outcome.state for trial in whole.study.trials} == {"complete"}
     numbers = {trial.params["optimizer.learning_rate"]: trial.number for trial in script.study.trials}
