@@ -101,8 +101,8 @@ class ModelHost:
         return found
 
     def hold_model(self) -> Held:
-        """The model as Keras would save it now."""
-        return models.hold(self.model)
+        """The model as Keras would save it now, at the end of an epoch."""
+        return models.hold(self.model, flat(self._arguments.get("callbacks")))
 
     def load_model(self, kept: Kept) -> None:
         """Put kept weights into the model."""

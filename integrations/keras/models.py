@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,21 @@ SUFFIX = ".keras"
 _OF_TRAINING = {"optimizer", "metrics", "compile_metrics"}
 
 
-def hold(model: Any) -> Held:
-    """Hold a model as it is now: its variables, and those of its optimizer."""
+def hold(model: Any, callbacks: Iterable[Any] = ()) -> Held:
+    """Hold a model as it is now, at the end of an epoch: its variables, and those of its optimizer.
+
+    Args:
+        model: The model.
+        callbacks: Those of the fit.
+
+    Raises:
+        ValueError: The epoch has measured other weights.
+    """
+    if any(isinstance(one, keras.callbacks.SwapEMAWeights) and not one.swap_on_epoch for one in callbacks):
+        raise ValueError(
+            "SwapEMAWeights measures other weights than the model has at the end of the epoch; "
+            "SwapEMAWeights(swap_on_epoch=True) lets it have them"
+        )
     values = [(variable, value_of(variable)) for variable in variables_of(model)]
 
     def write(path: Path) -> None:
@@ -62,6 +75,8 @@ def load(model: Any, kept: Kept) -> None:
     """
     if kept.path.suffix != SUFFIX:
         raise TrialError(f"Trial {kept.trial.number} kept {kept.path.name}, which is no Keras file.")
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     model.load_weights(kept.path)
     with tempfile.TemporaryDirectory() as folder:
         now = Path(folder) / f"now{SUFFIX}"
@@ -96,8 +111,9 @@ def load_model(path: Path) -> Any:
     try:
         return keras.models.load_model(path)
     except (TypeError, ValueError) as error:
+        why = str(error).partition(" Full object config")[0]
         raise StudyError(
-            f"Keras cannot make the model from {path} alone: {error}\n"
+            f"Keras cannot make the model from {path} alone: {why}\n"
             "  Give the training that makes it: study.best_model(train). It is called up to its fit, with the trial's "
             "values, and trains nothing.\n"
             "  Or register its classes: @keras.saving.register_keras_serializable()."
