@@ -148,6 +148,8 @@ class KerasFit:
         if self.session.counts_steps:
             self.host.batches = Batches(self)
             ours.append(self.host.batches)
+        if wanted() is not None:
+            ours.append(HandsBack(self.host))
         if isinstance(given, keras.callbacks.CallbackList):
             given.callbacks = [*self._callbacks, *ours]
         else:
@@ -159,7 +161,8 @@ class KerasFit:
         """Check that nothing was set back before the first step, and open the recorders."""
         self.core.read_back("before the first step")
         self.core.check_live()
-        hand_back(self.host)
+        if self._model.built:
+            hand_back(self.host)
         self.session.ready(loggers=self._callbacks)
         self.core.start()
         self._checkpoints = FitCheckpoints(self.session, self._model, self._arguments, self._callbacks)
@@ -205,6 +208,21 @@ class KerasFit:
         if self._checkpoints is not None:
             self._checkpoints.close()
         self._slots.finish()
+
+
+class HandsBack(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """Gives a model back that is built by its first batch, as model classes are on TensorFlow.
+
+    All that the batch has changed is put in from the file.
+    """
+
+    def __init__(self, host: ModelHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """It has all its weights now."""
+        hand_back(self._host)
 
 
 class Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
