@@ -45,7 +45,7 @@ class ValuesAs(StrEnum):
 
 Values = Annotated[
     ValuesAs | None,
-    typer.Option("--values", help="Print the values alone, to copy: hydra and arguments as one line for a shell."),
+    typer.Option(metavar="FORM", help="Print the values alone, to copy: as yaml, python, hydra or arguments."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
 
