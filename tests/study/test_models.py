@@ -45,11 +45,11 @@ def train() -> None:
         host.weight = value
         session.report(step, {"v": value})
         keeping.take()
-    if how == "fails":
-        raise RuntimeError
     if how == "is pruned":
         session.follow(session.step, Decision(True, "enough"))
     keeping.end()
+    if how == "fails":
+        raise RuntimeError
 
 
 def a_study(*trials: tuple[Any, ...], **options: Any) -> th.Study:

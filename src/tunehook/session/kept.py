@@ -181,6 +181,8 @@ def prune(trial_folder: Path, counts: Collection[int | None]) -> None:
     for path in [*files, *([*folder.glob(f"{_NEW}*")] if not folder.is_symlink() else [])]:
         with contextlib.suppress(OSError):
             path.unlink()
+    with contextlib.suppress(OSError):  # others are in there
+        folder.rmdir()
 
 
 def _link(path: Path, new: Path) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tunehook.storage import Ledger
 
+_HAVE_ONE = ("complete", "pruned", "paused")  # how trials end that have a model
+
 # ---------------------------------------------------------------------- which are kept
 
 
@@ -40,7 +42,11 @@ def tidy(ledger: Ledger, keep: Keep | None, told: Trial | None = None) -> None:
     if told is not None:
         frozen = ledger.numbered(told.number)
         if not _may_go_on(ledger, frozen):
-            prune(told.folder, [ledger.outcome_of(frozen).step])
+            outcome = ledger.outcome_of(frozen)
+            prune(told.folder, [outcome.step] if outcome.state in _HAVE_ONE else [])
+            for one in ledger.trials() if told.attempt else []:  # what it has taken over
+                if one.number < told.number and ledger.key_of(one) == told.key:
+                    prune(ledger.paths.trial(one.number), [])
     if keep == "best":
         root = ledger.paths.models
         with contextlib.suppress(OSError):
@@ -93,7 +99,7 @@ def kept_model(ledger: Ledger, number: int) -> Kept:
     trial, outcome = ledger.as_trial(frozen), ledger.outcome_of(frozen)
     events = Events.of_trial(trial)
     name = f"trial {number} of study '{trial.study}'"
-    if outcome.value is None or outcome.state not in ("complete", "pruned", "paused"):
+    if outcome.value is None or outcome.state not in _HAVE_ONE:
         raise StudyError(f"There is no model of {name}, which is {outcome.state}: {outcome.reason or 'not measured'}")
     if why := _why_unmeasured(ledger, events, outcome):
         raise StudyError(f"There is no model of {name}: {why}.{_WAY_OUT}")
