@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.extensions import MODELS, load
 from tunehook.launch import leading, train_one
-from tunehook.record import Events, Report, Saved, check_place, digest_of, remove
+from tunehook.record import Events, Report, Saved, check_place, digest_of, models_of, remove
 from tunehook.session import Kept, Loaded, TrialSession, check_idle, check_ours, files_of, prune, step_of, wanting
 from tunehook.storage import ATTEMPT, KEY, stored_again, stored_attempt, stored_key
 from tunehook.study.terms import Keep
@@ -50,17 +50,20 @@ def tidy(ledger: Ledger, keep: Keep | None, told: Trial | None = None) -> None:
     if keep == "best":
         root = ledger.paths.models
         with contextlib.suppress(OSError):
-            there = {path.name: path for path in check_place(root, below=ledger.paths.folder).iterdir()}
-            begun = [one for one in ledger.trials() if ledger.paths.trial(one.number).name in there]
-            best = {one.number for one in _best(ledger, begun)}
-            for frozen in begun:
+            names = [
+                path.name.removeprefix("trial-") for path in check_place(root, below=ledger.paths.folder).iterdir()
+            ]
+            numbers = {int(name) for name in names if name.isascii() and name.isdigit()}
+            there = [one for one in ledger.trials() if one.number in numbers]
+            best = {one.number for one in _best(ledger, there)}
+            for frozen in there:
                 if frozen.number not in best and not _may_go_on(ledger, frozen):
-                    remove(there[ledger.paths.trial(frozen.number).name], below=ledger.paths.folder)
+                    remove(models_of(ledger.paths.trial(frozen.number)), below=ledger.paths.folder)
 
 
-def _best(ledger: Ledger, begun: list[FrozenTrial]) -> list[FrozenTrial]:
+def _best(ledger: Ledger, there: list[FrozenTrial]) -> list[FrozenTrial]:
     """The best ones of those that have a model."""
-    ends = [(frozen, ledger.outcome_of(frozen)) for frozen in begun]
+    ends = [(frozen, ledger.outcome_of(frozen)) for frozen in there]
     whole = [one for one in ends if one[1].state == "complete" and _file(ledger, *one) is not None]
     if ledger.others:
         modes = [ledger.mode, *ledger.others.values()]
@@ -70,7 +73,7 @@ def _best(ledger: Ledger, begun: list[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _file(ledger: Ledger, frozen: FrozenTrial, outcome: Outcome) -> Path | None:
-    files = files_of(ledger.paths.models / ledger.paths.trial(frozen.number).name, below=ledger.paths.folder)
+    files = files_of(models_of(ledger.paths.trial(frozen.number)), below=ledger.paths.folder)
     return next((path for path in files if step_of(path) == outcome.step), None)
 
 
