@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import distributed
 
-from tunehook.adapter import FitCore, together
-from tunehook.integrations.lightning import host
+from tunehook.adapter import FitCore, hand_back, together
+from tunehook.integrations.lightning import host, models
 from tunehook.integrations.lightning.resume import FitCheckpoints
 from tunehook.integrations.lightning.slots import LightningSlots
-from tunehook.session import Part, TrialSession
+from tunehook.session import Held, Kept, Part, TrialSession
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, injecting
 
@@ -108,6 +108,14 @@ class TrainerHost:
         paths = [getattr(one, name, "") for one in ordered for name in ("best_model_path", "last_model_path")]
         return next((path for path in paths if path), None)
 
+    def hold_model(self) -> Held:
+        """The model as Lightning would save it now."""
+        return models.hold(self._trainer)
+
+    def load_model(self, kept: Kept) -> None:
+        """Put kept weights into the LightningModule."""
+        models.load(self._trainer, kept)
+
     def why_untrained(self) -> str:
         """A limit, most often that of a Trainer of an earlier trial."""
         return (
@@ -144,7 +152,8 @@ class LightningFit:
     def __init__(self, trainer: Any, session: TrialSession, slots: LightningSlots) -> None:
         self.session = session
         self.ranks = TrainerRanks(trainer)
-        self.core = FitCore(session, slots, TrainerHost(trainer), self.ranks)
+        self._host = TrainerHost(trainer)
+        self.core = FitCore(session, slots, self._host, self.ranks)
         self.checkpoints: FitCheckpoints | None = None
         self._slots, self._trainer = slots, trainer
         self.is_checked = False
@@ -162,6 +171,7 @@ class LightningFit:
             self._slots.check_made(self.core.injection)
         self.core.read_back("while the model was set up")
         self.core.check_live()
+        hand_back(self._host)
         self.session.ready(loggers=self._trainer.loggers)
 
     def check_started(self) -> None:

@@ -53,6 +53,19 @@ def end_group_at_exit() -> None:
     atexit.register(end)
 
 
+def dumped(trainer: Any) -> dict[str, Any]:
+    """What Lightning would save of a training now; all ranks ask. Lightning 2.1 to 2.6."""
+    state: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(False)
+    return state
+
+
+def why_in_parts(strategy: Any) -> str:
+    """Why a strategy saves and restores in a way of its own, an empty text where it does not. Lightning 2.1 to 2.6."""
+    if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
+        return f"{type(strategy).__name__} has a way of its own to restore"
+    return ""
+
+
 def data_source(loop: Any) -> Any:
     """Where the loaders of a loop come from, before training. Lightning 2.1 to 2.6."""
     return loop._data_source

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from tunehook.adapter import Patches, Ranks, Resume, parts_of, problem_on
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.settled import Settings
 from tunehook.session import TrialSession
 from tunehook.system import (
@@ -84,10 +85,7 @@ class FitCheckpoints:
             return f"a {min(kinds & _FINDERS)} trains before the fit"
         if trainer.fast_dev_run:
             return "fast_dev_run keeps none"
-        strategy = trainer.strategy
-        if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
-            return f"{type(strategy).__name__} has a way of its own to restore"
-        return ""
+        return host.why_in_parts(trainer.strategy)
 
     # ------------------------------------------------------------------ going on
 
@@ -295,9 +293,7 @@ class FitCheckpoints:
         state: dict[str, Any] = {}
         mine = {"random": random_state(), "generators": generator_states(self._owners())}
         with kept_random():
-            problem = problem_on(
-                self._ranks, lambda: state.update(trainer._checkpoint_connector.dump_checkpoint(False))
-            )
+            problem = problem_on(self._ranks, lambda: state.update(host.dumped(trainer)))
             ranks = self._ranks.gather(mine)
             if problem:
                 self._resume.drop(f"it could not be saved: {problem}")

@@ -89,6 +89,11 @@ class StudyPaths:
         """The folder of the copy of a trial's model, while it is the best."""
         return self.trial(number) / "checkpoint"
 
+    @property
+    def models(self) -> Path:
+        """The models that trials have kept, in a folder for each."""
+        return self.folder / "models"
+
     def journal(self, number: int) -> Path:
         """The journal of one trial."""
         return journal_of(self.trial(number))
@@ -107,6 +112,11 @@ def output_of(trial_folder: Path) -> Path:
 def checkpoints_of(trial_folder: Path, key: str) -> Path:
     """The folder of what a trial and its later attempts go on from, by their key."""
     return trial_folder.parent / "checkpoints" / key
+
+
+def models_of(trial_folder: Path) -> Path:
+    """The folder of the models that a trial keeps."""
+    return StudyPaths(trial_folder.parent).models / trial_folder.name
 
 
 def plans_of(trial_folder: Path) -> Path:

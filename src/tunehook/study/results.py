@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.figures import StudyView
-from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
+from tunehook.record import Events, Kept, StudyPaths, files_in, models_of, stamp
+from tunehook.session import files_of
 from tunehook.space import Space
 from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, versions_of, view_trial
 from tunehook.trial import (
@@ -267,9 +268,10 @@ class Results(ABC):
         return path
 
     def records(self, number: int) -> list[str]:
-        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
+        """Where a trial is kept: its journal, its model, then what each recorder named (a path or an address)."""
         trial = self._ledger.as_trial(self._ledger.numbered(number))
-        return [str(self.paths.journal(number)), *Events.of_trial(trial).records]
+        models = files_of(models_of(trial.folder), below=self.paths.folder)
+        return [str(self.paths.journal(number)), *map(str, models), *Events.of_trial(trial).records]
 
     @property
     def finished(self) -> int:

@@ -19,6 +19,7 @@ from tunehook.trial.errors import (
     StudyFull,
     TrialError,
 )
+from tunehook.trial.formats import FORMATS
 from tunehook.trial.front import hypervolume, pareto_front
 from tunehook.trial.lineage import INTERVAL_ENDS, Lineage
 from tunehook.trial.objective import (
@@ -47,7 +48,7 @@ from tunehook.trial.values import (
 )
 
 __all__ = [
-    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
+    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FORMATS", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
     "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
     "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "describe",
     "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse", "key_of",
