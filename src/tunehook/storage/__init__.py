@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tunehook.storage.heartbeat import GRACE as GRACE
     from tunehook.storage.ledger import Ledger as Ledger
     from tunehook.storage.opening import find_study as find_study
+    from tunehook.storage.opening import names_in as names_in
     from tunehook.storage.opening import open_study as open_study
     from tunehook.storage.retrying import PatientStorage as PatientStorage
     from tunehook.storage.states import is_counted as is_counted
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "Ledger", "OUTCOME", "OWNER", "PAUSE",
     "PLAN", "PatientStorage", "RUNGS", "check_shared", "describe_folder", "find_study", "from_environment",
-    "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of",
+    "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "names_in", "open_study", "outcome_of",
     "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_lineage",
     "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
 ]  # fmt: skip
@@ -61,6 +62,7 @@ __getattr__ = lazily(
         "is_waiting": "states",
         "outcome_of": "states",
         "find_study": "opening",
+        "names_in": "opening",
         "open_study": "opening",
         "PatientStorage": "retrying",
     },

@@ -127,6 +127,18 @@ def find_study(
     return study, kept, known
 
 
+def names_in(url: str) -> list[str]:
+    """The names of the studies in a storage; nothing is made.
+
+    Raises:
+        StudyError: It cannot be used.
+    """
+    from tunehook.storage.database import connect
+
+    with quiet(), storage_errors("", url):
+        return sorted(str(found.study_name) for found in connect(url, create=False).get_all_studies())
+
+
 def _has_study(name: str, paths: StudyPaths) -> bool:
     from tunehook.storage.sqlite import has_tables
 
