@@ -111,7 +111,7 @@ def status(study: Name, storage: Storage = None, folder: Folder = None, as_json:
     from tunehook.report import lines, status_of
 
     with told():
-        found = status_of(open_study(study, storage, folder))
+        found = status_of(open_study(study, storage, folder, brief=True))
     say(as_text(found) if as_json else "\n".join(lines(found)))
 
 
@@ -127,7 +127,7 @@ def best(study: Name, storage: Storage = None, folder: Folder = None, as_json: J
     from tunehook.report import best_of, front_of
 
     with told():
-        opened = open_study(study, storage, folder)
+        opened = open_study(study, storage, folder, brief=True)
         found = front_of(opened) if opened.others else [best_of(opened)]
     if as_json:
         say("\n".join(map(as_text, found)))
@@ -185,7 +185,7 @@ def watch(
 
     console, before = Console(), ""
     with told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        opened = open_study(study, storage, folder)
+        opened = open_study(study, storage, folder, brief=True)
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))

@@ -74,7 +74,7 @@ def trials(
     from tunehook.report import chosen_trials, trials_table, why_failed
 
     with told():
-        view = open_study(study, storage, folder).look(deep=False)
+        view = open_study(study, storage, folder, brief=True).look(deep=False)
         shown = chosen_trials(view, sort=sort, state=state, best=best)
     if as_json:
         for row in shown:

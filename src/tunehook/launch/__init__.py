@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tunehook.launch.one import call as call
     from tunehook.launch.one import train_one as train_one
     from tunehook.launch.one import with_values as with_values
-    from tunehook.launch.progress import count_line as count_line
     from tunehook.launch.ranks import announce as announce
     from tunehook.launch.ranks import follow as follow
     from tunehook.launch.ranks import leading as leading
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Raised",
-    "Request", "Running", "announce", "call", "check_arguments", "count_line", "follow",
+    "Request", "Running", "announce", "call", "check_arguments", "follow",
     "launcher_from_environment", "leading", "not_importable", "optimize", "train_one", "with_values",
 ]  # fmt: skip
 
@@ -50,7 +49,6 @@ __getattr__ = lazily(
         "call": "one",
         "train_one": "one",
         "with_values": "one",
-        "count_line": "progress",
         "announce": "ranks",
         "follow": "ranks",
         "leading": "ranks",

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from tunehook.record import Recorder
 from tunehook.system import Forgiving, Row, clock, make_table, printable, short, shortened, told_values, written_above
-from tunehook.trial import FinishedTrial, Outcome, Standing, StudyError, Trial
+from tunehook.trial import FinishedTrial, Outcome, Standing, StudyError, Trial, count_line
 
 if TYPE_CHECKING:
     from tunehook.launch.led import Shown
@@ -246,17 +246,3 @@ def _nearby(place: str) -> str:
     with contextlib.suppress(OSError, ValueError):
         return str(Path(place).relative_to(Path.cwd()))
     return place
-
-
-def count_line(study: str, counts: Mapping[Any, int], finished: int, total: int | None) -> str:
-    """How many trials a study has, in a line.
-
-    Args:
-        study: Its name.
-        counts: Number of trials by state.
-        finished: How many count.
-        total: How many there shall be, ``None`` where it is not known.
-    """
-    of = f" of {total}" if total is not None else ""
-    counted = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
-    return f"study {study}: {finished}{of} trials finished ({counted})"

@@ -10,19 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
-from rich.text import Text
-
-from tunehook.launch import count_line
 from tunehook.record import Report, read_events
 from tunehook.report.bars import sparkline
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
-from tunehook.system import Row, clock, make_table, printable, short, told_values
-from tunehook.trial import FinishedTrial, State, StudyError, told_counts
+from tunehook.system import clock, printable, short, told_values
+from tunehook.trial import FinishedTrial, State, StudyError, count_line, told_counts
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+    from rich.console import Group
 
 _LAST = 20  # so many finished trials say how long one takes
 _TAIL = 65536  # bytes of the end of a journal, in which its last measurement stands
@@ -214,6 +211,11 @@ def lines(status: Status) -> list[str]:
 
 def table(status: Status, *, width: int, height: int) -> Group:
     """The status for a terminal of so many columns and lines: the best trial, and those that run."""
+    from rich.console import Group  # lines need none of it
+    from rich.text import Text
+
+    from tunehook.system import Row, make_table
+
     best, room = status.best, max(2, height - _AROUND)
     rows = [
         Row(one.number, "running" if one.lost is None else "lost", one.params, one.value, one.step,

@@ -20,6 +20,7 @@ from tunehook.storage.attributes import is_description
 from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
+from tunehook.storage.reader import has_tables, sqlite_there
 from tunehook.storage.retrying import PatientStorage
 from tunehook.system import cached, hidden, quiet, shown, study_id
 from tunehook.trial import Mode, StudyError, direction_of
@@ -80,8 +81,9 @@ def open_study(
 
 
 def find_study(
-    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None, is_file: bool = False
-) -> tuple[optuna.Study, PatientStorage, dict[str, Any]]:
+    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None, is_file: bool = False,
+    is_brief: bool = False,
+) -> tuple[optuna.Study, PatientStorage, dict[str, Any]]:  # fmt: skip
     """Find a study that exists, and what is written of it there; nothing is made.
 
     Args:
@@ -89,6 +91,7 @@ def find_study(
         storage: Storage URL, ``None`` for that of the environment, or else the SQLite file in the study's folder.
         folder: The study's folder, ``None`` for the usual one.
         is_file: Whether it is known to be in the file there. Defaults to False.
+        is_brief: Whether finished trials may come without what they reported. Defaults to False.
 
     Raises:
         StudyError: There is no such study, or its storage cannot be used.
@@ -109,9 +112,7 @@ def find_study(
 
             made = connect(url, create=False)
         else:
-            from tunehook.storage.sqlite import sqlite_there
-
-            made = cached(sqlite_there(Path(str(file))))
+            made = sqlite_there(Path(str(file)), is_brief=is_brief)
         kept = PatientStorage(made, study=str(name), place=place)
         there = sorted(str(found.study_name) for found in kept.get_all_studies())
     if name is None and len(there) == 1:
@@ -140,8 +141,6 @@ def names_in(url: str) -> list[str]:
 
 
 def _has_study(name: str, paths: StudyPaths) -> bool:
-    from tunehook.storage.sqlite import has_tables
-
     with storage_errors(name, paths.database):
         _check_links(paths)
         return has_tables(paths.database)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from tunehook.system.words import printable, short
+from tunehook.system.words import printable, short, shortened
 
 _STYLES = {
     "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
@@ -166,10 +165,3 @@ def _drawn(title: str, way: _Way, columns: Sequence[tuple[int, str, list[Text]]]
     for cells in zip(*(cells for _, _, cells in columns), strict=True):
         table.add_row(*cells)
     return table
-
-
-def shortened(names: Sequence[str]) -> dict[str, str]:
-    """Names without what comes before their last dot, as far as that leaves them apart."""
-    endings = {name: [name, *(name[dot.end() :] for dot in re.finditer(r"\.", name))][::-1] for name in names}
-    counts = Counter(ending for found in endings.values() for ending in found)
-    return {name: next((one for one in found if one and counts[one] == 1), name) for name, found in endings.items()}

@@ -40,6 +40,7 @@ from tunehook.trial.values import (
     Outcome,
     Standing,
     Trial,
+    count_line,
     is_key,
     key_of,
     told_counts,
@@ -48,7 +49,7 @@ from tunehook.trial.values import (
 __all__ = [
     "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
     "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
-    "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "describe",
-    "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse", "key_of",
-    "mode_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
+    "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "count_line",
+    "describe", "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse",
+    "key_of", "mode_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
 ]  # fmt: skip
