@@ -16,7 +16,8 @@ from optuna.storages import RDBStorage
 
 from studies import write_study
 from tunehook.storage import rows
-from tunehook.storage.reader import SqliteReader, sqlite_there
+from tunehook.storage.opening import sqlite_there
+from tunehook.storage.reader import SqliteReader
 from tunehook.study import Study
 from tunehook.system import uncached
 
@@ -66,9 +67,8 @@ def test_a_brief_look_leaves_out_what_finished_trials_reported() -> None:
 
 def test_nothing_can_be_written() -> None:
     """Whatever would change a study is refused, by each call that would."""
-    reader = sqlite_there(written())
+    reader = SqliteReader(written())
     key = reader.get_study_id_from_name("digits")
-    assert reader.get_all_trials(key)[-1].number == 40
     for call in (
         lambda: reader.create_new_study([], "b"), lambda: reader.delete_study(key),
         lambda: reader.create_new_trial(key),

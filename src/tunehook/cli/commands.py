@@ -171,10 +171,10 @@ def watch(
     study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
-    """Show how far a study is until it is done or left, or until Ctrl-C.
+    """Show how far a study is, until it is done or left.
 
-    Where there is no terminal, it prints lines whenever something has changed. A study that is left before it has the
-    trials that it was to have gives exit code 1.
+    Ctrl-C ends it too. Where there is no terminal, it prints lines whenever something has changed. A study that is left
+    before it has the trials that it was to have gives exit code 1.
 
     Example: tunehook watch digits --every 10
     """

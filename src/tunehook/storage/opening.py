@@ -20,9 +20,10 @@ from tunehook.storage.attributes import is_description
 from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
-from tunehook.storage.reader import has_tables, sqlite_there
+from tunehook.storage.reader import SqliteReader, has_tables, reads, until_free
+from tunehook.storage.reading import connect_reading
 from tunehook.storage.retrying import PatientStorage
-from tunehook.system import cached, hidden, quiet, shown, study_id
+from tunehook.system import cached, hidden, quiet, shown, study_id, with_cache
 from tunehook.trial import Mode, StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -126,6 +127,21 @@ def find_study(
     if known is None:
         raise StudyError(f"The study '{name}' in {where} was made by Optuna itself, so its space is not known.")
     return study, kept, known
+
+
+def sqlite_there(path: Path, *, is_brief: bool = False) -> BaseStorage:
+    """A storage on a file that exists, to be read; nothing is made or written, also beside the file.
+
+    Args:
+        path: The file.
+        is_brief: Whether finished trials may come without what they reported, as they do where it saves time.
+    """
+    place = path.absolute()
+    if reads(place):
+        return with_cache(SqliteReader(place, is_brief=is_brief))
+    from tunehook.storage.sqlite import opened
+
+    return cached(until_free(lambda: opened(place, connect=connect_reading, skip_table_creation=True)))
 
 
 def names_in(url: str) -> list[str]:

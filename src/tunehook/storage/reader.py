@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from tunehook.storage.database import PATIENCE, is_locked
 from tunehook.storage.reading import connect_reading
 from tunehook.storage.rows import NOT_FOUND, SCHEMA, read_changed, read_trial
-from tunehook.system import from_json, frozen_study, with_cache
+from tunehook.system import from_json, frozen_study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
@@ -28,26 +28,15 @@ _T = TypeVar("_T")
 Connect = Callable[[Path], sqlite3.Connection]
 
 
-def sqlite_there(path: Path, *, is_brief: bool = False) -> BaseStorage:
-    """A storage on a file that exists, to be read; nothing is made or written, also beside the file.
+def reads(path: Path) -> bool:
+    """Whether the tables of a file that exists are those that `SqliteReader` reads."""
 
-    Args:
-        path: The file.
-        is_brief: Whether finished trials may come without what they reported, as they do where it saves time.
-    """
-    place = path.absolute()
+    def look() -> bool:
+        asked = ("schema_version FROM version_info", "version_num FROM alembic_version")
+        with connected(path, connect_reading) as db:
+            return tuple(db.execute(f"SELECT {what}").fetchone()[0] for what in asked) == SCHEMA
 
-    def find() -> BaseStorage:
-        with connected(place, connect_reading) as db:
-            found = tuple(db.execute(f"SELECT {what}").fetchone()[0] for what in
-                          ("schema_version FROM version_info", "version_num FROM alembic_version"))  # fmt: skip
-        if found == SCHEMA:
-            return with_cache(SqliteReader(place, is_brief=is_brief))
-        from tunehook.storage.sqlite import opened
-
-        return with_cache(opened(place, connect=connect_reading, skip_table_creation=True))
-
-    return until_free(find)
+    return until_free(look)
 
 
 def has_tables(path: Path) -> bool:
@@ -105,8 +94,21 @@ def connected(place: Path, connect: Connect) -> Iterator[sqlite3.Connection]:
         raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
 
 
-class SqliteReader(BaseStorage):
-    """Reads the tables as Optuna's storage does; whatever would write raises `StorageInternalError`.
+class ReadOnlyStorage(BaseStorage):
+    """A storage to look at: whatever would write raises `StorageInternalError`."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise StorageInternalError("The study was opened to look at it, not to write")
+
+    create_new_study = delete_study = set_study_user_attr = set_study_system_attr = create_new_trial = _refuse
+    set_trial_param = set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
+    set_trial_system_attr = _refuse
+    # Private: what the cache before a relational storage calls for the fifth and the sixth of these.
+    _create_new_trial = _set_trial_param = _refuse
+
+
+class SqliteReader(ReadOnlyStorage):
+    """Reads the tables as Optuna's storage does.
 
     Args:
         place: The file, whose tables are those of `SCHEMA`.
@@ -193,15 +195,6 @@ class SqliteReader(BaseStorage):
                 db, study_id, among=included_trial_ids, after=trial_id_greater_than, is_brief=self._is_brief
             )
         return found if states is None else [one for one in found if one.state in states]
-
-    def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise StorageInternalError(f"{self.place} was opened to look at it, not to write")
-
-    create_new_study = delete_study = set_study_user_attr = set_study_system_attr = create_new_trial = _refuse
-    set_trial_param = set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
-    set_trial_system_attr = _refuse
-    # Private: what the cache calls for the first and the fourth of these.
-    _create_new_trial = _set_trial_param = _refuse
 
     def _attributes(self, kind: str, study_id: int) -> dict[str, Any]:
         asked = f"SELECT key, value_json FROM study_{kind}_attributes WHERE study_id = ?"  # noqa: S608 - ours
