@@ -185,7 +185,7 @@ def watch(
 
     console, before = Console(), ""
     with told(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        opened = open_study(study, storage, folder, brief=True)
+        opened = open_study(study, storage, folder)
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))

@@ -89,6 +89,7 @@ class Status:
         processes: Whether a process works on it: ``"live"``, ``"gone"`` or, where they were on other machines and none
             of them runs a trial, ``"unknown"``.
         front: With several metrics, the complete trials that no other one beats.
+        promotes: Whether paused trials are still to go on before it is done; `Watch` looks for it.
     """
 
     study: str
@@ -103,11 +104,12 @@ class Status:
     seconds_left: float | None = None
     processes: str = "live"
     front: list[Best] = field(default_factory=list)
+    promotes: bool = False
 
     @property
     def is_done(self) -> bool:
-        """Whether there are as many trials as wanted, and none runs."""
-        return self.wanted is not None and self.finished >= self.wanted and not self.running
+        """Whether there are as many trials as wanted, and none runs or is to go on."""
+        return self.wanted is not None and self.finished >= self.wanted and not self.running and not self.promotes
 
 
 def best_of(study: Study) -> Best:
@@ -196,6 +198,8 @@ class Watch:
     def look(self) -> Status:
         """How far the study is now."""
         found = status_of(self._study)
+        if found.is_done and found.counts.get("paused"):  # between two of the last ones none runs
+            found = replace(found, promotes=self._study.has_promotions)
         seen = (found.counts, [one.number for one in found.running])
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()
