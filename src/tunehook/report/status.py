@@ -225,14 +225,20 @@ def table(status: Status, *, width: int, height: int) -> Group:
         Row(one.number, "running" if one.lost is None else "lost", one.params, one.value, one.step,
             "-" if one.seconds is None else clock(one.seconds)) for one in status.running
     ]  # fmt: skip
-    if best is not None:
-        rows = [Row(best.number, "complete", best.params, best.value, best.step, "-", is_best=True), *rows]
+    top = status.front if best is None else [best]
+    rows = [
+        *(Row(one.number, "complete", one.params, one.value, one.step, "-", is_best=True, others=one.values or {})
+          for one in top[-(room // 2) :]), *rows,
+    ]  # fmt: skip
+    others = [name for name in (top[0].values or {}) if name != status.metric] if top else []
     names = list(dict.fromkeys(name for row in rows for name in row.params))
-    first, *rest = _head(status)
+    first, *rest = _head(replace(status, front=[]))  # whose rows are in the table
     lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
     free = max(0, height - _AROUND - len(rows) - len(lost))
     courses = [f"trial {one.number} {bars}" for one in status.running if (bars := sparkline(one.course))][:free]
-    shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)
+    shown = make_table(
+        first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, others=others, width=width
+    )
     # Text throughout: rich would read [...] in names and values as markup.
     return Group(shown, *(Text(printable(line)) for line in [*rest, *courses, *lost, *_pace(status)]))
 

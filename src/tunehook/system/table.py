@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
@@ -31,7 +31,8 @@ class Row:
         value: The metric.
         step: The step of that.
         time: How long it took, as it is to be shown.
-        is_best: Whether it is the best one.
+        is_best: Whether it is the best one, or one of the front.
+        others: Further metrics, where they are known.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Row:
     step: int | None
     time: str
     is_best: bool = False
+    others: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class _Way:
     others: Sequence[str] = ()
 
 
-def make_table(title: str, rows: Sequence[Row], names: Sequence[str], metric: str, *, width: int) -> Table:
+def make_table(
+    title: str, rows: Sequence[Row], names: Sequence[str], metric: str, *, others: Sequence[str] = (), width: int
+) -> Table:
     """A table of trials that fits into a width.
 
     Values come first: where there is too little room, names are shortened and broken, then lines, digits, steps and
@@ -75,10 +79,11 @@ def make_table(title: str, rows: Sequence[Row], names: Sequence[str], metric: st
         rows: The trials.
         names: Names of the hyperparameters.
         metric: Name of the metric.
+        others: Names of further ones. Defaults to none.
         width: Columns of the terminal.
     """
     for way in _ways(names):
-        columns = _columns(way, rows, names, metric)
+        columns = _columns(way, rows, names, metric, others)
         if sum(column[0] for column in columns) + _gaps(way, len(columns)) <= width:
             break
     return _drawn(title, way, columns)
@@ -102,7 +107,9 @@ def _gaps(way: _Way, columns: int) -> int:
     return 3 * columns + 1 if way.has_lines else 2 * (columns - 1)
 
 
-def _columns(way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str) -> list[tuple[int, str, list[Text]]]:
+def _columns(
+    way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str, further: Sequence[str]
+) -> list[tuple[int, str, list[Text]]]:
     """Width, head and cells of each column."""
 
     def values(name: str) -> list[str]:
@@ -117,6 +124,7 @@ def _columns(way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str) 
         *((called[name], values(name)) for name in way.names),
         *([(f"+{left_out}", ["…"] * len(rows))] if left_out else []),
         (metric, [short(row.value) for row in rows]),
+        *((name, [short(row.others.get(name)) for row in rows]) for name in further),
         *((name, others[name]) for name in way.others),
     ]
     columns = []
