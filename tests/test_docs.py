@@ -55,6 +55,7 @@ NOT_RUN = {
     "RayLauncher(num_cpus=4, num_gpus=1": "it asks for a GPU; tests/integrations/ray/test_ray.py runs it without",
     "from ray import tune": "Ray Tune needs more than Ray, which is not installed for the tests",
     "past_trials(": "it asks W&B; tests/integrations/wandb/test_past.py asks a stand-in",
+    "tunehook dashboard": "it does not return; tests/report/test_dashboard.py looks at one in a browser",
     "run_grpc_proxy_server": "it does not return; tests/launch/test_machines.py runs a study through such a proxy",
 }
 # The database of the documents.

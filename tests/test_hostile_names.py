@@ -16,16 +16,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import tunehook as th
+from hostile import ESCAPES, UNSEEN
 from tunehook.cli import app
 from tunehook.launch.progress import Progress
 from tunehook.record import Journal
 from tunehook.report import status_of, table
 from tunehook.system import printable
 from tunehook.trial import Budget, Outcome
-
-ESCAPES = "\x1b[2J\x1b]0;owned\x07 \x9b31m \r\n\u202egnp.exe \u2066x\u2028 \ud800 \x7f\b日本"
-# What may reach a terminal: letters, marks and lines.
-UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ud800-\udfff]")
 
 
 def searched() -> th.Study:

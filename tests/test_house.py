@@ -30,6 +30,7 @@ FLOORS = [
     {"integrations.lightning", "integrations.keras", "integrations.wandb", "integrations.ray", "integrations.hyperopt"},
     {"__main__"},
     {"cli"},
+    {"doctor"},
     {"report", "adapter"},
     {"study"},
     {"launch"},

@@ -25,10 +25,10 @@ import wandb
 
 from tunehook.integrations.wandb.line import CALL, Line
 from tunehook.integrations.wandb.logger import forget_runs
+from tunehook.integrations.wandb.mode import find_mode
 from tunehook.integrations.wandb.own import OwnRun, Wanted
 from tunehook.integrations.wandb.run import run_id
-from tunehook.integrations.wandb.sdk import has_key
-from tunehook.integrations.wandb.service import end_quietly, kill_service, leave_dead_service, tear_down
+from tunehook.integrations.wandb.service import end_quietly, kill_service, tear_down
 from tunehook.integrations.wandb.shared import SharedRun
 from tunehook.integrations.wandb.study import StudyRun
 from tunehook.integrations.wandb.users import Defaults, UsersRun, find_run, share_run
@@ -265,7 +265,7 @@ class WandbRecorder:
             shown = here.studies[study.paths.folder] = StudyRun(
                 self._options(study.name, study.name, "study"),
                 here.line,
-                lambda: self._find_mode()[0],
+                lambda: find_mode(self.mode)[0],
                 init_timeout=self.init_timeout,
                 finish_timeout=self.finish_timeout,
                 started=self._watch_exit,
@@ -316,7 +316,7 @@ class WandbRecorder:
         return self._process
 
     def _make_own(self, trial: Trial, values: dict[str, Any]) -> OwnRun:
-        mode, why = self._find_mode()
+        mode, why = find_mode(self.mode)
         options = self._options(trial.name, trial.study, "trial")
         self._tell_mode(mode, why)
         wanted = Wanted(options, values, mode, self.lean, self.init_timeout, self.finish_timeout)
@@ -338,23 +338,6 @@ class WandbRecorder:
             "tags": self.tags or None,
             "dir": self.dir,
         }
-
-    def _find_mode(self) -> tuple[Any, str]:
-        """The mode of our own runs and why, found without a question and without the network."""
-        if self.mode is not None:
-            return self.mode, "as asked for"
-        if from_environment := os.environ.get("WANDB_MODE"):
-            return from_environment, "WANDB_MODE"
-        try:
-            leave_dead_service()
-            settings = wandb.setup().settings
-        except Exception as error:  # noqa: BLE001 - no service; the run tells what it cannot do
-            return "offline", f"W&B does not start: {error}"
-        if settings.mode != "online":
-            return settings.mode, "W&B's settings"
-        if has_key(settings):
-            return "online", "an API key is configured"
-        return "offline", "no API key is configured; `wandb login` before the study, or `wandb sync` after it"
 
     def _tell_mode(self, mode: str, why: str) -> None:
         if not self._told_mode:

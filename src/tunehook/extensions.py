@@ -27,6 +27,8 @@ MODELS = {
 }
 # What saves a study's dashboard, by the recorder.
 WORKSPACES = {"wandb": "tunehook.integrations.wandb.workspace"}
+# What looks for harm, by the package that it is about, where that is installed.
+CHECKS = {"wandb": "tunehook.integrations.wandb.health:look_at_wandb"}
 # What takes seconds to import, or starts a thread of its own by it (pyarrow), which is safe to fork. Trial processes
 # import it before anything of the user's, whose threads are not.
 FRAMEWORKS = (

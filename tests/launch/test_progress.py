@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from io import StringIO
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from rich.console import Console
 
+import tunehook as th
+from hostile import ESCAPES, UNSEEN
 from tunehook.launch.progress import Progress
 from tunehook.record import Recorder
 from tunehook.report.status import best_of, lines, status_of
@@ -412,3 +415,82 @@ def test_an_error_leaves_the_terminal_in_order(ticking: Clock) -> None:
     assert "\x1b" not in summary
     assert shown._live is not None
     assert not shown._live.is_started
+
+
+class Notebook:
+    """What a kernel offers to show things: `display`, and what it shows in the outputs of a cell."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.outputs: list[str] = []
+        self.updates = 0
+        module, shown = ModuleType("IPython"), ModuleType("IPython.display")
+        vars(module).update(display=shown, get_ipython=lambda: SimpleNamespace(kernel=self))
+        vars(shown).update(HTML=lambda text: text, display=self.display)
+        monkeypatch.setitem(sys.modules, "IPython", module)
+        monkeypatch.setitem(sys.modules, "IPython.display", shown)
+
+    def display(self, text: str, *, display_id: bool) -> Notebook:
+        """Show a new output, which has a handle."""
+        assert display_id
+        self.outputs.append(text)
+        return self
+
+    def update(self, text: str) -> None:
+        """Replace it."""
+        self.updates += 1
+        self.outputs[-1] = text
+
+
+def test_a_table_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, ticking: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One output of the cell, replaced as trials begin and end, with a column a metric; names are no markup."""
+    notebook = Notebook(monkeypatch)
+    study = Study("two", {"act": th.Choice(["<b>x</b>", f"{ESCAPES}<i>"])}, metric=["acc<i>", "late"],
+                  mode=["max", "min"], search="random", seed=1, storage=optuna.storages.InMemoryStorage())  # fmt: skip
+    with Progress(study, total=3) as shown:
+        for values in ((0.5, 3.0), (0.75, 2.0)):
+            trial = study.ask()
+            shown.open(trial, {})
+            ticking.now += 1
+            outcome = Outcome("complete", "", values[0], 1, values=values)
+            study.tell(trial, outcome)
+            shown.close(outcome)
+        trial = study.ask()
+        shown.open(trial, {})
+        study.tell(trial, failed := Outcome("failed", "ValueError: x"))
+        shown.close(failed)
+    (page,) = notebook.outputs
+    assert notebook.updates >= 2
+    heads = re.findall(r"<th [^>]*>(.*?)</th>", page)
+    assert heads == ["trial", "state", "act", "acc&lt;i&gt;", "late", "step", "seconds"]
+    found = [re.findall(r"<td [^>]*>(.*?)</td>", line) for line in re.findall(r"<tr>(.*?)</tr>", page)[1:]]
+    assert [[line[0], line[1], *line[3:]] for line in found] == [
+        ["0", "complete", "0.5", "3", "1", "1.0"], ["1 *", "complete", "0.75", "2", "1", "1.0"],
+        ["2", "failed", "-", "-", "-", "0.0"],
+    ]  # fmt: skip
+    assert "<p>2 of 3 trials, front 1 (*)" in page
+    assert not re.search(r"<(?!/?(table|caption|thead|tbody|tr|th|td|p)\b)", page)
+    assert not UNSEEN.search(page)
+    told = capsys.readouterr().err
+    assert "trial 0: complete" not in told
+    assert re.search(r"^\[2/3\] trial 2: failed, .*; ValueError: x\n", told)
+    assert "\nstudy two: 2 of 3 trials finished (2 complete, 1 failed)\n" in told
+
+
+def test_several_metrics_in_the_table(ticking: Clock) -> None:
+    """Each has a column, and the trials of the front are marked and stay."""
+    shown, out = table(True, total=40)
+    study = Study("two", {"x": th.Float(0, 1)}, metric=["acc", "late"], mode=["max", "min"], search="random", seed=1,
+                  storage=optuna.storages.InMemoryStorage())  # fmt: skip
+    study.tell(study.ask(), Outcome("complete", "", 0.9, 1, values=(0.9, 3.0)))
+    with Progress(study, total=3, is_live=True, console=shown._console) as progress:
+        trial = study.ask()
+        progress.begin(trial)
+        ticking.now += 1
+        outcome = Outcome("complete", "", 0.5, 2, values=(0.5, 5.0))
+        study.tell(trial, outcome)
+        progress.finish(trial.number, outcome)
+    lines = [line for line in out.getvalue().splitlines() if "complete" in line and "│" in line]
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[-2:]]
+    assert [[one[0], *one[3:]] for one in cells] == [["0 *", "0.9", "3", "1", "-"], ["1", "0.5", "5", "2", "1.0"]]

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+# A name that does what it can to a terminal.
+ESCAPES = "\x1b[2J\x1b]0;owned\x07 \x9b31m \r\n\u202egnp.exe \u2066x\u2028 \ud800 \x7f\b日本"
+# What may reach a terminal: letters, marks and lines.
+UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ud800-\udfff]")
 # A few hundred keep the tests fast; TUNEHOOK_TEST_EXAMPLES=10000 looks longer.
 EXAMPLES = int(os.environ.get("TUNEHOOK_TEST_EXAMPLES", "200"))
 # Only so that what hangs ends: what is read here takes milliseconds.

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tunehook.system.table import Row, make_table, shortened
+from tunehook.system import shortened
+from tunehook.system.table import Row, make_table
 from tunehook.system.words import short
 
 SIX: dict[str, Any] = {

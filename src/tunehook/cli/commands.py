@@ -123,7 +123,7 @@ def status(study: Name, storage: Storage = None, folder: Folder = None, as_json:
     from tunehook.report import lines, status_of
 
     with told():
-        found = status_of(open_study(study, storage, folder))
+        found = status_of(open_study(study, storage, folder, brief=True))
     say(as_text(found) if as_json else "\n".join(lines(found)))
 
 
@@ -141,7 +141,7 @@ def best(
     from tunehook.report import best_of, front_of
 
     with told():
-        opened = open_study(study, storage, folder)
+        opened = open_study(study, storage, folder, brief=True)
         if values is not None:
             for trial in opened.best_trials if opened.others else [opened.best]:
                 say_values(trial.params, values)
@@ -189,10 +189,10 @@ def watch(
     study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:  # fmt: skip
-    """Show how far a study is until it is done or left, or until Ctrl-C.
+    """Show how far a study is, until it is done or left.
 
-    Where there is no terminal, it prints lines whenever something has changed. A study that is left before it has the
-    trials that it was to have gives exit code 1.
+    Ctrl-C ends it too. Where there is no terminal, it prints lines whenever something has changed. A study that is left
+    before it has the trials that it was to have gives exit code 1.
 
     Example: tunehook watch digits --every 10
     """

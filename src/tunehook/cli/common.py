@@ -50,13 +50,13 @@ Values = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
 
 
-def open_study(study: str, storage: str | None, folder: Path | None) -> Study:
-    """A study that exists, by its name or the URL of its storage, to look at it."""
+def open_study(study: str, storage: str | None, folder: Path | None, *, brief: bool = False) -> Study:
+    """A study that exists, by its name or the URL of its storage, to look at it; see `Study.open`."""
     from tunehook.study import Study
 
     if "://" in study:
-        return Study.open(None, storage=study, folder=folder)
-    return Study.open(study, storage=storage, folder=folder)
+        return Study.open(None, storage=study, folder=folder, brief=brief)
+    return Study.open(study, storage=storage, folder=folder, brief=brief)
 
 
 def say_exactly(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -59,6 +60,32 @@ def report(
 
 
 @app.command()
+def dashboard(
+    study: Name, storage: Storage = None, folder: Folder = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. On another one all who reach it see the study.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes one that is free.", min=0, max=65535)] = 8080,
+) -> None:  # fmt: skip
+    """Show a study in optuna-dashboard.
+
+    It does so until Ctrl-C. Values are your own, and each trial has a note with its journal and its W&B run. The study
+    may run meanwhile, and nothing in it is changed. It needs pip install 'tunehook[dashboard]'.
+
+    Example: tunehook dashboard digits --port 0
+    """
+    from tunehook.report import serve
+
+    with told(), contextlib.suppress(KeyboardInterrupt):
+        opened = open_study(study, storage, folder)
+        try:
+            serve(opened, host=host, port=port, ready=lambda address: say(f"{address} (Ctrl-C ends it)"))
+        except ModuleNotFoundError as error:
+            say(str(error), err=True)
+            raise typer.Exit(1) from error
+
+
+@app.command()
 def trials(
     study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False,
     sort: Annotated[
@@ -74,7 +101,7 @@ def trials(
     from tunehook.report import chosen_trials, trials_table, why_failed
 
     with told():
-        view = open_study(study, storage, folder).look(deep=False)
+        view = open_study(study, storage, folder, brief=True).look(deep=False)
         shown = chosen_trials(view, sort=sort, state=state, best=best)
     if as_json:
         for row in shown:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tunehook.launch.one import call as call
     from tunehook.launch.one import train_one as train_one
     from tunehook.launch.one import with_values as with_values
-    from tunehook.launch.progress import count_line as count_line
     from tunehook.launch.ranks import announce as announce
     from tunehook.launch.ranks import follow as follow
     from tunehook.launch.ranks import is_one_of_several as is_one_of_several
@@ -30,10 +29,9 @@ if TYPE_CHECKING:
     from tunehook.launch.run import optimize as optimize
 
 __all__ = [
-    "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Raised",
-    "Request", "Running", "announce", "call", "check_arguments", "count_line", "follow",
-    "is_one_of_several", "launcher_from_environment", "leading", "not_importable", "optimize",
-    "train_one", "with_values",
+    "GRACE", "KILL", "LINGER", "PULSE", "PULSE_FRESH", "RECORDERS", "Launcher", "Leader", "Led", "Raised", "Request",
+    "Running", "announce", "call", "check_arguments", "follow", "is_one_of_several", "launcher_from_environment",
+    "leading", "not_importable", "optimize", "train_one", "with_values",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -52,7 +50,6 @@ __getattr__ = lazily(
         "call": "one",
         "train_one": "one",
         "with_values": "one",
-        "count_line": "progress",
         "announce": "ranks",
         "follow": "ranks",
         "is_one_of_several": "ranks",

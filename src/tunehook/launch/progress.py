@@ -20,9 +20,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from tunehook.launch.notebook import NotebookTable, is_notebook, page_of
 from tunehook.record import Recorder
 from tunehook.system import Forgiving, Row, clock, make_table, printable, short, shortened, told_values, written_above
-from tunehook.trial import FinishedTrial, Outcome, Standing, StudyError, Trial
+from tunehook.trial import FinishedTrial, Outcome, Standing, StudyError, Trial, count_line
 
 if TYPE_CHECKING:
     from tunehook.launch.led import Shown
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _ROWS = 12  # trials in the table at most; one that is taller than the terminal does not stay in place
 _AROUND = 9  # lines around them: the title, names in up to three lines, rules, and two lines below
 _INDENT = " " * 4
+_TOLD = ("failed", "infeasible", "interrupted")  # whose reason is said beside a table in a notebook
 _REFRESH = 0.2  # seconds; no thread, so that training pays only where it reports
 _LOOK = 1.0  # seconds between two looks at what other processes have done
 
@@ -38,8 +40,9 @@ class Progress(Recorder):
     """Shows trials as they run; a recorder beside the others.
 
     Each trial that ends is one line. Where the trials run in processes of their own and this one has a terminal, it is
-    a table that stays in place instead. At the end stands where the study is, and its best trial. Counts and the best
-    trial are those of the study, with what other processes have done.
+    a table that stays in place instead. In a notebook it is a table too, with a line for each trial that gave nothing.
+    At the end stands where the study is, and its best trial. Counts and the best trial are those of the study, with
+    what other processes have done.
 
     Args:
         study: The study.
@@ -62,6 +65,8 @@ class Progress(Recorder):
         is_fit = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) \
             if is_live and is_fit else None  # fmt: skip
+        # What a training writes stands in another output of the cell, so that the table may be there in any case.
+        self._page = NotebookTable() if console is None and is_notebook() else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
@@ -69,10 +74,9 @@ class Progress(Recorder):
 
     def __exit__(self, *_: object) -> None:
         self._look()
-        if self._live is not None:
-            if self._shown():
-                self._draw(is_last=True)
-            self._stack.close()
+        if self._shown():
+            self._draw(is_last=True)
+        self._stack.close()
         for line in summary(self._study, self._standing, self._total):
             self._say(line)
 
@@ -93,7 +97,7 @@ class Progress(Recorder):
     def begin(self, trial: Trial) -> None:
         """Show one of several trials."""
         self._rows[trial.number] = {"params": trial.params, "state": "running", "value": None, "step": None,
-                                    "began": time.monotonic(), "took": None}  # fmt: skip
+                                    "began": time.monotonic(), "took": None, "others": {}}  # fmt: skip
         self._draw()
 
     def measure(self, number: int, step: int, value: float) -> None:
@@ -109,7 +113,7 @@ class Progress(Recorder):
         row["took"] = time.monotonic() - row["began"]
         self._look()
         self._draw(force=True)
-        if self._live is None:
+        if self._live is None and (self._page is None or outcome.state in _TOLD):
             self._say(self._line(number, row))
         past = [one for one, other in self._rows.items() if other["state"] != "running"]
         for old in past[:-_ROWS]:
@@ -117,7 +121,7 @@ class Progress(Recorder):
 
     def refresh(self) -> None:
         """Draw again, so that the seconds go on where no trial reports."""
-        if self._live is not None and time.monotonic() - self._looked > _LOOK:
+        if (self._live or self._page) and time.monotonic() - self._looked > _LOOK:
             self._look()
         self._draw()
 
@@ -161,16 +165,20 @@ class Progress(Recorder):
 
     def _draw(self, *, force: bool = False, is_last: bool = False) -> None:
         is_due = force or is_last or time.monotonic() - self._drawn > _REFRESH
-        if self._live is None or not is_due:
+        if (self._live is None and self._page is None) or not is_due:
+            return
+        self._drawn = time.monotonic()
+        title, names, metrics = f"study {self._study.name}", self._study.space.names, [*self._study.others]
+        if self._page is not None:
+            self._page.show(page_of(title, self._shown(), names, [self._study.metric, *metrics], self._pace()))
+        if self._live is None:
             return
         if not self._live.is_started:
             self._stack.callback(self._live.stop)  # last, after what was begun above it is written
             self._stack.enter_context(written_above(self._write))
             self._live.start()
-        self._drawn = time.monotonic()
-        names = self._study.space.names
-        title, width = f"study {self._study.name}", self._console.width
-        table = make_table(title, self._shown(), names, self._study.metric, width=width)
+        width = self._console.width
+        table = make_table(title, self._shown(), names, self._study.metric, others=metrics, width=width)
         self._live.update(table if is_last else Group(table, Text(printable(self._pace()))), refresh=True)
 
     def _write(self, lines: str) -> None:
@@ -182,27 +190,36 @@ class Progress(Recorder):
 
     def _shown(self) -> list[Row]:
         """The best trial, those that run and the newest of the others, as many as there is room for."""
-        rows, best = {number: self._row(number) for number in self._rows}, self._standing.best
-        if best is not None:
-            rows.setdefault(best.number, _row_of(best))
-        first = [] if best is None else [best.number]
+        rows = {number: self._row(number) for number in self._rows}
+        room = max(2, min(_ROWS, self._console.height - _AROUND))
+        top = self._top[-(room // 2) :]  # of a large front the newest
+        for one in top:
+            rows.setdefault(one.number, _row_of(one, [*self._study.others]))
+        first = [one.number for one in top]
         first += [number for number, row in reversed(rows.items()) if row.state == "running"]
         order = list(dict.fromkeys([*first, *reversed(self._rows)]))
-        room = max(2, min(_ROWS, self._console.height - _AROUND))
         return [rows[number] for number in sorted(order[:room])]
 
     def _row(self, number: int) -> Row:
-        row, best = self._rows[number], self._standing.best
+        row = self._rows[number]
         took = row["took"] if row["took"] is not None else time.monotonic() - row["began"]
-        is_best = best is not None and best.number == number
-        return Row(number, row["state"], row["params"], row["value"], row["step"], f"{took:.1f}", is_best)
+        is_best = number in [one.number for one in self._top]
+        return Row(
+            number, row["state"], row["params"], row["value"], row["step"], f"{took:.1f}", is_best, row["others"]
+        )
+
+    @property
+    def _top(self) -> Sequence[FinishedTrial]:
+        """The best trial, or those of the front."""
+        best = self._standing.best
+        return self._standing.front if best is None else [best]
 
     def _pace(self) -> str:
         finished = self._standing.finished
         new = finished - self._before
         each = (time.monotonic() - self._began) / new if new else None
         parts = [f"{finished}" + (f" of {self._total}" if self._total else "") + " trials"]
-        parts.append(self._best(self._study.metric) + ("" if self._value is None else " (*)"))
+        parts.append(self._best(self._study.metric) + (" (*)" if self._top else ""))
         if each is not None:
             parts.append(f"{each:.1f} s a trial")
             if self._total:
@@ -210,9 +227,10 @@ class Progress(Recorder):
         return ", ".join(parts)
 
 
-def _row_of(best: FinishedTrial) -> Row:
+def _row_of(best: FinishedTrial, others: Sequence[str]) -> Row:
     """The row of a trial that another process, or an earlier one, has trained."""
-    return Row(best.number, "complete", best.params, best.value, best.outcome.step, "-", is_best=True)
+    further = dict(zip(others, best.values[1:], strict=False))
+    return Row(best.number, "complete", best.params, best.value, best.outcome.step, "-", is_best=True, others=further)
 
 
 def summary(study: Shown, standing: Standing, total: int | None) -> list[str]:
@@ -246,17 +264,3 @@ def _nearby(place: str) -> str:
     with contextlib.suppress(OSError, ValueError):
         return str(Path(place).relative_to(Path.cwd()))
     return place
-
-
-def count_line(study: str, counts: Mapping[Any, int], finished: int, total: int | None) -> str:
-    """How many trials a study has, in a line.
-
-    Args:
-        study: Its name.
-        counts: Number of trials by state.
-        finished: How many count.
-        total: How many there shall be, ``None`` where it is not known.
-    """
-    of = f" of {total}" if total is not None else ""
-    counted = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
-    return f"study {study}: {finished}{of} trials finished ({counted})"

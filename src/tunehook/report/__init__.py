@@ -6,6 +6,7 @@ from tunehook.system import lazily
 
 if TYPE_CHECKING:
     from tunehook.report.bars import sparkline as sparkline
+    from tunehook.report.dashboard import serve as serve
     from tunehook.report.page import write_figures as write_figures
     from tunehook.report.page import write_report as write_report
     from tunehook.report.status import Watch as Watch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tunehook.report.trials import why_failed as why_failed
 
 __all__ = [
-    "Watch", "best_of", "chosen_trials", "ending", "front_of", "lines", "sparkline", "status_of", "studies_in",
+    "Watch", "best_of", "chosen_trials", "ending", "front_of", "lines", "serve", "sparkline", "status_of", "studies_in",
     "table", "trial_lines", "trial_of", "trials_table", "why_failed", "write_figures", "write_report",
 ]  # fmt: skip
 
@@ -36,6 +37,7 @@ __getattr__ = lazily(
         "ending": "status",
         "front_of": "status",
         "lines": "status",
+        "serve": "dashboard",
         "sparkline": "bars",
         "status_of": "status",
         "studies_in": "trials",

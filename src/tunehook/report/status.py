@@ -10,19 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
-from rich.text import Text
-
-from tunehook.launch import count_line
 from tunehook.record import Report, read_events
 from tunehook.report.bars import sparkline
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
-from tunehook.system import Row, clock, make_table, printable, short, told_values
-from tunehook.trial import FinishedTrial, State, StudyError, told_counts
+from tunehook.system import clock, printable, short, told_values
+from tunehook.trial import FinishedTrial, State, StudyError, count_line, told_counts
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+    from rich.console import Group
 
 _LAST = 20  # so many finished trials say how long one takes
 _TAIL = 65536  # bytes of the end of a journal, in which its last measurement stands
@@ -92,6 +89,7 @@ class Status:
         processes: Whether a process works on it: ``"live"``, ``"gone"`` or, where they were on other machines and none
             of them runs a trial, ``"unknown"``.
         front: With several metrics, the complete trials that no other one beats.
+        promotes: Whether paused trials are still to go on before it is done; `Watch` looks for it.
     """
 
     study: str
@@ -106,11 +104,12 @@ class Status:
     seconds_left: float | None = None
     processes: str = "live"
     front: list[Best] = field(default_factory=list)
+    promotes: bool = False
 
     @property
     def is_done(self) -> bool:
-        """Whether there are as many trials as wanted, and none runs."""
-        return self.wanted is not None and self.finished >= self.wanted and not self.running
+        """Whether there are as many trials as wanted, and none runs or is to go on."""
+        return self.wanted is not None and self.finished >= self.wanted and not self.running and not self.promotes
 
 
 def best_of(study: Study) -> Best:
@@ -199,6 +198,8 @@ class Watch:
     def look(self) -> Status:
         """How far the study is now."""
         found = status_of(self._study)
+        if found.is_done and found.counts.get("paused"):  # between two of the last ones none runs
+            found = replace(found, promotes=self._study.has_promotions)
         seen = (found.counts, [one.number for one in found.running])
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()
@@ -214,19 +215,30 @@ def lines(status: Status) -> list[str]:
 
 def table(status: Status, *, width: int, height: int) -> Group:
     """The status for a terminal of so many columns and lines: the best trial, and those that run."""
+    from rich.console import Group  # lines need none of it
+    from rich.text import Text
+
+    from tunehook.system import Row, make_table
+
     best, room = status.best, max(2, height - _AROUND)
     rows = [
         Row(one.number, "running" if one.lost is None else "lost", one.params, one.value, one.step,
             "-" if one.seconds is None else clock(one.seconds)) for one in status.running
     ]  # fmt: skip
-    if best is not None:
-        rows = [Row(best.number, "complete", best.params, best.value, best.step, "-", is_best=True), *rows]
+    top = status.front if best is None else [best]
+    rows = [
+        *(Row(one.number, "complete", one.params, one.value, one.step, "-", is_best=True, others=one.values or {})
+          for one in top[-(room // 2) :]), *rows,
+    ]  # fmt: skip
+    others = [name for name in (top[0].values or {}) if name != status.metric] if top else []
     names = list(dict.fromkeys(name for row in rows for name in row.params))
-    first, *rest = _head(status)
+    first, *rest = _head(replace(status, front=[]))  # whose rows are in the table
     lost = [_told(one, status.metric) for one in status.running if one.lost is not None]
     free = max(0, height - _AROUND - len(rows) - len(lost))
     courses = [f"trial {one.number} {bars}" for one in status.running if (bars := sparkline(one.course))][:free]
-    shown = make_table(first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, width=width)
+    shown = make_table(
+        first, sorted(rows[:room], key=lambda row: row.number), names, status.metric, others=others, width=width
+    )
     # Text throughout: rich would read [...] in names and values as markup.
     return Group(shown, *(Text(printable(line)) for line in [*rest, *courses, *lost, *_pace(status)]))
 

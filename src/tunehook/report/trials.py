@@ -197,7 +197,7 @@ def studies_in(folder: Path) -> list[dict[str, Any]]:
 
 def _study(path: Path) -> dict[str, Any]:
     try:
-        study = Study.open(path.name, folder=path)
+        study = Study.open(path.name, folder=path, brief=True)
         standing = study.standing()
     except StudyError as error:
         return {"study": path.name, "error": str(error), "told": f"{path.name}: {first_line(error)}"}

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from tunehook.storage.heartbeat import GRACE as GRACE
     from tunehook.storage.ledger import Ledger as Ledger
     from tunehook.storage.opening import find_study as find_study
+    from tunehook.storage.opening import names_in as names_in
     from tunehook.storage.opening import open_study as open_study
+    from tunehook.storage.reader import ReadOnlyStorage as ReadOnlyStorage
     from tunehook.storage.retrying import PatientStorage as PatientStorage
     from tunehook.storage.states import is_counted as is_counted
     from tunehook.storage.states import is_running as is_running
@@ -45,11 +47,11 @@ if TYPE_CHECKING:
     from tunehook.storage.waiting import read_waiting as read_waiting
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "Ledger", "OUTCOME", "OWNER", "PAUSE",
-    "PLAN", "PatientStorage", "RUNGS", "Waiting", "check_shared", "describe_folder", "find_study", "from_environment",
-    "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "open_study", "outcome_of",
-    "read_waiting", "stored_again", "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_lineage",
-    "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
+    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE", "PLAN", "RUNGS",
+    "Ledger", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared", "describe_folder", "find_study",
+    "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "names_in",
+    "open_study", "outcome_of", "read_waiting", "stored_again", "stored_attempt", "stored_claim", "stored_key",
+    "stored_leader", "stored_lineage", "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -65,7 +67,9 @@ __getattr__ = lazily(
         "Waiting": "waiting",
         "read_waiting": "waiting",
         "find_study": "opening",
+        "names_in": "opening",
         "open_study": "opening",
         "PatientStorage": "retrying",
+        "ReadOnlyStorage": "reader",
     },
 )

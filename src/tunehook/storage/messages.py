@@ -111,7 +111,7 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     """Say which storage cannot be used and what to do; passwords stay out.
 
     Args:
-        study: Name of the study.
+        study: Name of the study; empty where it is about none.
         storage: The storage, its URL or its file.
 
     Raises:
@@ -124,7 +124,8 @@ def storage_errors(study: str, storage: object) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - also what Optuna says of another version's tables, or stumbles upon
         place = getattr(storage, "url", storage)
         said = cause_of(error)
-        told = as_study_error(error, StorageError, f"The storage {place} of study '{study}' cannot be used: {said}.\n"
+        whose = f" of study '{study}'" if study else ""
+        told = as_study_error(error, StorageError, f"The storage {place}{whose} cannot be used: {said}.\n"
                               f"  {way_out(said, study, place)}", url=place)  # fmt: skip
     else:
         return

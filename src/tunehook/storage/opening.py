@@ -20,8 +20,10 @@ from tunehook.storage.attributes import is_description
 from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
+from tunehook.storage.reader import SqliteReader, has_tables, reads, until_free
+from tunehook.storage.reading import connect_reading
 from tunehook.storage.retrying import PatientStorage
-from tunehook.system import cached, hidden, quiet, shown, study_id
+from tunehook.system import cached, hidden, quiet, shown, study_id, with_cache
 from tunehook.trial import Mode, StudyError, direction_of
 
 if TYPE_CHECKING:
@@ -80,8 +82,9 @@ def open_study(
 
 
 def find_study(
-    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None, is_file: bool = False
-) -> tuple[optuna.Study, PatientStorage, dict[str, Any]]:
+    name: str | None, *, storage: str | None, folder: str | os.PathLike[str] | None, is_file: bool = False,
+    is_brief: bool = False,
+) -> tuple[optuna.Study, PatientStorage, dict[str, Any]]:  # fmt: skip
     """Find a study that exists, and what is written of it there; nothing is made.
 
     Args:
@@ -89,6 +92,7 @@ def find_study(
         storage: Storage URL, ``None`` for that of the environment, or else the SQLite file in the study's folder.
         folder: The study's folder, ``None`` for the usual one.
         is_file: Whether it is known to be in the file there. Defaults to False.
+        is_brief: Whether finished trials may come without what they reported. Defaults to False.
 
     Raises:
         StudyError: There is no such study, or its storage cannot be used.
@@ -109,9 +113,7 @@ def find_study(
 
             made = connect(url, create=False)
         else:
-            from tunehook.storage.sqlite import sqlite_there
-
-            made = cached(sqlite_there(Path(str(file))))
+            made = sqlite_there(Path(str(file)), is_brief=is_brief)
         kept = PatientStorage(made, study=str(name), place=place)
         there = sorted(str(found.study_name) for found in kept.get_all_studies())
     if name is None and len(there) == 1:
@@ -127,9 +129,34 @@ def find_study(
     return study, kept, known
 
 
-def _has_study(name: str, paths: StudyPaths) -> bool:
-    from tunehook.storage.sqlite import has_tables
+def sqlite_there(path: Path, *, is_brief: bool = False) -> BaseStorage:
+    """A storage on a file that exists, to be read; nothing is made or written, also beside the file.
 
+    Args:
+        path: The file.
+        is_brief: Whether finished trials may come without what they reported, as they do where it saves time.
+    """
+    place = path.absolute()
+    if reads(place):
+        return with_cache(SqliteReader(place, is_brief=is_brief))
+    from tunehook.storage.sqlite import opened
+
+    return cached(until_free(lambda: opened(place, connect=connect_reading, skip_table_creation=True)))
+
+
+def names_in(url: str) -> list[str]:
+    """The names of the studies in a storage; nothing is made.
+
+    Raises:
+        StudyError: It cannot be used.
+    """
+    from tunehook.storage.database import connect
+
+    with quiet(), storage_errors("", url):
+        return sorted(str(found.study_name) for found in connect(url, create=False).get_all_studies())
+
+
+def _has_study(name: str, paths: StudyPaths) -> bool:
     with storage_errors(name, paths.database):
         _check_links(paths)
         return has_tables(paths.database)

@@ -31,7 +31,8 @@ from tunehook.storage.database import PATIENCE, is_away, is_failure, is_locked
 from tunehook.storage.heartbeat import ALIVE, Pulse
 from tunehook.storage.memory import Memory
 from tunehook.storage.messages import as_study_error, cause_of, way_out
-from tunehook.storage.sqlite import NOT_FOUND, file_of
+from tunehook.storage.reader import file_of
+from tunehook.storage.rows import NOT_FOUND
 from tunehook.storage.states import as_seen, as_stored
 from tunehook.system import attributes_of, first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError

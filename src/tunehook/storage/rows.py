@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,14 +20,17 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-
-# Private: the names of the types in the tables, for the version that `sqlite` names.
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from tunehook.system import from_json, shown
 
 log = logging.getLogger("tunehook")
+
+# The schema whose tables the statements here read and write: Optuna's names for it, the old one and the one of today.
+SCHEMA = (12, "v3.2.0.a")
+NOT_FOUND = "Record does not exist."  # what a relational storage says of a trial or a study that it does not have
+# What stands in the tables for a number that is no FLOAT of a database.
+_NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"
 
@@ -54,6 +58,9 @@ def put_param(
 
 def put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -> None:
     """Write a report, in place of an earlier one of its step."""
+    # Private: the names of the types in the tables, for the version that is named above.
+    from optuna.storages._rdb import models
+
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     db.execute(
         "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)"
@@ -66,6 +73,8 @@ def put_report(db: sqlite3.Connection, trial_id: int, step: int, value: float) -
 
 def put_values(db: sqlite3.Connection, trial_id: int, values: Sequence[float] | None) -> None:
     """Write the values of a trial, in place of earlier ones."""
+    from optuna.storages._rdb import models
+
     for objective, value in enumerate(values or ()):
         stored, kind = models.TrialValueModel.value_to_stored_repr(value)
         db.execute(
@@ -83,11 +92,48 @@ def check_study(db: sqlite3.Connection, study_id: int) -> None:
         KeyError: There is none.
     """
     if db.execute("SELECT 1 FROM studies WHERE study_id = ?", (study_id,)).fetchone() is None:
-        raise KeyError(models.NOT_FOUND_MSG)
+        raise KeyError(NOT_FOUND)
+
+
+def read_trial(db: sqlite3.Connection, trial_id: int) -> FrozenTrial:
+    """The trial as it is in the file now.
+
+    Raises:
+        KeyError: There is none.
+    """
+    trials = read_trials(db, db.execute(f"{TRIALS} WHERE trial_id = ?", (trial_id,)))
+    if not trials:
+        raise KeyError(NOT_FOUND)
+    return trials[0]
+
+
+def read_changed(
+    db: sqlite3.Connection, study_id: int, *, among: set[int], after: int, is_brief: bool = False
+) -> list[FrozenTrial]:
+    """The trials of a study that may have changed: those of some ids, and all with a higher one than another.
+
+    Args:
+        db: A connection.
+        study_id: The study.
+        among: The ids.
+        after: The other one.
+        is_brief: Whether what was reported is read of running trials only: it is most of the rows. Defaults to False.
+
+    Raises:
+        KeyError: There is no such study.
+    """
+    check_study(db, study_id)
+    # Not as an OR, for which SQLite goes through all trials of the study.
+    which = (
+        "study_id = :study AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study"
+        " AND trial_id > :last UNION ALL SELECT value FROM json_each(:others))"
+    )
+    asked = {"study": study_id, "last": after, "others": json.dumps(list(among))}
+    return read_trials(db, db.execute(f"{TRIALS} WHERE {which} ORDER BY trial_id", asked), is_brief=is_brief)
 
 
 def read_trials(
-    db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]]
+    db: sqlite3.Connection, rows: Iterable[tuple[int, int, str, str | None, str | None]], *, is_brief: bool = False
 ) -> list[FrozenTrial]:
     """Trials by their rows, with what the other tables hold of them; what nobody can read is left out and told."""
     trials: dict[int, FrozenTrial] = {}
@@ -106,14 +152,10 @@ def read_trials(
         trials[key].distributions[name] = distribution
 
     def take_value(key: int, value: float, kind: str) -> None:
-        final = models.TrialValueModel
-        told = final.stored_repr_to_value(value, final.TrialValueType[kind])
-        trials[key].values = [*(trials[key].values or ()), float(told)]
+        trials[key].values = [*(trials[key].values or ()), _number(value, kind)]
 
     def take_report(key: int, step: int, value: float, kind: str) -> None:
-        report = models.TrialIntermediateValueModel
-        told = report.stored_repr_to_intermediate_value(value, report.TrialIntermediateValueType[kind])
-        trials[key].intermediate_values[int(step)] = float(told)
+        trials[key].intermediate_values[int(step)] = _number(value, kind)
 
     def take_user_attr(key: int, name: str, text: str) -> None:
         trials[key].user_attrs[name] = from_json(text)
@@ -123,6 +165,7 @@ def read_trials(
 
     _each(rows, take)
     keys = (json.dumps(list(trials)),)
+    few = (json.dumps([key for key, trial in trials.items() if not trial.state.is_finished()]),)
     for columns, order, take_row in (
         ("param_name, param_value, distribution_json FROM trial_params", "ORDER BY param_id", take_param),
         ("value, value_type FROM trial_values", "ORDER BY objective", take_value),
@@ -131,8 +174,13 @@ def read_trials(
         ("key, value_json FROM trial_system_attributes", "", take_system_attr),
     ):
         which = "WHERE trial_id IN (SELECT value FROM json_each(?))"
-        _each(db.execute(f"SELECT trial_id, {columns} {which} {order}", keys), take_row)
+        asked = few if take_row is take_report and is_brief else keys
+        _each(db.execute(f"SELECT trial_id, {columns} {which} {order}", asked), take_row)
     return list(trials.values())
+
+
+def _number(value: Any, kind: str) -> float:
+    return float(value) if kind == "FINITE" else _NUMBERS[kind]
 
 
 _been_told: set[str] = set()

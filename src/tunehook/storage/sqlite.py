@@ -34,36 +34,35 @@ import functools
 import json
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy.exc
-from optuna.distributions import (
-    BaseDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 
-# Private: the names of the types in the tables, and the version that the statements below were written for.
+# Private: the version of the tables.
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from tunehook.storage.database import PATIENCE, is_locked
-from tunehook.storage.reading import BUSY, connect_reading
-from tunehook.storage.rows import TRIALS, check_study, put_param, put_report, put_values, read_trials, to_stored
-
-# The schema whose tables the statements below read and write: Optuna's names for it, the old one and the one of today.
-SCHEMA = (12, "v3.2.0.a")
-NOT_FOUND = models.NOT_FOUND_MSG  # what a relational storage says of a trial or a study that it does not have
-
-
-_T = TypeVar("_T")
-_Connect = Callable[[Path], sqlite3.Connection]
+from tunehook.storage.reader import Connect, connected, has_any_table, until_free
+from tunehook.storage.reading import BUSY
+from tunehook.storage.rows import (
+    NOT_FOUND,
+    SCHEMA,
+    check_study,
+    put_param,
+    put_report,
+    put_values,
+    read_changed,
+    read_trial,
+    to_stored,
+)
 
 
 def sqlite(path: Path) -> RDBStorage:
@@ -78,64 +77,21 @@ def sqlite(path: Path) -> RDBStorage:
     if not place.exists():  # SQLite would write what a removed file has left behind into the new one
         for rest in ("-wal", "-shm", "-journal"):
             place.with_name(place.name + rest).unlink(missing_ok=True)
-    _until_free(lambda: _make_tables(place))
-    return _until_free(lambda: _opened(place))
-
-
-def sqlite_there(path: Path) -> RDBStorage:
-    """The same storage on a file that exists, to be read; nothing is made or written, also beside the file."""
-    return _until_free(lambda: _opened(path.absolute(), connect=connect_reading, skip_table_creation=True))
-
-
-def file_of(storage: BaseStorage) -> str | None:
-    """The SQLite file of a storage; empty for one in memory, ``None`` for another kind of storage."""
-    if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
-        return None
-    creator = storage.engine_kwargs.get("creator")
-    if isinstance(creator, functools.partial) and creator.func in (_connect, connect_reading):
-        return str(creator.args[0])
-    file = storage.engine.url.database or ""
-    return "" if file == ":memory:" or "mode=memory" in file else str(Path(file.removeprefix("file:")).absolute())
-
-
-def has_tables(path: Path) -> bool:
-    """Whether there is a database with tables: a file has none where the disk was full as it was made."""
-    if not path.is_file():
-        return False
-
-    def look() -> bool:
-        with _raw(path, connect_reading) as db:
-            return _has_tables(db)
-
-    return _until_free(look)
-
-
-def _until_free(work: Callable[[], _T]) -> _T:
-    """Do what needs the file, again where another program holds it, as long as a server would be waited for."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return work()
-        except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-            if not is_locked(error) or time.monotonic() >= end:
-                raise
+    until_free(lambda: _make_tables(place))
+    return until_free(lambda: opened(place))
 
 
 def _make_tables(place: Path) -> None:
     """Make the tables where there are none, all or none of them: in one transaction, by one process at a time."""
-    with _raw(place, functools.partial(_connect, create=True)) as db:
-        if _has_tables(db):
+    with connected(place, functools.partial(_connect, create=True)) as db:
+        if has_any_table(db):
             return
         statements = _statements()
         db.execute("BEGIN IMMEDIATE")
-        if not _has_tables(db):  # no other process was faster
+        if not has_any_table(db):  # no other process was faster
             for statement in statements:
                 db.execute(statement)
         db.commit()
-
-
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
 
 
 def _statements() -> list[str]:
@@ -150,21 +106,14 @@ def _statements() -> list[str]:
     return statements
 
 
-@contextlib.contextmanager
-def _raw(place: Path, connect: _Connect | None = None) -> Iterator[sqlite3.Connection]:
-    """A connection without a pool; what is not committed in the end is rolled back.
+def opened(place: Path, *, connect: Connect | None = None, **more: Any) -> RDBStorage:
+    """Optuna's storage on a file with tables: ours, where they are those that it is made for.
 
-    Raises:
-        StorageInternalError: The file cannot be read or written.
+    Args:
+        place: The file.
+        connect: Makes a connection to it; by default one that writes.
+        **more: Options of Optuna's storage.
     """
-    try:
-        with contextlib.closing((connect or _connect)(place)) as db:
-            yield db
-    except sqlite3.Error as error:
-        raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
-
-
-def _opened(place: Path, *, connect: _Connect | None = None, **more: Any) -> RDBStorage:
     # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
     url = "sqlite:///study.db"
     options: dict[str, Any] = {"creator": functools.partial(connect or _connect, place)}
@@ -200,10 +149,7 @@ class SqliteStorage(RDBStorage):
             KeyError: There is none.
         """
         with self._transaction("BEGIN") as db:
-            trials = read_trials(db, db.execute(f"{TRIALS} WHERE trial_id = ?", (trial_id,)))
-        if not trials:
-            raise KeyError(models.NOT_FOUND_MSG)
-        return trials[0]
+            return read_trial(db, trial_id)
 
     # Private: `_CachedStorage`, which Optuna puts around each RDBStorage, calls it for what may have changed.
     def _get_trials(
@@ -216,14 +162,7 @@ class SqliteStorage(RDBStorage):
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         with self._transaction("BEGIN") as db:
-            check_study(db, study_id)
-            # Not as an OR, for which SQLite goes through all trials of the study.
-            which = (
-                "study_id = :study AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study"
-                " AND trial_id > :last UNION ALL SELECT value FROM json_each(:others))"
-            )
-            asked = {"study": study_id, "last": trial_id_greater_than, "others": json.dumps(list(included_trial_ids))}
-            return read_trials(db, db.execute(f"{TRIALS} WHERE {which} ORDER BY trial_id", asked))
+            return read_changed(db, study_id, among=included_trial_ids, after=trial_id_greater_than)
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
@@ -337,7 +276,7 @@ class SqliteStorage(RDBStorage):
         with self._transaction() as db:
             found = db.execute("SELECT state FROM trials WHERE trial_id = ?", (trial_id,)).fetchone()
             if found is None:
-                raise KeyError(models.NOT_FOUND_MSG)
+                raise KeyError(NOT_FOUND)
             state = TrialState[found[0]]
             if not state.is_finished():
                 yield db, state

@@ -119,6 +119,12 @@ class Pausing:
             climbs = [dataclasses.replace(one, waits=one.waits and one.trial != number) for one in climbs]
         return None
 
+    @property
+    def has_promotions(self) -> bool:
+        """Whether a paused trial is to go on before the study is done, in whichever process and by whichever method."""
+        climbs, _ = self._climbs()
+        return goes_on(climbs, self._ledger.mode, is_closing=True) is not None
+
     def ask(self, *, is_closing: bool = False) -> AskedTrial | None:
         """The paused trial that goes on now, which runs from now on; ``None`` where none does."""
         while (paused := self.next(is_closing=is_closing)) is not None:

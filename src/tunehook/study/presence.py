@@ -56,3 +56,8 @@ class Presence(Results):
     def has_waiting(self) -> bool:
         """Whether there are values to ask again."""
         return self._ledger.has_waiting
+
+    @property
+    def has_promotions(self) -> bool:
+        """Whether paused trials are to go on before the study is done, though it has as many trials as wanted."""
+        return self._asks.pausing.has_promotions

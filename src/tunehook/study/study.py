@@ -130,8 +130,9 @@ class Study(OnceMore):
 
     @classmethod
     def open(
-        cls, name: str | None, *, storage: str | None = None, folder: str | os.PathLike[str] | None = None
-    ) -> Study:
+        cls, name: str | None, *, storage: str | None = None, folder: str | os.PathLike[str] | None = None,
+        brief: bool = False,
+    ) -> Study:  # fmt: skip
         """Open a study that exists, to look at its trials, without its space: the storage has it.
 
         Nothing is made, written or asked again; `ask` and `optimize` need a `Study` with a space.
@@ -140,13 +141,14 @@ class Study(OnceMore):
             name: Name of the study; ``None`` where the storage has one only.
             storage: Storage URL. Defaults to ``TUNEHOOK_STORAGE``, or else to the SQLite file in the study's folder.
             folder: The study's folder, for its journals. Defaults to ``tunehook-studies/<name>``.
+            brief: Whether to leave out what finished trials reported, where that saves time. Defaults to False.
 
         Raises:
             StudyError: There is no such study, and which there are; or its storage cannot be used.
         """
         from tunehook.storage import find_study
 
-        study, kept, known = find_study(name, storage=storage, folder=folder)
+        study, kept, known = find_study(name, storage=storage, folder=folder, is_brief=brief)
         try:
             space = Space.from_description(known["space"])
             opened = cls(study.study_name, space, metric=known["metric"], mode=known["mode"],

@@ -21,6 +21,7 @@ from tunehook.system.optuna import (
     contains,
     end_trial,
     fixed_values,
+    frozen_study,
     given_values,
     note_report,
     quiet,
@@ -32,6 +33,7 @@ from tunehook.system.optuna import (
     trial_id,
     uncached,
     watched,
+    with_cache,
     with_reports,
 )
 from tunehook.system.randomness import (
@@ -70,6 +72,7 @@ from tunehook.system.words import (
     near,
     printable,
     short,
+    shortened,
     shown,
     told_values,
 )
@@ -78,20 +81,19 @@ if TYPE_CHECKING:
     from tunehook.system.optuna import FrozenStudy as FrozenStudy
     from tunehook.system.table import Row as Row
     from tunehook.system.table import make_table as make_table
-    from tunehook.system.table import shortened as shortened
     from tunehook.system.yaml_text import read_yaml as read_yaml
 
 __all__ = [
-    "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
-    "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached",
-    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent",
-    "first_line", "fixed_values", "flush_output", "from_json", "generator_states", "given_values", "guarded",
-    "handling", "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal",
-    "joined", "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report",
-    "open_regular", "place", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml",
-    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short",
-    "shortened", "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate",
-    "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_reports",
+    "DISTRIBUTION", "END_NOW", "MODULE", "OPTIMIZE", "PATIENCE", "RESULTS", "STUDY", "TRIAL", "Forgiving",
+    "NoFileError", "Notice", "Orphans", "Row", "StoredError", "Terminated", "all_trials", "attributes_of", "cached",
+    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "first_line", "fixed_values",
+    "flush_output", "from_json", "frozen_study", "generator_states", "given_values", "guarded", "handling",
+    "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal", "joined",
+    "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report", "open_regular",
+    "place", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml", "reports_of",
+    "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened",
+    "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate", "this_process",
+    "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_cache", "with_reports",
     "written_above",
 ]  # fmt: skip
 
@@ -100,7 +102,6 @@ __getattr__ = lazily(
     {
         "Row": "table",
         "make_table": "table",
-        "shortened": "table",
         "read_yaml": "yaml_text",
     },
 )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
+    from optuna.study import StudyDirection
     from optuna.study._frozen import FrozenStudy as FrozenStudy  # 5.0: what storages list studies as
     from optuna.trial import FrozenTrial
 
@@ -127,6 +128,22 @@ def cached(storage: BaseStorage | str) -> BaseStorage:
     from optuna.storages import get_storage
 
     return get_storage(storage)
+
+
+def with_cache(storage: BaseStorage) -> BaseStorage:
+    """A storage that reads tables as Optuna's does, with the same cache (5.0: ``_CachedStorage``)."""
+    from optuna.storages._cached_storage import _CachedStorage
+
+    return _CachedStorage(storage)  # type: ignore[arg-type] # it is asked for nothing that a reader lacks
+
+
+def frozen_study(
+    name: str, directions: Sequence[StudyDirection], user: dict[str, Any], system: dict[str, Any], key: int
+) -> FrozenStudy:
+    """A study as storages list it (5.0: ``FrozenStudy``)."""
+    from optuna.study._frozen import FrozenStudy
+
+    return FrozenStudy(name, None, user, system, key, directions=list(directions))
 
 
 def uncached(storage: BaseStorage) -> BaseStorage:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
@@ -13,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from tunehook.system.words import printable, short
+from tunehook.system.words import printable, short, shortened
 
 _STYLES = {
     "running": "cyan", "complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red",
@@ -32,7 +31,8 @@ class Row:
         value: The metric.
         step: The step of that.
         time: How long it took, as it is to be shown.
-        is_best: Whether it is the best one.
+        is_best: Whether it is the best one, or one of the front.
+        others: Further metrics, where they are known.
     """
 
     number: int
@@ -42,6 +42,7 @@ class Row:
     step: int | None
     time: str
     is_best: bool = False
+    others: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class _Way:
     others: Sequence[str] = ()
 
 
-def make_table(title: str, rows: Sequence[Row], names: Sequence[str], metric: str, *, width: int) -> Table:
+def make_table(
+    title: str, rows: Sequence[Row], names: Sequence[str], metric: str, *, others: Sequence[str] = (), width: int
+) -> Table:
     """A table of trials that fits into a width.
 
     Values come first: where there is too little room, names are shortened and broken, then lines, digits, steps and
@@ -76,10 +79,11 @@ def make_table(title: str, rows: Sequence[Row], names: Sequence[str], metric: st
         rows: The trials.
         names: Names of the hyperparameters.
         metric: Name of the metric.
+        others: Names of further ones. Defaults to none.
         width: Columns of the terminal.
     """
     for way in _ways(names):
-        columns = _columns(way, rows, names, metric)
+        columns = _columns(way, rows, names, metric, others)
         if sum(column[0] for column in columns) + _gaps(way, len(columns)) <= width:
             break
     return _drawn(title, way, columns)
@@ -103,7 +107,9 @@ def _gaps(way: _Way, columns: int) -> int:
     return 3 * columns + 1 if way.has_lines else 2 * (columns - 1)
 
 
-def _columns(way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str) -> list[tuple[int, str, list[Text]]]:
+def _columns(
+    way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str, further: Sequence[str]
+) -> list[tuple[int, str, list[Text]]]:
     """Width, head and cells of each column."""
 
     def values(name: str) -> list[str]:
@@ -118,6 +124,7 @@ def _columns(way: _Way, rows: Sequence[Row], names: Sequence[str], metric: str) 
         *((called[name], values(name)) for name in way.names),
         *([(f"+{left_out}", ["…"] * len(rows))] if left_out else []),
         (metric, [short(row.value) for row in rows]),
+        *((name, [short(row.others.get(name)) for row in rows]) for name in further),
         *((name, others[name]) for name in way.others),
     ]
     columns = []
@@ -166,10 +173,3 @@ def _drawn(title: str, way: _Way, columns: Sequence[tuple[int, str, list[Text]]]
     for cells in zip(*(cells for _, _, cells in columns), strict=True):
         table.add_row(*cells)
     return table
-
-
-def shortened(names: Sequence[str]) -> dict[str, str]:
-    """Names without what comes before their last dot, as far as that leaves them apart."""
-    endings = {name: [name, *(name[dot.end() :] for dot in re.finditer(r"\.", name))][::-1] for name in names}
-    counts = Counter(ending for found in endings.values() for ending in found)
-    return {name: next((one for one in found if one and counts[one] == 1), name) for name, found in endings.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,13 @@ def html_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
         f'<tr><th scope="row" {left}>{cell(name)}</th><td {left}>{cell(text)}</td></tr>' for name, text in rows
     )
     return f"<table><caption>{cell(title)}</caption><tbody>{body}</tbody></table>"
+
+
+def shortened(names: Sequence[str]) -> dict[str, str]:
+    """Names without what comes before their last dot, as far as that leaves them apart."""
+    endings = {name: [name, *(name[dot.end() :] for dot in re.finditer(r"\.", name))][::-1] for name in names}
+    counts = Counter(ending for found in endings.values() for ending in found)
+    return {name: next((one for one in found if one and counts[one] == 1), name) for name, found in endings.items()}
 
 
 def short(value: Any, *, digits: int = 4) -> str:

@@ -41,6 +41,7 @@ from tunehook.trial.values import (
     Outcome,
     Standing,
     Trial,
+    count_line,
     is_key,
     key_of,
     number_of,
@@ -48,9 +49,9 @@ from tunehook.trial.values import (
 )
 
 __all__ = [
-    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FORMATS", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
-    "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
-    "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "describe",
-    "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse", "key_of",
-    "mode_of", "number_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
+    "ASKED_AGAIN", "COUNTED", "FORMATS", "INTERVAL_ENDS", "MISUSE", "Budget", "Decision", "FinishedTrial",
+    "InjectionError", "JournalError", "Lineage", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
+    "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "count_line",
+    "describe", "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse",
+    "key_of", "mode_of", "number_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
 ]  # fmt: skip

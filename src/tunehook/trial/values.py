@@ -222,3 +222,17 @@ class Standing:
 def told_counts(counts: Mapping[State, int]) -> str:
     """How many trials there are of each state, for people."""
     return ", ".join(f"{many} {state}" for state, many in counts.items()) or "no trials"
+
+
+def count_line(study: str, counts: Mapping[State, int], finished: int, total: int | None) -> str:
+    """How many trials a study has, in a line.
+
+    Args:
+        study: Its name.
+        counts: Number of trials by state.
+        finished: How many count.
+        total: How many there shall be, ``None`` where it is not known.
+    """
+    of = f" of {total}" if total is not None else ""
+    counted = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
+    return f"study {study}: {finished}{of} trials finished ({counted})"

@@ -23,6 +23,7 @@ from warm import warm_python
 
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
+from tunehook.integrations.wandb.mode import find_mode  # noqa: E402
 
 pytestmark = [
     # wandb's and Lightning's own business: deprecated calls between them, few workers, no GPU used, no version of jit.
@@ -367,8 +368,8 @@ def test_mode_is_found(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     try:
-        assert WandbRecorder("digits")._find_mode() == expected
-        assert WandbRecorder("digits", mode="disabled")._find_mode() == ("disabled", "as asked for")
+        assert find_mode() == expected
+        assert find_mode("disabled") == ("disabled", "as asked for")
     finally:
         wandb.teardown()
 
