@@ -36,6 +36,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     optuna.logging.set_verbosity(before)
 
 
+@pytest.fixture(autouse=True)
+def no_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm parent of trials imports NumPy alone, whatever this process has loaded; not so in tests of adapters."""
+    monkeypatch.setattr("tunehook.launch.node.function.FRAMEWORKS", ("numpy",))
+
+
 @pytest.fixture(params=HOSTILE)
 def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder whose name has what shells, URLs, templates and markup trip over; it does not exist yet."""

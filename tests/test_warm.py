@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from waiting import PATIENCE
 from warm import python
 
 pytestmark = pytest.mark.slow
@@ -27,11 +29,12 @@ print(json.dumps(said, sort_keys=True))
 print("an error", file=sys.stderr)
 sys.exit(3)
 """
+LOADED = "import sys; print('torch' in sys.modules)"
 
 
-def run(interpreter: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(interpreter: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run Python."""
-    return subprocess.run([interpreter, *arguments], capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([interpreter, *arguments], capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 @pytest.mark.parametrize("how", [("script.py", "one", "two"), ("-m", "script", "one"), ("-c", TELLS, "one"), ()])
@@ -67,7 +70,7 @@ def test_who_is_killed_is_the_program(number: signal.Signals) -> None:
         assert started.stdout is not None
         assert started.stdout.readline() == b"it runs\n"
         started.send_signal(number)
-        assert started.wait(timeout=60) == -number
+        assert started.wait(timeout=PATIENCE) == -number
         assert started.stdout.read() == b""  # as soon as the program is gone, which had its other end
 
 
@@ -81,9 +84,13 @@ def test_files_that_are_handed_down() -> None:
 
 
 def test_what_it_starts_is_forked_too() -> None:
-    """By `sys.executable`, as ranks are started, and by multiprocessing."""
-    code = "import sys; print({'torch', 'lightning', 'keras'} & set(sys.modules))"
-    assert run(python(), "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])").stdout == (
-        "{'torch'}\n"
-    )
-    assert run(python(), "-X", "utf8", "-c", code).stdout == "set()\n"  # a new interpreter, which takes all flags
+    """By `sys.executable`, as ranks are started."""
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LOADED!r}])"
+    assert run(python(), "-c", code).stdout == "True\n"
+
+
+@pytest.mark.parametrize("apart", [{}, {"start_new_session": True}, {"env": {**os.environ, "PYTHONHASHSEED": "3"}}])
+def test_what_no_fork_can_be(apart: dict[str, Any]) -> None:
+    """It is a new interpreter: with other flags and variables, and in a session of its own, as trial processes are."""
+    flags = () if apart else ("-X", "utf8")
+    assert run(python(), *flags, "-c", LOADED, **apart).stdout == "False\n"

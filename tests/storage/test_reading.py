@@ -20,6 +20,7 @@ import tunehook as th
 from tunehook.report import Watch, best_of, lines, status_of
 from tunehook.storage import reading
 from tunehook.storage.reading import connect_reading
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="rights of files are others there")
 
@@ -130,7 +131,7 @@ def test_the_study_of_someone_else(folder: Path) -> None:
     before = content(folder)
     for command in ("status", "best", "watch"):
         given = [sys.executable, "-c", LOOK, command, "s", "--folder", str(folder), "--json"]
-        done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         shown, told = (text.partition("as another user\n")[2] for text in (done.stdout, done.stderr))
         assert "A journal is left out: [Errno 13] Permission denied" in told

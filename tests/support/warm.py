@@ -21,6 +21,7 @@ from pathlib import Path
 
 import warm_client
 import warm_server
+from waiting import PATIENCE
 
 IMPORTED = (
     "torch",
@@ -32,7 +33,17 @@ IMPORTED = (
     "typer",
 )
 # What Lightning and Keras import, and neither of them: who comes before whom is as in a new interpreter.
-BELOW = ("torch", "torch._dynamo", "torchmetrics", "scipy.signal", "scipy.stats", "sklearn", "h5py", "optuna")
+BELOW = (
+    "matplotlib",
+    "pandas",
+    "scipy.stats",
+    "sklearn",
+    "h5py",
+    "optuna",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.command",
+)
+BELOW_ON_TORCH = ("torch", "torch._dynamo", "torchmetrics", "scipy.signal")
 
 
 class Program:
@@ -56,7 +67,7 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def communicate(self, timeout: float = 120.0) -> tuple[str, str]:
+    def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
         """Wait for its end; what it wrote to its output and to its error stream.
 
         Raises:
@@ -136,6 +147,8 @@ def warm_python() -> WarmPython:
 def python() -> str:
     """What starts a script in place of ``sys.executable``, where the start itself is not what is tested.
 
-    The script and all Python that it starts by ``sys.executable``, such as the ranks of a fit, are forked.
+    The script is forked, and so is what it starts by ``sys.executable``, such as the ranks of a fit, but for what has a
+    session of its own, as trial processes have.
     """
-    return WarmPython(BELOW, path="").executable
+    is_on_torch = os.environ.get("KERAS_BACKEND", "torch") == "torch"
+    return WarmPython([*BELOW, *(BELOW_ON_TORCH if is_on_torch else ())], path="").executable

@@ -10,8 +10,9 @@ import marshal
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 LENGTH = 8
 FLAGS = ("-u", "-B")
@@ -27,7 +28,7 @@ def main(folder: str, real: str, arguments: Sequence[str]) -> None:
         real: The interpreter, which is started where a fork of another one would not do.
         arguments: As for ``python``.
     """
-    if not can_be_forked(arguments) or any(name[:6] == "PYTHON" and name not in VARIABLES for name in os.environ):
+    if is_apart() or not can_be_forked(arguments, os.environ):
         os.execv(real, [real, *arguments])  # noqa: S606
     files = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - no more imports than needed
     files = [file for file in files if is_open(file)]
@@ -45,10 +46,19 @@ def main(folder: str, real: str, arguments: Sequence[str]) -> None:
     os._exit(code)
 
 
-def can_be_forked(arguments: Sequence[str]) -> bool:
-    """Whether these are a script, ``-c`` or ``-m``, behind nothing but flags that can be set in a running Python."""
+def is_apart() -> bool:
+    """Whether this was started in a process group of its own, which nothing that is forked would be in.
+
+    The ranks of torchrun are, which wants no more of it than to send them a signal.
+    """
+    return os.getpgrp() == os.getpid() and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
+def can_be_forked(arguments: Sequence[str], variables: Iterable[str]) -> bool:
+    """Whether these are a script, ``-c`` or ``-m``, and all else can be set in a Python that runs."""
     rest = [argument for argument in arguments if argument not in FLAGS]
-    return bool(rest) and (rest[0] in ("-c", "-m") or not rest[0].startswith("-"))
+    is_program = bool(rest) and (rest[0] in ("-c", "-m") or not rest[0].startswith("-"))
+    return is_program and all(name in VARIABLES or not name.startswith("PYTHON") for name in variables)
 
 
 def is_open(file: int) -> bool:
@@ -69,7 +79,7 @@ def connect(folder: str | Path) -> socket.socket:
     return connection
 
 
-def send(connection: socket.socket, job: object, files: Sequence[int]) -> None:
+def send(connection: socket.socket, job: Any, files: Sequence[int]) -> None:
     """Send a job, and open files."""
     data = marshal.dumps(job)
     socket.send_fds(connection, [len(data).to_bytes(LENGTH, "big")], files)

@@ -35,7 +35,7 @@ HIGH = 512
 
 def serve(listener: socket.socket) -> list[str] | None:
     """Fork for each connection, until the standard input ends; in a program, its arguments."""
-    while listener in select.select([listener, 0], [], [])[0]:
+    while listener.fileno() in select.select([listener.fileno(), 0], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
@@ -60,7 +60,7 @@ def _guard(connection: socket.socket) -> list[str]:
         os.close(file)
     _tell(connection, pid)
     ended = os.pidfd_open(pid)
-    if ended not in select.select([connection, ended], [], [])[0]:
+    if ended not in select.select([connection.fileno(), ended], [], [])[0]:
         os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     _tell(connection, code)
