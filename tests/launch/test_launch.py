@@ -273,11 +273,11 @@ def test_a_missing_guard_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_leak_stays_in_its_process(tmp_path: Path) -> None:
-    """Neither this process nor the warm parent grows: a hundred trials that leave 50 MB each."""
-    study = scripts.study(tmp_path / "s", range(100))
+    """Neither this process nor the warm parent grows: thirty trials that leave 50 MB each."""
+    study = scripts.study(tmp_path / "s", range(30))
     before = _resident()
     run(study, scripts.leak)
-    assert study.counts() == {"complete": 100}
+    assert study.counts() == {"complete": 30}
     assert _resident() - before < 100 * 2**20
 
 
@@ -586,7 +586,7 @@ def test_a_study_with_strangers_at_the_door(tmp_path: Path, monkeypatch: pytest.
         for client in silent:
             client.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
     assert states(study) == ["complete"] * 4
     assert AuthenticationError in {type(error) for error in refused}
 

@@ -427,7 +427,7 @@ def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> No
     _OPENED.clear()
     del opened
     gc.collect()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -475,7 +475,7 @@ def test_several_processes_do_not_train_more_than_was_wanted() -> None:
     script = textwrap.dedent(SEEDED).replace("trials=16", "trials=7").replace("seed=7", "seed=None")
     script = script.replace("session.report(1", "__import__('time').sleep(0.3); session.report(1")
     workers = [subprocess.Popen([sys.executable, "-c", script, "random", "-1"]) for _ in range(3)]
-    assert [process.wait(60) for process in workers] == [0, 0, 0]
+    assert [process.wait(PATIENCE) for process in workers] == [0, 0, 0]
     states = Counter(frozen.state.name for frozen in study("seeded", SEEDED_SPACE, search="random").optuna.trials)
     assert states["COMPLETE"] == 7
     assert set(states) <= {"COMPLETE", "WAITING"}
