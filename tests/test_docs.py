@@ -36,6 +36,8 @@ import wandb_server
 from postgres import serving
 from tunehook.cli import app
 from tunehook.study.study import Study
+from waiting import PATIENCE
+from warm import python
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -162,8 +164,8 @@ def cases() -> list[Any]:
 def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
     """Every Python block of the document runs as it stands, and every quoted error is the one that is raised."""
     ran = subprocess.run(
-        [sys.executable, __file__, document], cwd=tmp_path, env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
-        capture_output=True, text=True, timeout=300, check=False,
+        [python(), __file__, document], cwd=tmp_path, env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
 
@@ -266,7 +268,7 @@ def test_another_end_of_the_script_runs(document: str, block: Block, tmp_path: P
     text = text[: text.index("if __name__")] + re.sub(r"trials=\d+", "trials=3", block.text)
     (tmp_path / "train.py").write_text(text, encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "train.py"], env=environment(), capture_output=True, text=True, timeout=300, check=False
+        [python(), "train.py"], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert Study.open("digits").counts()["complete"] == (3 if "trials=" in block.text else 1)
@@ -278,10 +280,10 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
     """The commands start processes that share one study in one database, under SLURM's variables where it says so."""
     assert DATABASE in block.text
     for name in ("srun", "sbatch"):
-        (tmp_path / name).write_text(SLURM.format(python=sys.executable), encoding="utf-8")
+        (tmp_path / name).write_text(SLURM.format(python=python()), encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     # A link to it would leave the packages of its virtual environment behind.
-    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{python()}" "$@"\n', encoding="utf-8")
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "train.py").write_text(script(document), encoding="utf-8")
     with serving() as server:
@@ -291,7 +293,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
         ran = subprocess.run(
             start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
-            capture_output=True, text=True, timeout=300, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
         study = Study.open("digits", storage=server.get_uri())
@@ -304,9 +306,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the study of the documents, recorded offline on W&B, and a stand-in for W&B's server."""
     folder = tmp_path_factory.mktemp("looked-at")
     with contextlib.chdir(folder):
-        subprocess.run(
-            [sys.executable, "-c", RECORDED], env=environment(), check=True, capture_output=True, timeout=120
-        )
+        subprocess.run([python(), "-c", RECORDED], env=environment(), check=True, capture_output=True, timeout=PATIENCE)
     with wandb_server.serving() as server, wandb_server.online(server, folder):
         yield folder
 

@@ -26,6 +26,7 @@ from tunehook.snapshot import arrays as snapshot_arrays
 from tunehook.snapshot.take import Snapshots
 from tunehook.snapshot.torch_arrays import TorchReader
 from tunehook.snapshot.values import Snapshot
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
@@ -46,6 +47,11 @@ class Watched(TorchReader):
         self.transfers += 1
         with sync_is("default"):
             return super()._transfer(tensor)
+
+
+@pytest.fixture(autouse=True)
+def no_frameworks() -> None:
+    """A warm parent of trials imports the frameworks, as with users."""
 
 
 @contextmanager
@@ -291,7 +297,7 @@ print([torch.equal(one, other) for one, other in zip(tuned, plain, strict=True)]
 def test_a_module_that_draws_on_the_gpu_first(way: str, values: dict[str, Any], tmp_path: Path) -> None:
     """In a process that did not use it before: constructed there or here, with dropout between recurrent layers."""
     given = [sys.executable, "-c", BORN_THERE, way, json.dumps(values)]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(given, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1].lower())) == {True}
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tunehook.record.journal import read_journal
+from waiting import PATIENCE
 from wandb_server import WandbServer, serving
 from warm import warm_python
 
@@ -54,7 +55,7 @@ def run(arguments: list[str], folder: Path, server: WandbServer | None = None, *
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment = {**clean, **(server.environment if server else {}), "CHECKPOINT_TRAINING": json.dumps(options)}
     program = warm_python().start(arguments, cwd=folder, env=environment)
-    told, errors = program.communicate(timeout=120)
+    told, errors = program.communicate(timeout=PATIENCE)
     return program.poll() or 0, told, errors
 
 

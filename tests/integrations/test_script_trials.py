@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pytest
 
 import tunehook as th
 from tunehook.trial.values import FinishedTrial
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = pytest.mark.slow
 
@@ -63,14 +64,18 @@ def study(space, search="random"):
     return th.Study("script", space, metric="loss", mode="min", search=search)
 
 """
+END = """
+if torch.distributed.is_initialized():  # torch may abort a process that ends without it
+    torch.distributed.destroy_process_group()
+"""
 VALUES = '{"width": 7, "batch_size": 8, "max_epochs": 3}'
 
 
 def run(folder: Path, code: str, *how: str, check: bool = True, **variables: str) -> tuple[list[str], str]:
     """Run a script in a process of its own; what it has trained, a line for each fit, and all that it wrote."""
-    (folder / "train.py").write_text(SCRIPT + textwrap.dedent(code))
+    (folder / "train.py").write_text(SCRIPT + textwrap.dedent(code) + END)
     done = subprocess.run(
-        [sys.executable, *(how or ["train.py"])], cwd=folder, capture_output=True, text=True, timeout=120,
+        [python(), *(how or ["train.py"])], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, **variables}, check=False,
     )  # fmt: skip
     written = done.stdout + done.stderr

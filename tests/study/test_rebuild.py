@@ -221,7 +221,7 @@ def test_a_study_in_another_storage() -> None:
 @pytest.mark.slow
 def test_hundreds_of_trials() -> None:
     """None is lost or there twice; how long it takes is printed."""
-    before = make_many(300)
+    before = make_many(150)
     gone()
     began = time.monotonic()
     found = rebuild("many", folder=FOLDER)

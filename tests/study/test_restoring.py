@@ -30,6 +30,7 @@ from tunehook.record import Begin, Ended, Events, Journal, lock_file, open_file,
 from tunehook.storage import Ledger
 from tunehook.study import Told, rebuild
 from tunehook.trial import JournalError, Outcome, StudyError, StudyFinished, Trial
+from waiting import PATIENCE
 
 SPACE = {"x": th.Float(0, 1), "n": th.Choice([(1, 2), "a", None, 3]), "w": th.LogNormal(0, 1), "fixed": 5}
 FOLDER = Path("tunehook-studies/digits")
@@ -187,7 +188,7 @@ def test_a_trial_that_ran_in_the_older_file() -> None:
         """
     )
     for turn, (how, state) in enumerate((("ends", "complete"), ("dies", "interrupted"))):
-        subprocess.run([sys.executable, "-c", script, str(Path(__file__).parent), how], check=True, timeout=100)
+        subprocess.run([sys.executable, "-c", script, str(Path(__file__).parent), how], check=True, timeout=PATIENCE)
         put_back(Path("backup.db"))
         shutil.copy("backup.db-wal", FOLDER / "study.db-wal")
         found = make().optuna.trials[turn]

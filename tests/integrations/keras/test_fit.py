@@ -41,6 +41,7 @@ from tunehook.integrations.keras import TuneCallback
 from tunehook.integrations.keras import callback as adapter
 from tunehook.record.journal import read_journal
 from tunehook.trial.errors import InjectionError, TrialError
+from warm import python
 
 pytestmark = QUIET
 torch_only = pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
@@ -353,7 +354,7 @@ model.fit(x, x[:, :1], epochs=9, verbose=0, callbacks=[TuneCallback(study), Kill
 def test_terminated(tmp_path: Path) -> None:
     """A process that is asked to end tells its trial so, and ends as it was asked to."""
     ran = subprocess.run(
-        [sys.executable, "-c", TERMINATED],
+        [python(), "-c", TERMINATED],
         cwd=tmp_path,
         env=dict(os.environ),
         capture_output=True,
