@@ -6,7 +6,8 @@ Run as a script with the name of a document, this file runs the document's Pytho
 - other ``python`` blocks run in order, in one namespace: that of the document's first script, else one in which ``Net``
   and ``Digits`` are those of the digits example;
 - a ``python raises`` block raises, and the ``text`` block behind it is the whole error, as Python prints it;
-- a ``yaml`` block with a file name behind the language is written to that file.
+- a ``yaml`` block with a file name behind the language is written to that file;
+- a block that only names a file of the project, which the site shows in its place, is run by the tests of the examples.
 
 A ``python end`` block stands in place of the last lines of the script that the page speaks of. Commands are lines of
 ``sh`` blocks.
@@ -46,6 +47,7 @@ DOCUMENTS = [
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
+INCLUDED = re.compile(r' *--8<-- "(?P<file>[^"]+)"$', re.MULTILINE)
 
 # What is not run here, by a part of it, and why.
 NOT_RUN = {
@@ -70,24 +72,27 @@ class Block:
         mark: What stands behind the language.
         text: The block itself.
         line: The line of the document in which its text begins.
+        is_included: Whether the text is that of a file of the project, of which the document has only the name.
     """
 
     language: str
     mark: str
     text: str
     line: int
+    is_included: bool = False
 
 
 def blocks(document: str) -> list[Block]:
     """The fenced blocks of a document, in order."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return [
-        Block(
-            found["language"], found["mark"].strip(), textwrap.dedent(found["text"]),
-            text.count("\n", 0, found.start("text")) + 1,
-        )
-        for found in FENCE.finditer(text)
-    ]  # fmt: skip
+    made = []
+    for found in FENCE.finditer(text):
+        own, included = textwrap.dedent(found["text"]), INCLUDED.match(found["text"])
+        if included:
+            own = (ROOT / included["file"]).read_text(encoding="utf-8")
+        line = text.count("\n", 0, found.start("text")) + 1
+        made.append(Block(found["language"], found["mark"].strip(), own, line, included is not None))
+    return made
 
 
 def with_following(found: list[Block]) -> list[tuple[Block, Block | None]]:
@@ -104,6 +109,8 @@ def run(document: str) -> None:
         example = runpy.run_path(str(ROOT / "examples" / "lightning_digits.py"))
         names = {name: example[name] for name in ("Net", "Digits")}
     for block, following in with_following(found):
+        if block.is_included:
+            continue
         if block.language == "yaml" and block.mark:
             Path(block.mark).write_text(block.text, encoding="utf-8")
         elif is_script(block):
@@ -150,9 +157,10 @@ def cases() -> list[Any]:
     """The documents with Python blocks; those that train are slow."""
     found = []
     for document in DOCUMENTS:
-        code = "".join(block.text for block in blocks(document) if block.language == "python" and block.mark != "end")
+        own = [block for block in blocks(document) if block.language == "python" and not block.is_included]
+        code = "".join(block.text for block in own if block.mark != "end")
         is_slow = re.search(r"\bNet\b|\bfit\(", code) is not None
-        if code and not all(reason_not_to_run(block.text) for block in blocks(document) if block.language == "python"):
+        if code and not all(reason_not_to_run(block.text) for block in own):
             found.append(pytest.param(document, marks=[pytest.mark.slow] if is_slow else []))
     return found
 
@@ -197,8 +205,10 @@ if name == "srun":
 else:
     assert name == "sbatch", name
     file = arguments[-1]
-    is_array = any(one.startswith("--array=") for one in arguments) or "#SBATCH --array=" in open(file).read()
-    command = ["bash", "-ec", file] if "--wrap" in arguments else ["bash", "-e", file]
+    wraps = "--wrap" in arguments
+    is_array = any(one.startswith("--array=") for one in arguments)
+    is_array = is_array or not wraps and "#SBATCH --array=" in open(file).read()
+    command = ["bash", "-ec", file] if wraps else ["bash", "-e", file]
     tasks = [dict(ARRAY_TASK_ID=n, ARRAY_JOB_ID=7, JOB_ID=7 + n, JOB_NAME="wrap", PROCID=0, LOCALID=0, NODEID=0,
                   NTASKS=1, JOB_NODELIST="localhost") for n in range(2 if is_array else 1)]
 started = [subprocess.Popen(command, env=os.environ | {{"SLURM_" + key: str(value) for key, value in task.items()}})
@@ -401,6 +411,23 @@ def test_the_site_is_built(tmp_path: Path) -> None:
     commands_page = (tmp_path / "reference" / "command-line" / "index.html").read_text()
     assert "tunehook wandb workspace" in commands_page
     assert "search/search_index.json" in {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
+
+
+def test_messages_of_the_questions_are_ours() -> None:
+    """Each heading below *Messages* is a part of a message, or of a line, that the program says."""
+    text = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").partition("## Messages")[2].partition("\n## ")[0]
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
+    said = re.sub(r'"\s+f?"', "", "".join(source.read_text(encoding="utf-8") for source in sources))
+    assert [part for part in re.findall("^### (.+)$", text, re.MULTILINE) if part not in said] == []
+
+
+def test_each_file_of_a_study_is_described() -> None:
+    """What has a name below a study's folder has a line in docs/reference/files.md."""
+    paths = (ROOT / "src" / "tunehook" / "record" / "paths.py").read_text(encoding="utf-8")
+    names = re.findall(r'(?:folder|parent|\)) / f?"([\w.-]+)', paths)
+    assert {"study.db", "study.json", "trial-", "journal.jsonl", "checkpoints"} <= set(names)
+    text = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    assert [name for name in names if name not in text] == []
 
 
 def test_design_shows_every_room() -> None:
