@@ -43,6 +43,8 @@ DOCUMENTS = [
     *sorted(path.name for path in ROOT.glob("*.md")),
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md") if path.name != "index.md"),
 ]
+README = "README.md"  # whose scripts and commands run as a stranger types them
+OTHERS = [document for document in DOCUMENTS if document != README]
 # A block, which is indented within a tab.
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
@@ -156,7 +158,7 @@ def error_of(document: str, block: Block, names: dict[str, Any]) -> str:
 def cases() -> list[Any]:
     """The documents with Python blocks; those that train are slow."""
     found = []
-    for document in DOCUMENTS:
+    for document in OTHERS:
         own = [block for block in blocks(document) if block.language == "python" and not block.is_included]
         code = "".join(block.text for block in own if block.mark != "end")
         is_slow = re.search(r"\bNet\b|\bfit\(", code) is not None
@@ -235,7 +237,7 @@ def sh_blocks() -> list[Any]:
     """The blocks of commands with anything in them to run, other than looking at a study."""
     return [
         pytest.param(document, block, id=f"{document}:{block.line}")
-        for document in DOCUMENTS
+        for document in OTHERS
         for block in blocks(document)
         if block.language == "sh" and any(not line.startswith("tunehook ") for line in lines_to_run(block))
     ]
@@ -252,7 +254,7 @@ def commands() -> list[str]:
     found: dict[str, None] = {}
     for document in DOCUMENTS:
         for block in blocks(document):
-            if block.language == "sh":
+            if block.language == "sh" and document != README:
                 found.update(dict.fromkeys(line for line in lines_to_run(block) if line.startswith("tunehook ")))
         text = FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
         found.update(dict.fromkeys(re.findall(r"`(tunehook [^`]*digits[^`]*|tunehook sync)`", text)))
@@ -282,6 +284,34 @@ def test_another_end_of_the_script_runs(document: str, block: Block, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_strangers_first_run(tmp_path: Path) -> None:
+    """The README's commands, in order, tune its two scripts and write their reports; then its other code runs too.
+
+    Packages are there already. Once more the scripts train nothing, since their studies have all trials.
+    """
+    for block in blocks(README):
+        if is_script(block):
+            (tmp_path / block.mark).write_text(block.text, encoding="utf-8")
+    programs = {
+        "pip": "exit 0",
+        "python": f'"{sys.executable}" "$@"',
+        "tunehook": f'"{sys.executable}" -m tunehook "$@"',
+    }
+    for name, start in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    commands = "".join(block.text for block in blocks(README) if block.language == "sh")
+    (tmp_path / "commands.sh").write_text(commands, encoding="utf-8")
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    for command in (["bash", "-e", "commands.sh"], [sys.executable, __file__, README]):
+        ran = subprocess.run(command, env=environment(**path), capture_output=True, text=True, timeout=600, check=False)
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        for study, trials in {"digits": 5, "keras-digits": 3}.items():
+            assert Study.open(study).counts() == {"complete": trials}
+            assert (tmp_path / f"{study}.html").stat().st_size > 1_000_000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("document", "block"), sh_blocks())
 def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) -> None:
     """The commands start processes that share one study in one database, under SLURM's variables where it says so."""
@@ -300,7 +330,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
         ran = subprocess.run(
             start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
-            capture_output=True, text=True, timeout=300, check=False,
+            capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
         study = Study.open("digits", storage=server.get_uri())
