@@ -330,7 +330,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
         ran = subprocess.run(
             start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
-            capture_output=True, text=True, timeout=600, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
         study = Study.open("digits", storage=server.get_uri())
@@ -458,6 +458,15 @@ def test_each_file_of_a_study_is_described() -> None:
     assert {"study.db", "study.json", "trial-", "journal.jsonl", "checkpoints"} <= set(names)
     text = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
     assert [name for name in names if name not in text] == []
+
+
+def test_each_example_is_on_a_page() -> None:
+    """Whoever reads the documents finds all files of the examples."""
+    pages = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    kinds = ("*.py", "*.ipynb", "*/*.py", "*/*.sh")
+    files = [path.relative_to(ROOT) for kind in kinds for path in (ROOT / "examples").glob(kind)]
+    assert len(files) > 10
+    assert [str(file) for file in files if str(file) not in pages] == []
 
 
 def test_design_shows_every_room() -> None:

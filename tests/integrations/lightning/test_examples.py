@@ -66,7 +66,7 @@ def test_several_processes_train_one_model() -> None:
     """With DDP the study has two complete trials, not four."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run(
-        [sys.executable, EXAMPLES / "ddp.py"], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, EXAMPLES / "ddp.py"], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert th.Study.open("ddp").counts() == {"complete": 2}
