@@ -118,6 +118,7 @@ gpu: $(VENV)/test
 
 site: $(VENV)/test
 	$(BIN)/python docs/_build/figures.py
+	$(BIN)/python docs/_build/terminal.py
 	$(BIN)/python -m mkdocs build
 
 # `search.py` needs data that it says where to get.
