@@ -358,7 +358,8 @@ def test_four_trials_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shares_a_gpu.py").write_text(SHARES)
     monkeypatch.syspath_prepend(str(tmp_path))
-    study = launch_scripts.study(tmp_path / "s", [0.05, 0.1, 0.15, 0.3])
+    parts: Any = [0.05, 0.1, 0.15, 0.3]
+    study = launch_scripts.study(tmp_path / "s", parts)
     train = importlib.import_module("shares_a_gpu").train
     study.optimize(train, trials=4, progress=False, workers=4, gpus_per_trial=0.25)
     states = {trial.params["x"]: trial.outcome for trial in study.trials}
