@@ -307,7 +307,10 @@ def test_a_strangers_first_run(tmp_path: Path) -> None:
     (tmp_path / "commands.sh").write_text(commands, encoding="utf-8")
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
     for command in (["bash", "-e", "commands.sh"], [sys.executable, __file__, README]):
-        ran = subprocess.run(command, env=environment(**path), capture_output=True, text=True, timeout=600, check=False)
+        ran = subprocess.run(
+            command, env=environment(**path), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
+            check=False,
+        )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
         for study, trials in {"digits": 5, "keras-digits": 3}.items():
             assert Study.open(study).counts() == {"complete": trials}
