@@ -39,18 +39,21 @@ from tunehook.record import (
     read_events,
     sealed,
 )
-from tunehook.report import best_of, lines, status_of, table
+from tunehook.report import best_of, chosen_trials, lines, status_of, table, trial_lines, trial_of, trials_table
 from tunehook.session.checkpoints import CheckpointError, Checkpoints
 from tunehook.snapshot import TensorStats
-from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
+from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError, fitting
 from tunehook.storage import (
     attributes,
     read_waiting,
     stored_again,
     stored_attempt,
     stored_key,
+    stored_lineage,
     stored_outcome,
     stored_owner,
+    stored_pause,
+    stored_rungs,
 )
 from tunehook.study import Study
 from tunehook.sweep import read_space
@@ -97,6 +100,16 @@ def test_descriptions_of_spaces(description: Any) -> None:
         space = Space.from_description(description)
         assert Space.from_description(json.loads(json.dumps(space.describe()))).describe() == space.describe()
         assert space.difference(space.describe()) == []
+
+
+@given(st.dictionaries(st.sampled_from([*SPACE.names, "other"]), values))
+@fuzzed
+def test_values_from_elsewhere(params: dict[str, Any]) -> None:
+    """As of runs of W&B: those that the space takes are kept, the others are left out with a reason."""
+    with limited():
+        kept, left_out = fitting(SPACE, params)
+        assert kept.keys() | left_out.keys() == params.keys()
+        SPACE.encode(kept)
 
 
 _plain = st.recursive(
@@ -287,6 +300,9 @@ _ATTRIBUTES: dict[str, Any] = {
     attributes.ATTEMPT: 1,
     attributes.KEY: "0000-12345678",
     attributes.AGAIN: {"values": {"lr": 0.1}, attributes.ATTEMPT: 1, attributes.KEY: "0000-12345678"},
+    attributes.PAUSE: {"count": 1, "time": 1.0, "is_kept": True},
+    attributes.RUNGS: [1, 3, 9],
+    attributes.LINEAGE: {"member": 0, "generation": 1, "interval": 2, "parent": 0},
 }
 _DESCRIBED = {"space": SPACE.describe(), "metric": "acc", "mode": "max", "objective": "best"}
 
@@ -302,8 +318,11 @@ def test_attributes(of_trial: Any, described: Any, anything: Any) -> None:
 
     trial: Any = Stored()
     with limited():
-        for stored in (stored_attempt, stored_key, stored_again, stored_owner):
+        for stored in (stored_attempt, stored_key, stored_again, stored_owner, stored_rungs):
             stored(trial)
+        assert stored_pause(trial)["count"] >= 0
+        place = stored_lineage(trial)
+        assert place is None or place["parent"] in (None, 0)
         outcome = stored_outcome(trial)
         assert outcome is None or outcome.value is None or isinstance(outcome.value, float)
         if attributes.is_description(described):
@@ -370,6 +389,30 @@ def test_databases(database: Path, changes: list[tuple[tuple[str, str], Any]]) -
     _look()
 
 
+_planted = st.sampled_from([*_ATTRIBUTES.items()]).flatmap(
+    lambda one: st.tuples(st.just(one[0]), st.just(one[1]) | changed(one[1]))
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), _planted), min_size=1, max_size=4))
+@example([(3, (attributes.LINEAGE, {"member": 0, "generation": 1, "interval": 2, "parent": 7}))])
+@example([(1, (attributes.LINEAGE, {"member": 0, "generation": 1, "interval": 2, "parent": 0}))])
+@fuzzed
+def test_attributes_in_databases(database: Path, planted: list[tuple[int, tuple[str, Any]]]) -> None:
+    """Whatever a trial is said to be, such as one of a population or a paused one, all commands show it."""
+    folder = Path("tunehook-studies", "digits")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(database, folder)
+    with contextlib.closing(sqlite3.connect(folder / "study.db")) as db:
+        db.executemany(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
+            " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
+            [(trial, name, json.dumps(value)) for trial, (name, value) in planted],
+        )
+        db.commit()
+    _look(is_whole=True)
+
+
 @given(st.binary(max_size=300), st.integers(0, 200_000), st.booleans())
 @fuzzed
 def test_files_of_databases(database: Path, patch: bytes, place: int, is_all: bool) -> None:
@@ -383,8 +426,8 @@ def test_files_of_databases(database: Path, patch: bytes, place: int, is_all: bo
     _look()
 
 
-def _look() -> None:
-    """Look at a study as the commands do."""
+def _look(*, is_whole: bool = False) -> None:
+    """Look at a study as the commands do, and if wanted at its trials too."""
     with limited(), contextlib.suppress(StudyError):
         study = Study.open("digits")
         try:
@@ -393,6 +436,14 @@ def _look() -> None:
             json.dumps(plain(dataclasses.asdict(found)), allow_nan=False)
             table(found, width=80, height=24)
             best_of(study)
+            if is_whole:
+                view = study.look()
+                assert trials_table(view, chosen_trials(view, sort="trial", state=None, best=None), width=80)
+                assert all([*trial_lines(trial_of(study, trial.number))] for trial in study.trials)
+                assert len(study.rows()[1]) == len(study.trials)
+                for trial in study.trials:
+                    with contextlib.suppress(StudyError):
+                        study.schedule(trial.number)
         finally:
             study.optuna._storage.remove_session()
 

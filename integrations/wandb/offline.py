@@ -5,7 +5,6 @@ Only what a study begins with is read: configuration, history, summary, and whet
 
 from __future__ import annotations
 
-import json
 import logging
 import struct
 from collections.abc import Callable, Iterator
@@ -15,8 +14,11 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
+from tunehook.system import StoredError, from_json, open_regular, read_whole
+
 _MESSAGES: Any = wandb_internal_pb2  # protobuf makes its classes at run time, unseen by type checkers
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, struct.Struct("<IHB")
+_MOST, _DEEP = 2**30, 50  # bytes of a file, which holds no media, and parts of a key
 _FULL, _FIRST, _LAST = 1, 2, 4  # whole records, and the first and last pieces of one
 
 _log = logging.getLogger("tunehook")
@@ -61,7 +63,9 @@ def _read(path: Path) -> OfflineRun:
         "history": lambda record: run.rows.append(_update({}, record.history.item)),
         "exit": lambda record: setattr(run, "exit_code", record.exit.exit_code),
     }
-    for payload in _records(path.read_bytes()):
+    with open(path, "rb", opener=open_regular) as file:  # a pipe would be waited for
+        data = read_whole(file, most=_MOST)
+    for payload in _records(data):
         record = _MESSAGES.Record()
         record.ParseFromString(payload)
         take = takers.get(record.WhichOneof("record_type"))
@@ -96,8 +100,10 @@ def _records(data: bytes) -> Iterator[bytes]:
 def _update(target: dict[str, Any], items: Any) -> dict[str, Any]:
     for item in items:
         *above, last = list(item.nested_key) or [item.key]
+        if len(above) > _DEEP:
+            raise StoredError(f"a key has {len(above) + 1} parts")
         inner = target
         for key in above:
             inner = inner.setdefault(key, {})
-        inner[last] = json.loads(item.value_json)
+        inner[last] = from_json(item.value_json)
     return target

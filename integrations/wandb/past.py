@@ -20,6 +20,7 @@ except ImportError as error:
 from tunehook.integrations.wandb.agent import flat
 from tunehook.integrations.wandb.offline import offline_runs
 from tunehook.integrations.wandb.values import OURS
+from tunehook.record import is_number
 from tunehook.study import KnownTrial, Study
 from tunehook.trial import StudyError, objective_value
 
@@ -110,5 +111,4 @@ def _value(history: Iterable[Mapping[str, Any]], study: Study) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    return float(value) if is_number(value) and math.isfinite(value) else None

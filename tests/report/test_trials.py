@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import tunehook as th
 from studies import write_study
 from tunehook.cli import app
+from tunehook.cli.seeing import Format, _exported
 from tunehook.report import sparkline, status_of, table
 from tunehook.trial import Outcome
 
@@ -125,6 +126,20 @@ def test_the_studies_of_a_folder(study: th.Study) -> None:
     assert [json.loads(line)["study"] for line in said("list", "--json").splitlines()] == ["broken", "digits"]
 
 
+def test_a_folder_that_may_not_be_looked_into(study: th.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a line, and the other studies are shown."""
+    Path("tunehook-studies/closed").mkdir()
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert [line.partition(": ")[0] for line in said("list").splitlines()] == ["closed", study.name]
+
+
 def test_exported_tables_are_the_table(study: th.Study) -> None:
     """CSV, JSON and YAML hold the same rows, those of `dataframe`."""
     found = study.dataframe()
@@ -152,6 +167,7 @@ def test_values_of_any_kind_are_exported() -> None:
     assert {row["params.any"] for row in rows} <= {"", "true", '[1, "a,b"]', 'two\n"lines"', "\\ud800"}
     exported = json.loads(said("export", "odd", "--format", "json"))
     assert [row["params.any"] for row in exported] == [trial.params["any"] for trial in study.trials]
+    assert _exported(["a\ud800"], [{"a\ud800": 1.0}, {}], Format.csv).encode() == b'a\\ud800\r\n1.0\r\n""\r\n'
     assert "\x1b" not in said("trials", "odd") + said("show", "odd", "0") + said("list")
 
 

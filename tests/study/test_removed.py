@@ -108,6 +108,24 @@ def test_what_is_removed_under_a_run(remove: Callable[[], None], step: int, capl
     assert make().trials == before
 
 
+def test_a_folder_whose_removal_goes_on() -> None:
+    """What is removed behind a study that was written again is there in the end, too."""
+
+    def train() -> None:
+        session = scripts.training()
+        session.report(1, {"v": session.trial.params["x"]})
+        if session.trial.params["x"] == 3:
+            folder()
+        elif session.trial.params["x"] == 4:
+            shutil.rmtree(FOLDER / "trial-0000")
+
+    opened = make()
+    opened.optimize(train, progress=False)
+    assert opened.counts() == {"complete": 6}
+    for number in range(6):
+        assert len(Events.of_latest(opened.paths.journal(number)).all(Ended)) == 1, number
+
+
 @pytest.mark.parametrize("remove", [files, folder])
 def test_what_is_removed_between_two_trials(remove: Callable[[], None]) -> None:
     """By ask and tell, before the next trial, and after the last one."""

@@ -204,9 +204,9 @@ def _exported(columns: list[str], rows: list[dict[str, Any]], form: Format) -> s
 
         return yaml.safe_dump([plain(row) for row in rows], sort_keys=False)
     written = io.StringIO()
-    writer = csv.DictWriter(written, columns, restval="")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer = csv.writer(written)
+    writer.writerow(map(_cell, columns))
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     return written.getvalue()
 
 

@@ -189,17 +189,22 @@ def trial_lines(found: dict[str, Any]) -> Iterator[str]:
 
 def studies_in(folder: Path) -> list[dict[str, Any]]:
     """The studies in a folder, each with a line for people; one that cannot be opened is a line too."""
-    places = sorted(
-        path for path in folder.glob("*") if (path / "study.json").is_file() or (path / "study.db").is_file()
-    )
-    return [_study(path) for path in places]
+    return [_study(path) for path in sorted(folder.glob("*")) if _may_be_study(path)]
+
+
+def _may_be_study(path: Path) -> bool:
+    """Whether a folder is that of a study, as far as one may look into it."""
+    try:
+        return (path / "study.json").is_file() or (path / "study.db").is_file()
+    except PermissionError:
+        return True
 
 
 def _study(path: Path) -> dict[str, Any]:
     try:
         study = Study.open(path.name, folder=path, brief=True)
         standing = study.standing()
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         return {"study": path.name, "error": str(error), "told": f"{path.name}: {first_line(error)}"}
     best = standing.best
     counts: dict[State, int] = standing.counts

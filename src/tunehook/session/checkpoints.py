@@ -223,7 +223,7 @@ class Checkpoints:
         if found is not None or lineage is None or lineage.parent is None:
             return found
         parents = Checkpoints(dataclasses.replace(self._trial, key=lineage.key, lineage=None))
-        found = parents._newest(of_any=True)
+        found = parents._newest(of_any=True) if lineage.key else None
         if found is None:
             raise CheckpointError(f"trial {lineage.parent}, whose training it goes on with, has no checkpoint any more")
         return dataclasses.replace(found, is_parents=True)

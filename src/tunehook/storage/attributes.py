@@ -100,8 +100,12 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
 
 
 def stored_lineage(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:
-    """Where a trial stands in a population: member, generation, interval and the number of the parent."""
-    found: dict[str, Any] | None = _of_trial(trial, LINEAGE, is_lineage)
+    """Where a trial stands in a population: member, generation, interval and the number of the parent, an older one."""
+
+    def is_place(value: Any) -> bool:
+        return is_lineage(value) and (value["parent"] is None or value["parent"] < trial.number)
+
+    found: dict[str, Any] | None = _of_trial(trial, LINEAGE, is_place)
     return found
 
 

@@ -283,8 +283,9 @@ class Ledger:
         stored = stored_lineage(asked)
         if stored is None:
             return None
-        parent = stored["parent"]
-        key = "" if parent is None else self.key_of(self.numbered(parent))
+        parent, key = stored["parent"], ""
+        with contextlib.suppress(IndexError):  # its row cannot be read
+            key = "" if parent is None else self.key_of(self.numbered(parent))
         return Lineage(**stored, key=key, names=tuple(map(self.space.name_of, self.space.searched)))
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:

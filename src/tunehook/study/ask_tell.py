@@ -67,6 +67,7 @@ class AskTell:
         population = method.population
         self.members = None if population is None else Members(ledger, population, seed=method.seed)
         self._budget: Budget | None = None  # of which the pruner is
+        self._was_removed = False  # the study, while it was used here
         self._courses: dict[int, Course] = {}  # of the trials that run here
 
     def look(self) -> None:
@@ -80,11 +81,14 @@ class AskTell:
             log.warning(
                 "The file of study '%s' in %s was removed while it is used: it is written again.", name, paths.folder
             )
+            self._was_removed = True
             self._renew()
 
     def close(self) -> None:
         """Leave the study whole, at the end of `Study.optimize`."""
         self.look()
+        if self._was_removed:  # who removes a folder may have gone on behind the file of the study
+            self.restoring.write_journals()
         self.pausing.tell_what_is_left()
         tidy(self.ledger, self._terms.keep)
 

@@ -167,12 +167,12 @@ class Results(ABC):
             number: The trial. Defaults to None, the `best` one.
 
         Raises:
-            StudyError: The study trains no population.
+            StudyError: The study trains no population, or has one of these trials no more.
         """
-        found = self._as_finished(self._ledger.numbered(self.best.number if number is None else number))
+        found = self.trial(self.best.number if number is None else number)
         chain = [found]
         while (lineage := chain[0].lineage) is not None and lineage.parent is not None:
-            chain.insert(0, self._as_finished(self._ledger.numbered(lineage.parent)))
+            chain.insert(0, self.trial(lineage.parent))
         if found.lineage is None:
             raise StudyError(f"Study '{self.name}' trains no population, so its values stay: use study.best.params.")
         return chain

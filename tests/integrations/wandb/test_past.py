@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +15,13 @@ import pytest
 import tunehook as th
 from run_file import read_runs
 from tunehook.session import active
+from tunehook.system import StoredError
 from tunehook.trial import StudyError
 from wandb_server import WandbServer, online, serving
 
 wandb = pytest.importorskip("wandb")
-from tunehook.integrations.wandb import WandbRecorder, past_trials  # noqa: E402
+from tunehook.integrations.wandb import WandbRecorder, offline, past, past_trials  # noqa: E402
+from tunehook.integrations.wandb.offline import OfflineRun  # noqa: E402
 
 
 @pytest.fixture
@@ -90,12 +94,30 @@ def test_runs_that_were_recorded_offline(tmp_path: Path, monkeypatch: pytest.Mon
     for run in read_runs(folder):  # waits for their ends
         assert run.exit_code == 0
     (folder / "run-damaged.wandb").write_bytes(b":W&B\0\0\0" + bytes(4) + b"\4\0\1" + b"\xff" * 4)
+    os.mkfifo(folder / "run-pipe.wandb")
+    (folder / "run-endless.wandb").symlink_to("/dev/zero")
     study = th.Study("new", {"optimizer.lr": th.Float(1e-3, 1), "hidden": th.Int(1, 100)}, metric="acc", mode="max")
     (one,) = past_trials(folder, study)
     assert (dict(one.params), one.value) == ({"optimizer.lr": 0.25, "hidden": 8}, 0.5)
-    assert "run-damaged.wandb cannot be read and is left out" in caplog.text
+    for name in ("damaged", "pipe", "endless"):
+        assert f"run-{name}.wandb cannot be read and is left out" in caplog.text
     assert study.add_trials([one]) == 1
     with pytest.raises(ValueError, match=r"^filters are W&B's, for a project; the runs in "):
         past_trials(folder, study, filters={})
     with pytest.raises(StudyError, match=r"^There is no folder nowhere, in which"):
         past_trials(Path("nowhere"), study)
+
+
+def test_what_stands_in_runs_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that no number can be, and names in each other without end, are none."""
+    monkeypatch.setattr(past, "offline_runs", lambda _: [
+        OfflineRun("a", {"lr": 0.5}, {"acc": 10**400}, [{"acc": 10**400}, {"acc": "x"}], 0),
+        OfflineRun("b", {"lr": 10**400}, {"acc": 1}, [{"acc": 1}], 0),
+    ])  # fmt: skip
+    study = th.Study("new", {"lr": th.Float(0, 1)}, metric="acc", mode="max")
+    found = past_trials(tmp_path, study)
+    assert [one.value for one in found] == [1.0]
+    assert study.add_trials(found) == 0
+    item = SimpleNamespace(nested_key=["a"] * 5000, key="", value_json="1")
+    with pytest.raises(StoredError, match="a key has 5000 parts"):
+        offline._update({}, [item])
