@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 from tunehook.session import Held, Kept
 from tunehook.trial import StudyError, TrialError
 
-SUFFIX = ".keras"
+SUFFIX, WEIGHTS = ".keras", ".weights.h5"
 # What a file has besides the layers.
 _OF_TRAINING = {"optimizer", "metrics", "compile_metrics"}
 
@@ -37,15 +38,27 @@ def hold(model: Any, callbacks: Iterable[Any] = ()) -> Held:
         )
     values = [(variable, value_of(variable)) for variable in variables_of(model)]
 
-    def write(path: Path) -> None:
+    def write(begun: Path) -> Path:
         now = [(variable, value_of(variable)) for variable in variables_of(model)]
         try:
             _assign(values)
-            model.save(path)
+            return _save(model, begun)
         finally:
             _assign(now)
 
-    return Held(SUFFIX, write)
+    return write
+
+
+def _save(model: Any, begun: Path) -> Path:
+    """Save a model whole, or its weights alone where Keras cannot: a layer has arguments that no file holds."""
+    path = begun.with_suffix(SUFFIX)
+    try:
+        model.save(path)
+    except Exception:  # noqa: BLE001 - the user's own configurations
+        path.unlink(missing_ok=True)
+        path = begun.with_suffix(WEIGHTS)
+        model.save_weights(path)
+    return path
 
 
 def variables_of(model: Any) -> list[Any]:
@@ -73,14 +86,14 @@ def load(model: Any, kept: Kept) -> None:
         TrialError: It is no Keras file.
         ValueError: Its weights are not those of the model.
     """
-    if kept.path.suffix != SUFFIX:
+    if not kept.path.name.endswith((SUFFIX, WEIGHTS)):
         raise TrialError(f"Trial {kept.trial.number} kept {kept.path.name}, which is no Keras file.")
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     model.load_weights(kept.path)
     with tempfile.TemporaryDirectory() as folder:
-        now = Path(folder) / f"now{SUFFIX}"
-        model.save(now)  # Keras passes over layers of the file that the model has not
+        now = Path(folder) / f"now{WEIGHTS}"
+        model.save_weights(now)  # Keras passes over layers of the file that the model has not
         mine, theirs = dict(_weights(now)), dict(_weights(kept.path))
     if mine.keys() != theirs.keys():
         raise ValueError(f"it has {len(theirs)} weights, and the model {len(mine)}")
@@ -89,7 +102,7 @@ def load(model: Any, kept: Kept) -> None:
 
 
 def _weights(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The weights in a Keras file, by their places."""
+    """The weights in a file of Keras, by their places."""
     found: list[tuple[str, tuple[Any, ...]]] = []
 
     def visit(name: str, item: Any) -> None:
@@ -97,8 +110,12 @@ def _weights(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
             value = np.asarray(item)
             found.append((name, (value.shape, str(value.dtype), value.tobytes())))
 
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file, h5py.File(file) as weights:
-        weights.visititems(visit)
+    with contextlib.ExitStack() as opened:
+        file: Any = path
+        if path.suffix == SUFFIX:
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            file = opened.enter_context(archive.open("model.weights.h5"))
+        opened.enter_context(h5py.File(file)).visititems(visit)
     yield from found
 
 
@@ -106,15 +123,20 @@ def load_model(path: Path) -> Any:
     """The model in a Keras file.
 
     Raises:
-        StudyError: It has classes that Keras does not know.
+        StudyError: It has classes that Keras does not know, or weights alone.
     """
+    if path.suffix != SUFFIX:
+        raise _not_alone(path, "it has weights alone, since a class was given what Keras cannot save")
     try:
         return keras.models.load_model(path)
     except (TypeError, ValueError) as error:
-        why = str(error).partition(" Full object config")[0]
-        raise StudyError(
-            f"Keras cannot make the model from {path} alone: {why}\n"
-            "  Give the training that makes it: study.best_model(train). It is called up to its fit, with the trial's "
-            "values, and trains nothing.\n"
-            "  Or register its classes: @keras.saving.register_keras_serializable()."
-        ) from error
+        raise _not_alone(path, str(error).partition(" Full object config")[0]) from error
+
+
+def _not_alone(path: Path, why: str) -> StudyError:
+    return StudyError(
+        f"Keras cannot make the model from {path} alone: {why}\n"
+        "  Give the training that makes it: study.best_model(train). It is called up to its fit, with the trial's "
+        "values, and trains nothing.\n"
+        "  Or register its classes: @keras.saving.register_keras_serializable()."
+    )

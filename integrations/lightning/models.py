@@ -32,7 +32,13 @@ def hold(trainer: Any) -> Held:
     file = io.BytesIO()
     if trainer.is_global_zero:
         torch.save(state, file)
-    return Held(SUFFIX, lambda path: path.write_bytes(file.getbuffer()))
+
+    def write(begun: Path) -> Path:
+        path = begun.with_suffix(SUFFIX)
+        path.write_bytes(file.getbuffer())
+        return path
+
+    return write
 
 
 def load(trainer: Any, kept: Kept) -> None:

@@ -23,6 +23,7 @@ UPLOADS = {"wandb": "tunehook.integrations.wandb.sync"}
 # What makes a model from the file that a trial has kept, by the end of its name.
 MODELS = {
     ".ckpt": "tunehook.integrations.lightning.models:load_model",
+    ".h5": "tunehook.integrations.keras.models:load_model",
     ".keras": "tunehook.integrations.keras.models:load_model",
 }
 # What saves a study's dashboard, by the recorder.

@@ -98,7 +98,7 @@ class Host:
         return None
 
     def hold_model(self) -> Held:
-        return Held(".txt", lambda path: path.write_text("weights"))
+        return lambda begun: begun
 
     def load_model(self, kept: Kept) -> None:
         """Nothing to do."""

@@ -27,7 +27,13 @@ class Host:
 
     def hold_model(self) -> Held:
         weight = self.weight
-        return Held(".txt", lambda path: path.write_text(str(weight)))
+
+        def write(begun: Path) -> Path:
+            path = begun.with_suffix(".txt")
+            path.write_text(str(weight))
+            return path
+
+        return write
 
     def load_model(self, kept: Kept) -> None:
         """Nothing to do."""

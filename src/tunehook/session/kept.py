@@ -7,12 +7,14 @@ is held in memory, and written there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from tunehook.record import (
     Events,
@@ -31,17 +33,8 @@ from tunehook.trial import JournalError, Trial
 _NEW = ".new-"  # with which a name begins until the file is whole
 
 
-@dataclass(frozen=True)
-class Held:
-    """A model in memory, as it was at a measurement.
-
-    Attributes:
-        suffix: With which its file ends, such as ``.keras``.
-        write: Writes the file.
-    """
-
-    suffix: str
-    write: Callable[[Path], object]
+# A model in memory, as it was at a measurement: writes the file whose name begins so, and says what it is called.
+Held: TypeAlias = Callable[[Path], Path]
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ class KeptModels:
         """Write what is held; where that fails a line says so, and it is tried again at the next time."""
         for step, held in [*self._held.items()]:
             try:
-                self._write(self._folder / f"step-{step:04d}{held.suffix}", held.write)
+                self._write(f"step-{step:04d}", held)
             except (OSError, JournalError) as error:  # no room, which may come back
                 self._tell(f"it could not be written: {error}")
             except Exception as error:  # noqa: BLE001 - such as a model that has no configuration; it ends no training
@@ -112,22 +105,22 @@ class KeptModels:
             else:
                 self._held.pop(step)
 
-    def _write(self, path: Path, write: Callable[[Path], object]) -> None:
+    def _write(self, name: str, held: Held) -> None:
         journal, study = self._recorders.journal, self._trial.folder.parent
         if journal is None:
             return
-        make_folder(path.parent, below=study)
-        new = path.with_name(_NEW + path.name)
-        new.unlink(missing_ok=True)
+        make_folder(self._folder, below=study)
         try:
-            write(new)
+            new = held(self._folder / (_NEW + name))
+            path = new.with_name(new.name.removeprefix(_NEW))
             sync_path(new)
             journal.saved(path.name, digest_of(new))  # before its name, so that none is without
             new.replace(check_place(path, below=study))
         except BaseException:
-            new.unlink(missing_ok=True)
+            for half in self._folder.glob(f"{_NEW}{name}*"):
+                half.unlink()
             raise
-        sync_path(path.parent)
+        sync_path(self._folder)
 
     def take_over(self, found: Found) -> None:
         """Take over what the earlier attempt had kept up to the checkpoint that the trial goes on from."""
@@ -139,7 +132,7 @@ class KeptModels:
             for path in files_of(old, below=self._trial.folder.parent):
                 is_whole = (path.name, digest_of(path)) in [(one.name, one.digest) for one in saved]
                 if is_whole and step_of(path) <= found.progress.step:
-                    self._write(self._folder / path.name, lambda new, path=path: _link(path, new))  # type: ignore[misc]
+                    self._write(path.name.partition(".")[0], functools.partial(_link, path))
         except (OSError, JournalError) as error:
             self._tell(f"that of {old.name} could not be taken over: {error}")
 
@@ -170,7 +163,7 @@ def files_of(folder: Path, *, below: Path) -> list[Path]:
 
 def step_of(path: Path) -> int:
     """The measurement whose model a file is, 0 for another file."""
-    name = re.fullmatch(r"step-(\d{4,18})\.\w+", path.name)
+    name = re.fullmatch(r"step-(\d{4,18})(\.\w+)+", path.name)
     return 0 if name is None else int(name[1])
 
 
@@ -185,12 +178,15 @@ def prune(trial_folder: Path, counts: Collection[int | None]) -> None:
         folder.rmdir()
 
 
-def _link(path: Path, new: Path) -> None:
+def _link(path: Path, begun: Path) -> Path:
     """Give a file, which is never written again, a second name; a copy where the file system knows no such names."""
+    new = begun.with_suffix("".join(path.suffixes))
+    new.unlink(missing_ok=True)
     try:
         os.link(path, new, follow_symlinks=False)
     except OSError:
         shutil.copyfile(path, new, follow_symlinks=False)
+    return new
 
 
 class _Wanted:
