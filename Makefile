@@ -15,6 +15,8 @@ ALONE := tests/launch/test_out_of_memory.py
 # In the oldest Lightning, what one test has logged in a namespace changes which logger the other one speaks through.
 ONCE := tests/integrations/lightning/test_once.py
 OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/keras tests/snapshot/test_frameworks.py)
+BACKEND := tests/integrations/keras $(addprefix tests/contract/test_,agent.py contract.py snapshots.py values.py) \
+	tests/snapshot/test_frameworks.py
 
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -86,19 +88,21 @@ oldest: $(OLDEST)/ready
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -m "not slow" $(ONCE)
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
-# Keras has one backend in a process; torch's is tested without TensorFlow here and beside it there. JAX and TensorFlow
-# have threads, so what forks is not tested beside them.
+# Keras has one backend in a process. Each backend has its own way of training, so each has the tests of the adapter and
+# those of the contract that train; recorders and launchers know no backend. That TensorFlow is installed can change what
+# Keras on torch imports and how a fit begins and ends, not more, so beside it torch has the first file of the contract.
+# JAX and TensorFlow have threads, so what forks is not tested beside them.
 keras: $(TENSORFLOW)/ready
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/integrations/keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 tests/integrations/keras tests/contract tests/snapshot/test_frameworks.py \
-		-k "not lightning" --ignore tests/contract/test_launchers.py
-	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/keras tests/contract \
-		tests/snapshot/test_frameworks.py -k "not lightning" --ignore tests/contract/test_launchers.py
-	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract -k "not lightning" \
-		--ignore tests/contract/test_launchers.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 $(BACKEND) -k "not lightning"
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 $(BACKEND) -k "not lightning"
+	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract/test_contract.py -k "not lightning"
 	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
 
-test: lint whole keras oldest
+# While mypy has one core, the other environments are set up on the second.
+test: $(VENV)/test
+	$(MAKE) -j 3 lint $(OLDEST)/ready $(TENSORFLOW)/ready
+	$(MAKE) whole keras oldest
 
 # A sample of these is in `test`; here each call that changes a file is tried.
 faults: $(VENV)/test
@@ -114,6 +118,7 @@ gpu: $(VENV)/test
 
 site: $(VENV)/test
 	$(BIN)/python docs/_build/figures.py
+	$(BIN)/python docs/_build/terminal.py
 	$(BIN)/python -m mkdocs build
 
 # `search.py` needs data that it says where to get.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ from search_problems import Problem
 
 import tunehook as th
 from tunehook.search import make_sampler, make_stopper
-from tunehook.trial import Budget
+from tunehook.trial import Budget, Outcome
 
 Proposal = tuple[object, Mapping[str, Any]]
 TRIALS = {1: 100}  # how many whole trainings a budget holds, by the epochs of one; else 50
@@ -127,6 +128,36 @@ def _ours(search: str, stopper: str | None = None) -> Entry:
         return Optuna(problem, sampler, pruner, keeps=True)
 
     return Entry(make, ("tunehook",), stops=stopper is not None)
+
+
+class Pausing:
+    """A study of ours whose trials pause at rungs and go on from there."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._budget, self._live = Budget(problem.epochs), dict[object, th.Trial]()
+        self._study = th.Study(
+            "benchmark", problem.space, metric="y", mode=problem.mode, search="bayes", stopper="pause",
+            objective="last", seed=seed, storage=optuna.storages.InMemoryStorage(), folder=self._folder.name,
+        )  # fmt: skip
+
+    def ask(self, worker: int) -> Proposal:
+        """A new trial, or one that has paused."""
+        trial = self._study.ask()
+        self._live[trial.number] = trial
+        return trial.number, trial.params
+
+    def report(self, key: object, epoch: int, value: float) -> bool:
+        """The study decides."""
+        trial = self._live[key]
+        decision = self._study.report(trial, epoch, value, self._budget)
+        if epoch == self._budget.epochs:
+            self._study.tell(trial, Outcome("complete", value=value, step=epoch))
+        elif decision.stop:
+            self._study.tell(trial, Outcome(decision.state, decision.reason, value, epoch))
+        else:
+            return True
+        return False
 
 
 def _optuna(
@@ -320,6 +351,7 @@ def _clipped(problem: Problem, config: Mapping[str, Any]) -> dict[str, Any]:
 
 CONTENDERS: dict[str, Entry] = {
     "tunehook bayes": _ours("bayes"),
+    "tunehook bayes + pause": Entry(Pausing, ("tunehook",), stops=True),
     "tunehook bayes + median": _ours("bayes", "median"),
     "tunehook tpe": _ours("tpe"),
     "tunehook tpe + median": _ours("tpe", "median"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow otherw
 
 # Tests run side by side; threads of torch that wait for a core spin, and a step takes twenty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Look no more through what was imported, in each collection of garbage that tests and studies ask for."""
+    gc.collect()
+    gc.freeze()
+
 
 HOSTILE = ["two words", "ünï-日本→", 'it\'s "quoted"', "100%20 ?x=1#y&z;", "{b} [c] $HOME"]
 
@@ -34,6 +42,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield tmp_path
     optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(autouse=True)
+def no_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm parent of trials imports NumPy alone, whatever this process has loaded; not so in tests of adapters."""
+    monkeypatch.setattr("tunehook.launch.node.function.FRAMEWORKS", ("numpy",))
 
 
 @pytest.fixture(params=HOSTILE)

@@ -6,7 +6,8 @@ Run as a script with the name of a document, this file runs the document's Pytho
 - other ``python`` blocks run in order, in one namespace: that of the document's first script, else one in which ``Net``
   and ``Digits`` are those of the digits example;
 - a ``python raises`` block raises, and the ``text`` block behind it is the whole error, as Python prints it;
-- a ``yaml`` block with a file name behind the language is written to that file.
+- a ``yaml`` block with a file name behind the language is written to that file;
+- a block that only names a file of the project, which the site shows in its place, is run by the tests of the examples.
 
 A ``python end`` block stands in place of the last lines of the script that the page speaks of. Commands are lines of
 ``sh`` blocks.
@@ -36,16 +37,21 @@ import wandb_server
 from postgres import serving
 from tunehook.cli import app
 from tunehook.study.study import Study
+from waiting import PATIENCE
+from warm import python
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     *sorted(path.name for path in ROOT.glob("*.md")),
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md") if path.name != "index.md"),
 ]
+README = "README.md"  # whose scripts and commands run as a stranger types them
+OTHERS = [document for document in DOCUMENTS if document != README]
 # A block, which is indented within a tab.
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*) ?(?P<mark>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
+INCLUDED = re.compile(r' *--8<-- "(?P<file>[^"]+)"$', re.MULTILINE)
 
 # What is not run here, by a part of it, and why.
 NOT_RUN = {
@@ -71,24 +77,27 @@ class Block:
         mark: What stands behind the language.
         text: The block itself.
         line: The line of the document in which its text begins.
+        is_included: Whether the text is that of a file of the project, of which the document has only the name.
     """
 
     language: str
     mark: str
     text: str
     line: int
+    is_included: bool = False
 
 
 def blocks(document: str) -> list[Block]:
     """The fenced blocks of a document, in order."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return [
-        Block(
-            found["language"], found["mark"].strip(), textwrap.dedent(found["text"]),
-            text.count("\n", 0, found.start("text")) + 1,
-        )
-        for found in FENCE.finditer(text)
-    ]  # fmt: skip
+    made = []
+    for found in FENCE.finditer(text):
+        own, included = textwrap.dedent(found["text"]), INCLUDED.match(found["text"])
+        if included:
+            own = (ROOT / included["file"]).read_text(encoding="utf-8")
+        line = text.count("\n", 0, found.start("text")) + 1
+        made.append(Block(found["language"], found["mark"].strip(), own, line, included is not None))
+    return made
 
 
 def with_following(found: list[Block]) -> list[tuple[Block, Block | None]]:
@@ -105,6 +114,8 @@ def run(document: str) -> None:
         example = runpy.run_path(str(ROOT / "examples" / "lightning_digits.py"))
         names = {name: example[name] for name in ("Net", "Digits")}
     for block, following in with_following(found):
+        if block.is_included:
+            continue
         if block.language == "yaml" and block.mark:
             Path(block.mark).write_text(block.text, encoding="utf-8")
         elif is_script(block):
@@ -150,10 +161,11 @@ def error_of(document: str, block: Block, names: dict[str, Any]) -> str:
 def cases() -> list[Any]:
     """The documents with Python blocks; those that train are slow."""
     found = []
-    for document in DOCUMENTS:
-        code = "".join(block.text for block in blocks(document) if block.language == "python" and block.mark != "end")
+    for document in OTHERS:
+        own = [block for block in blocks(document) if block.language == "python" and not block.is_included]
+        code = "".join(block.text for block in own if block.mark != "end")
         is_slow = re.search(r"\bNet\b|\bfit\(", code) is not None
-        if code and not all(reason_not_to_run(block.text) for block in blocks(document) if block.language == "python"):
+        if code and not all(reason_not_to_run(block.text) for block in own):
             found.append(pytest.param(document, marks=[pytest.mark.slow] if is_slow else []))
     return found
 
@@ -162,8 +174,8 @@ def cases() -> list[Any]:
 def test_code_of_a_document_runs(document: str, tmp_path: Path) -> None:
     """Every Python block of the document runs as it stands, and every quoted error is the one that is raised."""
     ran = subprocess.run(
-        [sys.executable, __file__, document], cwd=tmp_path, env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
-        capture_output=True, text=True, timeout=300, check=False,
+        [python(), __file__, document], cwd=tmp_path, env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
 
@@ -198,8 +210,10 @@ if name == "srun":
 else:
     assert name == "sbatch", name
     file = arguments[-1]
-    is_array = any(one.startswith("--array=") for one in arguments) or "#SBATCH --array=" in open(file).read()
-    command = ["bash", "-ec", file] if "--wrap" in arguments else ["bash", "-e", file]
+    wraps = "--wrap" in arguments
+    is_array = any(one.startswith("--array=") for one in arguments)
+    is_array = is_array or not wraps and "#SBATCH --array=" in open(file).read()
+    command = ["bash", "-ec", file] if wraps else ["bash", "-e", file]
     tasks = [dict(ARRAY_TASK_ID=n, ARRAY_JOB_ID=7, JOB_ID=7 + n, JOB_NAME="wrap", PROCID=0, LOCALID=0, NODEID=0,
                   NTASKS=1, JOB_NODELIST="localhost") for n in range(2 if is_array else 1)]
 started = [subprocess.Popen(command, env=os.environ | {{"SLURM_" + key: str(value) for key, value in task.items()}})
@@ -226,7 +240,7 @@ def sh_blocks() -> list[Any]:
     """The blocks of commands with anything in them to run, other than looking at a study."""
     return [
         pytest.param(document, block, id=f"{document}:{block.line}")
-        for document in DOCUMENTS
+        for document in OTHERS
         for block in blocks(document)
         if block.language == "sh" and any(not line.startswith("tunehook ") for line in lines_to_run(block))
     ]
@@ -243,7 +257,7 @@ def commands() -> list[str]:
     found: dict[str, None] = {}
     for document in DOCUMENTS:
         for block in blocks(document):
-            if block.language == "sh":
+            if block.language == "sh" and document != README:
                 found.update(dict.fromkeys(line for line in lines_to_run(block) if line.startswith("tunehook ")))
         text = FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
         found.update(dict.fromkeys(re.findall(r"`(tunehook [^`]*digits[^`]*|tunehook sync)`", text)))
@@ -266,10 +280,38 @@ def test_another_end_of_the_script_runs(document: str, block: Block, tmp_path: P
     text = text[: text.index("if __name__")] + re.sub(r"trials=\d+", "trials=3", block.text)
     (tmp_path / "train.py").write_text(text, encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "train.py"], env=environment(), capture_output=True, text=True, timeout=300, check=False
+        [python(), "train.py"], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert Study.open("digits").counts()["complete"] == (3 if "trials=" in block.text else 1)
+
+
+@pytest.mark.slow
+def test_a_strangers_first_run(tmp_path: Path) -> None:
+    """The README's commands, in order, tune its two scripts and write their reports; then its other code runs too.
+
+    Packages are there already. Once more the scripts train nothing, since their studies have all trials.
+    """
+    for block in blocks(README):
+        if is_script(block):
+            (tmp_path / block.mark).write_text(block.text, encoding="utf-8")
+    programs = {
+        "pip": "exit 0",
+        "python": f'"{sys.executable}" "$@"',
+        "tunehook": f'"{sys.executable}" -m tunehook "$@"',
+    }
+    for name, start in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    commands = "".join(block.text for block in blocks(README) if block.language == "sh")
+    (tmp_path / "commands.sh").write_text(commands, encoding="utf-8")
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    for command in (["bash", "-e", "commands.sh"], [sys.executable, __file__, README]):
+        ran = subprocess.run(command, env=environment(**path), capture_output=True, text=True, timeout=600, check=False)
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        for study, trials in {"digits": 5, "keras-digits": 3}.items():
+            assert Study.open(study).counts() == {"complete": trials}
+            assert (tmp_path / f"{study}.html").stat().st_size > 1_000_000
 
 
 @pytest.mark.slow
@@ -278,10 +320,10 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
     """The commands start processes that share one study in one database, under SLURM's variables where it says so."""
     assert DATABASE in block.text
     for name in ("srun", "sbatch"):
-        (tmp_path / name).write_text(SLURM.format(python=sys.executable), encoding="utf-8")
+        (tmp_path / name).write_text(SLURM.format(python=python()), encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     # A link to it would leave the packages of its virtual environment behind.
-    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{python()}" "$@"\n', encoding="utf-8")
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "train.py").write_text(script(document), encoding="utf-8")
     with serving() as server:
@@ -291,7 +333,7 @@ def test_commands_of_a_block_run(document: str, block: Block, tmp_path: Path) ->
         start = ["sbatch", "job.sh"] if "#SBATCH" in text else ["bash", "-e", "job.sh"]
         ran = subprocess.run(
             start, env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
-            capture_output=True, text=True, timeout=300, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr[-4000:]
         study = Study.open("digits", storage=server.get_uri())
@@ -304,9 +346,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the study of the documents, recorded offline on W&B, and a stand-in for W&B's server."""
     folder = tmp_path_factory.mktemp("looked-at")
     with contextlib.chdir(folder):
-        subprocess.run(
-            [sys.executable, "-c", RECORDED], env=environment(), check=True, capture_output=True, timeout=120
-        )
+        subprocess.run([python(), "-c", RECORDED], env=environment(), check=True, capture_output=True, timeout=PATIENCE)
     with wandb_server.serving() as server, wandb_server.online(server, folder):
         yield folder
 
@@ -402,6 +442,32 @@ def test_the_site_is_built(tmp_path: Path) -> None:
     commands_page = (tmp_path / "reference" / "command-line" / "index.html").read_text()
     assert "tunehook wandb workspace" in commands_page
     assert "search/search_index.json" in {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
+
+
+def test_messages_of_the_questions_are_ours() -> None:
+    """Each heading below *Messages* is a part of a message, or of a line, that the program says."""
+    text = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").partition("## Messages")[2].partition("\n## ")[0]
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
+    said = re.sub(r'"\s+f?"', "", "".join(source.read_text(encoding="utf-8") for source in sources))
+    assert [part for part in re.findall("^### (.+)$", text, re.MULTILINE) if part not in said] == []
+
+
+def test_each_file_of_a_study_is_described() -> None:
+    """What has a name below a study's folder has a line in docs/reference/files.md."""
+    paths = (ROOT / "src" / "tunehook" / "record" / "paths.py").read_text(encoding="utf-8")
+    names = re.findall(r'(?:folder|parent|\)) / f?"([\w.-]+)', paths)
+    assert {"study.db", "study.json", "trial-", "journal.jsonl", "checkpoints"} <= set(names)
+    text = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    assert [name for name in names if name not in text] == []
+
+
+def test_each_example_is_on_a_page() -> None:
+    """Whoever reads the documents finds all files of the examples."""
+    pages = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    kinds = ("*.py", "*.ipynb", "*/*.py", "*/*.sh")
+    files = [path.relative_to(ROOT) for kind in kinds for path in (ROOT / "examples").glob(kind)]
+    assert len(files) > 10
+    assert [str(file) for file in files if str(file) not in pages] == []
 
 
 def test_design_shows_every_room() -> None:

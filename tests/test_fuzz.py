@@ -37,12 +37,21 @@ from tunehook.record import (
     plans_of,
     read_attempts,
     read_events,
+    sealed,
 )
 from tunehook.report import best_of, lines, status_of, table
 from tunehook.session.checkpoints import CheckpointError, Checkpoints
 from tunehook.snapshot import TensorStats
 from tunehook.space import Choice, Fixed, Float, Int, LogNormal, Normal, Space, SpaceError
-from tunehook.storage import attributes, stored_again, stored_attempt, stored_key, stored_outcome, stored_owner
+from tunehook.storage import (
+    attributes,
+    read_waiting,
+    stored_again,
+    stored_attempt,
+    stored_key,
+    stored_outcome,
+    stored_owner,
+)
 from tunehook.study import Study
 from tunehook.sweep import read_space
 from tunehook.system import StoredError, from_json
@@ -243,6 +252,25 @@ def test_plans(text: bytes) -> None:
                                               for name in one.values()}  # fmt: skip
         keep_plan(TRIAL.folder, ["other"], type(plan)() if plan is not None else _no_plan())
         assert kept_plan(TRIAL.folder, ["other"]) == _no_plan()
+
+
+_WAITS = {"study_id": "a", "trial": 3, "values": {"lr": 0.1, "act": None}, "named": {
+    attributes.ATTEMPT: 1, attributes.KEY: "0000-12345678",
+    attributes.LINEAGE: {"member": 0, "generation": 1, "interval": 2, "parent": None}}}  # fmt: skip
+
+
+@given(st.lists(documents(_WAITS), min_size=1, max_size=4), st.booleans())
+@fuzzed
+def test_values_that_wait(lines: list[bytes], is_sealed: bool) -> None:
+    """Lines of other kinds are left out; a whole one stays."""
+    paths = StudyPaths(Path("study"))
+    paths.folder.mkdir(exist_ok=True)
+    whole = sealed(json.dumps({**_WAITS, "trial": 0}).encode())
+    paths.waiting.write_bytes(b"\n".join([*([sealed(line) for line in lines] if is_sealed else lines), b"", whole]))
+    with limited():
+        found = read_waiting(paths, "a")
+        json.dumps([[number, dict(one.raw), dict(one.named)] for number, one in found.items()])
+    assert dict(found[0].raw) == _WAITS["values"]
 
 
 def _no_plan() -> Any:

@@ -26,6 +26,7 @@ from tunehook.snapshot import arrays as snapshot_arrays
 from tunehook.snapshot.take import Snapshots
 from tunehook.snapshot.torch_arrays import TorchReader
 from tunehook.snapshot.values import Snapshot
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
@@ -46,6 +47,11 @@ class Watched(TorchReader):
         self.transfers += 1
         with sync_is("default"):
             return super()._transfer(tensor)
+
+
+@pytest.fixture(autouse=True)
+def no_frameworks() -> None:
+    """A warm parent of trials imports the frameworks, as with users."""
 
 
 @contextmanager
@@ -291,7 +297,7 @@ print([torch.equal(one, other) for one, other in zip(tuned, plain, strict=True)]
 def test_a_module_that_draws_on_the_gpu_first(way: str, values: dict[str, Any], tmp_path: Path) -> None:
     """In a process that did not use it before: constructed there or here, with dropout between recurrent layers."""
     given = [sys.executable, "-c", BORN_THERE, way, json.dumps(values)]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(given, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1].lower())) == {True}
 
@@ -325,3 +331,38 @@ def test_a_module_that_asks_for_a_gpu_at_its_top(
     assert all(text.startswith("summed 3.0 in a child of ") for text in texts), texts
     assert ("GPU" in caplog.text) == (way == "0")
     assert way == "1" or len(set(texts)) == 2  # a forked one is the child of the warm parent
+
+
+# Each holds its part of the GPU until the three that fit are there together.
+SHARES = """
+import time
+from pathlib import Path
+import torch
+import tunehook as th
+
+def train():
+    part = th.value("x", 0.0)
+    held = torch.empty(int(part * torch.cuda.get_device_properties(0).total_memory), dtype=torch.uint8, device="cuda")
+    Path(f"holds-{part}").touch()
+    for _ in range(600):
+        if len(list(Path().glob("holds-*"))) == 3:
+            return held.numel()
+        time.sleep(0.1)
+    raise TimeoutError("the others did not come")
+"""
+
+
+@pytest.mark.slow
+def test_four_trials_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, each with a quarter of its memory; the one that takes more fails alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shares_a_gpu.py").write_text(SHARES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    parts: Any = [0.05, 0.1, 0.15, 0.3]
+    study = launch_scripts.study(tmp_path / "s", parts)
+    train = importlib.import_module("shares_a_gpu").train
+    study.optimize(train, trials=4, progress=False, workers=4, gpus_per_trial=0.25)
+    states = {trial.params["x"]: trial.outcome for trial in study.trials}
+    assert [states[part].state for part in (0.05, 0.1, 0.15)] == ["complete"] * 3, states
+    assert states[0.3].state in ("infeasible", "failed"), states
+    assert "out of memory" in states[0.3].reason

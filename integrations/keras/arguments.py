@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,8 +24,6 @@ ROOTS: dict[type, Kind] = {
 }
 """What is watched, and what each class makes."""
 
-_parameters: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
-
 
 class KerasArguments(Arguments):
     """What an object of Keras was constructed with.
@@ -45,13 +42,7 @@ class KerasArguments(Arguments):
     def __init__(self, cls: type) -> None:
         self.kind = kind_of(cls)
         base = next(each for each in cls.__mro__ if host.is_plain(each)) if self.kind == "model" else object
-        known, code = _parameters.get(cls), getattr(cls.__init__, "__code__", None)  # type: ignore[misc]
-        if known is None or known[0] is not code:  # Keras gives a model class another constructor when it is a graph
-            super().__init__(cls, base)
-            _parameters[cls] = known = (code, self.parameters, self.signature)
-        self.cls, self.base = cls, base
-        _, self.parameters, signature = known
-        vars(self)["signature"] = signature
+        super().__init__(cls, base)
         self.name = ""
 
     def takes(self, name: str) -> bool:
@@ -130,6 +121,6 @@ class MethodArguments(Arguments):
         own = list(bound.signature.parameters.values())[1:]
         own = [each for each in own if names is None or each.name in names]
         self.parameters = {each.name: each for each in own}
-        vars(self)["signature"] = bound.signature.replace(parameters=own)
+        self.signature = bound.signature.replace(parameters=own)
         given = {name: value for name, value in bound.arguments.items() if name in self.parameters}
         self.bound, self._by_name = inspect.BoundArguments(self.signature, given), {*given}

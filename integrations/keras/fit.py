@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tunehook.adapter import FitCore
+from tunehook.adapter import FitCore, hand_back
+from tunehook.integrations.keras import host, models
 from tunehook.integrations.keras.places import flat
 from tunehook.integrations.keras.resume import FitCheckpoints
 from tunehook.integrations.keras.slots import KerasSlots
-from tunehook.session import TrialSession
+from tunehook.session import Held, Kept, Part, TrialSession, wanted
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, InjectionError, TrialError
 
@@ -67,8 +68,7 @@ class ModelHost:
         Where a loss is scaled, so are its gradients, by a factor that may have changed since.
         """
         model = self.model
-        if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            model.jax_state_sync()
+        host.sync(model)
         values: dict[str, Any] = {}
         for variable in model.trainable_variables:
             name, count = variable.path, 1
@@ -82,6 +82,12 @@ class ModelHost:
         if not has_gradients or is_scaled or keras.backend.backend() != "torch":
             return values, None
         return values, {name: value.grad for name, value in values.items()}
+
+    def parts(self) -> Iterator[Part]:
+        """Its variables, those of its random numbers too, each with the sum of its numbers."""
+        host.sync(self.model)
+        for one in self.model.variables:
+            yield one.path, one, str(keras.ops.convert_to_numpy(one.value).sum())  # a text, in which NaN is as it was
 
     def kept_model(self, _metric: str) -> Path | None:
         """The newest file of a ``ModelCheckpoint`` of this fit; its name may have places for epoch and metrics."""
@@ -98,6 +104,14 @@ class ModelHost:
                 files = path.parent.iterdir() if path.parent.is_dir() else []
                 found |= {(file.stat().st_mtime_ns, file) for file in files if re.fullmatch(pattern, file.name)}
         return found
+
+    def hold_model(self) -> Held:
+        """The model as Keras would save it now, at the end of an epoch."""
+        return models.hold(self.model, flat(self._arguments.get("callbacks")))
+
+    def load_model(self, kept: Kept) -> None:
+        """Put kept weights into the model."""
+        models.load(self.model, kept)
 
     def why_untrained(self) -> str:
         """The arguments of ``fit``."""
@@ -133,11 +147,14 @@ class KerasFit:
         """Inject, and let our callback come last, so that it sees what the others did."""
         self.core.begin()
         given = self._arguments["callbacks"]
-        self._callbacks = [other for other in flat(given) if other is not callback]
+        # Where train is called for its model, nothing is trained, logged or saved.
+        self._callbacks = [other for other in flat(given) if other is not callback and wanted() is None]
         ours = [callback]
         if self.session.counts_steps:
             self.host.batches = Batches(self)
             ours.append(self.host.batches)
+        if wanted() is not None:
+            ours.append(HandsBack(self.host))
         if isinstance(given, keras.callbacks.CallbackList):
             given.callbacks = [*self._callbacks, *ours]
         else:
@@ -149,6 +166,8 @@ class KerasFit:
         """Check that nothing was set back before the first step, and open the recorders."""
         self.core.read_back("before the first step")
         self.core.check_live()
+        if self._model.built:
+            hand_back(self.host)
         self.session.ready(loggers=self._callbacks)
         self.core.start()
         self._checkpoints = FitCheckpoints(self.session, self._model, self._arguments, self._callbacks)
@@ -194,6 +213,21 @@ class KerasFit:
         if self._checkpoints is not None:
             self._checkpoints.close()
         self._slots.finish()
+
+
+class HandsBack(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """Gives a model back that is built by its first batch, as model classes are on TensorFlow.
+
+    All that the batch has changed is put in from the file.
+    """
+
+    def __init__(self, host: ModelHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """It has all its weights now."""
+        hand_back(self._host)
 
 
 class Batches(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types

@@ -91,6 +91,12 @@ def as_new() -> Iterator[None]:
         put_back()
 
 
+def sync(model: Any) -> None:
+    """Put the present numbers into the variables of a model, which JAX keeps elsewhere during an epoch. Keras 3.15."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
 def inner_layers(layer: Any) -> list[Any]:
     """The layers right inside a layer or a model class. Keras 3.15."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

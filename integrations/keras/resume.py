@@ -20,10 +20,10 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-from tunehook.adapter import Alone, Resume, parts_of, problem_on
+from tunehook.adapter import Alone, Resume, parts_of, problem_on, scaled
+from tunehook.integrations.keras import host
 from tunehook.session import TrialSession
 from tunehook.system import (
-    find_generators,
     generator_states,
     kept_random,
     random_state,
@@ -117,8 +117,7 @@ class FitCheckpoints:
 
     def _write(self, folder: Path, epoch: int, random: Mapping[str, Any]) -> None:
         model = self._model
-        if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            model.jax_state_sync()
+        host.sync(model)
         now = [*map(_plain_state, self._callbacks)]
         rest = {
             "epoch": epoch,
@@ -129,7 +128,7 @@ class FitCheckpoints:
             "seeds": [_value(state) for state in _seeds(model)],
             "global_seed": _value(state) if (state := _global_seed()) is not None else None,
             "random": random,
-            "generators": generator_states(self._generators()),
+            "generators": generator_states(self._owners()),
             "callbacks": [
                 {name: value for name, value in state.items() if before.get(name) != value}
                 for before, state in zip(self._states, now, strict=True)
@@ -184,11 +183,10 @@ class FitCheckpoints:
         model.load_weights(folder / _WEIGHTS)
         old, new, present = rest["rate"], self._rate, self._read_rate()
         if self._resume.is_parents and new is not None and old is not None and present is not None and new != old:
-            # One that a callback has changed since is changed by the same factor.
-            model.optimizer.learning_rate = new if present == old or old == 0 else present * new / old
+            model.optimizer.learning_rate = scaled(present, old, new)
         for state, value in zip(_seeds(model), rest["seeds"], strict=True):
             state.assign(value)
-        restore_generators(self._generators(), rest["generators"])
+        restore_generators(self._owners(), rest["generators"])
         return rest
 
     def _variables(self) -> list[Any]:
@@ -211,10 +209,10 @@ class FitCheckpoints:
         """Bytes of the weights and of what the optimizer keeps."""
         return sum(4 * int(np.prod(variable.shape)) for variable in self._variables())
 
-    def _generators(self) -> list[Any]:
-        """The generators of the training's own objects: of the model, the callbacks and the data."""
+    def _owners(self) -> list[object]:
+        """What may hold generators of the training's own: the model, the callbacks and the data."""
         data = [self._arguments.get(name) for name in ("x", "validation_data")]
-        return find_generators([self._model, *self._callbacks, *(part for one in data for part in parts_of(one))])
+        return [self._model, *self._callbacks, *(part for one in data for part in parts_of(one))]
 
 
 def _seeds(model: Any) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import inspect
@@ -12,7 +11,7 @@ from typing import Any
 
 import keras
 
-from tunehook.inject import Call, Injection, Slot, Trace, is_read, resolve, same, show
+from tunehook.inject import Injection, Slot, Trace, is_read, same, show
 from tunehook.integrations.keras import config, host
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
 from tunehook.integrations.keras.compiled import Compiled
@@ -59,16 +58,11 @@ class KerasSlots:
         self._paths: list[str] = []  # of the trial's values
         self.slots = [*map(self._slot, settings.values()), *self._fit.slots()]
         self.notes = self._notes()
+        self._left_out: set[str] = set()
         if trace is not None:
-            trace.take(self._fit, MethodArguments(type(model), call, _OF_FIT), lambda *_: {})
-            self.places |= {f"fit.{name}": (self._fit_call, name) for name in _OF_FIT} | self._fit.places
-
-    @property
-    def _fit_call(self) -> Call:
-        assert self._trace is not None, "asked for where there is one"  # noqa: S101
-        call = self._trace.of(self._fit)
-        assert call is not None, "it was taken"  # noqa: S101
-        return call
+            own = trace.take(self._fit, MethodArguments(type(model), call, _OF_FIT), lambda *_: {})
+            own.is_of_fit = True
+            self.places |= {f"fit.{name}": (own, name) for name in _OF_FIT} | self._fit.places
 
     def confirm(self) -> None:
         """See that the trial's values went into the calls that made the objects of the first fit.
@@ -77,28 +71,13 @@ class KerasSlots:
             Again: They did not.
             InjectionError: A value has the wrong type.
         """
-        if self._trace is None:
-            return
-        if self._trace.is_due:
-            for name, full in self._trace.own_names().items():
-                for slot in self._meant(name):
-                    call, argument = self.places.get(slot.path, (None, ""))
-                    if call is self._fit_call:  # into which values are put now
-                        call.edits[argument] = full
-            self._trace.confirm(self.slots, self._sites(), find=self.find)
-        self._trace.begin_fit()
-
-    def _meant(self, name: str) -> list[Slot]:
-        with contextlib.suppress(InjectionError):  # told when the values are put in
-            return resolve(name, self.slots, find=self.find)
-        return []
+        if self._trace is not None:
+            places = {path: [place] for path, place in self.places.items()}
+            self._left_out = self._trace.enter_fit(self.slots, places, find=self.find)
 
     def left_out(self) -> set[str]:
         """The names of the space that a later fit of a trial leaves to its script."""
-        return set() if self._trace is None else self._trace.names_left_out(self.slots, self._sites(), find=self.find)
-
-    def _sites(self) -> dict[str, list[Place]]:
-        return {path: [place] for path, place in self.places.items()}
+        return self._left_out
 
     def find(self, path: str) -> Slot | None:
         """The learning rate by the name that other frameworks give it."""
@@ -192,8 +171,7 @@ class KerasSlots:
         )  # whose first step may come later
         if not taken or is_late:
             return
-        if hasattr(self.model, "jax_state_sync"):  # JAX keeps the variables elsewhere during an epoch
-            self.model.jax_state_sync()
+        host.sync(self.model)
         if self.steps == 0:
             others = [f"'{path}.learning_rate'" for path, _ in other_optimizers(self.model)]
             raise InjectionError(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tunehook.adapter import Source, claim_session, know_trial, put_once, together, when_imported
 from tunehook.inject import Again, Told, check_thread, finds_ranks, keep, leave_if_stopped, trace_in_progress
 from tunehook.integrations.lightning.namespaces import NAMESPACES, first_callback, lines_said_once
-from tunehook.session import TrialSession, surround
+from tunehook.session import TrialSession, check_ranks, surround, wanted
 from tunehook.snapshot import SnapshotPlan
 from tunehook.study import Study
 from tunehook.trial import TrialError, injecting
@@ -237,6 +237,9 @@ def _fit_of_a_trial(fit: Any) -> Any:
         know_trial(ours.source, lambda: slots_of(self, module, *given)[1:])
         leave_if_stopped()
         check_thread()
+        check_ranks(self.num_devices * self.num_nodes)  # they are started below
+        if wanted() is not None:  # called for the model: nothing is trained, logged or saved
+            self.loggers, self.callbacks = [], [ours]
         if ours.source.has_trial or trace_in_progress() is not None:  # ranks above 0 trace without a session
             ours.sites = confirm(self, module, *given)
         try:

@@ -11,33 +11,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from torch import nn
-from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import DataLoader
 
 from tunehook.adapter import hear_calls, hear_own_calls, is_under_construction
 from tunehook.inject import MADE_BY, UNKNOWN, Arguments, Call, Slot, Trace, trace_in_progress
-from tunehook.integrations.lightning import host
+from tunehook.integrations.lightning import constructors, host
 from tunehook.integrations.lightning.hooks import LOADER_HOOKS, code_of, is_in_hook, place_in_hook, place_of_hook
 from tunehook.integrations.lightning.namespaces import NAMESPACES, loaded
 
 Kind = Literal["model", "data", "trainer", "callback", "loader", "network", "optimizer", "scheduler"]
 
-SCHEDULERS: tuple[type, ...] = tuple({host.Scheduler, lr_scheduler.ReduceLROnPlateau})
 _LIGHTNING: dict[str, Kind] = {
     "LightningModule": "model", "LightningDataModule": "data", "Trainer": "trainer", "Callback": "callback",
 }  # fmt: skip
 _TORCH: dict[type, Kind] = {
-    nn.Module: "network", DataLoader: "loader", Optimizer: "optimizer", **dict.fromkeys(SCHEDULERS, "scheduler"),
+    nn.Module: "network", DataLoader: "loader",
+    **{root: role for role, roots in constructors.ROOTS.items() for root in roots},
 }  # fmt: skip
 _heard: set[type] = set()
 # What their own modules are made with is not typed in by anybody.
 _NOT_THE_USERS = ("torch.", "torchmetrics.", "lightning.", "pytorch_lightning.", "lightning_fabric.")
-_HIDDEN: dict[Kind, set[str]] = {
-    "optimizer": {"params", "defaults"},
-    "scheduler": {"optimizer", "last_epoch", "verbose"},
-    "loader": {"dataset"},
-    "trainer": {"callbacks"},
-}
+_HIDDEN: dict[str, set[str]] = {**constructors.HIDDEN, "loader": {"dataset"}, "trainer": {"callbacks"}}
 
 
 def base_of(cls: type) -> tuple[type, Kind] | tuple[None, None]:
@@ -64,7 +58,7 @@ def hear_all() -> None:
     for root in _TORCH:
         if root not in _heard:  # classes that come later are heard as they are made
             _heard.add(root)
-            hear_calls(root, put_in, of=_is_the_users if root is nn.Module else None)
+            hear_calls(root, put_in, of=_is_the_users if root is nn.Module else None, then=constructors.count)
     hear_loaders()
 
 
@@ -92,22 +86,29 @@ def put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tu
         kwargs: Its keyword arguments.
     """
     trace = trace_in_progress()
-    if trace is None:
+    if trace is None and not constructors.is_editing():
         return args, kwargs
     base, kind = base_of(type(made))
     if base is None or kind is None or (kind == "network" and is_under_construction(nn.Module, but=made)):
         return args, kwargs
-    arguments = _unbound(type(made), base, kind)
     try:
+        arguments = _unbound(type(made), base, kind)
         arguments.bind(args, kwargs)
     except (TypeError, ValueError):  # the constructor will say what is wrong; or it is written in C
         return args, kwargs
+    new = {} if trace is None else _taken(trace, made, arguments, base, kind)
+    new |= constructors.values_for(made, arguments)
+    return arguments.arguments(new) if new else (args, kwargs)
+
+
+def _taken(trace: Trace, made: Any, arguments: Arguments, base: type, kind: Kind) -> dict[str, Any]:
+    """The values that belong into a call, by argument."""
     call = trace.take(made, arguments, _guess, place_in_hook(arguments) if kind == "loader" else "")
     if kind in ("model", "data", "trainer"):
         vars(made)[MADE_BY] = call.key
     if kind in ("model", "data") and not is_under_construction(base, but=made):
         _put_into_saved(call, trace, base)
-    return arguments.arguments(call.given) if call.given else (args, kwargs)
+    return {**call.given}
 
 
 def _put_into_saved(call: Call, trace: Trace, base: type) -> None:
@@ -294,7 +295,7 @@ class Sites:
         """Add where the values of optimizers and schedulers are typed in that a module holds."""
         values = vars(module).values()
         held = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
-        for role, kinds in (("optimizer", (Optimizer,)), ("scheduler", SCHEDULERS)):
+        for role, kinds in constructors.ROOTS.items():
             made = [one for one in held if isinstance(one, kinds)]
             for number, one in enumerate(made):
                 if (call := self._call(one)) is None:

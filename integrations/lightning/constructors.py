@@ -1,4 +1,4 @@
-"""The time in which constructor calls of optimizers and schedulers are edited, so that values are as if typed in.
+"""Values for the constructor calls of optimizers and schedulers inside a fit, so that they are as if typed in.
 
 Constructors of optimizers are edited, not their groups: a group that is changed afterwards looks right, and is wrong
 for schedulers that read it at construction, such as ``OneCycleLR``.
@@ -6,36 +6,38 @@ for schedulers that read it at construction, such as ``OneCycleLR``.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import inspect
 import itertools
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 
-from tunehook.adapter import Patches, follow_subclasses, subclasses
-from tunehook.inject import UNKNOWN, Slot, Typed, frames, same, signature_of, tell_variable
-from tunehook.integrations.lightning.calls import SCHEDULERS
+from tunehook.adapter import is_under_construction, subclasses
+from tunehook.inject import UNKNOWN, Arguments, Slot, same, signature_of
+from tunehook.integrations.lightning import host
 from tunehook.trial import InjectionError
 
 Role = Literal["optimizer", "scheduler"]
 
-ROOTS: dict[Role, tuple[type, ...]] = {"optimizer": (Optimizer,), "scheduler": SCHEDULERS}
-_HIDDEN = {
+ROOTS: dict[Role, tuple[type, ...]] = {
+    "optimizer": (Optimizer,), "scheduler": tuple({host.Scheduler, lr_scheduler.ReduceLROnPlateau}),
+}  # fmt: skip
+HIDDEN: dict[str, set[str]] = {
     "optimizer": {"self", "params", "defaults"},
     "scheduler": {"self", "optimizer", "last_epoch", "verbose"},
 }
+"""Arguments of theirs that are no hyperparameters."""
 
 
 def constructor_keys(role: Role) -> list[str]:
     """Arguments that constructors of the loaded optimizers or schedulers take, sorted."""
     keys = {name for cls in _classes(role) for name in _parameters(vars(cls).get("__init__", object))}
-    return sorted(keys - _HIDDEN[role])
+    return sorted(keys - HIDDEN[role])
 
 
 def _classes(role: Role) -> Iterator[type]:
@@ -64,39 +66,33 @@ class NotTakenError(InjectionError):
 
 @dataclass
 class Made:
-    """An optimizer or scheduler that was constructed while the window was open.
+    """An optimizer or scheduler of a fit.
 
     Attributes:
         made: The object.
         keys: The arguments that its constructor takes.
         values: The values that it was constructed with, for injected arguments.
+        paths: Their slots, where they were put into its call in ``configure_optimizers``.
         defaults: What it made of them, for parameter groups without a value of their own.
         groups: Its number of parameter groups then.
-        typed: How the values are typed into its call in ``configure_optimizers``, by path: for people, and as code.
     """
 
     made: Any
     keys: list[str]
     values: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
-    typed: dict[str, tuple[str, Typed]] = field(default_factory=dict)
 
-    def note_typed(self, path: str, key: str, constructor: Callable[..., Any]) -> None:
-        """Note where the script has an argument that takes a value."""
-        frame, names = next(frames()), [*signature_of(constructor).parameters][1:]
-        line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        typed = Typed(frame.f_code, frame.f_lasti, key, names.index(key))
-        self.typed[path] = f"{key} of {type(self.made).__name__} at {line}", typed
-
-    def tell_variables(self) -> None:
-        """Say which of the values pass by a variable that the script uses elsewhere too."""
-        for path, (what, typed) in self.typed.items():
-            tell_variable(path, what, [typed])
+    def settle(self) -> None:
+        """Note what the constructor has made of the values."""
+        if isinstance(self.made, Optimizer):
+            self.groups = len(self.made.param_groups)
+            self.defaults = {key: self.made.defaults[key] for key in self.values if key in self.made.defaults}
 
 
 class Window:
-    """The time in which constructor calls of one role are edited.
+    """Edits the constructor calls of one role while it is open; see `editing`.
 
     Args:
         role: ``"optimizer"`` or ``"scheduler"``.
@@ -108,6 +104,7 @@ class Window:
     def __init__(self, role: Role) -> None:
         self.role = role
         self.made: list[Made] = []
+        self._begun: Made | None = None  # whose constructor runs
         self.staged: dict[str, Any] = {}  # by key, or by number and key: "lr", "1.lr"
 
     def slots(self) -> list[Slot]:
@@ -137,8 +134,8 @@ class Window:
     def present(self, key: str) -> Any:
         """The value in force, `UNKNOWN` before it is constructed."""
         for number, each in enumerate(self.made):
-            if _own(key, number) in each.values and key in (_own(key, number), f"{number}.{_own(key, number)}"):
-                return self._in_force(each, _own(key, number))
+            if (own := _own(key, number)) in each.values:
+                return self._in_force(each, own)
         return UNKNOWN
 
     def _in_force(self, each: Made, key: str) -> Any:
@@ -147,24 +144,41 @@ class Window:
         lost = [present for _, present in deviating(each, key)]
         return lost[0] if lost else each.values[key]
 
-    def edit(self, each: Made, constructor: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments of a constructor call with the staged values in them."""
+    def values_for(self, made: Any, arguments: Arguments) -> Mapping[str, Any]:
+        """The staged values that an object takes whose constructor begins, by its arguments."""
+        self._begun = each = Made(made, _keys(made, self.role))
         for key, (path, value) in self.staged_for(each.keys).items():
-            args, kwargs, each.values[key] = _replaced(constructor, key, value, args, kwargs)
-            each.note_typed(path, key, constructor)
-        return args, kwargs
+            typed_in = arguments.bound.arguments.get(key, arguments.signature.parameters[key].default)
+            is_pair = isinstance(typed_in, tuple) and isinstance(value, list)
+            each.paths[key], each.values[key] = path, tuple(value) if is_pair else value
+        return each.values
+
+    def count(self, made: Any) -> None:
+        """Count an object, now that its constructor has returned.
+
+        Raises:
+            InjectionError: A parameter group has a value of its own.
+        """
+        if self._begun is not None and self._begun.made is made:
+            self._begun.settle()
+            _check_groups(self._begun)
+            self.made.append(self._begun)
 
     def take_finished(self, made: Any) -> None:
         """Count one that was made elsewhere, where nobody sees its call, if it has the values already.
 
         So has one of a process that was started for the fit: it was made in the parent.
         """
-        keys = [name for name in _parameters(type(made).__init__) if name not in _HIDDEN[self.role]]
+        keys = _keys(made, self.role)
         values = {key: value for key, (_, value) in self.staged_for(keys).items()}
         held = getattr(made, "defaults", None) or vars(made)
         if all(same(value, held.get(key, UNKNOWN)) for key, value in values.items()):
-            groups = len(getattr(made, "param_groups", ()))
-            self.made.append(Made(made, keys, values, values if self.role == "optimizer" else {}, groups))
+            self.add(Made(made, keys, values))
+
+    def add(self, each: Made) -> None:
+        """Count one that was made elsewhere."""
+        each.settle()
+        self.made.append(each)
 
     def staged_for(self, keys: Collection[str]) -> dict[str, tuple[str, Any]]:
         """The path and the value that the next object takes, by key.
@@ -175,7 +189,7 @@ class Window:
         number, found = len(self.made), {}
         for name, value in self.staged.items():
             key = _own(name, number)
-            if key in keys and name in (key, f"{number}.{key}"):
+            if key in keys:
                 found[key] = f"{self.role}.{name}", value
         return found
 
@@ -220,9 +234,7 @@ class Window:
         ]
 
     def _took(self, each: Made, name: str) -> bool:
-        number = self.made.index(each)
-        key = _own(name, number)
-        return key in each.values and name in (key, f"{number}.{key}")
+        return _own(name, self.made.index(each)) in each.values
 
 
 def _own(name: str, number: int) -> str:
@@ -230,16 +242,9 @@ def _own(name: str, number: int) -> str:
     return name.removeprefix(f"{number}.")
 
 
-def _replaced(
-    constructor: Callable[..., Any], key: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    signature = signature_of(constructor)
-    bound = signature.bind(None, *args, **kwargs)
-    typed_in = bound.arguments.get(key, signature.parameters[key].default)
-    if isinstance(typed_in, tuple) and isinstance(value, list):
-        value = tuple(value)
-    bound.arguments[key] = value
-    return bound.args[1:], bound.kwargs, value
+def _keys(made: Any, role: Role) -> list[str]:
+    """The arguments that the constructor of an object takes."""
+    return [name for name in _parameters(type(made).__init__) if name not in HIDDEN[role]]
 
 
 def group_values(optimizer: Any, key: str) -> list[Any]:
@@ -256,82 +261,43 @@ def deviating(each: Made, key: str) -> list[tuple[int, Any]]:
     return [(number, present) for number, present in found if not same(each.defaults[key], present)]
 
 
-class _Patch:
-    """The patched constructors of a role, while any window of that role is open; each thread has windows of its own."""
-
-    def __init__(self, role: Role) -> None:
-        self.role = role
-        self._open: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar(role, default=())
-        self._count = 0
-        self._lock = threading.Lock()
-        self._patches = Patches()
-        self._inside = threading.local()
-
-    def open(self, window: Window) -> None:
-        if window in self._open.get():
-            return
-        self._open.set((*self._open.get(), window))
-        with self._lock:
-            self._count += 1
-            if self._count > 1:
-                return
-            for cls in list(_classes(self.role)):
-                self._wrap(cls)
-            for root in ROOTS[self.role]:  # also those that are imported while the window is open
-                self._patches.add(follow_subclasses(root, self._wrap))
-
-    def close(self, window: Window) -> None:
-        if window not in self._open.get():
-            return
-        self._open.set(tuple(one for one in self._open.get() if one is not window))
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                self._patches.undo()
-
-    def _wrap(self, cls: type) -> None:
-        original = vars(cls).get("__init__")
-        if original is None:
-            return
-
-        @functools.wraps(original)
-        def __init__(made: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands for one
-            if getattr(self._inside, "busy", False):  # a call of the base class, or of an optimizer within
-                original(made, *args, **kwargs)
-                return
-            self._inside.busy = True
-            try:
-                self._construct(original, made, args, kwargs)
-            finally:
-                self._inside.busy = False
-
-        self._patches.put(cls, "__init__", __init__)
-
-    def _construct(self, original: Any, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keys = [name for name in _parameters(original) if name not in _HIDDEN[self.role]]
-        notes = [(window, Made(made, keys)) for window in self._open.get()]
-        for window, each in notes:
-            args, kwargs = window.edit(each, original, args, kwargs)
-        original(made, *args, **kwargs)
-        for window, each in notes:
-            if self.role == "optimizer":
-                each.groups = len(made.param_groups)
-                each.defaults = {key: made.defaults[key] for key in each.values if key in made.defaults}
-                _check_groups(each)
-            window.made.append(each)
+_open: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar("open", default=())
 
 
-_PATCHES: dict[Role, _Patch] = {"optimizer": _Patch("optimizer"), "scheduler": _Patch("scheduler")}
+@contextlib.contextmanager
+def editing(windows: Sequence[Window]) -> Iterator[None]:
+    """Let windows edit the constructor calls inside, of this thread."""
+    token = _open.set((*_open.get(), *windows))
+    try:
+        yield
+    finally:
+        _open.reset(token)
 
 
-def open_window(window: Window) -> None:
-    """Begin to edit constructor calls; opening an open window does nothing."""
-    _PATCHES[window.role].open(window)
+def is_editing() -> bool:
+    """Whether a window is open."""
+    return bool(_open.get())
 
 
-def close_window(window: Window) -> None:
-    """Stop it; once no window is open, the classes are as they were."""
-    _PATCHES[window.role].close(window)
+def values_for(made: Any, arguments: Arguments) -> dict[str, Any]:
+    """The values that open windows have for an object whose constructor begins; none for one within another one's.
+
+    Args:
+        made: The object.
+        arguments: What its constructor is called with.
+    """
+    found: dict[str, Any] = {}
+    for window in _open.get():
+        roots = ROOTS[window.role]
+        if isinstance(made, roots) and not any(is_under_construction(root, but=made) for root in roots):
+            found |= window.values_for(made, arguments)
+    return found
+
+
+def count(made: Any) -> None:
+    """Let open windows count an object whose constructor has returned."""
+    for window in _open.get():
+        window.count(made)
 
 
 def _check_groups(each: Made) -> None:

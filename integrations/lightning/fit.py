@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from torch import distributed
 
-from tunehook.adapter import FitCore, together
-from tunehook.integrations.lightning import host
+from tunehook.adapter import FitCore, hand_back, together
+from tunehook.integrations.lightning import host, models
 from tunehook.integrations.lightning.resume import FitCheckpoints
 from tunehook.integrations.lightning.slots import LightningSlots
-from tunehook.session import TrialSession
+from tunehook.session import Held, Kept, Part, TrialSession
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, injecting
 
@@ -38,7 +40,10 @@ class TrainerRanks:
 
     def agree(self, value: Any) -> Any:
         """What rank 0 says."""
-        return value if self.count == 1 else self._trainer.strategy.broadcast(value)
+        if self.count == 1:
+            return value
+        host.end_group_at_exit()
+        return self._trainer.strategy.broadcast(value)
 
     def gather(self, value: Any) -> list[Any]:
         """What each rank says, by rank."""
@@ -90,11 +95,26 @@ class TrainerHost:
             return named, None
         return named, {name: parameter.grad for name, parameter in named.items()}
 
+    def parts(self) -> Iterator[Part]:
+        """Its parameters and buffers, each with the sum of its numbers."""
+        module = self._trainer.lightning_module
+        for name, one in (*module.named_parameters(), *module.named_buffers()):
+            with contextlib.suppress(Exception):  # one that has no numbers yet, as in a lazy layer
+                yield name, one, str(one.detach().sum().item())  # a text, in which NaN is as it was
+
     def kept_model(self, metric: str) -> str | None:
         """The best checkpoint that the fit has written, else the last; of several, by the tuned metric."""
         ordered = sorted(self._trainer.checkpoint_callbacks, key=lambda one: getattr(one, "monitor", None) != metric)
         paths = [getattr(one, name, "") for one in ordered for name in ("best_model_path", "last_model_path")]
         return next((path for path in paths if path), None)
+
+    def hold_model(self) -> Held:
+        """The model as Lightning would save it now."""
+        return models.hold(self._trainer)
+
+    def load_model(self, kept: Kept) -> None:
+        """Put kept weights into the LightningModule."""
+        models.load(self._trainer, kept)
 
     def why_untrained(self) -> str:
         """A limit, most often that of a Trainer of an earlier trial."""
@@ -132,7 +152,8 @@ class LightningFit:
     def __init__(self, trainer: Any, session: TrialSession, slots: LightningSlots) -> None:
         self.session = session
         self.ranks = TrainerRanks(trainer)
-        self.core = FitCore(session, slots, TrainerHost(trainer), self.ranks)
+        self._host = TrainerHost(trainer)
+        self.core = FitCore(session, slots, self._host, self.ranks)
         self.checkpoints: FitCheckpoints | None = None
         self._slots, self._trainer = slots, trainer
         self.is_checked = False
@@ -150,6 +171,7 @@ class LightningFit:
             self._slots.check_made(self.core.injection)
         self.core.read_back("while the model was set up")
         self.core.check_live()
+        hand_back(self._host)
         self.session.ready(loggers=self._trainer.loggers)
 
     def check_started(self) -> None:

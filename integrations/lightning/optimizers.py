@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from tunehook.adapter import Patches
-from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, trace_in_progress
+from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, tell_variable, trace_in_progress
 from tunehook.integrations.lightning import host
-from tunehook.integrations.lightning.constructors import ROOTS, Made, Window, close_window, deviating, open_window
+from tunehook.integrations.lightning.calls import hear_all
+from tunehook.integrations.lightning.constructors import ROOTS, Made, Window, deviating, editing
 from tunehook.trial import InjectionError
 
 _HOOK = "configure_optimizers"
@@ -40,6 +41,7 @@ class MadeObjects:
 
     def open(self) -> None:
         """Begin to edit the constructor calls inside the module's ``configure_optimizers``, and nowhere else."""
+        hear_all()
         # A partial object, which Lightning looks through when it asks whether the module defines the hook.
         hook = functools.partial(_inside, (self.optimizers, self.schedulers), getattr(self._module, _HOOK))
         self._patches.put(self._module, _HOOK, hook)
@@ -79,7 +81,7 @@ class MadeObjects:
         used = [each for each in self.schedulers.made if any(each.made is one for one in schedulers)]
         self.schedulers.check(used, holder="configure_optimizers")
         for each in (*counting, *used):
-            each.tell_variables()
+            _tell_variables(each)
         self._settings = [_settings(optimizer) for optimizer in optimizers]
         self._scheduler_settings = [
             (each.made, key, value)
@@ -103,11 +105,8 @@ class MadeObjects:
                 window.take_finished(one)
                 continue
             staged = window.staged_for(call.arguments.parameters)
-            each = Made(one, [*call.arguments.parameters], {key: value for key, (_, value) in staged.items()})
-            if window.role == "optimizer":
-                each.groups = len(one.param_groups)
-                each.defaults = {key: one.defaults[key] for key in each.values if key in one.defaults}
-            window.made.append(each)
+            values = {key: value for key, (_, value) in staged.items()}
+            window.add(Made(one, [*call.arguments.parameters], values))
             for key, (path, value) in staged.items():
                 if not same(call.given.get(key), value):
                     trace.put_late(path, call, key)
@@ -232,13 +231,17 @@ class MadeObjects:
 
 
 def _inside(windows: Sequence[Window], hook: Callable[[], Any]) -> Any:
-    for window in windows:
-        open_window(window)
-    try:
+    with editing(windows):
         return hook()
-    finally:
-        for window in windows:
-            close_window(window)
+
+
+def _tell_variables(each: Made) -> None:
+    """Say which of the values pass by a variable that the script uses elsewhere too."""
+    trace = trace_in_progress()
+    call = None if trace is None else trace.of(each.made)
+    if call is not None:
+        for key, path in each.paths.items():
+            tell_variable(path, f"{key} of {call.name}", [one for one in [call.typed(key)] if one is not None])
 
 
 def _restored(what: str, value: Any, present: Any) -> InjectionError:

@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import torch
 
 from tunehook.adapter import Patches, Ranks, Resume, parts_of, problem_on
+from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.settled import Settings
 from tunehook.session import TrialSession
 from tunehook.system import (
-    find_generators,
     generator_states,
     kept_random,
     random_state,
@@ -85,10 +85,7 @@ class FitCheckpoints:
             return f"a {min(kinds & _FINDERS)} trains before the fit"
         if trainer.fast_dev_run:
             return "fast_dev_run keeps none"
-        strategy = trainer.strategy
-        if strategy.restore_checkpoint_after_setup or not strategy.lightning_restore_optimizer:
-            return f"{type(strategy).__name__} has a way of its own to restore"
-        return ""
+        return host.why_in_parts(trainer.strategy)
 
     # ------------------------------------------------------------------ going on
 
@@ -247,7 +244,7 @@ class FitCheckpoints:
                 raise StopIteration  # the fit loop's own way to end before an epoch begins
         elif self.is_restored:
             mine = self._extra["ranks"][self._trainer.global_rank]
-            restore_generators(self._generators(), mine["generators"])
+            restore_generators(self._owners(), mine["generators"])
             restore_random(mine["random"])
         self._has_begun = True
         notice = self._resume.notice
@@ -294,11 +291,9 @@ class FitCheckpoints:
         """
         trainer = self._trainer
         state: dict[str, Any] = {}
-        mine = {"random": random_state(), "generators": generator_states(self._generators())}
+        mine = {"random": random_state(), "generators": generator_states(self._owners())}
         with kept_random():
-            problem = problem_on(
-                self._ranks, lambda: state.update(trainer._checkpoint_connector.dump_checkpoint(False))
-            )
+            problem = problem_on(self._ranks, lambda: state.update(host.dumped(trainer)))
             ranks = self._ranks.gather(mine)
             if problem:
                 self._resume.drop(f"it could not be saved: {problem}")
@@ -322,15 +317,15 @@ class FitCheckpoints:
             tensors += [one for state in optimizer.state.values() for one in state.values()]
         return sum(one.numel() * one.element_size() for one in tensors if isinstance(one, torch.Tensor))
 
-    def _generators(self) -> list[Any]:
-        """The generators of the training's own objects: of loaders, datasets, samplers, the modules and callbacks."""
+    def _owners(self) -> list[object]:
+        """What may hold generators of the training's own: loaders, datasets, samplers, the modules and callbacks."""
         trainer = self._trainer
         owners: list[object] = [trainer.lightning_module, trainer.datamodule, *trainer.callbacks]
         for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
             combined = loop._combined_loader
             for loader in [] if combined is None else combined.flattened:
                 owners += parts_of(loader)
-        return find_generators(owners)
+        return owners
 
     def close(self) -> None:
         """Leave Lightning's objects as they were; may be called more than once."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunehook.adapter import scaled
 from tunehook.inject import same
 
 
@@ -48,14 +49,14 @@ class Settings:
             for group, new, old in zip(state["param_groups"], mine, theirs, strict=True):
                 for key, value in new.items():
                     if not same(value, old.get(key)):
-                        group[key] = _scaled(group[key], old[key], value) if key == "lr" else value
+                        group[key] = scaled(_plain(group[key]), old[key], value) if key == "lr" else value
         for state, rates, before in zip(checkpoint["lr_schedulers"], self.rates, made_with.rates, strict=True):
             for part, starts, old_starts in zip(_parts(state), rates, before, strict=True):
                 if starts != old_starts:
                     part["base_lrs"] = list(starts)
                     if "_last_lr" in part:
                         triples = zip(part["_last_lr"], old_starts, starts, strict=True)
-                        part["_last_lr"] = [_scaled(*triple) for triple in triples]
+                        part["_last_lr"] = [scaled(*triple) for triple in triples]
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,12 +65,6 @@ def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
-
-
-def _scaled(present: Any, old: Any, new: Any) -> Any:
-    """A rate that began with one value, as it would be had it begun with another one."""
-    present = _plain(present)
-    return new if same(present, old) or old == 0 else present * new / old
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

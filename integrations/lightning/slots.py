@@ -271,11 +271,9 @@ def confirm(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> Sit
     sites, slots, find = slots_of(trainer, module, data, loaders)
     trace = trace_in_progress()
     if trace is not None:
-        if trace.is_due:
-            trace.confirm(slots, sites.places, find=find, used=sites.used)
+        sites.left_out = trace.enter_fit(slots, sites.places, find=find, used=sites.used)
+        if not sites.is_later:
             _check_state(trace, trainer.callbacks)
-        trace.begin_fit()
-        sites.left_out = trace.names_left_out(slots, sites.places, find=find)
     return sites
 
 

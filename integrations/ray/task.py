@@ -199,7 +199,8 @@ class RayJudge:
 
     def report(self, trial: Trial, step: int, value: float, budget: Budget) -> Decision:
         """Ask; where nobody is there any more, this training has no purpose."""
-        return self._say("report", step, value, budget)  # type: ignore[no-any-return]
+        decision: Decision = self._say("report", step, value, budget)
+        return decision
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Tell the end; where nobody is there any more, the next one who opens the study finds the trial lost."""

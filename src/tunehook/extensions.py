@@ -20,6 +20,11 @@ ENGINES = {"WANDB_SWEEP_ID": "tunehook.integrations.wandb.agent:current_trial"}
 KEEPERS = {"wandb.sdk": "tunehook.integrations.wandb.apart"}
 # What completes records from the journals, by the recorder.
 UPLOADS = {"wandb": "tunehook.integrations.wandb.sync"}
+# What makes a model from the file that a trial has kept, by the end of its name.
+MODELS = {
+    ".ckpt": "tunehook.integrations.lightning.models:load_model",
+    ".keras": "tunehook.integrations.keras.models:load_model",
+}
 # What saves a study's dashboard, by the recorder.
 WORKSPACES = {"wandb": "tunehook.integrations.wandb.workspace"}
 # What looks for harm, by the package that it is about, where that is installed.

@@ -15,6 +15,7 @@ from tunehook.adapter.resume import Resume, parts_of
 from tunehook.adapter.source import Source
 from tunehook.inject.injection import Injection
 from tunehook.inject.slot import Slot
+from tunehook.session.kept import Held, Kept
 from tunehook.session.session import TrialSession
 from tunehook.trial.errors import InjectionError, TrialError
 from tunehook.trial.values import Budget, Decision, Outcome, Trial
@@ -90,8 +91,17 @@ class Host:
     def parameters(self, *, has_gradients: bool) -> Any:
         return {}, None
 
+    def parts(self) -> list[Any]:
+        return []
+
     def kept_model(self, metric: str) -> None:
         return None
+
+    def hold_model(self) -> Held:
+        return Held(".txt", lambda path: path.write_text("weights"))
+
+    def load_model(self, kept: Kept) -> None:
+        """Nothing to do."""
 
     def why_untrained(self) -> str:
         return "no batches."

@@ -14,6 +14,11 @@ import pytest
 from lightning_projects import NAMESPACES
 
 
+@pytest.fixture(autouse=True)
+def no_frameworks() -> None:
+    """A warm parent of trials imports the frameworks, as with users."""
+
+
 @pytest.fixture(params=NAMESPACES)
 def pl(request: pytest.FixtureRequest) -> Any:
     """A Lightning namespace."""

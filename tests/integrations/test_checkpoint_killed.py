@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tunehook.record.journal import read_journal
+from waiting import PATIENCE
 from wandb_server import WandbServer, serving
 from warm import warm_python
 
@@ -54,7 +55,7 @@ def run(arguments: list[str], folder: Path, server: WandbServer | None = None, *
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment = {**clean, **(server.environment if server else {}), "CHECKPOINT_TRAINING": json.dumps(options)}
     program = warm_python().start(arguments, cwd=folder, env=environment)
-    told, errors = program.communicate(timeout=120)
+    told, errors = program.communicate(timeout=PATIENCE)
     return program.poll() or 0, told, errors
 
 
@@ -92,7 +93,10 @@ def went_on(folder: Path) -> list[int]:
 def test_a_killed_trial_goes_on(
     kind: str, mode: str, tmp_path: Path, server: WandbServer, whole: Callable[[str], Path]
 ) -> None:
-    """In its own process or started by hand again; two measurements behind the checkpoint are made once more."""
+    """In its own process or started by hand again; two measurements behind the checkpoint are made once more.
+
+    The model that the killed attempt kept is there, and measures in a process of its own what the trial did.
+    """
     killed = search(tmp_path, server, kind=kind, dies_in=4, mode=mode, **WHOLE[kind])
     trials = WHOLE[kind].get("trials", 1)
     assert killed["counts"] == {"interrupted": trials, "complete": trials}
@@ -105,6 +109,10 @@ def test_a_killed_trial_goes_on(
     values = {float(lr): series for lr, (series, _) in killed["found"].items()}
     tuned = {lr: {str(step): row["loss"] for step, row in rows if "loss" in row} for lr, rows in expected.items()}
     assert values == tuned
+
+    code, told, errors = run([str(SCRIPT)], tmp_path, kind=kind, looks=True, **WHOLE[kind])
+    assert code == 0, errors
+    assert len({*json.loads(told.splitlines()[-1])}) == 1
 
     if mode == "offline":
         code, told, errors = run(["-c", SYNC], tmp_path, server)
@@ -122,6 +130,7 @@ def test_all_ranks_go_on(tmp_path: Path) -> None:
     killed = search(tmp_path, devices=2, workers=1, dies_in=4)
     assert killed["counts"] == {"interrupted": 1, "complete": 1}
     assert went_on(tmp_path) == [2]
+    assert [path.name for path in (tmp_path / "studies" / "models").rglob("*.*")] == ["step-0001.ckpt"]
     assert len({bits for (line,) in killed["bits"] for _, bits in [json.loads(line)]}) == 2
     first, second = map(reports, journals(tmp_path))
     assert first[-1][0] == 4

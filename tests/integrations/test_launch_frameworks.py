@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from run_file import read_runs
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.record.journal import read_journal
 from tunehook.snapshot.values import Snapshot
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +174,7 @@ if __name__ == "__main__":
 def test_the_ranks_of_a_trial_process(tmp_path: Path) -> None:
     """Two ranks in a trial process of each trial: the second one follows the first, and asks nobody."""
     (tmp_path / "ranks.py").write_text(RANKS)
-    done = subprocess.run([sys.executable, "ranks.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([python(), "ranks.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {"complete": 2}
     ranks = [

@@ -18,7 +18,7 @@ from lightning_projects import NAMESPACES, dataset, trainer
 from tunehook.inject.slot import same, show
 from tunehook.integrations.keras import TuneCallback as KerasCallback
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.trial.errors import InjectionError, TrialError
+from tunehook.trial.errors import InjectionError, StudyError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks: small data, few workers
 
@@ -201,3 +201,17 @@ def test_a_layer_without_a_configuration() -> None:
     study.optimize(lambda: made.append(train()), trials=1, progress=False)
     expected = train(units=6).get_weights()
     assert all(map(np.array_equal, made[-1].get_weights(), expected))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_the_own_values_of_a_training_of_several_ranks(one: Any, strategy: str) -> None:
+    """They are refused before the ranks start, which would wait for the one that has seen its values."""
+
+    def train() -> None:
+        made = trainer(one, TuneCallback(), accelerator="cpu", devices=2, strategy=strategy)
+        made.fit(network(one)(), DataLoader(dataset(), 8))
+
+    study = th.Study("ranks", {"lr": th.Float(0.01, 1)}, metric="loss", mode="min", search="random")
+    with pytest.raises(StudyError, match="cannot read the values of a training of several ranks"):
+        study.enqueue_defaults(train)
+    assert not study.has_waiting

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pytest
 
 import tunehook as th
 from tunehook.trial.values import FinishedTrial
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = pytest.mark.slow
 
@@ -63,14 +64,18 @@ def study(space, search="random"):
     return th.Study("script", space, metric="loss", mode="min", search=search)
 
 """
+END = """
+if torch.distributed.is_initialized():  # torch may abort a process that ends without it
+    torch.distributed.destroy_process_group()
+"""
 VALUES = '{"width": 7, "batch_size": 8, "max_epochs": 3}'
 
 
 def run(folder: Path, code: str, *how: str, check: bool = True, **variables: str) -> tuple[list[str], str]:
     """Run a script in a process of its own; what it has trained, a line for each fit, and all that it wrote."""
-    (folder / "train.py").write_text(SCRIPT + textwrap.dedent(code))
+    (folder / "train.py").write_text(SCRIPT + textwrap.dedent(code) + END)
     done = subprocess.run(
-        [sys.executable, *(how or ["train.py"])], cwd=folder, capture_output=True, text=True, timeout=120,
+        [python(), *(how or ["train.py"])], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, **variables}, check=False,
     )  # fmt: skip
     written = done.stdout + done.stderr
@@ -103,6 +108,12 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-back
             "--rdzv-endpoint", "localhost:0", "train.py")  # fmt: skip
 LAUNCHERS = pytest.mark.parametrize("how", [(), TORCHRUN], ids=["lightning", "torchrun"])
 RANKS = 'ranks = {"devices": 2, "strategy": "ddp"}\n'
+# Says at the very end of the process whether the ranks are still a group; once, for the script runs several times.
+GROUP = """
+import atexit
+if not hasattr(sys, "last_word"):
+    sys.last_word = atexit.register(lambda: sys.stdout.write(f"GROUP {torch.distributed.is_initialized()}\\n"))
+"""
 
 
 @LAUNCHERS
@@ -120,8 +131,11 @@ def test_two_ranks_of_torchrun(tmp_path: Path) -> None:
     """Each of them runs the script again once it knows its trial."""
     plain, written = run(tmp_path, RANKS + "fit([], width=7, batch_size=8, max_epochs=3, **ranks)", *TORCHRUN)
     assert len(plain) == 2, written
-    tuned, written = run(tmp_path, RANKS + f"fit([TuneCallback(study({VALUES}))], **ranks)", *TORCHRUN)
+    code = RANKS + GROUP + f"fit([TuneCallback(study({VALUES}))], **ranks)"
+    tuned, written = run(tmp_path, code, *TORCHRUN)
     assert tuned == plain, written
+    # A group that Python's end finds there may abort the process after all is done.
+    assert written.count("GROUP False") == 2, written
     assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
 
 

@@ -23,6 +23,7 @@ import chaos_study
 import full_disk
 from tunehook.record.journal import read_journal
 from tunehook.system import is_alive
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -64,14 +65,14 @@ def make_chaos(dice: random.Random) -> int:
         running = alive()
         if running and dice.random() < 0.12:
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE)
             process = start()
             kills += 1
         elif running:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(dice.choice(running), signal.SIGKILL)
                 kills += 1
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
     return kills
 
@@ -177,7 +178,7 @@ def disk(tmp_path: Path) -> list[str]:
 def test_a_full_disk(disk: list[str], what: str) -> None:
     """The study stops with the way out; with room again it goes on, with all that was finished."""
     command = [*disk, sys.executable, full_disk.__file__, "small", what]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     kind, said = ("JournalError", "No space left on device") if what == "journals" else ("StorageError", "disk is full")
@@ -194,7 +195,7 @@ def test_a_full_disk(disk: list[str], what: str) -> None:
 def test_a_study_that_is_first_opened_on_a_full_disk(disk: list[str]) -> None:
     """However much room there is, it says so or is open; with room again it can be opened and used."""
     command = [*disk, sys.executable, full_disk.__file__, "small", "opening"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     refused = [error for error in said if error]

@@ -24,6 +24,7 @@ from tunehook.launch.node.room import Room
 from tunehook.study import Study
 from tunehook.system import is_alive
 from tunehook.trial import Decision, StudyError
+from waiting import PATIENCE, hear, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux")
 
@@ -36,14 +37,6 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file in which trials write their own id, that of their parent, and those of what they have started."""
     monkeypatch.setenv("TEST_LEFT", str(tmp_path / "left"))
     return tmp_path / "left"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def written(left: Path) -> list[int]:
@@ -94,9 +87,9 @@ def test_they_end_with_those_above_them(whom: str, left: Path, monkeypatch: pyte
         node.kill()
     else:
         node.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        hear(node, "Once more ends them at once.")
         node.send_signal(signal.SIGINT)
-    node.communicate(timeout=30)
+    node.communicate(timeout=PATIENCE)
     wait_for(lambda: remain(left) == [])
     assert [path for path in left.parent.iterdir() if path.name.startswith("tunehook")] == []
 

@@ -32,7 +32,7 @@ ROOT = Path("root")
 @pytest.fixture(scope="module")
 def faults() -> Iterator[Faults]:
     """A process that forks for each fault."""
-    made = Faults(Path(faults_study.__file__))
+    made = Faults(Path(faults_study.__file__), "faults_warm")
     yield made
     made.close()
 

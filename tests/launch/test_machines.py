@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from tunehook.study.study import Study
 from tunehook.system import hidden
 from tunehook.trial.errors import StorageAway, StudyError, StudyFull
 from tunehook.trial.values import Budget, Outcome, Trial
+from waiting import PATIENCE, wait_for
 
 GRID = {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}
 SECRET = "s3cr%40t"  # noqa: S105 - of nobody
@@ -135,7 +136,7 @@ def test_a_machine_is_lost_and_the_server_is_away(server: Any, tmp_path: Path, m
     server.stop()
     time.sleep(1.5)
     server.start()
-    assert other.communicate(timeout=60)[0].endswith("end 9\n")
+    assert other.communicate(timeout=PATIENCE)[0].endswith("end 9\n")
     opened = study()
     states = Counter(frozen.state for frozen in opened.optuna.trials)
     assert states[TrialState.COMPLETE] == 9
@@ -231,21 +232,13 @@ def node(server: Any, name: str, many: int) -> subprocess.Popen[str]:
         [sys.executable, "-W", "ignore", launch_scripts.__file__, name, str(many)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TUNEHOOK_STORAGE": server.get_uri()},
+        env={**os.environ, "TUNEHOOK_STORAGE": server.get_uri(), "TEST_PATIENCE": "3600"},
     )
 
 
 def measured() -> int:
     """How many measurements the journals of this folder hold."""
     return sum(path.read_text().count('"report"') for path in Path("study").glob("*/journal.jsonl"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -259,7 +252,7 @@ def test_trial_processes_while_the_server_is_away(server: Any, monkeypatch: pyte
     wait_for(lambda: measured() >= 22)
     server.stop()
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)  # a quarter of what it would have waited
+    _, error = process.communicate(timeout=PATIENCE)  # much less than it would have waited
     assert process.returncode not in (0, None)
     assert "is back after" in error
     assert "the running ones end in good order" in error
@@ -386,7 +379,7 @@ def tell_all(url: str, key: str) -> tuple[subprocess.CompletedProcess[str], list
         env={**os.environ, "WANDB_API_KEY": key, "PYTHONPATH": os.pathsep.join(sys.path), "CHAOS_PAUSE": "0.05"},
     )
     said: list[str] = []
-    hearing = threading.Thread(target=lambda: said.append(process.communicate(url + "\n", timeout=60)[0]))
+    hearing = threading.Thread(target=lambda: said.append(process.communicate(url + "\n", timeout=PATIENCE)[0]))
     hearing.start()
     lines: set[bytes] = set()
     while hearing.is_alive():
@@ -434,7 +427,7 @@ def test_signs_of_life_end_with_the_study(monkeypatch: pytest.MonkeyPatch) -> No
     _OPENED.clear()
     del opened
     gc.collect()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -482,7 +475,7 @@ def test_several_processes_do_not_train_more_than_was_wanted() -> None:
     script = textwrap.dedent(SEEDED).replace("trials=16", "trials=7").replace("seed=7", "seed=None")
     script = script.replace("session.report(1", "__import__('time').sleep(0.3); session.report(1")
     workers = [subprocess.Popen([sys.executable, "-c", script, "random", "-1"]) for _ in range(3)]
-    assert [process.wait(60) for process in workers] == [0, 0, 0]
+    assert [process.wait(PATIENCE) for process in workers] == [0, 0, 0]
     states = Counter(frozen.state.name for frozen in study("seeded", SEEDED_SPACE, search="random").optuna.trials)
     assert states["COMPLETE"] == 7
     assert set(states) <= {"COMPLETE", "WAITING"}

@@ -21,6 +21,7 @@ from pause_study import EPOCHS, RUNGS, trained
 from postgres import serving
 from tunehook.record.journal import read_journal
 from tunehook.system import is_alive
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_chaos(storage: str) -> None:
         number, there = dice.randrange(2), running()
         if kills < MOST and there and dice.random() < 0.05:
             leaders[number].kill()
-            leaders[number].wait(timeout=30)
+            leaders[number].wait(timeout=PATIENCE)
             leaders[number] = start(storage, number)
             kills += 1
         elif kills < MOST and there:

@@ -20,7 +20,7 @@ from tunehook.inject.slot import Slot
 from tunehook.record.journal import Journal, read_journal
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Pace
 from tunehook.session.in_progress import active
-from tunehook.system.randomness import find_generators, generator_states, restore_generators
+from tunehook.system.randomness import generator_states, restore_generators
 from tunehook.trial.values import Budget, Decision, Outcome, Trial
 
 
@@ -360,9 +360,9 @@ def test_generators_of_the_training_are_put_back() -> None:
 
     one, two = Data(), Data()
     one.draw()
-    states = generator_states(find_generators([one, None, 3]))
+    states = generator_states([one, None, 3])
     expected = one.draw()
-    restore_generators(find_generators([two]), states)
+    restore_generators([two], states)
     assert two.draw() == expected
     with pytest.raises(ValueError, match="4 generators of the training's own were kept, and it has 0"):
         restore_generators([], states)

@@ -18,6 +18,7 @@ import fork_training
 import tunehook as th
 from adapters import Keras, Lightning, Project
 from tunehook.system.signals import Notice
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +31,7 @@ pytestmark = [
 def test_processes_forked_in_a_training(workers: int) -> None:
     """However they leave the training and whatever they report, each trial is what its own process made of it."""
     command = [sys.executable, fork_training.__file__, str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     events = ["begin", "config", "report", "saved", "report", "end"]
     told = json.loads(done.stdout.splitlines()[-1])

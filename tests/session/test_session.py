@@ -138,10 +138,11 @@ def test_the_value_that_counts(
 def test_a_session_ends_with_its_objective(objective: Objective, value: float, step: int) -> None:
     """The rule of the study is what the outcome holds."""
     session = begun(Court(), objective=objective)
-    assert session.best is None
+    assert session.measured == (None, None)
     for number, measured in enumerate([0.1, 0.9, 0.7], start=1):
         session.report(number, {"acc": measured})
-    assert session.best == pytest.approx(value)
+    assert session.measured[0] == pytest.approx(value)
+    assert session.measured[1] == step
     session.end()
     outcome = session.outcome
     assert outcome is not None
@@ -510,7 +511,7 @@ def test_a_session_that_another_process_drove() -> None:
     there.ready()
     there.report(1, {"acc": 0.5})
     here.refresh()
-    assert (here.step, here.best, here.is_over) == (1, 0.5, False)
+    assert (here.step, here.measured, here.is_over) == (1, (0.5, 1), False)
     there.report(2, {"acc": NAN})
     there.end()
     here.refresh()
@@ -582,7 +583,7 @@ def test_a_pickled_session_holds_nothing_open() -> None:
     session = begun(Court(), tape)
     session.report(1, {"acc": 0.5})
     copy: TrialSession = pickle.loads(pickle.dumps(session))
-    assert (copy.trial, copy.step, copy.best) == (session.trial, 1, 0.5)
+    assert (copy.trial, copy.step, copy.measured) == (session.trial, 1, (0.5, 1))
     assert copy._injection is None
     assert copy.keeper.recorders.where() == []  # none is open
     session.report(2, {"acc": 0.6})

@@ -36,6 +36,7 @@ import tunehook as th
 import tunehook.storage.sqlite
 from tunehook.storage.sqlite import SqliteStorage, sqlite
 from tunehook.trial import Outcome, StorageAway
+from waiting import PATIENCE
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -300,7 +301,7 @@ def test_processes_that_write_at_once_lose_nothing(path: Path, tmp_path: Path, w
     told = {
         int(line.split()[0]): (float(line.split()[1]), name)
         for process, name in zip(begun, workers, strict=True)
-        for line in process.communicate(timeout=120)[0].splitlines()
+        for line in process.communicate(timeout=PATIENCE)[0].splitlines()
     }
     assert [process.returncode for process in begun] == [0] * len(workers)
     trials = study.trials

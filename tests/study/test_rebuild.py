@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import tunehook as th
 import tunehook.record.journal
 from tunehook.cli import app
 from tunehook.record import Journal
-from tunehook.study import rebuild
+from tunehook.study import KnownTrial, rebuild
 from tunehook.trial import Outcome, StudyError
 
 SPACE = {"x": th.Choice([*range(5)])}
@@ -108,6 +109,52 @@ def test_what_nothing_is_left_of() -> None:
     assert sorted(trial.params["x"] for trial in train(make(), 3) if trial.value is not None) == [*range(5)]
 
 
+def test_values_that_wait() -> None:
+    """They are asked for as if nothing had happened, each once: given ones, own ones, and those of another attempt."""
+    space = {"x": th.Float(0, 1), "n": th.Int(1, 9), "kind": th.Choice([None, "a"])}
+
+    def make_one() -> th.Study:
+        return th.Study("digits", space, metric="acc", mode="max", search="random")
+
+    study = make_one()
+    for x in (0.1, 0.2, 0.3):
+        study.enqueue({"x": x, "kind": None})
+    first, second = study.ask(), study.ask()
+    for trial, outcome in ((first, Outcome("complete", value=1.0)), (second, Outcome("interrupted", "killed"))):
+        Journal(trial.folder).end(outcome)
+        study.tell(trial, outcome)  # 0.2 waits again, as trial 3
+    study.enqueue_trials([KnownTrial({"x": 0.5, "n": 5, "kind": "a"}, 1.0, "elsewhere")])
+    before = study.trials
+    with (FOLDER / "waiting.jsonl").open("ab") as file:
+        file.write(b'{"torn')
+    study.enqueue({"x": 0.6})
+    del study
+    gc.collect()
+    for _ in range(2):  # the second time with a file that was rebuilt
+        gone()
+        found = rebuild("digits")
+        assert (found.journals, found.counts, found.lost) == (2, {"complete": 1, "interrupted": 1}, [])
+    study = make_one()
+    assert study.trials == before
+    asked = [study.ask() for _ in range(5)]
+    assert [(one.number, one.params["x"], one.attempt) for one in asked[:4]] == [
+        (2, 0.3, 0), (3, 0.2, 1), (4, 0.5, 0), (5, 0.6, 0),
+    ]  # fmt: skip
+    assert asked[1].key == second.key
+    assert (asked[2].params["n"], asked[2].params["kind"]) == (5, "a")
+    assert asked[4].params["x"] not in (0.1, 0.2, 0.3, 0.5, 0.6)
+
+
+def test_values_that_wait_where_the_disk_cannot_take_them(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told, and the storage has them."""
+    study = make()
+    study.trials  # noqa: B018 - makes the folder
+    (FOLDER / "waiting.jsonl").mkdir()
+    study.enqueue({"x": 3})
+    assert re.search(r"The values of trial 0 wait in the storage only, since .*waiting.jsonl cannot", caplog.text)
+    assert study.ask().params == {"x": 3}
+
+
 def test_a_study_whose_trial_runs() -> None:
     """It stays as it is: the process would go on with the old file."""
     script = "import sys, time; sys.path.insert(0, sys.argv[1]); import test_rebuild as it; study = it.make(); "
@@ -174,7 +221,7 @@ def test_a_study_in_another_storage() -> None:
 @pytest.mark.slow
 def test_hundreds_of_trials() -> None:
     """None is lost or there twice; how long it takes is printed."""
-    before = make_many(300)
+    before = make_many(150)
     gone()
     began = time.monotonic()
     found = rebuild("many", folder=FOLDER)

@@ -878,17 +878,24 @@ def test_a_grid_in_several_processes_at_once() -> None:
 def test_processes_that_create_a_study_at_once() -> None:
     """Four at a time, five rounds: each gets a trial, and nobody crashes."""
     script = """
-        import sys, time
+        import sys
         import tunehook as th
-        study = th.Study(sys.argv[1], {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
         import optuna, sqlalchemy, numpy
-        while time.time() < float(sys.argv[2]):
-            pass
-        print(study.ask().number)
+        for name in sys.argv[1:]:
+            study = th.Study(name, {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
+            print("ready", flush=True)
+            input()
+            print(study.ask().number, flush=True)
     """
-    for number in range(5):
-        workers = [run(script, f"round{number}", time.time() + 2.5) for _ in range(4)]
-        assert sorted(worker.communicate()[0] for worker in workers) == ["0\n", "1\n", "2\n", "3\n"]
+    rounds = [f"round{number}" for number in range(5)]
+    workers: list[Any] = [run(script, *rounds, stdin=subprocess.PIPE) for _ in range(4)]
+    for _ in rounds:
+        assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * 4
+        for worker in workers:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        assert sorted(worker.stdout.readline() for worker in workers) == ["0\n", "1\n", "2\n", "3\n"]
+    assert [worker.communicate() for worker in workers] == [("", None)] * 4
 
 
 # ------------------------------------------------------------------ processes that die

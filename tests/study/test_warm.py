@@ -110,6 +110,14 @@ def test_the_own_values_of_a_script_without_a_fit() -> None:
     assert found.enqueue_defaults(train) == {}
 
 
+def test_the_own_values_of_a_script_that_torchrun_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank refuses to read them, before the training is called."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StudyError, match="Study 'new' cannot read the values of a training of several ranks"):
+        study().enqueue_defaults(pytest.fail)
+
+
 # ------------------------------------------------------------------ other studies
 
 OLD = {"lr": th.Float(1e-6, 1.0, log=True), "hidden": th.Int(1, 100), "gone": th.Float(0, 1)}

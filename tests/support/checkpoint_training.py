@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 import tunehook as th
 from accelerator import ACCELERATOR
 from tunehook.integrations.wandb import WandbRecorder
-from tunehook.record import Journal
+from tunehook.record import Events, Journal, Report
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.in_progress import active
 
@@ -25,6 +26,7 @@ warnings.simplefilter("ignore")
 
 OPTIONS: dict[str, Any] = {
     "kind": "lightning",
+    "looks": False,  # at the best model, and trains nothing
     "workers": None,
     "trials": 1,
     "devices": 1,
@@ -128,6 +130,25 @@ def train_lightning() -> None:
         torch.distributed.destroy_process_group()
 
 
+def measure_lightning(model: Any) -> float:
+    """What the training would measure of a model."""
+    import lightning as L
+    from torch.utils.data import DataLoader, TensorDataset
+
+    L.seed_everything(3)
+    data = DataLoader(TensorDataset(torch.randn(64 * OPTIONS["devices"], 4)), 32)
+    trainer = L.Trainer(accelerator=ACCELERATOR, logger=False, enable_progress_bar=False, devices=1)
+    return float(trainer.validate(model, data, verbose=False)[0]["loss"])
+
+
+INPUTS = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+
+
+def measure_keras(model: Any) -> float:
+    """What the training would measure of a model."""
+    return float(model.evaluate(INPUTS, INPUTS[:, :1], batch_size=16, verbose=0))
+
+
 def train_keras() -> None:
     """Shuffled batches, dropout, and a callback that remembers."""
     import keras
@@ -146,26 +167,43 @@ def train_keras() -> None:
         keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dropout(0.2), keras.layers.Dense(1),
     ])  # fmt: skip
     model.compile(keras.optimizers.Adam(0.1), "mse")
-    inputs = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     slower = keras.callbacks.ReduceLROnPlateau("loss", patience=1)
     model.fit(
-        inputs, inputs[:, :1], batch_size=16, epochs=EPOCHS, verbose=0,
+        INPUTS, INPUTS[:, :1], batch_size=16, epochs=EPOCHS, verbose=0, validation_data=(INPUTS, INPUTS[:, :1]),
         callbacks=[Die(), slower, TuneCallback()],
     )  # fmt: skip
     rate = model.optimizer.learning_rate.value.cpu().detach()
     tell(float(rate), [*model.get_weights(), rate])
 
 
+def look(study: th.Study) -> None:
+    """The best model, in this process: what it measures now, and what its trial measured."""
+    assert study.best.outcome.step == 1, "by the attempt that was killed"
+    kind = OPTIONS["kind"]
+    models = [study.best_model(TRAIN[kind]), *([study.best_model()] if kind == "keras" else [])]
+    reports = Events.of_latest(study.paths.journal(study.best.number)).all(Report)
+    (measured,) = {
+        one.metrics[name] for one in reports for name in ("val_loss", "loss")
+        if one.step == 1 and (name == "val_loss" or kind == "lightning") and name in one.metrics
+    }  # fmt: skip
+    measure = {"lightning": measure_lightning, "keras": measure_keras}[kind]
+    print(json.dumps([*map(measure, models), measured]))
+
+
+TRAIN = {"lightning": train_lightning, "keras": train_keras}
+
 if __name__ == "__main__":
     recorders = []
     if OPTIONS["mode"]:
         recorders = [WandbRecorder("p", mode=OPTIONS["mode"], lean=True, study_run=False, dir=Path.cwd())]
     study = th.Study(
-        "s", {"lr": th.Choice([0.02, 0.05][: OPTIONS["trials"]])}, metric="loss", mode="min", search="grid",
-        recorders=recorders, folder="studies",
+        "s", {"lr": th.Choice([0.02, 0.05][: OPTIONS["trials"]])}, metric="loss", mode="max", search="grid",
+        recorders=recorders, folder="studies", keep="best",
     )  # fmt: skip
-    train = {"lightning": train_lightning, "keras": train_keras}[OPTIONS["kind"]]
-    study.optimize(train, workers=OPTIONS["workers"], retries=2, progress=False)
+    if OPTIONS["looks"]:
+        look(study)
+        sys.exit()
+    study.optimize(TRAIN[OPTIONS["kind"]], workers=OPTIONS["workers"], retries=2, progress=False)
     complete = [trial for trial in study.optuna.trials if trial.state.name == "COMPLETE"]
     found = {str(trial.params["lr"]): [trial.intermediate_values, trial.value] for trial in complete}
     print(json.dumps({"found": found, "counts": study.counts()}))

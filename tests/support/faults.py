@@ -44,10 +44,11 @@ class Faults:
     """Runs programs whose calls are counted, each forked from a process that has imported a module.
 
     Args:
-        module: The module, and the script that is run.
+        module: The script that is run.
+        imported: What the process imports. Defaults to none: the script alone.
     """
 
-    def __init__(self, module: Path) -> None:
+    def __init__(self, module: Path, *imported: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="faults")
         library, control = Path(self._folder.name, "faults.so"), Path(self._folder.name, "control")
         assert COMPILER is not None
@@ -57,7 +58,7 @@ class Faults:
             self._control = mmap.mmap(file.fileno(), CONTROL.size)
         self._variables = {"LD_PRELOAD": str(library), "FAULTS_CONTROL": str(control)}
         self._module = module
-        self._python = WarmPython([module.stem], **self._variables)
+        self._python = WarmPython(imported or [module.stem], **self._variables)
 
     def run(
         self, root: Path, arguments: Sequence[str] = (), *, at: int = 0, kind: str = "kill", log: Path | None = None

@@ -50,4 +50,6 @@ def main(workers: int) -> None:
 
 
 if __name__ == "__main__":
+    if (warm := sys.modules.get("faults_warm")) is not None:
+        warm.prepare()
     main(int(sys.argv[1]))

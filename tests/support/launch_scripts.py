@@ -15,6 +15,7 @@ from typing import Any
 import tunehook as th
 from tunehook.inject.slot import Slot
 from tunehook.session.in_progress import active
+from tunehook.storage import opening, retrying
 from tunehook.trial.errors import InjectionError
 
 
@@ -212,4 +213,6 @@ def study(folder: Path, values: Sequence[int] = (0, 1, 2, 3), **options: Any) ->
 
 if __name__ == "__main__":
     name, many = sys.argv[1], int(sys.argv[2])
+    if patience := os.environ.get("TEST_PATIENCE"):  # seconds that a server that is away is waited for
+        vars(opening)["PATIENCE"] = vars(retrying)["PATIENCE"] = float(patience)
     study(Path("study"), range(many)).optimize(globals()[name], workers=2, retries=60, progress=False)

@@ -77,11 +77,6 @@ class Contract:
     interrupted: ClassVar[Callable[[], None]] = staticmethod(scripts.kill_at_first)
     silence: ClassVar[int] = 2
 
-    @pytest.fixture(autouse=True)
-    def no_frameworks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """These trainings need none, whatever this process has loaded."""
-        monkeypatch.setattr("tunehook.launch.node.function.FRAMEWORKS", ("numpy",))
-
     def run(self, study: th.Study, train: Callable[[], object], **options: Any) -> th.Study:
         """Optimize without a table."""
         study.optimize(train, **{"progress": False, **self.options, **options})
@@ -150,7 +145,7 @@ class Contract:
 
     def test_paused_trials_go_on(self) -> None:
         """The best third from each rung, from their checkpoints; no epoch is trained twice."""
-        pause_study.check(self.run(pause_study.study(many=12), pause_study.train), 12)
+        pause_study.check(self.run(pause_study.study(many=9), pause_study.train), 9)
 
     def test_no_retries(self, tmp_path: Path) -> None:
         """Where they are not wanted, an interrupted trial stays the only one of its values."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
+from waiting import PATIENCE
+
 BLOCK = 32768
 FILE_HEADER = 7
 CHUNK_HEADER = struct.Struct("<IHB")
@@ -58,7 +60,7 @@ def steps_of(rows: list[dict[str, Any]]) -> list[int]:
     return [row["trial/step"] for row in reports if "trial/step" in row]
 
 
-def read_runs(folder: Path, *, timeout: float = 10.0) -> list[RunFile]:
+def read_runs(folder: Path, *, timeout: float = PATIENCE) -> list[RunFile]:
     """The runs below a folder, oldest first, each read once its exit record is there.
 
     Args:
@@ -69,7 +71,7 @@ def read_runs(folder: Path, *, timeout: float = 10.0) -> list[RunFile]:
     return sorted(runs, key=lambda run: run.started)
 
 
-def read_finished(path: Path, *, timeout: float = 10.0) -> RunFile:
+def read_finished(path: Path, *, timeout: float = PATIENCE) -> RunFile:
     """One run, read once its exit record is there.
 
     Raises:

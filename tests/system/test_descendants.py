@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from tunehook.system import Orphans, descendants
+from waiting import PATIENCE
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has guards")
 STAY = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -20,7 +21,7 @@ GUARDED = "import os; from tunehook.system import guarded; guarded(ends_with_par
 
 def python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run some code in a process of its own."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def test_a_system_without_the_modules_of_unix() -> None:

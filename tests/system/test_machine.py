@@ -10,7 +10,8 @@ import time
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from tunehook.system import has_own_ids, is_alive, lives, machine, shares_ids, this_process
+from tunehook.record import host, is_here
+from tunehook.system import has_own_ids, is_alive, lives, machine, place, shares_ids, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts are known on Linux")
 
@@ -69,6 +70,20 @@ def test_ids_of_another_container() -> None:
     assert shares_ids(told["space"])
     assert shares_ids(None)
     assert not shares_ids(str(int(told["space"]) + 1))
+
+
+def test_ids_of_a_container_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same number of its space, which each kernel counts for itself; outside of containers all have one."""
+    told = this_process()
+    elsewhere = f"{'0' * 36}/{told['start'].partition('/')[2]}"
+    monkeypatch.setattr(machine, "_WHOLE_MACHINE", "1")
+    assert shares_ids(told["space"], told["start"])
+    assert not shares_ids(told["space"], elsewhere)
+    assert not is_here({**told, "host": host(), "start": elsewhere})
+    assert place() == f"{told['start'].partition('/')[0]}/{told['space']}"
+    monkeypatch.setattr(machine, "_WHOLE_MACHINE", told["space"])  # before this machine was started again
+    assert shares_ids(told["space"], elsewhere)
+    assert place() == ""
 
 
 def test_a_container_has_ids_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from tunehook.adapter.fit import FitCore
 from tunehook.adapter.hearing import follow_subclasses, hear_calls, hear_own_calls, is_under_construction, subclasses
 from tunehook.adapter.imports import when_imported
+from tunehook.adapter.keeping import hand_back
 from tunehook.adapter.objective import objective
 from tunehook.adapter.once import said_once
 from tunehook.adapter.patches import Patches, live, put_once
 from tunehook.adapter.ranks import Alone, Ranks, claim_session, problem_on, together
 from tunehook.adapter.reading import current, value
-from tunehook.adapter.resume import Resume, parts_of
+from tunehook.adapter.resume import Resume, parts_of, scaled
 from tunehook.adapter.source import Source
 from tunehook.system import lazily
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alone", "FitCore", "Patches", "Ranks", "Resume", "Source", "claim_session", "current", "follow_subclasses",
-    "hear_calls", "hear_own_calls", "is_under_construction", "know_trial", "live", "objective", "parts_of",
-    "problem_on", "put_once", "said_once", "subclasses", "together", "value", "when_imported",
+    "hand_back", "hear_calls", "hear_own_calls", "is_under_construction", "know_trial", "live", "objective",
+    "parts_of", "problem_on", "put_once", "said_once", "scaled", "subclasses", "together", "value", "when_imported",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -11,9 +11,10 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
+from tunehook.adapter.keeping import Keeping, ModelHost
 from tunehook.adapter.ranks import Alone, Ranks, together
 from tunehook.inject import Injection, Slot, show
-from tunehook.session import TrialSession
+from tunehook.session import Part, TrialSession, check_parts
 from tunehook.snapshot import Arrays
 from tunehook.trial import Budget, InjectionError, TrialError, injecting
 
@@ -48,12 +49,8 @@ class Slots(Protocol):
         """Undo what was for this fit only; may be called more than once."""
 
 
-class Host(Protocol):
+class Host(ModelHost, Protocol):
     """What a framework knows of a training that is going on, and does with it."""
-
-    @property
-    def model(self) -> object:
-        """The model."""
 
     @property
     def steps(self) -> int:
@@ -64,6 +61,9 @@ class Host(Protocol):
 
     def parameters(self, *, has_gradients: bool) -> Arrays:
         """The parameters by name, and their gradients where there are any and the framework has them."""
+
+    def parts(self) -> Iterable[Part]:
+        """All arrays of the model, trained or not."""
 
     def kept_model(self, metric: str) -> str | os.PathLike[str] | None:
         """The file in which the training has kept its model: the best one by the metric, where it says."""
@@ -100,6 +100,7 @@ class FitCore:
         self.is_complete = False
         self._slots, self._host = slots, host
         self._ranks = Alone() if ranks is None else ranks
+        self._keeping = Keeping(session, host, self._ranks)
         self._logged: dict[str, None] = {}
 
     def begin(self) -> None:
@@ -146,8 +147,14 @@ class FitCore:
                 )
 
     def start(self) -> None:
-        """The first step comes next; a later fit of a trial that was stopped makes none."""
+        """The first step comes next; a later fit of a trial that was stopped makes none.
+
+        Raises:
+            TrialError: Another trial trained a part of the model already.
+        """
+        check_parts(self._host.parts(), self._host.model, self.session.trial)
         self.session.budget = self._host.budget(self.session.trial.metric)
+        self._keeping.begin()
         if self.session.decision.stop:
             self._host.stop()
 
@@ -169,6 +176,8 @@ class FitCore:
         is_measured = may_measure and self.session.trial.metric in metrics
         whole = {**metrics, **position} if metrics else {}
         together(self._ranks, functools.partial(self._hand_over, whole, is_measured=is_measured))
+        if is_measured:
+            self._keeping.take()
         self.follow()
         return is_measured
 
@@ -223,5 +232,6 @@ class FitCore:
                 "The fit ended without a training step, so there is nothing to tune: " + self._host.why_untrained()
             )
         self.is_complete = True
+        self._keeping.end()
         if self.session.wants_checkpoint and self._ranks.number == 0:
             self.session.note_checkpoint(self._host.kept_model(self.session.trial.metric))

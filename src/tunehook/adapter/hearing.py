@@ -25,6 +25,9 @@ Hear = Callable[[Any, tuple[Any, ...], dict[str, Any]], Arguments]
 """What hears of a call: the object that is being made, its positional and its keyword arguments. It gives the arguments
 with which the object is made."""
 
+Then = Callable[[Any], object]
+"""What is called with an object when its constructor has returned."""
+
 _followed: weakref.WeakSet[type] = weakref.WeakSet()  # whose subclasses are heard as they are made
 
 # By their ids, the objects whose constructors are running.
@@ -47,11 +50,11 @@ class _Heard:
     but help lists these apart from the methods.)
     """
 
-    __slots__ = ("__dict__", "__wrapped__", "_hear", "_is_of_any", "_others")
+    __slots__ = ("__dict__", "__wrapped__", "_hear", "_is_of_any", "_others", "_then")
 
-    def __init__(self, original: Any, hear: Hear, *, is_of_any: bool = False) -> None:
+    def __init__(self, original: Any, hear: Hear, then: Then | None = None, *, is_of_any: bool = False) -> None:
         self.__wrapped__ = original
-        self._hear = hear
+        self._hear, self._then = hear, then
         self._is_of_any = is_of_any
         self._others: dict[Callable[[], bool], Hear] = {}
         # A class has both itself, so __getattr__ is not asked for them.
@@ -87,10 +90,17 @@ class _Heard:
             self.__wrapped__(made, *args, **kwargs)
         finally:
             _under_construction.reset(token)
+        if self._then is not None:
+            self._then(made)
 
 
 def hear_calls(
-    root: type, hear: Hear, *, of: Callable[[type], bool] | None = None, where: Callable[[], bool] | None = None
+    root: type,
+    hear: Hear,
+    *,
+    of: Callable[[type], bool] | None = None,
+    where: Callable[[], bool] | None = None,
+    then: Then | None = None,
 ) -> None:
     """Hear of each constructor call of a class and of its subclasses, those to come included.
 
@@ -102,11 +112,12 @@ def hear_calls(
         hear: Called before the constructor runs. Of several for one class the first counts.
         of: Which of these classes are heard, ``None`` for all.
         where: Says of a call that begins whether it is this one's, also where another one hears of the class already.
+        then: Called with each object when its constructor has returned.
     """
 
     def replace(cls: type) -> None:
         if of is None or of(cls):
-            _replace(cls, hear)
+            _replace(cls, hear, then)
             heard = vars(cls).get("__init__")
             if where is not None and type(heard) is _Heard:
                 heard.hear_too(where, hear)
@@ -129,12 +140,12 @@ def hear_own_calls(cls: type, hear: Hear) -> None:
         put(cls, "__init__", _Heard(vars(cls)["__init__"], hear, is_of_any=True))
 
 
-def _replace(cls: type, hear: Hear) -> None:
+def _replace(cls: type, hear: Hear, then: Then | None) -> None:
     own = vars(cls).get("__init__")
     if own is None and _is_of_a_mixin(cls):
         own = cls.__init__  # type: ignore[misc] # it is what an object of the class is made with
     if type(own) is types.FunctionType:
-        put(cls, "__init__", _Heard(own, hear))
+        put(cls, "__init__", _Heard(own, hear, then))
 
 
 def _is_of_a_mixin(cls: type) -> bool:

@@ -14,17 +14,15 @@ Value = TypeVar("Value")
 
 
 class Ranks(Protocol):
-    """How the processes of a training speak to each other.
-
-    Attributes:
-        count: How many they are.
-        number: Which of them this one is, from 0.
-    """
+    """How the processes of a training speak to each other."""
 
     @property
-    def count(self) -> int: ...  # noqa: D102 - above
+    def count(self) -> int:
+        """How many they are."""
+
     @property
-    def number(self) -> int: ...  # noqa: D102 - above
+    def number(self) -> int:
+        """Which of them this one is, from 0."""
 
     def agree(self, value: Value) -> Value:
         """What rank 0 says."""

@@ -126,6 +126,17 @@ class Resume:
         self.notice.close()
 
 
+def scaled(present: float, old: float, new: float) -> float:
+    """A rate that began with one value and was changed since, as it would be had it begun with another one.
+
+    Args:
+        present: What it is now.
+        old: With what it began.
+        new: With what it shall have begun.
+    """
+    return new if present == old or old == 0 else present * new / old
+
+
 def parts_of(loader: object) -> Iterator[object]:
     """A loader of data, and what it draws from."""
     todo, seen = [loader], set[int]()

@@ -14,7 +14,19 @@ from typing import Annotated, Any
 import typer
 
 import tunehook
-from tunehook.cli.common import Folder, Json, Name, Storage, app, as_text, open_study, say, told
+from tunehook.cli.common import (
+    Folder,
+    Json,
+    Name,
+    Storage,
+    Values,
+    app,
+    as_text,
+    open_study,
+    say,
+    say_values,
+    told,
+)
 from tunehook.extensions import UPLOADS, WORKSPACES, load
 from tunehook.record import ROOT, RunNote, read_events
 
@@ -116,25 +128,31 @@ def status(study: Name, storage: Storage = None, folder: Folder = None, as_json:
 
 
 @app.command()
-def best(study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False) -> None:
+def best(
+    study: Name, storage: Storage = None, folder: Folder = None, as_json: Json = False, values: Values = None
+) -> None:
     """Show the best complete trial.
 
-    Its value, its hyperparameters, and where its record is. Of a study with several metrics, each trial that no other
-    one beats; with --json a line for each.
+    Its value, its hyperparameters, and where its record and its model are. Of a study with several metrics, each trial
+    that no other one beats; with --json a line for each.
 
-    Example: tunehook best digits --json
+    Example: tunehook best digits --values arguments
     """
     from tunehook.report import best_of, front_of
 
     with told():
         opened = open_study(study, storage, folder, brief=True)
+        if values is not None:
+            for trial in opened.best_trials if opened.others else [opened.best]:
+                say_values(trial.params, values)
+            return
         found = front_of(opened) if opened.others else [best_of(opened)]
     if as_json:
         say("\n".join(map(as_text, found)))
         return
     for one in found:
-        values = one.values or {opened.metric: one.value}
-        say(f"trial {one.number}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
+        measured = one.values or {opened.metric: one.value}
+        say(f"trial {one.number}: " + ", ".join(f"{name} {value!r}" for name, value in measured.items()))
         for name, value in one.params.items():
             say(f"  {name} = {value!r}")
         for place in one.records:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunehook.system import printable
+from tunehook.system import is_terminal, printable
 
 if TYPE_CHECKING:
     from tunehook.study import Study
@@ -30,6 +32,21 @@ Storage = Annotated[
     str | None, typer.Option(help="Storage URL. Default: $TUNEHOOK_STORAGE, else the file in the study's folder.")
 ]
 Folder = Annotated[Path | None, typer.Option(help="The study's folder. Default: tunehook-studies/STUDY.")]
+
+
+class ValuesAs(StrEnum):
+    """How the values of a trial are printed, to copy: what `FORMATS` has."""
+
+    yaml = "yaml"
+    python = "python"
+    hydra = "hydra"
+    arguments = "arguments"
+
+
+Values = Annotated[
+    ValuesAs | None,
+    typer.Option(metavar="FORM", help="Print the values alone, to copy: as yaml, python, hydra or arguments."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a look.")]
 
 
@@ -40,6 +57,21 @@ def open_study(study: str, storage: str | None, folder: Path | None, *, brief: b
     if "://" in study:
         return Study.open(None, storage=study, folder=folder, brief=brief)
     return Study.open(study, storage=storage, folder=folder, brief=brief)
+
+
+def say_exactly(text: str) -> None:
+    """Print a text for another program, with what a terminal would act on; on a terminal, it does nothing to it."""
+    if is_terminal(sys.stdout):
+        say(text.rstrip("\n"))
+    else:
+        typer.echo(text, nl=False)
+
+
+def say_values(params: Mapping[str, Any], form: ValuesAs) -> None:
+    """Print the values of a trial."""
+    from tunehook.trial import FORMATS
+
+    say_exactly(FORMATS[form](params))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunehook.cli.common import Folder, Json, Name, Storage, app, open_study, say, told
+from tunehook.cli.common import Folder, Json, Name, Storage, Values, app, open_study, say, say_exactly, say_values, told
 from tunehook.record import ROOT, plain
 from tunehook.system import is_terminal
 
@@ -114,18 +114,22 @@ def trials(
 @app.command()
 def show(
     study: Name, number: Annotated[int, typer.Argument(help="Number of the trial.", min=0)], storage: Storage = None,
-    folder: Folder = None, as_json: Json = False,
+    folder: Folder = None, as_json: Json = False, values: Values = None,
 ) -> None:  # fmt: skip
     """Show one trial whole.
 
-    Its values, what was in force, its metrics, how it ended, and where its record is.
+    Its values, what was in force, its metrics, how it ended, and where its record and its model are.
 
-    Example: tunehook show digits 7
+    Example: tunehook show digits 7 --values yaml
     """
     from tunehook.report import trial_lines, trial_of
 
     with told():
-        found = trial_of(open_study(study, storage, folder), number)
+        opened = open_study(study, storage, folder)
+        if values is not None:
+            say_values(opened.trial(number).params, values)
+            return
+        found = trial_of(opened, number)
     if as_json:
         say(_line(found))
         return
@@ -182,10 +186,7 @@ def export(
         columns, rows = open_study(study, storage, folder).rows()
     text = _exported(columns, rows, chosen)
     if output is None:
-        if is_terminal(sys.stdout):  # whatever stands in the values does nothing to it
-            say(text.rstrip("\n"))
-        else:
-            typer.echo(text, nl=False)
+        say_exactly(text)
         return
     try:
         output.write_text(text, encoding="utf-8", newline="")

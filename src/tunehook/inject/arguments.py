@@ -11,6 +11,7 @@ import itertools
 import sys
 import types
 import typing
+import weakref
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -28,6 +29,12 @@ _LAST = 5  # behind all ranks of other slots
 _MANY = 100  # of a longer list the first ones are looked at
 
 
+# What the constructors of classes take: their code, which may be replaced, the base, the parameters and the signature.
+_taken: weakref.WeakKeyDictionary[type, tuple[object, type, dict[str, inspect.Parameter], inspect.Signature]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
 class Arguments:
     """What a constructor was called with.
 
@@ -39,6 +46,8 @@ class Arguments:
         base: The class of the framework below it, whose own parameters are not the user's.
 
     Attributes:
+        parameters: Its named parameters, those to which it hands ``**kwargs`` on included.
+        signature: The constructor's signature without ``self``.
         bound: The arguments of the call, bound to the constructor's parameters.
     """
 
@@ -47,13 +56,12 @@ class Arguments:
 
     def __init__(self, cls: type, base: type) -> None:
         self.cls, self.base = cls, base
-        self.parameters = _parameters(cls, base)
-
-    @functools.cached_property
-    def signature(self) -> inspect.Signature:
-        """The constructor's signature without ``self``."""
-        own = signature_of(self.cls.__init__)  # type: ignore[misc]
-        return own.replace(parameters=list(own.parameters.values())[1:])
+        code, known = getattr(cls.__init__, "__code__", None), _taken.get(cls)  # type: ignore[misc]
+        if known is None or known[0] is not code or known[1] is not base:
+            own = signature_of(cls.__init__)  # type: ignore[misc]
+            signature = own.replace(parameters=list(own.parameters.values())[1:])
+            _taken[cls] = known = code, base, _parameters(cls, base), signature
+        self.parameters, self.signature = known[2:]
 
     @functools.cached_property
     def rest(self) -> str | None:

@@ -37,6 +37,7 @@ class Call:
         edits: The names of the space whose values went in, by argument.
         given: These values, by argument.
         route: The functions from the one that makes the call up to the training function, and where in them.
+        is_of_fit: Whether it is the call of the fit that begins, into whose arguments values can still be put.
         key: A text that no other call has, in other processes too.
     """
 
@@ -49,6 +50,7 @@ class Call:
     given: dict[str, Any] = field(default_factory=dict)
     route: Route = ()
     fit: int = 0
+    is_of_fit: bool = False
     key: str = field(default_factory=lambda: f"{os.getpid()}-{next(_NUMBERS)}")
 
     @property

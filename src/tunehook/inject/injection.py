@@ -42,11 +42,11 @@ class Injection:
         names: Mapping[str, str] = MappingProxyType({}),
         way_out: str = IN_FUNCTION,
     ) -> None:
-        self._slots, self._way_out = list(slots), way_out
+        self._slots, self._notes, self._find, self._way_out = list(slots), notes, find, way_out
         self._targets: list[tuple[str, Any, Slot]] = []
         owner: dict[str, str] = {}
         for name, value in values.items():
-            for slot in resolve(name, slots, notes=notes, find=find, full=names.get(name, "")):
+            for slot in self.slots_of(name, full=names.get(name, "")):
                 if slot.path in owner:
                     raise InjectionError(
                         f"The hyperparameters '{owner[slot.path]}' and '{name}' both mean {slot.path}.\n"
@@ -55,6 +55,10 @@ class Injection:
                 owner[slot.path] = name
                 check_type(name, value, slot)
                 self._targets.append((name, value, slot))
+
+    def slots_of(self, name: str, *, full: str = "") -> list[Slot]:
+        """The slots that a name means here, whether it has a value or not; see `resolve`."""
+        return resolve(name, self._slots, notes=self._notes, find=self._find, full=full)
 
     @property
     def paths(self) -> dict[str, Any]:

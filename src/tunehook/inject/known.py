@@ -7,7 +7,7 @@ import contextlib
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from tunehook.trial import Trial
 
@@ -29,8 +29,8 @@ class _Known:
     is_stopped: bool = False
     is_for_ranks: bool = False
     may_return: bool = False
-    read: dict[str, Trial | None] = {}  # noqa: RUF012 - see above
-    defaults: dict[str, Any] = {}  # noqa: RUF012 - see above
+    read: ClassVar[dict[str, Trial | None]] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     injected: tuple[Trial, set[str]] | None = None
 
 

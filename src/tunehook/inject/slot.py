@@ -100,8 +100,8 @@ def resolve(
         if not fitting:
             raise InjectionError(_unknown(asked, slots, notes))
         return fitting
-    found = [slot for slot in slots if slot.path == name]
-    found = found or _of_best_rank([slot for slot in slots if name and slot.alias == name])
+    # By class, what the fit uses comes before what it does not, whose path that is.
+    found = _of_best_rank([slot for slot in slots if name and name in (slot.path, slot.alias)])
     # An entry of an argument, as model.conf.lr, comes before what is made later, as optimizer.lr.
     found = found or _of_best_rank([slot for slot in slots if slot.path.endswith(f".{name}")])
     found = [slot for slot in found if slot.short == name] or found

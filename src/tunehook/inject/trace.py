@@ -157,6 +157,29 @@ class Trace:
             late = {**self.plan.late, key: {**self.plan.late.get(key, {}), argument: self._names[path]}}
             self.plan = replace(self.plan, late=late)
 
+    def enter_fit(
+        self, slots: Sequence[Slot], places: Places, *, find: Find | None, used: Collection[Call] | None = None
+    ) -> set[str]:
+        """See, where a fit is called, that its values went where the names of the space lead; it begins then.
+
+        Args:
+            slots: The slots of this fit.
+            places: Those whose values were typed into a call, by path: the call, and its argument.
+            find: Finds slots that are not listed.
+            used: The calls that made what the fit uses, ``None`` for all of the places.
+
+        Returns:
+            The names that it leaves to its script: see `names_left_out`.
+
+        Raises:
+            Again: They did not; the plan says now where they belong.
+            InjectionError: A value has the wrong type, or the objects of the fit depend on the values.
+        """
+        if self.is_due:
+            self.confirm(slots, places, find=find, used=used)
+        self.begin_fit()
+        return self.names_left_out(slots, places, find=find)
+
     def begin_fit(self) -> None:
         """Count the calls of each place from the beginning again, as the next round of a loop does.
 
@@ -173,8 +196,8 @@ class Trace:
 
         Args:
             slots: The slots of the fit.
-            places: As for `confirm`.
-            find: As for `confirm`.
+            places: As for `enter_fit`.
+            find: As for `enter_fit`.
         """
         if self.fits < 2:
             return set()
@@ -196,10 +219,10 @@ class Trace:
         """See that the values went where the names of the space lead, before a fit begins.
 
         Args:
-            slots: The slots of this fit.
-            places: Those whose values were typed into a call, by path: the call, and its argument.
-            find: Finds slots that are not listed.
-            used: The calls that made what the fit uses, ``None`` for all of the places.
+            slots: As for `enter_fit`.
+            places: As for `enter_fit`.
+            find: As for `enter_fit`.
+            used: As for `enter_fit`.
 
         Raises:
             Again: They did not, or went elsewhere besides; the plan says now where they belong.
@@ -212,6 +235,9 @@ class Trace:
                 for call, path in places.get(slot.path, ()):
                     check_type(full, values[full], slot)
                     wanted.setdefault(call, {})[path] = full
+        for call in wanted:
+            if call.is_of_fit:
+                call.edits = wanted[call]
         all_of_fit = {call for sites in places.values() for call, _ in sites}
         tried = self.plan
         if self.fits:

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from tunehook.launch.one import with_values as with_values
     from tunehook.launch.ranks import announce as announce
     from tunehook.launch.ranks import follow as follow
+    from tunehook.launch.ranks import is_one_of_several as is_one_of_several
     from tunehook.launch.ranks import leading as leading
     from tunehook.launch.run import check_arguments as check_arguments
     from tunehook.launch.run import optimize as optimize
 
 __all__ = [
-    "GRACE", "KILL", "LINGER", "Launcher", "Leader", "Led", "PULSE", "PULSE_FRESH", "RECORDERS", "Raised",
-    "Request", "Running", "announce", "call", "check_arguments", "follow",
-    "launcher_from_environment", "leading", "not_importable", "optimize", "train_one", "with_values",
+    "GRACE", "KILL", "LINGER", "PULSE", "PULSE_FRESH", "RECORDERS", "Launcher", "Leader", "Led", "Raised", "Request",
+    "Running", "announce", "call", "check_arguments", "follow", "is_one_of_several", "launcher_from_environment",
+    "leading", "not_importable", "optimize", "train_one", "with_values",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -51,6 +52,7 @@ __getattr__ = lazily(
         "with_values": "one",
         "announce": "ranks",
         "follow": "ranks",
+        "is_one_of_several": "ranks",
         "leading": "ranks",
         "check_arguments": "run",
         "optimize": "run",

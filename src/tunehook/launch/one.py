@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from tunehook.inject import Plan, Told, call_traced, ending_early, finding_ranks, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
@@ -110,7 +110,7 @@ class _State:
     """What this process knows beyond one trial; the one instance is the class itself."""
 
     # What goes into which call in the study that is led, by the names of its space.
-    plans: dict[frozenset[str], Plan] = {}  # noqa: RUF012 - see above
+    plans: ClassVar[dict[frozenset[str], Plan]] = {}
     has_ranks_from_outside = False
 
 

@@ -24,7 +24,7 @@ def leading(name: str, *, leads: bool | None = None) -> Iterator[bool]:
     if leads:
         os.environ[_LEADER] = f"{os.getpid()}:{name}"
     set_broadcast(None)
-    forget_plans(has_ranks_from_outside=_is_one_of_several() and (leads or handed_trial() is None))
+    forget_plans(has_ranks_from_outside=is_one_of_several() and (leads or handed_trial() is None))
     try:
         yield leads
     finally:
@@ -61,7 +61,7 @@ def _is_follower(name: str) -> bool:
     return any(os.environ.get(rank, "0") != "0" for rank in _RANKS)
 
 
-def _is_one_of_several() -> bool:
-    """Whether a launcher such as torchrun or srun has started this process as one rank of several."""
+def is_one_of_several() -> bool:
+    """Whether a launcher such as torchrun, srun or Lightning's has started this process as one rank of several."""
     has_rank = any(name in os.environ for name in _RANKS)
     return has_rank and any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))

@@ -69,6 +69,7 @@ from tunehook.record.paths import (
     journal_of,
     lock_file,
     make_folder,
+    models_of,
     open_file,
     output_of,
     plans_of,
@@ -95,7 +96,8 @@ __all__ = [
     "Stopped", "StudyPaths", "StudyRecorders", "Taken", "Task", "WritesBeside", "as_outcome", "check_place",
     "check_recorder", "checkpoints_of", "copy", "digest_of", "files_in", "has", "host", "is_flag", "is_here",
     "is_lineage", "is_modes", "is_number", "is_path", "is_snapshot", "is_text", "is_texts", "is_time", "is_values",
-    "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "names_of_secrets",
+    "is_whole", "is_wholes", "join", "journal_of", "lock_file", "make_folder", "maybe", "models_of",
+    "names_of_secrets",
     "next_place", "one_of", "open_file", "outlines", "output_of", "plain", "plans_of", "read_attempts",
     "read_events", "read_journal", "read_processes", "remove", "runs_of", "sealed", "stamp", "sync_path", "unsealed",
 ]  # fmt: skip

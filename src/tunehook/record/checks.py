@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from tunehook.snapshot import Snapshot
 from tunehook.trial import Mode, State
@@ -33,7 +33,7 @@ def _is_pid(value: object) -> bool:
     return isinstance(value, int) and is_whole(value) and 0 < value < 2**31
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a number that a double holds."""
     if not isinstance(value, int | float | Real) or isinstance(value, bool):  # those of NumPy, too
         return False
@@ -42,7 +42,7 @@ def is_number(value: object) -> bool:
 
 def is_time(value: object) -> bool:
     """Whether it is a time in seconds since 1970 that a `datetime` takes, whatever the time zone."""
-    return is_number(value) and 0 <= value < _LAST_TIME  # type: ignore[operator] # a number
+    return is_number(value) and 0 <= value < _LAST_TIME
 
 
 def _is_measured(value: object) -> bool:

@@ -61,7 +61,7 @@ class Process(Event):
     @property
     def is_here(self) -> bool:
         """Whether its id can be looked up here; see `tunehook.record.journal.is_here`."""
-        return is_here({"host": self.host, "space": self.space})
+        return is_here({"host": self.host, "space": self.space, "start": self.start})
 
     @property
     def lives(self) -> bool:

@@ -330,7 +330,7 @@ def plain(value: Any) -> Any:
 
 def is_here(process: Mapping[str, Any]) -> bool:
     """Whether the id of a process can be looked up here: it is one of this machine, and not of another container."""
-    return process.get("host") == host() and shares_ids(process.get("space"))
+    return process.get("host") == host() and shares_ids(process.get("space"), process.get("start"))
 
 
 def host() -> str:

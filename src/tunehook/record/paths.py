@@ -63,6 +63,11 @@ class StudyPaths:
         return self.folder / "study.json"
 
     @property
+    def waiting(self) -> Path:
+        """The values that wait to be asked for, whose trials have no journal yet."""
+        return self.folder / "waiting.jsonl"
+
+    @property
     def shown(self) -> Path:
         """What recorders have shown of the study as a whole, and the lock of whoever shows it."""
         return self.folder / "shown.json"
@@ -84,6 +89,11 @@ class StudyPaths:
         """The folder of the copy of a trial's model, while it is the best."""
         return self.trial(number) / "checkpoint"
 
+    @property
+    def models(self) -> Path:
+        """The models that trials have kept, in a folder for each."""
+        return self.folder / "models"
+
     def journal(self, number: int) -> Path:
         """The journal of one trial."""
         return journal_of(self.trial(number))
@@ -102,6 +112,11 @@ def output_of(trial_folder: Path) -> Path:
 def checkpoints_of(trial_folder: Path, key: str) -> Path:
     """The folder of what a trial and its later attempts go on from, by their key."""
     return trial_folder.parent / "checkpoints" / key
+
+
+def models_of(trial_folder: Path) -> Path:
+    """The folder of the models that a trial keeps."""
+    return StudyPaths(trial_folder.parent).models / trial_folder.name
 
 
 def plans_of(trial_folder: Path) -> Path:

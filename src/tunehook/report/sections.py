@@ -32,6 +32,7 @@ from tunehook.figures import (
 from tunehook.report import parts
 from tunehook.snapshot import layer_of
 from tunehook.system import clock
+from tunehook.trial import FORMATS
 
 _TENSORS = 60  # histograms of a trial
 _SNAPSHOTS = 2_500_000  # characters that the snapshots of all trials take, about
@@ -66,6 +67,9 @@ def study_figures(view: StudyView) -> list[Figure]:
     return [figure for section in made if section is not None for figure in section.figures]
 
 
+_FORMS = {"yaml": "As YAML", "hydra": "For Hydra, in a shell", "arguments": "As arguments, in a shell"}
+
+
 def best(view: StudyView) -> Section:
     """The best trial, and how it was found."""
     trial = view.best_trial
@@ -90,7 +94,10 @@ def best(view: StudyView) -> Section:
         + f"<p>{parts.text(_how(view, trial))} "
         + f'<button type="button" data-choose="{trial.number}">Select it in all figures</button></p>'
         + '<div class="two"><div>' + parts.pairs(trial.params, caption="Its hyperparameters") + "</div><div>"
-        + parts.code("best-python", "As Python", repr(dict(trial.params)))
+        + parts.code("best-python", "As Python", FORMATS["python"](trial.params))
+        + parts.folded("As YAML, for Hydra, as arguments", "".join(
+            parts.code(f"best-{form}", title, FORMATS[form](trial.params)) for form, title in _FORMS.items()
+        ))
         + "".join(f"<p>record: <code>{parts.text(one)}</code></p>" for one in view.records) + "</div></div>"
     )  # fmt: skip
     return Section("best", "Best trial", content)
@@ -252,12 +259,9 @@ def configuration(view: StudyView) -> Section | None:
     """What was in force in the best trial, to copy."""
     if not view.effective:
         return None
-    import yaml
-
     content = parts.code(
-        "effective", f"What was in force in trial {view.best}, by slot, as YAML",
-        yaml.safe_dump(dict(view.effective), sort_keys=False, allow_unicode=True),
-    )  # fmt: skip
+        "effective", f"What was in force in trial {view.best}, by slot, as YAML", FORMATS["yaml"](view.effective)
+    )
     return Section("configuration", "Effective configuration", content)
 
 

@@ -116,6 +116,11 @@ class Progress:
     reports: int
     params: dict[str, Any]
 
+    @property
+    def trial_name(self) -> str:
+        """The name of the folder of that trial."""
+        return StudyPaths(Path()).trial(self.trial).name
+
     def __post_init__(self) -> None:
         if not all(map(is_whole, (self.trial, self.attempt, self.step, self.reports))):
             raise ValueError(f"numbers of a checkpoint are whole and not below 0, got {shown(self)}")
@@ -237,7 +242,7 @@ class Checkpoints:
             return None
         try:
             check_place(there[-1], below=self._study)
-            self._check_ours(there[-1], *files_in(there[-1]))
+            check_ours(there[-1], *files_in(there[-1]), below=self._study, beside=self.folder)
             with open_file(there[-1] / _PROGRESS, "rb", below=self._study) as file:
                 progress = Progress(**from_json(read_whole(file)))
         except (OSError, ValueError, TypeError) as error:
@@ -275,7 +280,7 @@ class Checkpoints:
         """
         digest = next((one.digest for one in reversed(events.all(Saved)) if one.name == found.folder.name), None)
         try:
-            self._check_ours(journal)
+            check_ours(journal, below=self._study, beside=self.folder)
             if digest is None:
                 raise CheckpointError(f"the journal of trial {found.progress.trial} has no digest of its checkpoint")
             if digest_of(found.folder) != digest:
@@ -286,20 +291,25 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"its checkpoint cannot be read: {error!r}") from error
 
-    def _check_ours(self, *paths: Path) -> None:
-        """Check that files are where their names say, and made by this user: they may be unpickled.
 
-        Raises:
-            OSError: They are not.
-        """
-        for path in paths:
-            check_place(path, below=self._study)
-        # As whom files are made here: a server may have other numbers for users.
-        with tempfile.TemporaryFile(dir=self.folder) as mine:
-            me = os.fstat(mine.fileno()).st_uid
-        for path in paths:
-            if (owner := path.lstat().st_uid) != me:
-                raise PermissionError(f"{path} belongs to another user ({owner}), whose code it could run")
+def check_ours(*paths: Path, below: Path, beside: Path) -> None:
+    """Check that files are where their names say, and made by this user: they may be unpickled.
+
+    Args:
+        *paths: The files.
+        below: The study's folder.
+        beside: The folder that tells as whom files are made here: a server may have other numbers for users.
+
+    Raises:
+        OSError: They are not.
+    """
+    for path in paths:
+        check_place(path, below=below)
+    with tempfile.TemporaryFile(dir=beside) as mine:
+        me = os.fstat(mine.fileno()).st_uid
+    for path in paths:
+        if (owner := path.lstat().st_uid) != me:
+            raise PermissionError(f"{path} belongs to another user ({owner}), whose code it could run")
 
 
 def _make(folder: Path) -> None:

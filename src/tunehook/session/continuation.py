@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunehook.record import Recorders, join, read_attempts
 from tunehook.session.checkpoints import CheckpointError, Checkpoints, Found
+from tunehook.session.kept import KeptModels
 from tunehook.trial import JournalError, Trial, TrialError
 
 log = logging.getLogger("tunehook")
@@ -28,6 +29,7 @@ class Continuation:
         recorders: Its journal, and the recorders beside it.
         checkpoints: The checkpoints, ``None`` where none are kept.
         pauses: Whether the trial is paused and goes on later, where that can be exact. Defaults to False.
+        models: The models that it keeps, which go with a checkpoint. Defaults to None, none.
 
     Attributes:
         trial: The trial.
@@ -36,9 +38,15 @@ class Continuation:
     """
 
     def __init__(
-        self, trial: Trial, recorders: Recorders, checkpoints: Checkpoints | None = None, *, pauses: bool = False
+        self,
+        trial: Trial,
+        recorders: Recorders,
+        checkpoints: Checkpoints | None = None,
+        *,
+        pauses: bool = False,
+        models: KeptModels | None = None,
     ) -> None:
-        self.trial, self.pauses = trial, pauses
+        self.trial, self.pauses, self.models = trial, pauses, models
         self._recorders = recorders
         self.checkpoints = checkpoints
         self._is_full = False  # whether it was told that one has no room
@@ -76,6 +84,8 @@ class Continuation:
             is_urgent = number == len(found.reports)
             self._recorders.report(report.step, report.metrics, is_urgent=is_urgent, is_kept=is_kept)
             yield report.step, report.metrics
+        if self.models is not None:
+            self.models.take_over(found)
 
     def ask_what_they_have(self, taken: int) -> None:
         """Ask recorders whose record is one for all attempts what they have of the earlier ones.
@@ -99,6 +109,8 @@ class Continuation:
         journal = self._recorders.journal
         if self.checkpoints is None or journal is None:
             return False
+        if self.models is not None:
+            self.models.write()
         try:
             self.checkpoints.save(write, step=step, reports=self._recorders.reports, journal=journal)
         except (OSError, JournalError) as error:  # no room, which may come back
@@ -112,6 +124,8 @@ class Continuation:
             self.drop(f"it could not be saved: {error!r}")
         else:
             self._is_full = False
+            if self.models is not None:
+                self.models.prune()
             return True
         return False
 

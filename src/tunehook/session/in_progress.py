@@ -6,13 +6,13 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 from tunehook.inject import knowing
 from tunehook.session.isolation import apart
 from tunehook.session.session import TrialSession
 from tunehook.system import handling, terminate
-from tunehook.trial import Trial, TrialError
+from tunehook.trial import StudyError, Trial, TrialError
 
 
 class _Active:
@@ -26,7 +26,7 @@ class _Active:
     # Set by an adapter in a training of several ranks: sends a value from rank 0 to all and returns it.
     broadcast: Callable[[Any], Any] | None = None
     # What adapters put around each trial of this process.
-    surroundings: list[Callable[[], AbstractContextManager[None]]] = []  # noqa: RUF012 - the class is the one instance
+    surroundings: ClassVar[list[Callable[[], AbstractContextManager[None]]]] = []
 
 
 def active() -> TrialSession | None:
@@ -56,6 +56,24 @@ def check_alone() -> None:
             "  For a training of several ranks set devices and strategy in the Trainer; for trials side by side unset "
             "these variables, so that each process asks for itself."
         )
+
+
+def check_ranks(count: int) -> None:
+    """Check, before a training starts its ranks, that they may be so many.
+
+    Raises:
+        StudyError: They are several, and the training is only looked at.
+    """
+    if count > 1 and _Active.session is not None and _Active.session.is_alone:
+        raise several_ranks(_Active.session.trial.study)
+
+
+def several_ranks(study: str) -> StudyError:
+    """The error for several ranks where a training is only looked at: one would leave, and the others wait for it."""
+    return StudyError(
+        f"Study '{study}' cannot read the values of a training of several ranks.\n"
+        "  Call study.enqueue_defaults once with a training of one device, or name the values: study.enqueue({...})."
+    )
 
 
 def is_following() -> bool:

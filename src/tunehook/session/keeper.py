@@ -14,6 +14,7 @@ from tunehook.record import Events, Journal, LinkError, Recorder, Recorders
 from tunehook.session.checkpoints import Checkpoints
 from tunehook.session.continuation import Continuation
 from tunehook.session.isolation import claim_runs
+from tunehook.session.kept import KeptModels
 from tunehook.snapshot import Arrays, PatternError, SnapshotPlan, Taker
 from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial, TrialError
 
@@ -42,6 +43,7 @@ class Keeper:
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted.
         pauses: Whether the trial is paused and goes on later.
+        keeps_models: Whether the trained model is kept.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Keeper:
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
         pauses: bool = False,
+        keeps_models: bool = False,
     ) -> None:
         self.judge = judge
         self.recorders = Recorders() if judge is None else Recorders(recorders, Journal(trial.folder, trial=trial))
         self.taker = None if judge is None or snapshots is None else Taker(snapshots)
         kept = Checkpoints(trial) if (keeps_checkpoints or pauses) and judge is not None else None
-        self.continuation = Continuation(trial, self.recorders, kept, pauses=pauses)
+        models = KeptModels(trial, self.recorders) if keeps_models and judge is not None else None
+        self.continuation = Continuation(trial, self.recorders, kept, pauses=pauses, models=models)
 
     @property
     def journal(self) -> Journal | None:
@@ -69,8 +73,9 @@ class Keeper:
         """The same for a copy of this process that takes the trial over, where nothing is open yet."""
         theirs = copy.copy(self)
         theirs.recorders = self.recorders.moved(Journal(trial.folder, trial=trial))
-        pauses, kept = self.continuation.pauses, self.continuation.checkpoints
-        theirs.continuation = Continuation(trial, theirs.recorders, kept, pauses=pauses)
+        mine = self.continuation
+        models = None if mine.models is None else KeptModels(trial, theirs.recorders)
+        theirs.continuation = Continuation(trial, theirs.recorders, mine.checkpoints, pauses=mine.pauses, models=models)
         return theirs
 
     def without_judge(self) -> Keeper:

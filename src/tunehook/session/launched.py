@@ -41,6 +41,9 @@ def adopt(session: TrialSession, judge: Judge, *, place: str = "", folder: Path 
         recorders.journal.process()
     if folder is not None:
         continuation.drop("this machine does not see the study's folder")
+        if continuation.models is not None:
+            continuation.models.drop("this machine does not see the study's folder")
+            continuation.models = None
 
 
 def settle(session: TrialSession) -> None:

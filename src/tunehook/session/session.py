@@ -61,6 +61,7 @@ class TrialSession:
         snapshots: Which snapshots of the parameters to take, ``None`` for none.
         keeps_checkpoints: Whether a later attempt shall go on from where this one is interrupted. Defaults to False.
         pauses: Whether the trial is paused and goes on later. Defaults to False.
+        keeps_models: Whether the trained model is kept. Defaults to False.
         secrets: Names of arguments whose values are not recorded, beside those that look like secrets.
     """
 
@@ -74,6 +75,7 @@ class TrialSession:
         snapshots: SnapshotPlan | None = None,
         keeps_checkpoints: bool = False,
         pauses: bool = False,
+        keeps_models: bool = False,
         secrets: Collection[str] = (),
     ) -> None:
         self.trial = trial
@@ -86,14 +88,17 @@ class TrialSession:
         self.fits = 0  # that began to train
         self.pid = os.getpid()
         self.is_adopted = False  # begun by another process, and trained in one of its own
+        self.trains = True  # the models that it is given, which are no other trial's then
         self.ends_with_fit = False  # in a process that a framework has started for one fit
+        self.is_alone = False  # it leaves its fit, where other ranks would wait for it
         self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
         self._theirs: Keeper | None = None  # what a copy in a forked process records with, if it takes the trial over
         self._was_told = False
         _sessions.add(self)
         self.keeper = Keeper(
-            trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints, pauses=pauses
-        )
+            trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints, pauses=pauses,
+            keeps_models=keeps_models,
+        )  # fmt: skip
         self._objective, self._secrets = objective, secrets
         self._injection: Injection | None = None
         self._heard = Heard()
@@ -122,9 +127,9 @@ class TrialSession:
         return self.step == 0 and self.trial.metric != ""
 
     @property
-    def best(self) -> float | None:
-        """The objective up to now, ``None`` before the first finite value."""
-        return self._objective_now()[0]
+    def measured(self) -> tuple[float, int] | tuple[None, None]:
+        """The objective up to now, and its step; ``None`` before the first finite value."""
+        return objective_value(self._series, self.trial.mode, self._objective) or (None, None)
 
     def check_measured(self, logged: Iterable[str]) -> None:
         """Check that the tuned metric was reported by now, unless the training function may return it.
@@ -163,6 +168,7 @@ class TrialSession:
         """
         self._driven = True
         self.tell_forked()
+        model = model if self.trains else None
         if model is not None:
             check_untrained(model, self.trial)
         if self.keeper.taker is not None:
@@ -369,28 +375,25 @@ class TrialSession:
             state: The state that it means.
         """
         self.refresh()
-        if self.outcome is None:
-            self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self._objective_now()))
-        assert self.outcome is not None  # noqa: S101 - it is finished
-        return self.outcome
+        if self.outcome is not None:
+            return self.outcome
+        return self._finish(self._conclude() if self.decision.stop else Outcome(state, reason, *self.measured))
 
     def release(self, model: object) -> None:
         """Let another trial train a model that made no step in this one, and is as it was."""
         if not self.step:
             release(model, self.trial)
 
-    def _objective_now(self) -> tuple[float, int] | tuple[None, None]:
-        return objective_value(self._series, self.trial.mode, self._objective) or (None, None)
-
     def _conclude(self, exception: BaseException | None = None) -> Outcome:
         return conclude(
-            self.trial, self._heard, self.decision, self._objective_now(),
+            self.trial, self._heard, self.decision, self.measured,
             exception=exception, last=self.step, is_driven=self._driven,
         )  # fmt: skip
 
-    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> None:
+    def _finish(self, outcome: Outcome, *, is_told: bool = False) -> Outcome:
         self.outcome = outcome if is_told else with_others(self.trial, outcome, self._objective, self._heard.others)
         self.keeper.finish(self.trial, self.outcome, is_told=is_told, is_leaving=self.is_adopted)
+        return self.outcome
 
     def _replay(self) -> Outcome | None:
         """Read what another process, which holds a copy of this session, did with the trial."""

@@ -235,8 +235,8 @@ def _check_plain(what: str, value: Any) -> None:
 
 def _members(what: str, value: Any) -> Sequence[Any]:
     """What a plain value contains, nothing where it is a scalar."""
-    if type(value) in (list, tuple):
-        return value  # type: ignore[no-any-return]
+    if type(value) is list or type(value) is tuple:
+        return value
     if type(value) is dict:
         return (*value, *value.values())
     if type(value) not in (type(None), bool, int, float, str):

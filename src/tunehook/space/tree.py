@@ -89,8 +89,7 @@ def _placed(
 ) -> Iterator[Place]:
     for name, d in dimensions.items():
         # Optuna takes one distribution for a name in a study.
-        is_one = counts[name] == 1 or parent is None
-        raw = name if is_one else f"{name}[{parent.raw}={parent.choice.labels[option]!r}]"  # type: ignore[union-attr]
+        raw = name if counts[name] == 1 or parent is None else f"{name}[{parent.raw}={parent.choice.labels[option]!r}]"
         place = Place(name, raw, d, parent, option)
         yield place
         for at, branch in enumerate(_branches(d)):

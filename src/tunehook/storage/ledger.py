@@ -33,6 +33,7 @@ from tunehook.storage.messages import from_environment
 from tunehook.storage.notes import Notes
 from tunehook.storage.opening import described, open_study
 from tunehook.storage.states import ending, is_counted, is_running, is_waiting, outcome_of
+from tunehook.storage.waiting import keep_waiting
 from tunehook.system import (
     attributes_of,
     first_line,
@@ -172,6 +173,8 @@ class Ledger:
                     self.study.set_user_attr(name, attributes[name])
                 for frozen in trials[len(self.trials()) :]:
                     self.kept.put_in(study_id(self.study), frozen)
+                for frozen in filter(is_waiting, trials):
+                    keep_waiting(self.paths, self.study_id, frozen)
             self._asked = {number: running_trial(self.study, self.numbered(number)) for number in self._asked}
             if self.pulse is not None:
                 for asked in self._asked.values():
@@ -330,7 +333,8 @@ class Ledger:
 
     def enqueue(self, raw: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> None:
         """Let these raw values be asked next; with attempt and key where they are asked again."""
-        self.study.enqueue_trial(dict(raw), user_attrs=None if named is None else dict(named))
+        frozen = self.kept.enqueue(study_id(self.study), raw, named or {})
+        keep_waiting(self.paths, self.study_id, frozen)
 
     def note(self, trial: AskedTrial | FrozenTrial, name: str, value: Any) -> None:
         """Keep an attribute of a trial."""

@@ -9,7 +9,7 @@ from tunehook.record import host
 from tunehook.search import Method
 from tunehook.space import Space
 from tunehook.storage.attributes import AGREED, LEADER, PLAN, stored_agreed, stored_claim, stored_plan
-from tunehook.system import this_process
+from tunehook.system import place, this_process
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
@@ -56,12 +56,13 @@ class Notes:
         return plan.get("trials") or (self._space.grid_size() if is_grid else None)
 
     def claim(self, work: str, *, seconds: float) -> bool:
-        """Claim a work on the whole study for this machine, for so many seconds; whether it is this machine's."""
+        """Claim a work on the whole study for this machine or container, for so many seconds; whether it is its own."""
         if not self._is_shared:  # a file, whose machine is the one
             return True
         study, key, now = self._study, f"tunehook:claim:{work}", time.time()
+        mine = f"{host()} {place()}".strip()
         holder, until = stored_claim(study.user_attrs, key)
-        if holder not in ("", host()) and until > now:
+        if holder not in ("", mine) and until > now:
             return False
-        study.set_user_attr(key, (host(), now + seconds))
+        study.set_user_attr(key, (mine, now + seconds))
         return True

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +34,7 @@ from tunehook.storage.messages import as_study_error, cause_of, way_out
 from tunehook.storage.reader import file_of
 from tunehook.storage.rows import NOT_FOUND
 from tunehook.storage.states import as_seen, as_stored
-from tunehook.system import first_line, hidden, this_process, trial_id, uncached
+from tunehook.system import attributes_of, first_line, hidden, this_process, trial_id, uncached
 from tunehook.trial import StorageAway, StorageError, StudyError
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ class PatientStorage(BaseStorage):
             frozen = copy.copy(frozen)
             frozen.user_attrs = {ALIVE: "put in", **frozen.user_attrs}
         return self._create(study_id, as_stored(frozen))
+
+    def enqueue(self, study_id: int, raw: Mapping[str, Any], named: Mapping[str, Any]) -> FrozenTrial:
+        """Create a trial that waits for whoever asks next, as `Study.enqueue_trial` does; what it is then."""
+        given = attributes_of(given=raw, broken=None)
+        waiting = create_trial(state=TrialState.WAITING, system_attrs=given, user_attrs=dict(named))
+        return self.get_trial(self._create(study_id, waiting))
 
     def _create(self, study_id: int, template: FrozenTrial) -> int:
         token = uuid.uuid4().hex

@@ -24,7 +24,7 @@ from tunehook.storage import (
     stored_lineage,
 )
 from tunehook.study.terms import Terms
-from tunehook.trial import Outcome
+from tunehook.trial import Outcome, number_of
 
 if TYPE_CHECKING:
     from optuna import Trial as AskedTrial
@@ -74,7 +74,7 @@ class Again:
 
     def _place(self, key: str) -> dict[str, Any]:
         """The attribute that says where a trial stands in a population; none in other searches."""
-        first = int(key.partition("-")[0])
+        first = number_of(key)
         place = next((stored_lineage(one) for one in self._ledger.trials() if one.number == first), None)
         return {} if place is None else {LINEAGE: place}
 

@@ -19,6 +19,7 @@ from tunehook.study.again import Again
 from tunehook.study.holders import Holders
 from tunehook.study.lost import Lost, Tells
 from tunehook.study.members import Members
+from tunehook.study.models import tidy
 from tunehook.study.pausing import Pausing
 from tunehook.study.places import Places
 from tunehook.study.restoring import Restoring
@@ -56,7 +57,7 @@ class AskTell:
     """
 
     def __init__(self, ledger: Ledger, method: Method, terms: Terms, leads: Tells) -> None:
-        self.ledger, self._method, self._leads = ledger, method, leads
+        self.ledger, self._method, self._leads, self._terms = ledger, method, leads, terms
         self.holders = Holders(ledger)
         self.again = Again(ledger, terms)
         self.pausing = Pausing(ledger, method, terms)
@@ -85,6 +86,7 @@ class AskTell:
         """Leave the study whole, at the end of `Study.optimize`."""
         self.look()
         self.pausing.tell_what_is_left()
+        tidy(self.ledger, self._terms.keep)
 
     def _renew(self) -> None:
         for is_last in (False, False, False, True):
@@ -231,6 +233,7 @@ class AskTell:
         is_kept = trial.lineage is not None and outcome.reason.startswith(INTERVAL_ENDS)
         if not is_kept and (outcome.state not in ASKED_AGAIN or self.again.is_last(trial.attempt)):
             Checkpoints(trial).discard()
+        tidy(self.ledger, self._terms.keep, trial)
         if self.members is not None:
             self.members.forget(trial)
 

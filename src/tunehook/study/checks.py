@@ -11,7 +11,14 @@ from tunehook.trial import Mode, Outcome
 
 
 def check_study(
-    name: object, *, metric: object, mode: object, objective: object, storage: object, max_failures: object
+    name: object,
+    *,
+    metric: object,
+    mode: object,
+    objective: object,
+    storage: object,
+    max_failures: object,
+    keep: object,
 ) -> None:
     """Check the arguments of a study that need no other room.
 
@@ -35,6 +42,10 @@ def check_study(
         )
     if not _is_positive(max_failures):
         raise ValueError(f"max_failures is an integer above 0; got {max_failures!r}.")
+    if keep not in ("best", "all", None):
+        raise ValueError(
+            f"keep is 'best' (the model of the best trial), 'all' (of each one) or None (of none); got {keep!r}."
+        )
 
 
 def metrics_of(metric: object, mode: object) -> dict[str, Mode]:

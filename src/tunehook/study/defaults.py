@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunehook.inject import UNKNOWN, Find, Injection, Slot, Stopped, defaults_read, resolve
+from tunehook.inject import UNKNOWN, Stopped, defaults_read
 from tunehook.session import TrialSession, activate
 from tunehook.space import Space, fitting
 from tunehook.study.results import Results
@@ -53,33 +53,19 @@ class _Looking(TrialSession):
 
     def __init__(self, trial: Trial, space: Space) -> None:
         super().__init__(trial)
+        self.is_alone = True
+        self.trains = False
         self._space = space
-        self._slots: Sequence[Slot] = ()
-        self._notes: Sequence[str] = ()
-        self._find: Find | None = None
         self.found: dict[str, Any] = {}
-
-    def begin(
-        self,
-        slots: Sequence[Slot],
-        *,
-        model: object = None,
-        notes: Sequence[str] = (),
-        find: Find | None = None,
-        left_out: Collection[str] = (),
-    ) -> Injection:
-        """Remember the slots; the model is not marked as trained."""
-        self._slots, self._notes, self._find = slots, notes, find
-        return super().begin(slots, notes=notes, find=find, left_out=left_out)
 
     def ready(self, *, loggers: Sequence[object] = ()) -> None:
         """Read the values, now that all objects exist, and leave."""
-        read, wrong = defaults_read(), dict[str, InjectionError]()
+        read, wrong, held = defaults_read(), dict[str, InjectionError](), self._injection
         for name in self._space.names:
-            if name in read:
+            if name in read or held is None:
                 continue
             try:
-                values = [slot.get() for slot in resolve(name, self._slots, notes=self._notes, find=self._find)]
+                values = [slot.get() for slot in held.slots_of(name)]
             except InjectionError as error:
                 wrong[name] = error
             else:

@@ -1,8 +1,8 @@
 """Agreement of the storage and the journals: what one has and the other lacks is written when the study is opened.
 
 The journals are the truth. A storage that is older than they are, as after a power failure or from a backup, gets the
-trials that it lacks, under their numbers; one that is gone gets them all. A journal that lacks the end of its trial, as
-where the disk was full at that line, gets it from the storage.
+trials that it lacks, under their numbers, and the values that wait; one that is gone gets them all. A journal that
+lacks the end of its trial, as where the disk was full at that line, gets it from the storage.
 
 Only journals of this very study count, by its id: not those of an older one of its name, nor of someone's own Optuna
 study. A number of which nothing is left is a trial that was interrupted.
@@ -13,12 +13,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Begin, Ended, Events, Journal, Report, StudyPaths, is_here, read_events
+from tunehook.record import Begin, Ended, Events, Journal, Report, is_here, read_events
 from tunehook.space import SpaceError
 from tunehook.storage import (
     ATTEMPT,
@@ -30,18 +29,21 @@ from tunehook.storage import (
     how_to_rebuild,
     is_running,
     is_waiting,
+    read_waiting,
     stored_attempt,
     stored_outcome,
     stored_owner,
 )
 from tunehook.study.again import Again
 from tunehook.study.holders import Holders
+from tunehook.study.restored import Restored, listed
 from tunehook.system import given_values
-from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, StudyError, Trial, is_key, key_of
+from tunehook.trial import ASKED_AGAIN, JournalError, Outcome, StudyError, Trial, is_key, key_of, number_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from tunehook.storage import Waiting
     from tunehook.study.lost import Tells
 
 log = logging.getLogger("tunehook")
@@ -49,46 +51,6 @@ log = logging.getLogger("tunehook")
 _TAIL = 65536  # bytes of the end of a journal, in which the end of its trial stands
 _FAR = 1000  # so many numbers may be missing in a row; a folder with a number beyond is none of ours
 NOTHING = Outcome("interrupted", "nothing is left of it: no journal, and it was not in the storage")
-
-
-@dataclass
-class Restored:
-    """What was brought up to date.
-
-    Attributes:
-        trials: Numbers of the trials that the storage got from their journals.
-        ends: Numbers of the trials whose journals got their end from the storage.
-        lost: Numbers of which nothing is left.
-        overtaken: From which number on none was put in, since another process asked for a trial at the same time.
-        outcomes: Ends from the journals, which are told when the folder is let go.
-    """
-
-    trials: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
-    overtaken: int | None = None
-    outcomes: list[tuple[Trial, Outcome]] = field(default_factory=list)
-
-    def tell(self, study: str, paths: StudyPaths) -> None:
-        """Say what was done."""
-        if self.trials:
-            log.warning(
-                "Study '%s': its storage was older than its journals, which have brought it up to date: trials %s.",
-                study, _listed(self.trials),
-            )  # fmt: skip
-        if self.lost:
-            log.warning("Study '%s': nothing is left of trials %s.", study, _listed(self.lost))
-        if self.overtaken is not None:
-            log.warning(
-                "Study '%s': another process asked for a trial while the storage was brought up to date, so the trials "
-                "of the journals from %d on were not put in.\n  End all processes of the study. %s",
-                study, self.overtaken, how_to_rebuild(study, paths.folder),
-            )  # fmt: skip
-        if self.ends:
-            log.warning(
-                "Study '%s': the journals of trials %s lacked their ends, which the storage had.",
-                study, _listed(self.ends),
-            )  # fmt: skip
 
 
 class Restoring:
@@ -111,7 +73,7 @@ class Restoring:
             StudyError: The journal of a trial that the storage lacks cannot be read.
         """
         done, agreed = Restored(), self._ledger.notes.agreed
-        if any(number >= agreed for number in self._there()):
+        if any(number >= agreed for number in (*self._there(), *self._waiting())):
             try:
                 with self._ledger.holding():
                     self._run([number for number in self._there() if number >= agreed], done)
@@ -149,7 +111,7 @@ class Restoring:
             log.warning(  # the next row would get another number than its place
                 "Study '%s': a row of its storage cannot be read, so trials that it lacks are not put in; trials %s "
                 "are in the journals only.\n  %s",
-                self._ledger.name, _listed(hidden), how_to_rebuild(self._ledger.name, self._ledger.paths.folder),
+                self._ledger.name, listed(hidden), how_to_rebuild(self._ledger.name, self._ledger.paths.folder),
             )  # fmt: skip
         agreed, lacking = self._ledger.notes.agreed, set[int]()
         for number in there:
@@ -179,6 +141,10 @@ class Restoring:
         numbers = (name.removeprefix("trial-") for name in names)
         found = sorted(int(one) for one in numbers if one.isascii() and one.isdigit() and len(one) < 10)
         return [number for number in found if self._ledger.paths.trial(number).name in names]
+
+    def _waiting(self) -> dict[int, Waiting]:
+        """The values that waited when they were last heard of, by the numbers of their trials."""
+        return read_waiting(self._ledger.paths, self._ledger.study_id)
 
     def _own(self, number: int, *, is_needed: bool = False) -> Events | None:
         """What the journal of a trial says, where it is one of this study that can be put in.
@@ -219,26 +185,41 @@ class Restoring:
 
     def _put_in(self, there: Sequence[int], done: Restored) -> None:
         """Put in the trials that the storage lacks, in the order of their numbers, which it gives itself."""
-        number, handed_out = len(self._ledger.trials()), self._handed_out(there)
-        for there_is in there:
-            if not number <= there_is <= number + _FAR or (events := self._own(there_is, is_needed=True)) is None:
+        number, waiting = len(self._ledger.trials()), self._waiting()
+        handed_out = self._handed_out(there, waiting)
+        for there_is in sorted({*there, *waiting}):
+            if not number <= there_is <= number + _FAR:
+                continue
+            events = self._own(there_is, is_needed=True)
+            if events is None and there_is not in waiting:
                 continue
             try:
                 for missing in range(number, there_is):
-                    self._put_in_nothing(missing, handed_out.get(missing))
+                    self._put_in_nothing(missing, handed_out.get(missing), waiting.values())
                     done.lost.append(missing)
-                (done.trials if self._put_in_one(there_is, events) else done.lost).append(there_is)
+                if events is None:
+                    self._let_wait(there_is, waiting[there_is])
+                    done.trials.append(there_is)
+                else:
+                    (done.trials if self._put_in_one(there_is, events, waiting.values()) else done.lost).append(
+                        there_is
+                    )
             except _OvertakenError:
                 done.overtaken = there_is
                 return
             number = there_is + 1
 
-    def _put_in_one(self, number: int, events: Events) -> bool:
+    def _let_wait(self, number: int, waiting: Waiting) -> None:
+        if len(self._ledger.trials()) != number:
+            raise _OvertakenError
+        self._ledger.enqueue(waiting.raw, waiting.named)
+
+    def _put_in_one(self, number: int, events: Events, waiting: Iterable[Waiting]) -> bool:
         """Put in a trial; whether what its journal says can be put in."""
         with _left_out(self._ledger.paths.journal(number)):
             self._put_in_events(number, events)
             return True
-        self._put_in_nothing(number, None)
+        self._put_in_nothing(number, None, waiting)
         return False
 
     def _put_in_events(self, number: int, events: Events) -> None:
@@ -263,14 +244,16 @@ class Restoring:
             is_given=begin.is_given or begin.attempt > 0, series=dict(self._series(events)), named=named,
         )  # fmt: skip
 
-    def _put_in_nothing(self, number: int, point: Mapping[str, Any] | None) -> None:
+    def _put_in_nothing(self, number: int, point: Mapping[str, Any] | None, waiting: Iterable[Waiting]) -> None:
         """Put in a trial of which nothing is left.
 
         Args:
             number: Its number.
             point: Its values, where it is known that it had those of a grid; they are asked again.
+            waiting: Values that wait, among which may be its own for a further attempt: they have its key.
         """
-        key = key_of(self._ledger.study_id, number, None)
+        keys = (one.named[KEY] for one in waiting if KEY in one.named)
+        key = next((key for key in keys if number_of(key) == number), key_of(self._ledger.study_id, number, None))
         raw = {} if point is None else self._ledger.space.encode(point)
         named = {KEY: key, **({} if point is None else self._again.asked(raw, 1, key))}
         self._create(number, NOTHING, began=0.0, raw=raw, is_given=point is None, named=named)
@@ -279,7 +262,7 @@ class Restoring:
         if not self._ledger.put_in(number, outcome, **known):
             raise _OvertakenError
 
-    def _handed_out(self, there: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    def _handed_out(self, there: Sequence[int], waiting: Collection[int]) -> dict[int, Mapping[str, Any]]:
         """The combinations of a grid that the missing trials had, by their numbers.
 
         The grid counts the trials that it was asked for, so each of its trials says how many there were before it.
@@ -293,6 +276,8 @@ class Restoring:
         begins = {number: events.begin for number in there if number >= first and (events := self._own(number))}
         for number in range(first, max(begins, default=-1) + 1):
             begin = begins.get(number)
+            if begin is None and number in waiting:
+                continue
             if begin is None:
                 missing.append(number)
             elif not begin.is_given and begin.attempt == 0:
@@ -423,14 +408,3 @@ def _left_out(path: Path) -> Iterator[None]:
 
 def _owner(begin: Begin) -> dict[str, Any]:
     return {"host": begin.host, "pid": begin.pid, "time": begin.time, "start": begin.start, "space": begin.space}
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """Numbers in short, such as ``3, 5 to 9``."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1] = [runs[-1][0], number]
-        else:
-            runs.append([number])
-    return ", ".join(" to ".join(map(str, run)) for run in runs)

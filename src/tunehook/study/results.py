@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunehook.figures import StudyView
-from tunehook.record import Events, Kept, StudyPaths, files_in, stamp
+from tunehook.record import Events, Kept, StudyPaths, files_in, models_of, stamp
+from tunehook.session import files_of
 from tunehook.space import Space
 from tunehook.study.looking import columns_of, effective_of, read_snapshots, row_of, versions_of, view_trial
 from tunehook.trial import (
@@ -20,6 +21,7 @@ from tunehook.trial import (
     StudyError,
     best_of,
     hypervolume,
+    number_of,
     pareto_front,
     told_counts,
 )
@@ -99,7 +101,7 @@ class Results(ABC):
             StudyError: The study has several metrics, of which none is the best; see `best_trials`.
         """
         if self.others:
-            self.best  # noqa: B018 - says so
+            _ = self.best  # says so
         complete = [trial for trial in self.trials if trial.outcome.state == "complete" and trial.value is not None]
         return sorted(complete, key=lambda one: one.value or 0.0, reverse=self.mode == "max")[:number]
 
@@ -260,15 +262,16 @@ class Results(ABC):
         path = kept.path
         if stamp(path) != kept.stamp:
             raise OSError(f"{path} was changed after {trial.name}: give each trial a file of its own")
-        first = self._ledger.numbered(min(number, int(trial.key.partition("-")[0]))).datetime_start
+        first = self._ledger.numbered(min(number, number_of(trial.key))).datetime_start
         if first is not None and any(file.lstat().st_mtime < first.timestamp() - _SKEW for file in files_in(path)):
             raise OSError(f"{path} is older than {trial.name}, so that one has not written it")
         return path
 
     def records(self, number: int) -> list[str]:
-        """Where the record of a trial lies: its journal, then what each recorder named (a path or an address)."""
+        """Where a trial is kept: its journal, its model, then what each recorder named (a path or an address)."""
         trial = self._ledger.as_trial(self._ledger.numbered(number))
-        return [str(self.paths.journal(number)), *Events.of_trial(trial).records]
+        models = files_of(models_of(trial.folder), below=self.paths.folder)
+        return [str(self.paths.journal(number)), *map(str, models), *Events.of_trial(trial).records]
 
     @property
     def finished(self) -> int:

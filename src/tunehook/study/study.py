@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.record import ROOT, Recorder, StudyPaths, StudyRecorders, check_recorder, names_of_secrets
 from tunehook.search import PBT, Method, Replay
@@ -16,8 +16,8 @@ from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.study.checks import check_outcome, check_study, limits_of, metrics_of
-from tunehook.study.terms import Terms
-from tunehook.study.warm import WarmStart
+from tunehook.study.once_more import OnceMore
+from tunehook.study.terms import Keep, Terms
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
 from tunehook.trial import Budget, Decision, Mode, Objective, Outcome, StudyError, Trial
 
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from tunehook.storage import PatientStorage
     from tunehook.study.ask_tell import AskTell
 
-T = TypeVar("T")
 
-
-class Study(WarmStart):
+class Study(OnceMore):
     """A search over a space, with many trials, kept in a storage.
 
     Nothing is opened or written before the first `ask`, `optimize` or look at the trials. The same name, space and
@@ -65,6 +63,10 @@ class Study(WarmStart):
             `SnapshotPlan` for others; False for none.
         secrets: Names of arguments, entries or slots whose values no record gets, beside what looks like a secret by
             its name (``api_key``), type (``SecretStr``) or as a URL's password; the space's own are always recorded.
+        keep: Whose trained model stays in ``models/`` of the study's folder, as it was when it measured the trial's
+            value: ``"best"`` for the best trial's, so far; ``"all"`` for that of each trial with a value; ``None``
+            (default) for none. See `best_model`. A training holds one model more in memory for it, and writes it at
+            its end and with each checkpoint to go on from.
         constraints: The lowest and the highest value that a metric may have, such as ``{"latency": (None, 5.0)}``, with
             ``None`` for no limit. A trial beyond one is infeasible, and the search learns to avoid it. Any metric that
             is logged or returned. Defaults to none.
@@ -97,9 +99,11 @@ class Study(WarmStart):
         max_failures: int = 3,
         snapshots: SnapshotPlan | bool = True,
         secrets: Collection[str] = (),
+        keep: Keep | None = None,
         constraints: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({}),
     ) -> None:
-        check_study(name, metric=metric, mode=mode, objective=objective, storage=storage, max_failures=max_failures)
+        check_study(name, metric=metric, mode=mode, objective=objective, storage=storage, max_failures=max_failures,
+                    keep=keep)  # fmt: skip
         for recorder in recorders:
             check_recorder(recorder)
         self.name = name
@@ -116,7 +120,7 @@ class Study(WarmStart):
         self.paths = StudyPaths((Path(folder) if folder is not None else ROOT / name).absolute())
         self._storage = storage
         self._method = Method(search, stopper, self.space, seed=seed, metrics=1 + len(self.others))
-        self._terms = Terms()
+        self._terms = Terms(keep=keep)
         self._found: tuple[OptunaStudy, PatientStorage] | None = None
         self._is_closed = False
         self._made: AskTell | None = None
@@ -257,7 +261,7 @@ class Study(WarmStart):
         return TrialSession(
             trial, self, recorders=self.recorders, objective=self.objective, snapshots=self.snapshots,
             keeps_checkpoints=self._terms.keeps_checkpoints or trial.lineage is not None,
-            pauses=self._method.pauses, secrets=self.secrets,
+            pauses=self._method.pauses, keeps_models=self._terms.keep is not None, secrets=self.secrets,
         )  # fmt: skip
 
     @takes("study.optimize", OPTIMIZE)
@@ -325,57 +329,14 @@ class Study(WarmStart):
         finally:
             self._terms.end()
 
-    def replay_schedule(self, train: Callable[[], object], *, number: int | None = None) -> Study:
-        """Train once more, from the beginning, with the values that changed as they did for the best trial.
-
-        With the same seed in the training it comes to the same weights, bit for bit. It is a study of its own beside
-        this one, ``<name>-replay-<number>``, with a trial for each interval.
-
-        Args:
-            train: The training, as `optimize` takes it.
-            number: The trial whose schedule is trained. Defaults to None, the best one.
-
-        Returns:
-            That study.
-
-        Raises:
-            StudyError: The study trains no population.
-        """
-        from tunehook.study.once_more import replay_schedule
-
-        study: Study = replay_schedule(self, self._beside, train, number)
-        return study
-
-    def retrain(self, train: Callable[[], T], *, number: int | None = None) -> T:
-        """Train once more with the values of a trial: for more epochs, with another seed or on more data.
-
-        Change the training as you like; what the study has tuned is put in as it was. Each call is a trial of a study
-        of its own beside this one, ``<name>-retrain-<number>``, with the same recorders.
-
-        Args:
-            train: The training, as `optimize` takes it. Let it return the model, or the Trainer.
-            number: The trial whose values are taken. Defaults to None, the best one.
-
-        Returns:
-            What the training returns.
-
-        Raises:
-            StudyError: There is no complete trial, or none of this number; or the study trains a population.
-
-        Example:
-            >>> model = study.retrain(lambda: train(epochs=100))  # doctest: +SKIP
-        """
-        from tunehook.study.once_more import retrain
-
-        return retrain(self, self._beside, train, number)
-
     def _beside(self, what: str, space: Space, search: str | Replay) -> Study:
         folder = self.paths.folder
         metrics = {self.metric: self.mode, **self.others}
         return Study(
             f"{self.name}-{what}", space, metric=[*metrics], mode=[*metrics.values()], search=search,
             objective=self.objective, storage=self._storage, recorders=self.recorders, constraints=self.limits,
-            snapshots=self.snapshots or False, secrets=self.secrets, folder=folder.with_name(f"{folder.name}-{what}"),
+            snapshots=self.snapshots or False, secrets=self.secrets, keep=self._terms.keep,
+            folder=folder.with_name(f"{folder.name}-{what}"),
         )  # fmt: skip
 
     def resting(self, rest: Callable[[float], bool]) -> AbstractContextManager[None]:

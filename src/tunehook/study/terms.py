@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Keep = Literal["best", "all"]
 
 # How often the values of an interrupted trial are asked again before they are given up.
 ATTEMPTS = 3
@@ -15,11 +18,13 @@ class Terms:
     Attributes:
         attempts: How often values are begun that are interrupted each time.
         limit: How many trials the study shall have; ``None`` without a limit, and outside of `optimize`.
+        keep: Whose models are kept.
         keeps_checkpoints: Whether a trial that is asked again goes on from its last checkpoint.
         counted: Numbers of the trials of this process that were counted against the limit.
     """
 
     attempts: int = ATTEMPTS
+    keep: Keep | None = None
     limit: int | None = None
     keeps_checkpoints: bool = False
     counted: set[int] = field(default_factory=set)

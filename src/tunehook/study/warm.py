@@ -81,11 +81,16 @@ class WarmStart(Presence):
         Raises:
             InjectionError: A name of the space means nothing in the training.
             SpaceError: The values are none of a grid.
+            StudyError: The training has several ranks, of which one would end before the others.
         """
+        from tunehook.launch import is_one_of_several
+        from tunehook.session import several_ranks
         from tunehook.study.defaults import own_values
 
         if self._ledger.trials():
             return {}
+        if is_one_of_several():
+            raise several_ranks(self.name)
         kept, left_out = fitting(self.space, own_values(self, train))
         for name, why in left_out.items():
             make_visible()

@@ -13,7 +13,7 @@ from tunehook.system.descendants import (
 )
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
 from tunehook.system.lazy import lazily
-from tunehook.system.machine import has_own_ids, is_alive, lives, shares_ids, this_process, versions
+from tunehook.system.machine import has_own_ids, is_alive, lives, place, shares_ids, this_process, versions
 from tunehook.system.optuna import (
     all_trials,
     attributes_of,
@@ -37,7 +37,6 @@ from tunehook.system.optuna import (
     with_reports,
 )
 from tunehook.system.randomness import (
-    find_generators,
     generator_states,
     kept_random,
     random_state,
@@ -85,17 +84,17 @@ if TYPE_CHECKING:
     from tunehook.system.yaml_text import read_yaml as read_yaml
 
 __all__ = [
-    "DISTRIBUTION", "END_NOW", "Forgiving", "MODULE", "NoFileError", "Notice", "OPTIMIZE", "Orphans", "PATIENCE",
-    "RESULTS", "Row", "STUDY", "StoredError", "TRIAL", "Terminated", "all_trials", "attributes_of", "cached",
-    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "find_generators",
-    "first_line", "fixed_values", "flush_output", "frozen_study", "from_json", "generator_states", "given_values",
-    "guarded", "handling", "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name",
-    "is_terminal", "joined", "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near",
-    "note_report", "open_regular", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml",
-    "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short",
-    "shortened", "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate",
-    "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_cache",
-    "with_reports", "written_above",
+    "DISTRIBUTION", "END_NOW", "MODULE", "OPTIMIZE", "PATIENCE", "RESULTS", "STUDY", "TRIAL", "Forgiving",
+    "NoFileError", "Notice", "Orphans", "Row", "StoredError", "Terminated", "all_trials", "attributes_of", "cached",
+    "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "first_line", "fixed_values",
+    "flush_output", "from_json", "frozen_study", "generator_states", "given_values", "guarded", "handling",
+    "has_own_ids", "hear_of_ends", "hidden", "html_table", "is_alive", "is_secret_name", "is_terminal", "joined",
+    "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "near", "note_report", "open_regular",
+    "place", "printable", "quiet", "random_state", "read_lines", "read_whole", "read_yaml", "reports_of",
+    "restore_generators", "restore_random", "retried_number", "running_trial", "shares_ids", "short", "shortened",
+    "shown", "standard_handlers", "study_id", "suggest", "take_orphans", "takes", "terminate", "this_process",
+    "told_values", "trial_id", "uncached", "unknown_attribute", "versions", "watched", "with_cache", "with_reports",
+    "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -42,9 +42,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **known}
 
 
-def shares_ids(space: str | None) -> bool:
-    """Whether processes of a space of ids (a PID namespace) can be looked up here; an unknown one is taken for ours."""
-    return space is None or space == _space()
+def shares_ids(space: str | None, start: str | None = None) -> bool:
+    """Whether a process of this machine's name can be looked up here; one of which nobody says more is taken for ours.
+
+    The number of a container's space may be that of a container on another machine, whose boot is another one. Outside
+    of containers the number is the same everywhere, so another boot of a machine of this name is an earlier one.
+
+    Args:
+        space: Its space of ids (a PID namespace).
+        start: Its start, from `this_process`.
+    """
+    if space is None:
+        return True
+    boot = "" if start is None else start.partition("/")[0]
+    return space == _space() and (space == _WHOLE_MACHINE or not boot or not _boot() or boot == _boot())
+
+
+def place() -> str:
+    """What tells this machine, or this container, from others of its name; empty outside of containers."""
+    return f"{_boot()}/{_space()}" if has_own_ids() else ""
 
 
 def has_own_ids() -> bool:

@@ -73,35 +73,35 @@ def kept_random() -> Iterator[None]:
         restore_random(state)
 
 
-def find_generators(owners: Iterable[object]) -> list[Any]:
-    """The generators that objects hold as attributes of their own, each once, in the order in which they are found.
+def generator_states(owners: Iterable[object]) -> list[Any]:
+    """The states of the generators that objects hold as attributes, each once, in the order in which they are found.
 
     Args:
         owners: Such as datasets, samplers and callbacks; what has no attributes has none.
     """
+    return [_GENERATORS[_kind_of(one)][0](one) for one in _held_by(owners)]
+
+
+def restore_generators(owners: Iterable[object], states: Sequence[Any]) -> None:
+    """Put them back.
+
+    Raises:
+        ValueError: They are not as many as the states.
+    """
+    generators = _held_by(owners)
+    if len(generators) != len(states):
+        raise ValueError(f"{len(states)} generators of the training's own were kept, and it has {len(generators)}")
+    for one, state in zip(generators, states, strict=True):
+        _GENERATORS[_kind_of(one)][1](one, state)
+
+
+def _held_by(owners: Iterable[object]) -> list[Any]:
     found: dict[int, Any] = {}
     for owner in owners:
         for value in getattr(owner, "__dict__", {}).values():
             if _kind_of(value):
                 found[id(value)] = value
     return list(found.values())
-
-
-def generator_states(generators: Iterable[Any]) -> list[Any]:
-    """The state of each of these generators."""
-    return [_GENERATORS[_kind_of(one)][0](one) for one in generators]
-
-
-def restore_generators(generators: Sequence[Any], states: Sequence[Any]) -> None:
-    """Put them back.
-
-    Raises:
-        ValueError: They are not as many as the states.
-    """
-    if len(generators) != len(states):
-        raise ValueError(f"{len(states)} generators of the training's own were kept, and it has {len(generators)}")
-    for one, state in zip(generators, states, strict=True):
-        _GENERATORS[_kind_of(one)][1](one, state)
 
 
 # How the state of a generator is taken and put back.

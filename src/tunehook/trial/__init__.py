@@ -19,6 +19,7 @@ from tunehook.trial.errors import (
     StudyFull,
     TrialError,
 )
+from tunehook.trial.formats import FORMATS
 from tunehook.trial.front import hypervolume, pareto_front
 from tunehook.trial.lineage import INTERVAL_ENDS, Lineage
 from tunehook.trial.objective import (
@@ -43,13 +44,14 @@ from tunehook.trial.values import (
     count_line,
     is_key,
     key_of,
+    number_of,
     told_counts,
 )
 
 __all__ = [
-    "ASKED_AGAIN", "Budget", "COUNTED", "Decision", "FinishedTrial", "INTERVAL_ENDS", "InjectionError",
-    "JournalError", "Lineage", "MISUSE", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
+    "ASKED_AGAIN", "COUNTED", "FORMATS", "INTERVAL_ENDS", "MISUSE", "Budget", "Decision", "FinishedTrial",
+    "InjectionError", "JournalError", "Lineage", "Mode", "Objective", "Outcome", "Standing", "State", "StorageAway",
     "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "count_line",
     "describe", "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse",
-    "key_of", "mode_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
+    "key_of", "mode_of", "number_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunehook.system import TRIAL, html_table, short, unknown_attribute
+from tunehook.trial import formats
 from tunehook.trial.lineage import Lineage
 from tunehook.trial.objective import COUNTED, Mode, State
 
@@ -81,6 +82,11 @@ def key_of(study: str, number: int, asked: datetime | None) -> str:
 def is_key(text: object) -> bool:
     """Whether a text is one that `key_of` makes."""
     return isinstance(text, str) and re.fullmatch(r"[0-9]{4,18}-[0-9a-f]{8}", text) is not None
+
+
+def number_of(key: str) -> int:
+    """The number of the first attempt, by its key."""
+    return int(key.partition("-")[0])
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,22 @@ class FinishedTrial:
     def values(self) -> tuple[float, ...]:
         """The values of all metrics of the study, in their order; empty where one is not known."""
         return self.outcome.values or (() if self.value is None else (self.value,))
+
+    def as_yaml(self) -> str:
+        """The values as YAML, a line for each."""
+        return formats.as_yaml(self.params)
+
+    def as_python(self) -> str:
+        """The values as a dict in Python, a line for each."""
+        return formats.as_python(self.params)
+
+    def as_hydra(self) -> str:
+        """The values as overrides for an application of Hydra, quoted for a shell: ``lr=0.01 hidden=64``."""
+        return formats.as_hydra(self.params)
+
+    def as_arguments(self) -> str:
+        """The values as arguments of a command line, quoted for a shell: ``--lr=0.01 --hidden=64``."""
+        return formats.as_arguments(self.params)
 
     def _repr_html_(self) -> str:
         told = f"{self.outcome.state}: {self.outcome.reason}" if self.outcome.reason else self.outcome.state

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ from tunehook.inject import trace
 from tunehook.inject.known import known_trial
 from tunehook.integrations.keras import TuneCallback
 from tunehook.trial.errors import InjectionError
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = QUIET
 
@@ -707,7 +708,7 @@ print(names)
 def test_a_training_function_that_imports_the_adapter(tmp_path: Path) -> None:
     """Keras's names are as they were at the import in the second call of the function, and in the next trial."""
     ran = subprocess.run(
-        [sys.executable, "-c", LATE], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
+        [python(), "-c", LATE], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.splitlines()[-1] == str([["dense", "dropout", "dense_1"]] * 2)
@@ -812,7 +813,7 @@ study.optimize(lambda: train(callbacks=[TuneCallback()]), trials=1, progress=Fal
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow")
 def test_a_model_on_two_devices() -> None:
     """In the scope of a MirroredStrategy values go into calls as anywhere."""
-    done = subprocess.run([sys.executable, "-c", MIRRORED], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([python(), "-c", MIRRORED], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     plain, *tuned = done.stdout.splitlines()
     assert plain.startswith("2 ")

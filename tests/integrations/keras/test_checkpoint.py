@@ -74,18 +74,24 @@ class Script:
         at: The epoch in which the first attempt is interrupted.
         make: Makes the model.
         callbacks: Makes further callbacks.
+        study: Further arguments of the study.
         fit: Further arguments of ``fit``.
     """
 
     def __init__(
-        self, at: int | None, make: Callable[[], Any] = net, callbacks: Callable[[], list[Any]] = list, **fit: Any
+        self,
+        at: int | None,
+        make: Callable[[], Any] = net,
+        callbacks: Callable[[], list[Any]] = list,
+        study: dict[str, Any] | None = None,
+        **fit: Any,
     ) -> None:
         self.at, self.make, self.callbacks = at, make, callbacks
         self.fit = {"x": X, "y": Y, "batch_size": 4, "epochs": EPOCHS, "validation_split": 0.25, **fit}
         self.model: Any = None
         self.history: Any = None
         self.others: list[Any] = []
-        self.study = projects.study({"optimizer.learning_rate": 0.02}, metric="loss")
+        self.study = projects.study({"optimizer.learning_rate": 0.02}, **{"metric": "loss", **(study or {})})
 
     def train(self) -> None:
         """The script."""
@@ -137,7 +143,10 @@ def left() -> list[Path]:
 
 
 def test_it_goes_on_bit_for_bit() -> None:
-    """Weights, moments, data order, dropout, the learning rate, patience, the best weights, and the history."""
+    """Weights, moments, data order, dropout, the learning rate, patience, the best weights, and the history.
+
+    And the model that is kept: here that of the first epoch, by the attempt that was interrupted.
+    """
 
     def callbacks() -> list[Any]:
         return [
@@ -145,8 +154,9 @@ def test_it_goes_on_bit_for_bit() -> None:
             keras.callbacks.EarlyStopping("val_loss", min_delta=0.01, patience=9, restore_best_weights=True),
         ]
 
-    whole = Script(None, callbacks=callbacks).run()
-    script = Script(3, callbacks=callbacks).run()
+    kept = {"keep": "best", "metric": "val_loss", "mode": "max"}
+    whole = Script(None, callbacks=callbacks, study=kept).run()
+    script = Script(3, callbacks=callbacks, study=kept).run()
     assert (whole.went_on, script.went_on) == ([], [3])
     assert script.result == whole.result
     for one, two in zip(whole.others[1:], script.others[1:], strict=True):
@@ -155,6 +165,9 @@ def test_it_goes_on_bit_for_bit() -> None:
     assert [trial.outcome.state for trial in script.study.trials] == ["interrupted", "complete"]
     assert script.model._initial_epoch is None
     assert not left()
+    assert [path.name for path in script.study.paths.models.rglob("*.*")] == ["step-0001.keras"]
+    for model in (script.study.best_model(), script.study.best_model(script.train)):
+        assert model.evaluate(X[9:], Y[9:], batch_size=4, verbose=0) == script.study.best.value
 
 
 def interrupted(script: Script) -> tuple[Path, Path]:

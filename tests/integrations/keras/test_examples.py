@@ -43,3 +43,17 @@ def test_the_functional_example_is_tuned_with_nothing_but_the_callback() -> None
     assert (model.get_layer("conv").filters, hidden.units, hidden.kernel_regularizer.l2) == (5, 17, 0.5)
     assert model.optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.01
     assert study.best.outcome.state == "complete"
+
+
+def test_the_text_example_tunes_what_layers_and_the_script_have() -> None:
+    """The sequences, the embedding and the number of layers of a functional model are those of the trial."""
+    names = example("keras_text.py")
+    space = {"sequence_length": 5, "embedding.output_dim": 6, "layers": 2, "learning_rate": 0.01}
+    study = th.Study("text", space, metric="val_accuracy", mode="max", search="random")
+    made: list[Any] = []
+    study.optimize(lambda: made.append(names["train"]()), trials=1, progress=False)
+    (model,) = made[-1:]
+    assert model.input_shape == (None, 5)
+    assert model.get_layer("embedding").output_dim == 6
+    assert [layer.name for layer in model.layers if "filters" in layer.name] == ["filters_0", "filters_1"]
+    assert study.best_value > 0.3  # of five packages

@@ -41,6 +41,7 @@ from tunehook.integrations.keras import TuneCallback
 from tunehook.integrations.keras import callback as adapter
 from tunehook.record.journal import read_journal
 from tunehook.trial.errors import InjectionError, TrialError
+from warm import python
 
 pytestmark = QUIET
 torch_only = pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
@@ -353,7 +354,7 @@ model.fit(x, x[:, :1], epochs=9, verbose=0, callbacks=[TuneCallback(study), Kill
 def test_terminated(tmp_path: Path) -> None:
     """A process that is asked to end tells its trial so, and ends as it was asked to."""
     ran = subprocess.run(
-        [sys.executable, "-c", TERMINATED],
+        [python(), "-c", TERMINATED],
         cwd=tmp_path,
         env=dict(os.environ),
         capture_output=True,
@@ -380,6 +381,26 @@ def test_a_model_of_another_trial() -> None:
         f"The Functional was trained in trial 0 of study '{given.name}' already, and trial 1 would go on with its "
         "weights.\n  Make the model inside the training function, so that each trial starts from scratch."
     )
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_layer_that_is_kept_for_all_trials(is_frozen: bool) -> None:
+    """The next trial would go on with its weights: an error before the first step; not if none of them trains it."""
+    begin()
+    kept = keras.layers.Dense(3, name="kept", trainable=not is_frozen)
+
+    def train() -> None:
+        model = keras.Sequential([keras.Input((4,)), kept, keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(X, Y, verbose=0, callbacks=[TuneCallback()])
+
+    given = study({"learning_rate": th.Choice([0.1, 0.2])})
+    if is_frozen:
+        given.optimize(train, trials=2, progress=False)
+        return
+    message = rf"^sequential/kept/kernel of the Sequential was trained in trial 0 of study '{given.name}' already, and "
+    with pytest.raises(TrialError, match=message):
+        given.optimize(train, trials=2, progress=False)
 
 
 @torch_only

@@ -6,7 +6,6 @@ import functools
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +39,7 @@ from keras_projects import (
 from tunehook.integrations.keras import TuneCallback
 from tunehook.record.journal import read_journal
 from tunehook.trial.errors import InjectionError
+from warm import python
 
 pytestmark = QUIET
 
@@ -472,7 +472,7 @@ def run(folder: Path, text: str) -> list[str]:
     """The lines that a script prints."""
     (folder / "script.py").write_text(text)
     ran = subprocess.run(
-        [sys.executable, "script.py"], cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False
+        [python(), "script.py"], cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout.splitlines()
@@ -515,7 +515,7 @@ def test_code_that_is_no_file(tmp_path: Path) -> None:
     """It cannot be run again, so its values are refused."""
     text = with_study({"width": 3})
     ran = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
+        [python(), "-c", text], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
     assert ran.stderr.partition("InjectionError: ")[2] == (

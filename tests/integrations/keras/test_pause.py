@@ -61,8 +61,8 @@ class Script:
 
 
 def test_what_pauses_goes_on_bit_for_bit() -> None:
-    """The best third goes on from each rung; no epoch is trained twice, and each trial is as if in one go."""
-    whole, script = Script().run(), Script(stopper="pause").run()
+    """The best third goes on from each rung; no epoch is trained twice, and all is as if in one go, models too."""
+    whole, script = Script().run(), Script(stopper="pause", keep="best").run()
     assert {trial.outcome.state for trial in whole.study.trials} == {"complete"}
     numbers = {trial.params["optimizer.learning_rate"]: trial.number for trial in script.study.trials}
 
@@ -80,3 +80,6 @@ def test_what_pauses_goes_on_bit_for_bit() -> None:
         reports = script.reports(number)
         assert reports == whole.reports(number)[: len(reports)]
     assert script.weights[last] == whole.weights[last]
+    model = script.study.best_model()
+    kept = [keras.ops.convert_to_numpy(one.value).tobytes() for one in [*model.weights, *model.optimizer.variables]]
+    assert {*kept} < {*whole.weights[last]}  # all but the seeds, which Keras does not save

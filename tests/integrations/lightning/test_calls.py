@@ -674,6 +674,49 @@ def test_a_callback_that_carries_its_state_to_the_next_trial(project: Project, i
     assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_network_that_is_kept_for_all_trials(project: Project, is_frozen: bool) -> None:
+    """The next trial would go on with its weights: an error before the first step; not if none of them trains it."""
+    kept = nn.Linear(4, 1).requires_grad_(not is_frozen)
+
+    def train() -> None:
+        model = project.net(body=nn.Sequential(kept, nn.Linear(1, 1)))
+        project.trainer([TuneCallback()], max_epochs=1).fit(model, project.data())
+
+    study = th.Study("calls", {"lr": th.Float(0.01, 0.1)}, metric="val_loss", mode="min", search="random")
+    if is_frozen:
+        study.optimize(train, trials=2, progress=False)
+        return
+    message = (
+        r"^net.0.weight of the Net was trained in trial 0 of study 'calls' already, and trial 1 would go on with its "
+        r"weights.\n  Make what holds it inside the training function, so that each trial starts from scratch; or "
+        r"freeze it in all of them.$"
+    )
+    with pytest.raises(TrialError, match=message):
+        study.optimize(train, trials=2, progress=False)
+    assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
+
+
+def test_a_name_by_class_means_what_the_fit_uses(project: Project) -> None:
+    """Also where the script has made another object of the class before, such as a teacher."""
+
+    class Body(nn.Linear):
+        def __init__(self, scale: float = 1.0) -> None:
+            super().__init__(4, 1)
+            self.scale = scale
+
+    made = []
+
+    def train() -> None:
+        teacher, body = Body(), Body()
+        project.trainer([TuneCallback()], max_epochs=1).fit(project.net(body=body), project.data())
+        made.append((teacher.scale, body.scale))
+
+    study = th.Study("calls", {"Body.scale": 3.0}, metric="val_loss", mode="min", search="random")
+    study.optimize(train, trials=1, progress=False)
+    assert made == [(1.0, 3.0)]
+
+
 def test_a_variable_that_configure_optimizers_uses_elsewhere_too(
     project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ import torch
 import tunehook as th
 from tunehook.record.journal import read_journal
 from tunehook.snapshot.values import Snapshot
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = pytest.mark.slow
 
@@ -120,19 +122,22 @@ if __name__ == "__main__":
 
 def run(
     folder: Path, *, fails: bool = False, is_second: bool = False, given: Mapping[str, str] = MappingProxyType({}),
-    launcher: Sequence[str] = (), **options: Any,
+    launcher: Sequence[str] = (), interpreter: str = "", **options: Any,
 ) -> str:  # fmt: skip
-    """Run the script in a folder of its own, where a launcher starts its ranks by it; returns what it printed."""
+    """Run the script in a folder of its own, where a launcher starts its ranks by it; returns what it printed.
+
+    It is forked, as its ranks are, unless there is an interpreter for both.
+    """
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     script = folder / "train.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, *launcher, str(script), json.dumps({"namespace": "lightning.pytorch", **options})],
+        [interpreter or python(), *launcher, str(script), json.dumps({"namespace": "lightning.pytorch", **options})],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1", **given},
     )
     said = done.stdout + done.stderr
@@ -141,7 +146,8 @@ def run(
         # Seen on a loaded machine: a thread of torch outlives a rank that has ended its work, and aborts it at exit.
         # Where the rank is a spawned one, its trial fails and the script goes on.
         shutil.rmtree(folder)
-        return run(folder, fails=fails, is_second=True, given=given, launcher=launcher, **options)
+        more: dict[str, Any] = {"given": given, "launcher": launcher, "interpreter": interpreter}
+        return run(folder, fails=fails, is_second=True, **more, **options)
     assert (done.returncode != 0) == fails, said
     return said
 
@@ -182,7 +188,7 @@ def test_script_launcher_equals_the_plain_script(tmp_path: Path, namespace: str)
     """Shapes, learning rate and batch size under two-process DDP give the weights of the typed-in script."""
     values = {"hidden": 16, "lr": 0.02, "batch_size": 4}
     run(tmp_path / "plain", mode="plain", namespace=namespace, values=values)
-    run(tmp_path / "tuned", mode="callback", namespace=namespace, values=values)
+    run(tmp_path / "tuned", mode="callback", namespace=namespace, values=values, interpreter=sys.executable)
     for rank in (0, 1):
         assert_equal(weights(tmp_path / "tuned", rank), weights(tmp_path / "plain", rank))
         assert seen(tmp_path / "tuned", rank) == seen(tmp_path / "plain", rank)
@@ -258,7 +264,7 @@ def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
     """With spawn the parent asks, rank 0 of the spawned processes trains and tells."""
     values = {"lr": 0.02, "batch_size": 4}
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values=values)
-    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values)
+    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values, interpreter=sys.executable)
     assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
     (trial,) = study_in(tmp_path / "tuned", list(values)).trials
     assert trial.outcome.state == "complete"
@@ -326,10 +332,27 @@ def test_ranks_of_torchrun_train_another_shape(tmp_path: Path) -> None:
         assert [hparams["lr"] for *_, hparams in seen(tmp_path / "tuned", rank)] == rates
 
 
-def test_ranks_of_torchrun_read_the_same_values(tmp_path: Path) -> None:
-    """All of them, in the script, before the first fit."""
-    run(tmp_path / "x", mode="reading", launcher=TORCHRUN, values={"hidden": 5, "batch_size": 4}, trials=2)
-    run(tmp_path / "plain", mode="plain", values={"hidden": 10, "batch_size": 4})
+# What srun does: it starts each rank with SLURM's variables.
+SRUN = """
+import os, socket, subprocess, sys
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(free.getsockname()[1])
+said = {"JOB_ID": 7, "JOB_NAME": "tune", "NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODEID": 0,
+        "NODELIST": "localhost", "JOB_NODELIST": "localhost"}
+ranks = [subprocess.Popen([sys.executable, *sys.argv[1:]], env=os.environ | {
+    f"SLURM_{name}": str(value) for name, value in (said | {"PROCID": rank, "LOCALID": rank}).items()
+}) for rank in range(2)]
+sys.exit(max(rank.wait() for rank in ranks))
+"""
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ("-c", SRUN)], ids=["torchrun", "srun"])
+def test_ranks_that_were_started_from_outside_read_the_same_values(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+    """All of them, in the script, before the first fit; what goes into a call is there in the second one of train."""
+    values = {"hidden": 5, "batch_size": 4, "lr": 0.02}
+    run(tmp_path / "x", mode="reading", launcher=launcher, interpreter=sys.executable, values=values, trials=2)
+    run(tmp_path / "plain", mode="plain", values={**values, "hidden": 10})
     for rank in (0, 1):
         assert [hparams["hidden"] for *_, hparams in seen(tmp_path / "x", rank)] == [10, 10]
         assert_equal(weights(tmp_path / "x", rank), weights(tmp_path / "plain", rank))

@@ -30,7 +30,8 @@ from lightning_projects import (
     weights,
 )
 from tunehook.integrations.lightning import TuneCallback
-from tunehook.integrations.lightning.constructors import Window, close_window, open_window
+from tunehook.integrations.lightning.calls import hear_all
+from tunehook.integrations.lightning.constructors import Window, editing
 from tunehook.trial.errors import InjectionError, TrialError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, missing loggers ...
@@ -227,29 +228,22 @@ def test_schedulers_within_a_scheduler(one: Any) -> None:
     assert_same(trained(one, lambda: (cls(), loader()), {"start_factor": 0.4, "gamma": 0.7}), plain)
 
 
-def test_windows_leave_classes_as_they_were() -> None:
-    """Whatever the order in which windows close, and for classes that are defined meanwhile."""
-    sgd, follows = torch.optim.SGD.__init__, vars(torch.optim.Optimizer).get("__init_subclass__")
-    one, two = Window("optimizer"), Window("optimizer")
-    open_window(one)
-    open_window(two)
-    open_window(two)
-    assert torch.optim.SGD.__init__ is not sgd
+def test_a_window_edits_the_calls_inside(pl: Any) -> None:
+    """Of classes that are defined meanwhile too, each object once, and none within the constructor of another one."""
+    hear_all()
+    window, sizes = Window("optimizer"), [nn.Parameter(torch.zeros(1))]
+    window.staged["lr"] = 0.6
 
     class Mine(torch.optim.SGD):
         def __init__(self, params: Any, lr: float = 0.1) -> None:
             super().__init__(params, lr=lr / 2)
+            self.inner = torch.optim.Adam(sizes, lr=0.3)
 
-    two.staged["lr"] = 0.6
-    made = Mine([nn.Parameter(torch.zeros(1))])
-    assert made.param_groups[0]["lr"] == 0.3
-    close_window(one)
-    assert torch.optim.SGD.__init__ is not sgd
-    close_window(two)
-    close_window(two)
-    assert torch.optim.SGD.__init__ is sgd
-    assert Mine([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.05
-    assert vars(torch.optim.Optimizer).get("__init_subclass__") is follows
+    with editing([window]):
+        made = Mine(sizes)
+    assert (made.param_groups[0]["lr"], made.inner.param_groups[0]["lr"]) == (0.3, 0.3)
+    assert [each.made for each in window.made] == [made]
+    assert Mine(sizes).param_groups[0]["lr"] == 0.05
 
 
 @pytest.mark.parametrize("name", ["lr", "optimizer.lr"])

@@ -34,7 +34,9 @@ class Script:
         settings: Of the Trainer.
     """
 
-    def __init__(self, pl: Any, name: str, *, stopper: str | None = None, rates: Any = RATES, **settings: Any) -> None:
+    def __init__(
+        self, pl: Any, name: str, *, stopper: str | None = None, keep: Any = None, rates: Any = RATES, **settings: Any
+    ) -> None:
         self.pl, self.settings = pl, {"max_epochs": 6, **settings}
         self.epochs: list[tuple[float, int]] = []  # that were trained, with their learning rate
         self.weights: dict[float, list[torch.Tensor]] = {}  # by learning rate, after the last fit of it
@@ -42,6 +44,7 @@ class Script:
         self.study = th.Study(
             name, {"lr": th.Choice(rates)}, metric="val", mode="min", search="grid", stopper=stopper, objective="last",
             storage=optuna.storages.InMemoryStorage(), recorders=recorders, snapshots=False,
+            keep=keep,
         )  # fmt: skip
 
     def train(self) -> None:
@@ -89,7 +92,7 @@ class Script:
 
 def test_what_pauses_goes_on_bit_for_bit(pl: Any) -> None:
     """No epoch is trained twice, each trial is as if in one go, and its run has each step once."""
-    whole, script = Script(pl, "whole").run(), Script(pl, "paused", stopper="pause").run()
+    whole, script = Script(pl, "whole").run(), Script(pl, "paused", stopper="pause", keep="best").run()
     order = sorted(RATES, key=lambda rate: whole.reports(rate)[2][1]["val"])
     assert script.study.counts() == {"paused": 3, "complete": 1}
     best = script.study.best.params["lr"]
@@ -99,6 +102,8 @@ def test_what_pauses_goes_on_bit_for_bit(pl: Any) -> None:
         assert reports == whole.reports(rate)[: len(reports)]
         assert [epoch for one, epoch in script.epochs if one == rate] == [*range(len(reports))]
     assert all(map(torch.equal, script.weights[best], whole.weights[best]))
+    model = script.study.best_model(script.train)
+    assert all(map(torch.equal, model.state_dict().values(), whole.weights[best]))
     steps: dict[str, list[int]] = defaultdict(list)
     for run in read_runs(Path("runs-paused")):
         steps[run.id] += run.column("trial/step")

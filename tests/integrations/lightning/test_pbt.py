@@ -113,8 +113,11 @@ def study(name: str = "pbt", space: dict[str, Any] = SPACE, **options: Any) -> t
 
 
 def test_copies_and_new_values_are_there_in_the_next_step() -> None:
-    """Each interval begins with the bits of its parent, and with its own values; the schedule that won is replayed."""
-    seen, made = Seen(), study()
+    """Each interval begins with the bits of its parent, and with its own values; the schedule that won is replayed.
+
+    The model that it has led to is there.
+    """
+    seen, made = Seen(), study(keep="best")
     made.optimize(training(seen), progress=False)
 
     trials = made.trials
@@ -137,6 +140,12 @@ def test_copies_and_new_values_are_there_in_the_next_step() -> None:
     for number in range(8):  # nobody goes on from them any more
         key = made._ledger.as_trial(made._ledger.numbered(number)).key
         assert not checkpoints_of(made.paths.trial(number), key).exists()
+
+    model = made.best_model(training(Seen()))
+    torch.manual_seed(3)
+    data = torch.randn(64, 4)
+    with torch.no_grad():
+        assert float((model.net(data) - data[:, :1]).pow(2).mean()) == made.best.value
 
     again = Seen()
     replay = made.replay_schedule(training(again))

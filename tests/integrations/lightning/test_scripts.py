@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 
 import tunehook as th
 from lightning_projects import NAMESPACES
+from waiting import PATIENCE
+from warm import python
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +76,7 @@ def run(how: str = "file", *, fails: bool = False, env: dict[str, str] | None = 
     options = json.dumps({"namespace": NAMESPACES[0], "out": str(out), **given})
     command = ["script.py", options] if how == "file" else ["-m", "script", options]
     done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})}
+        [python(), *command], capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **(env or {})}
     )
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return torch.load(out, weights_only=True) if out.exists() else {}, done.stdout + done.stderr

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from tunehook.launch import Request
 from tunehook.record.journal import read_journal
 from tunehook.trial.errors import JournalError, StudyError
 from tunehook.trial.values import Outcome
+from waiting import PATIENCE, wait_for
 
 ray = pytest.importorskip("ray")
 
@@ -72,14 +72,6 @@ def events(study: th.Study, number: int) -> list[dict[str, Any]]:
 def kinds(study: th.Study, number: int) -> list[str]:
     """What the journal of a trial holds."""
     return [event["event"] for event in events(study, number)]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, a minute at most."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def test_a_node_is_removed(cluster: Any, tmp_path: Path) -> None:
@@ -198,7 +190,7 @@ def test_the_same_script_is_killed_and_stopped(cluster: Any, tmp_path: Path) -> 
     with start() as process:
         wait_for(lambda: len(reporting(folder)) == 4)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert "no new trials; the running ones end in good order" in errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
     study = run(scripts.study(folder, range(3)), scripts.steps)

@@ -24,6 +24,7 @@ from tunehook.launch import ranks
 from tunehook.session.in_progress import active, set_broadcast
 from tunehook.trial.errors import TrialError
 from tunehook.trial.values import Outcome, Trial
+from waiting import PATIENCE
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.lib import module  # noqa: E402
@@ -231,7 +232,7 @@ def start(folder: Path, how: str) -> str:
     (folder / "script.py").write_text(SCRIPT)
     return subprocess.run(
         [sys.executable, "script.py", how], cwd=folder, env=_environment(), capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=PATIENCE, check=False,
     ).stderr  # fmt: skip
 
 
@@ -445,7 +446,7 @@ def test_a_folder_called_wandb_is_no_sdk(tmp_path: Path) -> None:
         "with apart.apart(None, lambda: 0): apart.claim_runs(None, [])\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
         env=_environment(),
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

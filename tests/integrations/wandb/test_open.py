@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from run_file import RunFile, read_runs
+from waiting import PATIENCE
 from wandb_trials import begin
 
 wandb = pytest.importorskip("wandb")
@@ -378,5 +379,5 @@ for number in range(2):
 assert not [name for name in sys.modules if name.startswith(("wandb.integration.keras", "tensorflow.", "keras"))]
 """
     path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=PATIENCE)
     assert len(read_runs(tmp_path)) == 2

@@ -20,7 +20,9 @@ import pytest
 from run_file import RunFile, read_runs
 from tunehook.session.in_progress import activate
 from tunehook.session.session import TrialSession
+from waiting import PATIENCE
 from wandb_trials import make_session
+from warm import python
 
 wandb = pytest.importorskip("wandb", reason="recording to W&B needs it: pip install 'tunehook[wandb]'")
 
@@ -51,12 +53,12 @@ def run_training(name: str, backend: str, folder: Path) -> list[RunFile]:
         "WANDB_SILENT": "true",
     }
     ran = subprocess.run(
-        [sys.executable, __file__, name],
+        [python() if backend == "torch" else sys.executable, __file__, name],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-4000:]

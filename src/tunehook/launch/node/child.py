@@ -40,6 +40,7 @@ from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
 GRACE = 10.0
 _LOOK = 0.1  # seconds between two looks at what ended trials have left
 _DRIVER = "/dev/nvidia-uvm"
+_USES_GPU = "importing the training function uses the GPU"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ class NodeJudge:
         """Ask the node process; where it is gone, this training has no purpose any more."""
         try:
             self._connection.send(("report", step, value, budget))
-            return self._connection.recv()  # type: ignore[no-any-return]
+            decision: Decision = self._connection.recv()
         except (OSError, EOFError) as error:
             raise Terminated(128 + signal.SIGTERM) from error
+        return decision
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Tell the node process; where it is gone, the next one reads the end from the journal."""
@@ -168,24 +170,22 @@ def why_not_fork(before: int) -> str:
     Args:
         before: Number of its threads after the frameworks were imported, and before the user's code was.
     """
+    if _DRIVER in _open_files():  # the reason of its threads too
+        return _USES_GPU
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
         return f"importing the training function starts threads ({names})"
     if _threads() > before:
         return "importing the training function computes something, with threads that a fork would lose"
-    if _is_gpu_lost():
-        return "importing the training function uses the GPU"
-    return ""
+    return _USES_GPU if _is_gpu_lost() else ""
 
 
 def _is_gpu_lost() -> bool:
-    """Whether a fork of this process could not use the GPU.
+    """Whether torch could not use the GPU in a fork of this process.
 
-    The driver of CUDA has a file open once it is in use, by whatever framework. Torch is asked in a fork, which says
-    so and ends: `torch.cuda.is_available` alone may begin to use the driver, as Keras does when it is imported.
+    It is asked in one, which says so and ends: `torch.cuda.is_available` alone may begin to use the driver, as Keras
+    does when it is imported.
     """
-    if _DRIVER in _open_files():
-        return True
     torch = sys.modules.get("torch")
     if torch is None:
         return False
