@@ -81,9 +81,31 @@ def test_values_are_the_users_own() -> None:
     assert "- **reason**: val\\_acc is worse than the median at step 1" in known["dashboard:3:note_str:0"]
 
 
+def test_where_a_trial_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its run is in its note and beside its values, once its journal was read; after that no journal is read again."""
+    study = Study("digits", {"x": th.Float(0, 1)}, metric="acc", mode="max", search="random")
+    trial = study.ask()
+    journal = th.Journal(trial.folder)
+    journal.config({"x": 0.5}, records=["https://wandb.ai/me/digits/runs/1"])
+    journal.close()
+    study.tell(trial, Outcome("complete", "", 0.5, 1))
+    monkeypatch.setattr("tunehook.report.mirror._FRESH", -1.0)
+    mirror = Mirror(study)
+    for _ in range(2):
+        note = mirror.get_study_system_attrs(0)["dashboard:0:note_str:0"]
+    assert "- **run**: https\\://wandb\\.ai/me/digits/runs/1" in note
+    assert mirror.get_all_trials(0)[0].user_attrs["run"] == "https://wandb.ai/me/digits/runs/1"
+
+    def read(*_: object) -> list[str]:
+        raise AssertionError("a journal is read again")
+
+    monkeypatch.setattr(Study, "records", read)
+    assert len(mirror.get_all_trials(0)) == 1
+
+
 def test_axes() -> None:
     """Of each distribution: its kind, its range, whether it is logarithmic, and the names of its options."""
-    found = {name: axis(one) for name, one in th.Space({
+    found: dict[str, Any] = {name: axis(one) for name, one in th.Space({
         "lr": th.Float(1e-4, 1, log=True), "step": th.Float(0, 1, step=0.25), "n": th.Int(2, 8, log=True),
         "normal": th.Normal(2, 1), "log": th.LogNormal(0, 1), "log_step": th.LogNormal(0, 1, step=1),
         "choice": th.Choice(["1", 1, None]), "one": 3,
@@ -196,9 +218,9 @@ def test_the_dashboard_in_a_browser(tmp_path: Path) -> None:
         page.size(1280, 900)
         page.ask("Page.navigate", url=address)
         page.wait("document.querySelectorAll('.js-plotly-plot .main-svg').length > 4")
-        assert "acc‹img src=x" in page.run("document.body.innerText")  # noqa: RUF001 - as it is shown
+        page.wait("document.body.innerText.includes('acc\u2039img src=x')")  # < is a quotation mark, as it is shown
         page.ask("Page.navigate", url=f"{address}/trials?numbers=3")
-        page.wait("document.body.innerText.includes('ValueError: <img src=x onerror=alert(1)>**b**`c`$d$')")
+        page.wait("document.body?.innerText.includes('ValueError: <img src=x onerror=alert(1)>**b**`c`$d$')")
         assert page.run("document.querySelectorAll('img[src=x]').length") == 0
         page.size(390, 844, is_phone=True)
         page.picture(tmp_path / "phone.png")

@@ -6,6 +6,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_nothing_can_be_written() -> None:
     """Whatever would change a study is refused, by each call that would."""
     reader = SqliteReader(written())
     key = reader.get_study_id_from_name("digits")
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: reader.create_new_study([], "b"), lambda: reader.delete_study(key),
         lambda: reader.create_new_trial(key),
         lambda: reader.set_study_user_attr(key, "a", 1), lambda: reader.set_study_system_attr(key, "a", 1),
@@ -77,7 +78,8 @@ def test_nothing_can_be_written() -> None:
         lambda: reader.set_trial_intermediate_value(41, 1, 0.5),
         lambda: reader.set_trial_state_values(41, optuna.trial.TrialState.FAIL),
         lambda: reader.set_trial_param(41, "x", 1.0, optuna.distributions.FloatDistribution(0, 1)),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for call in calls:
         with pytest.raises(StorageInternalError, match="was opened to look at it, not to write"):
             call()
 

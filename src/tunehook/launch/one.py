@@ -10,14 +10,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from tunehook.inject import Plan, Told, call_traced, ending_early, finding_ranks, learn, unread_values
 from tunehook.launch.plans import keep_plan, kept_plan
-from tunehook.launch.progress import Progress
 from tunehook.session import TrialSession, activate, begin_again, broadcast
 from tunehook.system import flush_output, random_state, restore_random
 from tunehook.trial import Trial
+
+if TYPE_CHECKING:
+    from tunehook.launch.progress import Progress  # loads rich, which whoever only looks needs not
 
 
 def train_one(
