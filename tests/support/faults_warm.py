@@ -71,9 +71,10 @@ class Prepared:
 def _become_fresh() -> None:
     """Wait for what a fresh interpreter is told, and be one."""
     os.setsid()
-    sys.stdin = os.fdopen(0, closefd=False)
+    told: Any = os.fdopen(0, closefd=False)
+    sys.stdin = told
     try:
-        variables = pickle.load(sys.stdin.buffer)
+        variables = pickle.load(told.buffer)
     except EOFError:  # it started none
         os._exit(0)
     os.environ.clear()
