@@ -39,7 +39,7 @@ any_study: Any = th.Study
 
 TAKES = (
     "It takes name, space, metric, mode, search, stopper, objective, storage, seed, recorders, folder, max_failures, "
-    "snapshots, secrets, constraints."
+    "snapshots, secrets, keep, constraints."
 )
 CALLS: list[tuple[Any, str]] = [
     (lambda: any_study(study_name="x", direction="maximize"), "study_name is called name here: Study('x', ...)"),
