@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tunehook.record import Events, Journal, Recorder, Stopped, outlines
 from tunehook.session.checkpoints import Found
 from tunehook.session.conclusion import Heard, conclude, missing
 from tunehook.session.continuation import Continuation
+from tunehook.session.forks import part_when_forked
 from tunehook.session.keeper import Judge, Keeper
 from tunehook.session.models import check_untrained, note_trained, release
 from tunehook.session.others import with_others
@@ -94,7 +94,7 @@ class TrialSession:
         self.way_out = IN_FUNCTION  # where the trial is known only when its objects exist
         self._theirs: Keeper | None = None  # what a copy in a forked process records with, if it takes the trial over
         self._was_told = False
-        _sessions.add(self)
+        part_when_forked(self)
         self.keeper = Keeper(
             trial, judge, recorders=recorders, snapshots=snapshots, keeps_checkpoints=keeps_checkpoints, pauses=pauses,
             keeps_models=keeps_models,
@@ -345,7 +345,17 @@ class TrialSession:
         self.tell_forked()
         self.refresh()
         if self.outcome is None:
-            self._finish(self._conclude(self.exception or self.told_apart(exception)))
+            outcome = self._conclude(self.exception or self.told_apart(exception))
+            if outcome.state != "interrupted":  # which is asked again
+                self._show()
+            self._finish(outcome)
+
+    def _show(self) -> None:
+        """Open the recorders of a trial that came to no fit, so that it has its run too."""
+        try:
+            self.ready()
+        except Exception as error:  # noqa: BLE001 - the trial is over: its journal has all, and `tunehook sync` shows it
+            log.warning("No recorder shows %s, which came to no fit: %r", self.trial.name, error)
 
     def told_apart(self, exception: BaseException | None) -> BaseException | None:
         """What ended the training; see `tunehook.trial.ends.told_apart`."""
@@ -406,7 +416,7 @@ class TrialSession:
             self.decision = stopped.decision
         return events.outcome
 
-    def _part(self) -> None:
+    def part(self) -> None:
         """Record nothing in a process that was just forked: the trial is its parent's."""
         if self._journal is not None:
             self._theirs = self.keeper.moved(self.trial)
@@ -435,16 +445,4 @@ class TrialSession:
         """A spawned process trains one fit."""
         here = os.getpid()
         self.__dict__.update(state, pid=here, ends_with_fit=state["ends_with_fit"] or state["pid"] != here)
-        _sessions.add(self)
-
-
-_sessions: weakref.WeakSet[TrialSession] = weakref.WeakSet()
-
-
-def _part_all() -> None:
-    for session in list(_sessions):
-        session._part()  # noqa: SLF001 - its own class
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_part_all)
+        part_when_forked(self)

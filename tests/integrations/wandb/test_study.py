@@ -129,6 +129,31 @@ def test_a_study_is_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+def test_a_trial_that_comes_to_no_fit_is_a_run(tmp_path: Path) -> None:
+    """With its values and its end, also where it failed; one that is asked again has its run then."""
+
+    def train() -> float:
+        trial, lr = th.current(), th.value("lr", 0.0)
+        assert trial is not None
+        if trial.number == 1:
+            raise ValueError("a broken script")
+        if trial.number == 2:
+            raise SystemExit(143)
+        return lr
+
+    space = {"lr": th.Choice([0.1, 0.2, 0.3])}
+    study = th.Study("none", space, metric="loss", mode="min", search="grid", recorders=[WandbRecorder("digits")])
+    with pytest.raises(SystemExit):
+        study.optimize(train, trials=3, progress=False)
+    states = [trial.outcome.state for trial in study.trials]
+    assert states == ["complete", "failed", "interrupted"]
+    runs = [run for run in read_runs(tmp_path) if run.job_type != "study"]
+    assert [run.config["lr"] for run in runs] == [trial.params["lr"] for trial in study.trials[:2]]
+    assert [run.summary["outcome"] for run in runs] == states[:2]
+    assert runs[0].summary["best/loss"] == study.best.value
+
+
+@pytest.mark.usefixtures("offline")
 def test_a_study_with_several_metrics_is_a_run(tmp_path: Path) -> None:
     """Each trial has all metrics in its summary; the study's run has their curves, their columns, and the front."""
 
