@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import keras
 
 from tunehook.adapter import FitCore, hand_back
 from tunehook.integrations.keras import host, models
+from tunehook.integrations.keras.kept import KeptCallbacks, begin_seeds
 from tunehook.integrations.keras.places import flat
-from tunehook.integrations.keras.resume import FitCheckpoints
+from tunehook.integrations.keras.resume import FitCheckpoints, seed_generators, value_of
 from tunehook.integrations.keras.slots import KerasSlots
 from tunehook.session import Held, Kept, Part, TrialSession, wanted
 from tunehook.snapshot import Arrays
@@ -84,10 +86,12 @@ class ModelHost:
         return values, {name: value.grad for name, value in values.items()}
 
     def parts(self) -> Iterator[Part]:
-        """Its variables, those of its random numbers too, each with the sum of its numbers."""
+        """Its variables, but for those of its random numbers, each with a checksum of its numbers."""
         host.sync(self.model)
+        seeds = {id(one.state) for one in seed_generators(self.model)}
         for one in self.model.variables:
-            yield one.path, one, str(keras.ops.convert_to_numpy(one.value).sum())  # a text, in which NaN is as it was
+            if id(one) not in seeds:
+                yield one.path, one, zlib.crc32(value_of(one).tobytes())
 
     def kept_model(self, _metric: str) -> Path | None:
         """The newest file of a ``ModelCheckpoint`` of this fit; its name may have places for epoch and metrics."""
@@ -141,6 +145,7 @@ class KerasFit:
         self.core = FitCore(session, slots, self.host)
         self._slots, self._model, self._arguments = slots, model, call.arguments
         self._callbacks: list[Any] = []
+        self._kept: KeptCallbacks | None = None
         self._checkpoints: FitCheckpoints | None = None
 
     def begin(self, callback: Any) -> None:
@@ -169,7 +174,9 @@ class KerasFit:
         if self._model.built:
             hand_back(self.host)
         self.session.ready(loggers=self._callbacks)
+        begin_seeds(self._model, self.session.trial)
         self.core.start()
+        self._kept = KeptCallbacks(self._callbacks, self.session.trial)
         self._checkpoints = FitCheckpoints(self.session, self._model, self._arguments, self._callbacks)
         self._checkpoints.start()
         self.core.snapshot(is_start=True)
@@ -212,6 +219,8 @@ class KerasFit:
         """Undo what was for this fit only."""
         if self._checkpoints is not None:
             self._checkpoints.close()
+        if self._kept is not None:
+            self._kept.note()
         self._slots.finish()
 
 

@@ -125,8 +125,8 @@ class FitCheckpoints:
             "made_by": _versions(),
             "rate": self._rate,
             "variables": self._size_of_optimizer,
-            "seeds": [_value(state) for state in _seeds(model)],
-            "global_seed": _value(state) if (state := _global_seed()) is not None else None,
+            "seeds": [value_of(state) for state in _seeds(model)],
+            "global_seed": value_of(state) if (state := _global_seed()) is not None else None,
             "random": random,
             "generators": generator_states(self._owners()),
             "callbacks": [
@@ -139,7 +139,7 @@ class FitCheckpoints:
 
     def _restore(self, folder: Path) -> bool:
         """Restore everything; where that fails, leave everything as it was."""
-        random, before = random_state(), [(variable, _value(variable)) for variable in self._variables()]
+        random, before = random_state(), [(variable, value_of(variable)) for variable in self._variables()]
         rest: dict[str, Any] = {}
         problem = problem_on(Alone(), lambda: rest.update(self._load(folder)))
         if problem:
@@ -215,11 +215,15 @@ class FitCheckpoints:
         return [self._model, *self._callbacks, *(part for one in data for part in parts_of(one))]
 
 
-def _seeds(model: Any) -> Iterator[Any]:
-    """The states of the seed generators, which ``save_weights`` leaves out."""
+def seed_generators(model: Any) -> Iterator[Any]:
+    """The generators of the random numbers of its layers."""
     for layer in model._flatten_layers():
-        for generator in layer._seed_generators:
-            yield generator.state
+        yield from layer._seed_generators
+
+
+def _seeds(model: Any) -> list[Any]:
+    """The states of the seed generators, which ``save_weights`` leaves out."""
+    return [generator.state for generator in seed_generators(model)]
 
 
 def _global_seed() -> Any:
@@ -228,7 +232,8 @@ def _global_seed() -> Any:
     return None if generator is None else generator.state
 
 
-def _value(variable: Any) -> Any:
+def value_of(variable: Any) -> Any:
+    """A copy of the present numbers of a variable."""
     return np.array(keras.ops.convert_to_numpy(variable.value))
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import distributed
 
 from tunehook.adapter import FitCore, hand_back, together
@@ -96,11 +97,19 @@ class TrainerHost:
         return named, {name: parameter.grad for name, parameter in named.items()}
 
     def parts(self) -> Iterator[Part]:
-        """Its parameters and buffers, each with the sum of its numbers."""
+        """Its parameters, and its modules with the buffers that they save, each with a checksum of its numbers.
+
+        A buffer alone does not stay the same tensor: a device has its own, and some layers put a new one in its place.
+        """
         module = self._trainer.lightning_module
-        for name, one in (*module.named_parameters(), *module.named_buffers()):
+        for name, one in module.named_parameters():
             with contextlib.suppress(Exception):  # one that has no numbers yet, as in a lazy layer
-                yield name, one, str(one.detach().sum().item())  # a text, in which NaN is as it was
+                yield name, one, _checksum(one)
+        for name, one in module.named_modules():
+            with contextlib.suppress(Exception):
+                sums = {key: _checksum(buffer) for key, buffer in host.saved_buffers(one).items()}
+                if sums:
+                    yield f"{name}.{next(iter(sums))}".lstrip("."), one, sums
 
     def kept_model(self, metric: str) -> str | None:
         """The best checkpoint that the fit has written, else the last; of several, by the tuned metric."""
@@ -129,6 +138,12 @@ class TrainerHost:
         self._trainer.fit_loop.min_epochs = None
         self._trainer.fit_loop.epoch_loop.min_steps = None
         self._trainer.should_stop = True
+
+
+def _checksum(tensor: Any) -> int:
+    """A sum of its numbers' bits, which no change of the numbers leaves as it was, as one sum of weights may be."""
+    kinds = {1: torch.int8, 2: torch.int16, 4: torch.int32}
+    return int(tensor.detach().view(kinds.get(tensor.element_size(), torch.int64)).sum().item())
 
 
 def _validations_per_epoch(trainer: Any, batches: float) -> float:

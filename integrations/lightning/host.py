@@ -158,6 +158,12 @@ def held_by(owner: object) -> Mapping[str, Any]:
     return {**own.get("_modules", {}), **own}
 
 
+def saved_buffers(module: Any) -> dict[str, Any]:
+    """The buffers of a module itself that are saved with it; others are caches. torch 2.1 to 2.13."""
+    left_out = getattr(module, "_non_persistent_buffers_set", ())
+    return {name: one for name, one in module._buffers.items() if one is not None and name not in left_out}
+
+
 def inner_schedulers(scheduler: Any) -> list[Any]:
     """The schedulers in one that is made of several. torch 2.1 to 2.13."""
     found: list[Any] = vars(scheduler).get("_schedulers", [])

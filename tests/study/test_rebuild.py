@@ -146,13 +146,20 @@ def test_values_that_wait() -> None:
 
 
 def test_values_that_wait_where_the_disk_cannot_take_them(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told, and the storage has them."""
+    """It is told, and the storage has them; the file gets them when the study is opened again, once."""
     study = make()
     study.trials  # noqa: B018 - makes the folder
     (FOLDER / "waiting.jsonl").mkdir()
     study.enqueue({"x": 3})
     assert re.search(r"The values of trial 0 wait in the storage only, since .*waiting.jsonl cannot", caplog.text)
-    assert study.ask().params == {"x": 3}
+    del study
+    gc.collect()
+    (FOLDER / "waiting.jsonl").rmdir()
+    for _ in range(2):
+        assert make().counts() == {}
+    assert len((FOLDER / "waiting.jsonl").read_text().split("\n{")[1:]) == 1
+    gone()
+    assert make().ask().params == {"x": 3}
 
 
 def test_a_study_whose_trial_runs() -> None:

@@ -27,7 +27,7 @@ from tunehook.inject.known import (
     was_read,
 )
 from tunehook.inject.plan import Calls, Plan
-from tunehook.inject.reads import KeysRead, is_read, is_used_later
+from tunehook.inject.reads import KeysRead, is_read, is_used_later, sets_attribute
 from tunehook.inject.slot import UNKNOWN, Find, Slot, names_in, resolve, same, show
 from tunehook.inject.trace import Again, Told, Trace, tell_variable
 from tunehook.inject.variables import Typed
@@ -37,6 +37,7 @@ __all__ = [
     "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "defaults_read",
     "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial", "is_read", "is_used_later", "keep",
     "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value", "names_in", "names_read",
-    "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop", "resolve", "same", "show",
-    "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected", "was_read",
+    "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop", "resolve", "same",
+    "sets_attribute", "show", "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected",
+    "was_read",
 ]  # fmt: skip

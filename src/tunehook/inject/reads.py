@@ -50,13 +50,33 @@ def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
         name: The name.
         beside: Another name that the same function has to have, ``""`` for none.
     """
-    classes = itertools.takewhile(lambda each: each is not base, cls.__mro__)
-    methods = [getattr(inspect.unwrap(one), "__code__", None) for each in classes for one in vars(each).values()
-               if callable(one)]  # fmt: skip
     return any(
         (name in code.co_names or name in code.co_consts) and (not beside or beside in code.co_names)
-        for method in methods if method is not None for code in _codes(method)
+        for code in _methods(cls, base)
+    )
+
+
+def sets_attribute(cls: type, base: type, name: str) -> bool:
+    """Whether a method of a class, down to the framework's, sets an attribute of a name, or assigns to what it holds.
+
+    Args:
+        cls: The class.
+        base: The framework's class below it.
+        name: The name.
+    """
+    return is_mentioned(cls, base, name, beside="assign") or any(
+        each.opname == "STORE_ATTR" and each.argval == name
+        for code in _methods(cls, base) for each in dis.get_instructions(code)
     )  # fmt: skip
+
+
+def _methods(cls: type, base: type) -> Iterator[CodeType]:
+    """The code of the methods of a class, down to the framework's, and of the functions inside them."""
+    for each in itertools.takewhile(lambda each: each is not base, cls.__mro__):
+        for one in vars(each).values():
+            method = getattr(inspect.unwrap(one), "__code__", None) if callable(one) else None
+            if method is not None:
+                yield from _codes(method)
 
 
 def is_used_later(cls: type, base: type, name: str) -> bool:

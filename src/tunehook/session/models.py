@@ -55,7 +55,7 @@ def check_parts(parts: Iterable[Part], model: object, trial: Trial) -> None:
                 f"{name} of the {type(model).__name__} was trained in trial {owner[2]} of study '{owner[0]}' already, "
                 f"and trial {trial.number} would go on with its weights.\n"
                 "  Make what holds it inside the training function, so that each trial starts from scratch; or freeze "
-                "it in all of them."
+                "it in all of them, and what it counts as well, as a BatchNorm does."
             )
 
 

@@ -44,14 +44,16 @@ if TYPE_CHECKING:
     from tunehook.storage.states import is_waiting as is_waiting
     from tunehook.storage.states import outcome_of as outcome_of
     from tunehook.storage.waiting import Waiting as Waiting
+    from tunehook.storage.waiting import keep_left_out as keep_left_out
     from tunehook.storage.waiting import read_waiting as read_waiting
 
 __all__ = [
     "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE", "PLAN", "RUNGS",
     "Ledger", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared", "describe_folder", "find_study",
-    "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "names_in",
-    "open_study", "outcome_of", "read_waiting", "stored_again", "stored_attempt", "stored_claim", "stored_key",
-    "stored_leader", "stored_lineage", "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
+    "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "keep_left_out",
+    "names_in", "open_study", "outcome_of", "read_waiting", "stored_again", "stored_attempt", "stored_claim",
+    "stored_key", "stored_leader", "stored_lineage", "stored_outcome", "stored_owner", "stored_pause",
+    "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -65,6 +67,7 @@ __getattr__ = lazily(
         "is_waiting": "states",
         "outcome_of": "states",
         "Waiting": "waiting",
+        "keep_left_out": "waiting",
         "read_waiting": "waiting",
         "find_study": "opening",
         "names_in": "opening",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from tunehook.record import (
     unsealed,
 )
 from tunehook.storage.attributes import ATTEMPT, KEY, LINEAGE
+from tunehook.storage.states import is_waiting
 from tunehook.system import StoredError, from_json, given_values, read_lines
 from tunehook.trial import is_key
 
@@ -56,8 +57,7 @@ class Waiting:
 
 def keep_waiting(paths: StudyPaths, study_id: str, frozen: FrozenTrial) -> None:
     """Keep the values of a trial that waits; where that is not possible it is told, and the storage has them."""
-    named = {name: frozen.user_attrs[name] for name in _NAMED if name in frozen.user_attrs}
-    line = {"study_id": study_id, "trial": frozen.number, "values": dict(given_values(frozen) or {}), "named": named}
+    line = _line(study_id, frozen)
     try:
         with open_file(paths.waiting, "ab", below=paths.folder) as file:
             file.write(b"\n" + sealed(json.dumps(line).encode()) + b"\n")  # a torn line before it ends here
@@ -68,6 +68,25 @@ def keep_waiting(paths: StudyPaths, study_id: str, frozen: FrozenTrial) -> None:
             "The values of trial %d wait in the storage only, since %s cannot be written: %s.",
             frozen.number, paths.waiting, error.strerror or error,
         )  # fmt: skip
+
+
+def keep_left_out(paths: StudyPaths, study_id: str, trials: Iterable[FrozenTrial], kept: Collection[int]) -> None:
+    """Keep the values that wait in the storage only, since a process was killed, or the disk full, at that moment.
+
+    Args:
+        paths: Where the file is.
+        study_id: The study's id.
+        trials: The trials of the storage.
+        kept: The numbers of those that the file has.
+    """
+    for frozen in trials:
+        if is_waiting(frozen) and frozen.number not in kept and has(_line(study_id, frozen), _FIELDS):
+            keep_waiting(paths, study_id, frozen)
+
+
+def _line(study_id: str, frozen: FrozenTrial) -> dict[str, Any]:
+    named = {name: frozen.user_attrs[name] for name in _NAMED if name in frozen.user_attrs}
+    return {"study_id": study_id, "trial": frozen.number, "values": dict(given_values(frozen) or {}), "named": named}
 
 
 def read_waiting(paths: StudyPaths, study_id: str) -> dict[int, Waiting]:

@@ -29,6 +29,7 @@ from tunehook.storage import (
     how_to_rebuild,
     is_running,
     is_waiting,
+    keep_left_out,
     read_waiting,
     stored_attempt,
     stored_outcome,
@@ -72,8 +73,8 @@ class Restoring:
         Raises:
             StudyError: The journal of a trial that the storage lacks cannot be read.
         """
-        done, agreed = Restored(), self._ledger.notes.agreed
-        if any(number >= agreed for number in (*self._there(), *self._waiting())):
+        done, agreed, waiting = Restored(), self._ledger.notes.agreed, self._waiting()
+        if any(number >= agreed for number in (*self._there(), *waiting)):
             try:
                 with self._ledger.holding():
                     self._run([number for number in self._there() if number >= agreed], done)
@@ -81,6 +82,7 @@ class Restoring:
                     self._leads.tell(trial, outcome)
             finally:
                 done.tell(self._ledger.name, self._ledger.paths)
+        keep_left_out(self._ledger.paths, self._ledger.study_id, self._ledger.trials(), waiting)
         return done
 
     def check_free(self, trial: Trial) -> None:

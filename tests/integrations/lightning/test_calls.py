@@ -690,11 +690,48 @@ def test_a_network_that_is_kept_for_all_trials(project: Project, is_frozen: bool
     message = (
         r"^net.0.weight of the Net was trained in trial 0 of study 'calls' already, and trial 1 would go on with its "
         r"weights.\n  Make what holds it inside the training function, so that each trial starts from scratch; or "
-        r"freeze it in all of them.$"
+        r"freeze it in all of them, and what it counts as well, as a BatchNorm does.$"
     )
     with pytest.raises(TrialError, match=message):
         study.optimize(train, trials=2, progress=False)
     assert [trial.outcome.state for trial in study.trials] == ["complete", "failed"]
+
+
+class Counting(nn.Module):
+    """Has what it learns in a buffer, in whose place it puts a new one with the same sum; and a cache."""
+
+    levels: torch.Tensor
+    cache: torch.Tensor
+
+    def __init__(self, *, learns: bool) -> None:
+        super().__init__()
+        self.learns = learns
+        self.register_buffer("levels", torch.tensor([1.0, 2.0]))
+        self.register_buffer("cache", torch.zeros(1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and self.learns:
+            self.levels = self.levels + torch.tensor([-0.25, 0.25])
+        self.cache += 1
+        return x
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_module_that_counts_and_is_kept_for_all_trials(project: Project, learns: bool) -> None:
+    """What it has counted is of its weights, though no optimizer has them; what it does not save is none of them."""
+    kept = nn.Sequential(Counting(learns=learns), nn.BatchNorm1d(4).eval()).requires_grad_(False)
+
+    def train() -> None:
+        model = project.net(body=nn.Sequential(kept, nn.Linear(4, 1)))
+        kept[1].eval()
+        project.trainer([TuneCallback()], max_epochs=1).fit(model, project.data())
+
+    study = th.Study("calls", {"lr": th.Float(0.01, 0.1)}, metric="val_loss", mode="min", search="random")
+    if not learns:
+        study.optimize(train, trials=2, progress=False)
+        return
+    with pytest.raises(TrialError, match=r"^net.0.0.levels of the Net was trained in trial 0 of study 'calls' already"):
+        study.optimize(train, trials=2, progress=False)
 
 
 def test_a_name_by_class_means_what_the_fit_uses(project: Project) -> None:
