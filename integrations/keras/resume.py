@@ -224,7 +224,7 @@ class FitCheckpoints:
 
 
 def _build(model: Any, config: dict[str, Any] | None, *, weights: int) -> None:
-    """Build a model that its first batch would build, as model classes on TensorFlow; Keras loads weights into no other.
+    """Build a model that its first batch would build, as classes on TensorFlow; Keras loads weights into no other.
 
     Raises:
         ValueError: It has not as many weights then as the one of the checkpoint.
