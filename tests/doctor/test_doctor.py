@@ -107,6 +107,11 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (told,) = look_at_folder(Path("/proc/nothing"))
     assert told.level == "harm"
     assert told.text.startswith("nothing can be written in /proc: ")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        (told,) = look_at_folder(tmp_path / name)
+        assert (told.level, told.text.split(":")[0]) == ("harm", f"nothing can be written in {tmp_path / name}")
     monkeypatch.setattr("tunehook.doctor.places.lock_file", lambda _: True)  # as a file system without locks has it
     assert found([*look_at_folder(tmp_path)], "cannot be locked").level == "harm"
     monkeypatch.setattr("tunehook.doctor.places.kind_of", lambda _: "nfs4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -22,7 +23,7 @@ _AWAY = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "beegfs", "glusterfs", 
 
 def look_at_folder(folder: Path) -> Iterator[Finding]:
     """Whether the studies' folder can be written to and locked, and how much room is there."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
         holds = _try(there)
     except OSError as error:
