@@ -136,6 +136,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "tunehook rebuild digits" in done.output
+    done = CliRunner().invoke(app, ["doctor", "digits"])  # as other commands take it
+    assert "note  storage: there is no study in digits\n      give the folder that has" in done.output
     assert done.output.splitlines()[-1] == "1 thing to mend, marked harm"
 
 
@@ -158,7 +160,11 @@ def test_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     key = "0123456789" * 4
     monkeypatch.setenv("WANDB_API_KEY", key)
     told = [*examine()]
+    assert found(told, "there is no study in tunehook-studies yet").level == "ok"
     assert found(told, "runs are recorded offline: WANDB_MODE").mend == "`tunehook sync` uploads them later"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://me:pass-word@wandb.example")
+    assert found([*examine()], "runs are recorded online to https://me:***@wandb.example")
     monkeypatch.setenv("WANDB_MODE", "of\x1b[2Jline")
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1

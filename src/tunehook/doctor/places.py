@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunehook.doctor.finding import Finding
-from tunehook.record import lock_file
+from tunehook.record import ROOT, lock_file
 from tunehook.report import studies_in
 from tunehook.storage import from_environment, names_in
 from tunehook.system import hidden
@@ -56,7 +56,13 @@ def look_at_storage(folder: Path, given: str | None) -> Iterator[Finding]:
             yield Finding("storage", "harm", text, mend.strip())
         else:
             yield Finding("storage", "ok", f"{place} answers, and has {many} studies")
-    for found in studies_in(folder):
+    there = studies_in(folder)
+    if not there and folder == ROOT:
+        yield Finding("storage", "ok", f"there is no study in {folder} yet")
+    elif not there:
+        yield Finding("storage", "note", f"there is no study in {folder}",
+                      f"give the folder that has the folders of studies, as {ROOT} does")  # fmt: skip
+    for found in there:
         text, _, mend = found.get("error", "").partition("\n")
         is_well = "error" not in found
         yield Finding("storage", "ok" if is_well else "harm", found["told"] if is_well else text, mend.strip())
