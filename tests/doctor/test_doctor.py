@@ -136,9 +136,9 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "tunehook rebuild digits" in done.output
+    assert done.output.splitlines()[-1] == "1 thing to mend, marked harm"
     done = CliRunner().invoke(app, ["doctor", "digits"])  # as other commands take it
     assert "note  storage: there is no study in digits\n      give the folder that has" in done.output
-    assert done.output.splitlines()[-1] == "1 thing to mend, marked harm"
 
 
 def test_patches() -> None:
