@@ -20,6 +20,7 @@ from tunehook.doctor import Finding, examine
 from tunehook.doctor.machine import look_at_machine
 from tunehook.doctor.packages import judge, look_at_packages
 from tunehook.doctor.places import look_at_folder
+from tunehook.extensions import CHECKS
 
 
 def found(findings: Sequence[Finding], text: str) -> Finding:
@@ -170,6 +171,14 @@ def test_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 1
     assert r"WANDB_MODE is 'of\x1b[2Jline', which W&B does not know" in done.output
     assert key not in done.output
+
+
+def test_a_folder_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What W&B left in the working directory of a notebook, where W&B itself is not installed."""
+    (tmp_path / "not_wandb").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(CHECKS, "not_wandb", "not_wandb.health:look")
+    assert [*examine()]
 
 
 def test_hostile_names(monkeypatch: pytest.MonkeyPatch) -> None:
