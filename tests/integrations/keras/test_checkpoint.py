@@ -229,10 +229,19 @@ class Own(keras.Model):  # type: ignore[misc] # Keras has no types
         return super().get_build_config() if self.says else None
 
 
-@pytest.mark.parametrize("says", [True, False])
-def test_a_class_that_its_first_batch_builds(says: bool, caplog: pytest.LogCaptureFixture) -> None:
+def late() -> Any:
+    """A stack that is not told its input."""
+    return keras.Sequential([keras.layers.Dense(5), keras.layers.Dropout(0.3), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"), [(late, True), (lambda: Own(says=True), True), (lambda: Own(says=False), False)]
+)
+def test_a_model_that_its_first_batch_builds(
+    make: Callable[[], Any], says: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """It goes on where Keras can build it before, and else starts over; in both it comes to the same."""
-    whole, script = (Script(at, make=lambda: Own(says=says)).run() for at in (None, 3))
+    whole, script = (Script(at, make).run() for at in (None, 3))
     assert script.result == whole.result
     assert [one.path for one in script.model.weights] == [one.path for one in whole.model.weights]
     is_built_late = keras.backend.backend() == "tensorflow"
