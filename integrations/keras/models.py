@@ -54,7 +54,9 @@ def _save(model: Any, begun: Path) -> Path:
     path = begun.with_suffix(SUFFIX)
     try:
         model.save(path)
-    except Exception:  # noqa: BLE001 - the user's own configurations
+    except Exception as error:  # of the configurations that users write
+        if isinstance(error, OSError) and error.errno is not None:  # no room, which may come back
+            raise
         path.unlink(missing_ok=True)
         path = begun.with_suffix(WEIGHTS)
         model.save_weights(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
@@ -124,6 +125,8 @@ class FitCheckpoints:
             "epochs": self._epochs,
             "made_by": _versions(),
             "rate": self._rate,
+            "build": model.get_build_config(),
+            "weights": len(model.weights),
             "variables": self._size_of_optimizer,
             "seeds": [value_of(state) for state in _seeds(model)],
             "global_seed": value_of(state) if (state := _global_seed()) is not None else None,
@@ -139,9 +142,8 @@ class FitCheckpoints:
 
     def _restore(self, folder: Path) -> bool:
         """Restore everything; where that fails, leave everything as it was."""
-        random, before = random_state(), [(variable, value_of(variable)) for variable in self._variables()]
-        rest: dict[str, Any] = {}
-        problem = problem_on(Alone(), lambda: rest.update(self._load(folder)))
+        random, rest, before = random_state(), dict[str, Any](), list[tuple[Any, Any]]()
+        problem = problem_on(Alone(), lambda: rest.update(self._load(folder, before)))
         if problem:
             for variable, value in before:
                 variable.assign(value)
@@ -158,8 +160,12 @@ class FitCheckpoints:
         self._model._initial_epoch, self._has_first = rest["epoch"], True
         return True
 
-    def _load(self, folder: Path) -> dict[str, Any]:
+    def _load(self, folder: Path, before: list[tuple[Any, Any]]) -> dict[str, Any]:
         """Restore the model and the generators of the training's own.
+
+        Args:
+            folder: The checkpoint.
+            before: Gets the variables with their values, before anything changes them.
 
         Returns:
             What is to be restored after them.
@@ -176,8 +182,10 @@ class FitCheckpoints:
             raise ValueError(f"it was made after {rest['epoch']} epochs")
         if len(self._callbacks) != len(rest["callbacks"]):
             raise ValueError(f"it was made with {len(rest['callbacks'])} callbacks")
+        _build(model, rest["build"], weights=rest["weights"])
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+        before += [(variable, value_of(variable)) for variable in self._variables()]
         if rest["variables"] != self._size_of_optimizer:  # Keras would leave them all out, with a warning
             raise ValueError(f"its optimizer has {rest['variables']} variables, and this one {self._size_of_optimizer}")
         model.load_weights(folder / _WEIGHTS)
@@ -213,6 +221,21 @@ class FitCheckpoints:
         """What may hold generators of the training's own: the model, the callbacks and the data."""
         data = [self._arguments.get(name) for name in ("x", "validation_data")]
         return [self._model, *self._callbacks, *(part for one in data for part in parts_of(one))]
+
+
+def _build(model: Any, config: dict[str, Any] | None, *, weights: int) -> None:
+    """Build a model that its first batch would build, as classes on TensorFlow; Keras loads weights into no other.
+
+    Raises:
+        ValueError: It has not as many weights then as the one of the checkpoint.
+    """
+    if not model.built:
+        with warnings.catch_warnings(), keras.name_scope(model.name, caller=model):
+            warnings.simplefilter("ignore")  # where it cannot, which is told below
+            model.build_from_config(config)
+    if weights != len(model.weights):
+        raise ValueError(f"its model has {weights} weights, and this one {len(model.weights)} before its first batch")
+    model.built = True
 
 
 def seed_generators(model: Any) -> Iterator[Any]:

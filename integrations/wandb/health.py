@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunehook.doctor import Finding
+from tunehook.system import hidden
 
 _MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # the last two are older names
 
@@ -25,7 +26,7 @@ def look_at_wandb() -> Iterator[Finding]:
         return
     mode, why = find_mode()
     server = os.environ.get("WANDB_BASE_URL")
-    where = f" to {server}" if server and mode == "online" else ""
+    where = f" to {hidden(server, url=server)}" if server and mode == "online" else ""
     is_kept_here = mode in ("offline", "dryrun")
     yield Finding("wandb", "note" if mode != "online" else "ok", f"runs are recorded {mode}{where}: {why}",
                   "`tunehook sync` uploads them later" if is_kept_here else "")  # fmt: skip

@@ -55,7 +55,7 @@ def test_the_model_of_the_value(project: Project, objective: Any) -> None:
     assert (events(study, best.number), len(study.trials), len(script.fits)) == (before, 3, count)
     assert [path.name for path in study.paths.models.iterdir()] == [f"trial-{best.number:04d}"]
     assert study.model_path().stem == ("step-0002" if objective == "best" else "step-0003")
-    with pytest.raises(th.StudyError, match=r"it was removed, since a better trial came; Study\(\.\.\., keep='all'\)"):
+    with pytest.raises(th.StudyError, match=r"its file is gone, as keep='best' removes it when a better"):
         study.model_path(other.number)
     assert th.Study.open("contract").model_path() == study.model_path()
 

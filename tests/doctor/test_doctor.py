@@ -20,6 +20,7 @@ from tunehook.doctor import Finding, examine
 from tunehook.doctor.machine import look_at_machine
 from tunehook.doctor.packages import judge, look_at_packages
 from tunehook.doctor.places import look_at_folder
+from tunehook.extensions import CHECKS
 
 
 def found(findings: Sequence[Finding], text: str) -> Finding:
@@ -107,6 +108,11 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (told,) = look_at_folder(Path("/proc/nothing"))
     assert told.level == "harm"
     assert told.text.startswith("nothing can be written in /proc: ")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        (told,) = look_at_folder(tmp_path / name)
+        assert (told.level, told.text.split(":")[0]) == ("harm", f"nothing can be written in {tmp_path / name}")
     monkeypatch.setattr("tunehook.doctor.places.lock_file", lambda _: True)  # as a file system without locks has it
     assert found([*look_at_folder(tmp_path)], "cannot be locked").level == "harm"
     monkeypatch.setattr("tunehook.doctor.places.kind_of", lambda _: "nfs4")
@@ -132,6 +138,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 1
     assert "tunehook rebuild digits" in done.output
     assert done.output.splitlines()[-1] == "1 thing to mend, marked harm"
+    done = CliRunner().invoke(app, ["doctor", "digits"])  # as other commands take it
+    assert "note  storage: there is no study in digits\n      give the folder that has" in done.output
 
 
 def test_patches() -> None:
@@ -153,12 +161,24 @@ def test_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     key = "0123456789" * 4
     monkeypatch.setenv("WANDB_API_KEY", key)
     told = [*examine()]
+    assert found(told, "there is no study in tunehook-studies yet").level == "ok"
     assert found(told, "runs are recorded offline: WANDB_MODE").mend == "`tunehook sync` uploads them later"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://me:pass-word@wandb.example")
+    assert found([*examine()], "runs are recorded online to https://me:***@wandb.example")
     monkeypatch.setenv("WANDB_MODE", "of\x1b[2Jline")
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert r"WANDB_MODE is 'of\x1b[2Jline', which W&B does not know" in done.output
     assert key not in done.output
+
+
+def test_a_folder_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What W&B left in the working directory of a notebook, where W&B itself is not installed."""
+    (tmp_path / "not_wandb").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(CHECKS, "not_wandb", "not_wandb.health:look")
+    assert [*examine()]
 
 
 def test_hostile_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
+import socket
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from tunehook.trial import Outcome, StudyError
 HTML = "<img src=x onerror=alert(1)>**b**`c`$d$\n# e"
 
 
-@contextmanager
-def served(study: Study) -> Iterator[str]:
+@contextlib.contextmanager
+def served(study: Study, **options: Any) -> Iterator[str]:
     """The address of a dashboard."""
     found: list[str] = []
     is_there = threading.Event()
@@ -42,7 +43,8 @@ def served(study: Study) -> Iterator[str]:
         found.append(address)
         is_there.set()
 
-    threading.Thread(target=dashboard.serve, args=(study,), kwargs={"port": 0, "ready": ready}, daemon=True).start()
+    given = {"port": 0, "ready": ready, **options}
+    threading.Thread(target=dashboard.serve, args=(study,), kwargs=given, daemon=True).start()
     assert is_there.wait(60)
     yield found[0]
 
@@ -155,6 +157,30 @@ def test_it_only_reads(tmp_path: Path) -> None:
     with pytest.raises(StorageInternalError, match="not to write"):
         Mirror(study).create_new_trial(0)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's own address of IPv6 is there; in containers it often is not."""
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6"))]
+)
+def test_loopback_by_another_name(host: str) -> None:
+    """It answers to that name, and to no page of the web; one that is none of this machine's is told."""
+    study = write_study(trials=1, epochs=1, snapshots=0)
+    with served(study, host=host) as address:
+        assert address.startswith(f"http://[{host}]:" if ":" in host else f"http://{host}:")
+        assert len(asked(address, "/api/studies/0")["trials"]) == 1
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            asked(address, "/api/studies/0", host="evil.example")
+    with pytest.raises(
+        StudyError, match=r"cannot listen on 192\.0\.2\.1:8080.*\n  Give an address of this machine: --host"
+    ):
+        dashboard.serve(study, host="192.0.2.1", ready=lambda _: None)
 
 
 def test_it_shows_the_study_as_it_was_while_the_storage_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import tunehook as th
 from tunehook.adapter.keeping import Keeping
 from tunehook.adapter.ranks import Alone
-from tunehook.session import Held, Kept, active
+from tunehook.record import Journal, Recorders
+from tunehook.session import Found, Held, Kept, KeptModels, active, files_of
+from tunehook.session.checkpoints import Progress
 from tunehook.study import ask_tell
 from tunehook.trial import Decision, TrialError
 
@@ -134,6 +138,43 @@ def test_a_crash_leaves_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
     a_study(*trials, keep="best").optimize(train, trials=4, progress=False)
     assert len(there(study)) == 1
     assert study.model_path().read_text() == str(study.best.value)
+
+
+def test_nothing_is_written_or_removed_through_a_link(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the file of a model or its folder is a link; what is called so is replaced, or no model is kept."""
+    study, theirs = a_study(*PAST[:2], keep="all"), tmp_path / "theirs"
+    new = study.paths.models / "trial-0000" / ".new-step-0002.txt"
+    for path in (theirs / "trial-0001" / new.name, new):
+        path.parent.mkdir(parents=True)
+    (theirs / "trial-0001" / new.name).write_text("theirs")
+    new.symlink_to(theirs / "trial-0001" / new.name)
+    study.optimize(train, trials=1, progress=False)
+    assert there(study) == {"trial-0000/step-0002.txt": "0.5"}
+    study.paths.models.rename("models")
+    study.paths.models.symlink_to(theirs)
+    study.optimize(train, trials=2, progress=False)
+    assert "the model of trial-0001 is not kept: it could not be written" in caplog.text
+    assert [path.read_text() for path in theirs.rglob("*.txt")] == ["theirs"]
+    with pytest.raises(th.StudyError, match="its file is gone, as keep='best' removes it"):
+        study.model_path(0)
+
+
+def test_no_model_is_taken_over_that_was_changed(caplog: pytest.LogCaptureFixture) -> None:
+    """A later attempt says so; the models that are whole it takes, up to its checkpoint."""
+    study = a_study(((0.1, 0.2, 0.3), "fails"), keep="all", objective="last")
+    trial = study.ask()
+    with closing(Journal(trial.folder)) as journal:
+        models = KeptModels(trial, Recorders((), journal))
+        for step in (1, 2, 3):
+            models.hold(Host().hold_model(), step=step, counts=[step])
+            models.write()
+    first, second, _ = files_of(study.paths.models / trial.name, below=study.paths.folder)
+    first.write_text("another")
+    again = replace(trial, number=1, folder=study.paths.trial(1), attempt=1)
+    with closing(Journal(again.folder)) as journal:
+        KeptModels(again, Recorders((), journal)).take_over(Found(Path(), Progress(0, 0, 2, 0, {}), ()))
+    assert [path.name for path in (study.paths.models / "trial-0001").iterdir()] == [second.name]
+    assert "trial-0000 could not be taken over: step-0001.txt is not the file that was written" in caplog.text
 
 
 def test_what_is_no_choice() -> None:

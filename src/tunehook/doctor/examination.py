@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from tunehook.adapter import live
 from tunehook.doctor.finding import Finding
 from tunehook.doctor.machine import look_at_machine
-from tunehook.doctor.packages import look_at_packages
+from tunehook.doctor.packages import installed, look_at_packages
 from tunehook.doctor.places import look_at_folder, look_at_storage
 from tunehook.extensions import CHECKS, LAUNCHERS, load
 from tunehook.record import ROOT
@@ -37,7 +36,7 @@ def examine(folder: Path = ROOT, *, storage: str | None = None) -> Iterator[Find
     yield from look_at_storage(folder, storage)
     yield from _launcher()
     for package, place in CHECKS.items():
-        if importlib.util.find_spec(package) is not None:
+        if installed(package) is not None:  # a folder of this name, as W&B makes one, is no package
             yield from load(place)()
     yield from _patches()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunehook.doctor.finding import Finding
-from tunehook.record import lock_file
+from tunehook.record import ROOT, lock_file
 from tunehook.report import studies_in
 from tunehook.storage import from_environment, names_in
 from tunehook.system import hidden
@@ -22,7 +23,7 @@ _AWAY = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "beegfs", "glusterfs", 
 
 def look_at_folder(folder: Path) -> Iterator[Finding]:
     """Whether the studies' folder can be written to and locked, and how much room is there."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
         holds = _try(there)
     except OSError as error:
@@ -55,7 +56,13 @@ def look_at_storage(folder: Path, given: str | None) -> Iterator[Finding]:
             yield Finding("storage", "harm", text, mend.strip())
         else:
             yield Finding("storage", "ok", f"{place} answers, and has {many} studies")
-    for found in studies_in(folder):
+    there = studies_in(folder)
+    if not there and folder == ROOT:
+        yield Finding("storage", "ok", f"there is no study in {folder} yet")
+    elif not there:
+        yield Finding("storage", "note", f"there is no study in {folder}",
+                      f"give the folder that has the folders of studies, as {ROOT} does")  # fmt: skip
+    for found in there:
         text, _, mend = found.get("error", "").partition("\n")
         is_well = "error" not in found
         yield Finding("storage", "ok" if is_well else "harm", found["told"] if is_well else text, mend.strip())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import json
+import socket
 import socketserver
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,12 +17,16 @@ from tunehook.trial import StudyError
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 _Application = Callable[[dict[str, Any], _Start], Iterable[bytes]]
 
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # as browsers ask for it
 _READING = ("GET", "HEAD")
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True  # the page asks for several things at once, and keeps connections
+
+
+class _ServerOf6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -43,17 +50,24 @@ def serve(study: Study, *, host: str = "127.0.0.1", port: int = 8080, ready: Cal
         ModuleNotFoundError: optuna-dashboard is not installed; the message says what installs it.
         StudyError: The study cannot be read, or the port is taken.
     """
-    app = make_app(study, hosts=_LOOPBACK if host in ("127.0.0.1", "localhost") else ())
+    named = f"[{host}]" if ":" in host else host
     try:
-        server = make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+        app = make_app(study, hosts=(*_LOOPBACK, named) if _is_loopback(host) else ())
+        server = make_server(host, port, app, server_class=_ServerOf6 if ":" in host else _Server, handler_class=_Quiet)
     except OSError as error:
+        is_other = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         raise StudyError(
-            f"The dashboard cannot listen on {host}:{port}: {error.strerror or error}.\n"
-            "  Give another port: --port 8081, or --port 0 for one that is free."
-        ) from error
+            f"The dashboard cannot listen on {named}:{port}: {error.strerror or error}.\n"
+            + ("  Give an address of this machine: --host 127.0.0.1." if is_other
+               else "  Give another port: --port 8081, or --port 0 for one that is free.")
+        ) from error  # fmt: skip
     with server:
-        ready(f"http://{host}:{server.server_port}/dashboard/studies/0")
+        ready(f"http://{named}:{server.server_port}/dashboard/studies/0")
         server.serve_forever(poll_interval=0.2)
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host if ":" in host else socket.gethostbyname(host)).is_loopback
 
 
 def make_app(study: Study, *, hosts: Iterable[str] = _LOOPBACK) -> _Application:

@@ -110,6 +110,7 @@ class KeptModels:
         if journal is None:
             return
         make_folder(self._folder, below=study)
+        self._clear(name)  # of a process that was killed, or a link that someone has put there
         try:
             new = held(self._folder / (_NEW + name))
             path = new.with_name(new.name.removeprefix(_NEW))
@@ -117,10 +118,13 @@ class KeptModels:
             journal.saved(path.name, digest_of(new))  # before its name, so that none is without
             new.replace(check_place(path, below=study))
         except BaseException:
-            for half in self._folder.glob(f"{_NEW}{name}*"):
-                half.unlink()
+            self._clear(name)
             raise
         sync_path(self._folder)
+
+    def _clear(self, name: str) -> None:
+        for half in self._folder.glob(f"{_NEW}{name}*"):
+            half.unlink()
 
     def take_over(self, found: Found) -> None:
         """Take over what the earlier attempt had kept up to the checkpoint that the trial goes on from."""
@@ -128,13 +132,13 @@ class KeptModels:
         if journal is None or old == self._folder:  # before a pause, in this very folder
             return
         saved = Events.of_key(journal_of(self._trial.folder.with_name(old.name)), self._trial.key).all(Saved)
-        try:
-            for path in files_of(old, below=self._trial.folder.parent):
-                is_whole = (path.name, digest_of(path)) in [(one.name, one.digest) for one in saved]
-                if is_whole and step_of(path) <= found.progress.step:
-                    self._write(path.name.partition(".")[0], functools.partial(_link, path))
-        except (OSError, JournalError) as error:
-            self._tell(f"that of {old.name} could not be taken over: {error}")
+        whole = {(one.name, one.digest) for one in saved}
+        for path in files_of(old, below=self._trial.folder.parent):
+            if step_of(path) <= found.progress.step:
+                try:
+                    self._write(path.name.partition(".")[0], functools.partial(_link, path, whole))
+                except (OSError, JournalError) as error:
+                    self._tell(f"that of {old.name} could not be taken over: {error}")
 
     def prune(self) -> None:
         """Remove the models of measurements that count no more, now that no later attempt needs them."""
@@ -170,22 +174,32 @@ def step_of(path: Path) -> int:
 def prune(trial_folder: Path, counts: Collection[int | None]) -> None:
     """Remove the models of a trial but those of some measurements, and what a killed process has begun to write."""
     folder = models_of(trial_folder)
-    files = [path for path in files_of(folder, below=trial_folder.parent) if step_of(path) not in counts]
-    for path in [*files, *([*folder.glob(f"{_NEW}*")] if not folder.is_symlink() else [])]:
-        with contextlib.suppress(OSError):
-            path.unlink()
-    with contextlib.suppress(OSError):  # others are in there
-        folder.rmdir()
+    with contextlib.suppress(OSError):
+        for path in check_place(folder, below=trial_folder.parent).iterdir():
+            if path.name.startswith(_NEW) or step_of(path) not in (0, *counts):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        folder.rmdir()  # unless others are in there
 
 
-def _link(path: Path, begun: Path) -> Path:
-    """Give a file, which is never written again, a second name; a copy where the file system knows no such names."""
+def _link(path: Path, whole: Collection[tuple[str, str]], begun: Path) -> Path:
+    """Give a file, which is never written again, a second name; a copy where the file system knows no such names.
+
+    Args:
+        path: The file.
+        whole: The names of those that were written, with their digests.
+        begun: How the second name begins.
+
+    Raises:
+        OSError: It is none of them, or cannot be copied.
+    """
     new = begun.with_suffix("".join(path.suffixes))
-    new.unlink(missing_ok=True)
     try:
         os.link(path, new, follow_symlinks=False)
     except OSError:
         shutil.copyfile(path, new, follow_symlinks=False)
+    if (path.name, digest_of(new)) not in whole:  # of the new one, since the other may be another one by now
+        raise OSError(f"{path.name} is not the file that was written")
     return new
 
 

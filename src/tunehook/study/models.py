@@ -142,7 +142,7 @@ def _why_missing(ledger: Ledger, events: Events, saved: list[Saved]) -> str:
     if events.begin is None:
         return f"its journal is not in {ledger.paths.folder}, as where it was trained on another machine"
     if saved:
-        return "it was removed, since a better trial came; Study(..., keep='all') keeps each"
+        return "its file is gone, as keep='best' removes it when a better trial has ended; keep='all' keeps each"
     return (
         "none was kept; Study(..., keep='best') keeps that of the best trial, keep='all' each, and where one could not "
         "be kept its journal says why"

@@ -207,6 +207,48 @@ def test_it_starts_over_where_it_cannot_go_on(_: int, damage: str, caplog: pytes
     assert [event["text"] for event in script.events if event["event"] == "problem"] == [said.removesuffix(".")]
 
 
+class Own(keras.Model):  # type: ignore[misc] # Keras has no types
+    """A class that its first batch builds, on TensorFlow.
+
+    Args:
+        says: Whether it says with what it was built.
+    """
+
+    def __init__(self, *, says: bool) -> None:
+        super().__init__(name="own")
+        self.says = says
+        self.layers_of_batch = [keras.layers.Dense(5), keras.layers.Dropout(0.3), keras.layers.Dense(1)]
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """A dropout between two layers."""
+        first, drop, last = self.layers_of_batch
+        return last(drop(first(inputs), training=training))
+
+    def get_build_config(self) -> Any:
+        """Its shapes."""
+        return super().get_build_config() if self.says else None
+
+
+def late() -> Any:
+    """A stack that is not told its input."""
+    return keras.Sequential([keras.layers.Dense(5), keras.layers.Dropout(0.3), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"), [(late, True), (lambda: Own(says=True), True), (lambda: Own(says=False), False)]
+)
+def test_a_model_that_its_first_batch_builds(
+    make: Callable[[], Any], says: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on where Keras can build it before, and else starts over; in both it comes to the same."""
+    whole, script = (Script(at, make).run() for at in (None, 3))
+    assert script.result == whole.result
+    assert [one.path for one in script.model.weights] == [one.path for one in whole.model.weights]
+    is_built_late = keras.backend.backend() == "tensorflow"
+    assert script.went_on == ([] if is_built_late and not says else [3])
+    assert ("4 weights, and this one 0 before its first batch" in caplog.text) == (is_built_late and not says)
+
+
 @pytest.mark.parametrize("_", [pytest.param(0, marks=ONCE)])
 def test_data_of_the_training_go_on(_: int) -> None:
     """A loader with a generator of its own, and noise that a dataset draws from another one."""

@@ -66,3 +66,15 @@ def test_averaged_weights(caplog: pytest.LogCaptureFixture) -> None:
     assert study.counts() == {"complete": 1}
     with pytest.raises(th.StudyError, match="none was kept"):
         study.model_path()
+
+
+def test_a_disk_that_is_full(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The weights alone are no way out: there is no model, and a line says why."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    study, _ = trained()
+    assert "the model of trial-0000 is not kept: it could not be written: [Errno 28] No space left" in caplog.text
+    assert [*study.paths.models.rglob("*step*")] == []
