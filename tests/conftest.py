@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,19 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield tmp_path
     optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a script under test sets up for all logs, as an application of Hydra does, ends with it."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in handlers and not type(handler).__module__.startswith("_pytest."):
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(autouse=True)

@@ -532,6 +532,7 @@ DYING = """
     import optuna
     import tunehook as th
     import tunehook.record
+    from tunehook.storage import PatientStorage
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = th.Study("digits", {"a": th.Choice([1, 2, 3]), "b": th.Choice([1, 2, 3])}, metric="acc", mode="max",
                      search="grid")
@@ -543,7 +544,7 @@ DYING = """
     elif sys.argv[1] == "before the journal":
         tunehook.record.Journal.begin = die
     else:
-        optuna.Study.enqueue_trial = die
+        PatientStorage.enqueue = die
     study.tell(study.ask(), th.Outcome("interrupted", "Ctrl-C"))
 """
 

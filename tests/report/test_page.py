@@ -200,7 +200,7 @@ def test_what_stands_in_the_report() -> None:
     best = study.best
     texts = " ".join(Parts(report().read_text()).texts)
     for one in (
-        f"as trial {best.number} of 30. It reached val_acc", repr(dict(best.params)), study.records(best.number)[0],
+        f"as trial {best.number} of 30. It reached val_acc", best.as_python(), study.records(best.number)[0],
         "trainer.precision: 32-true", "ValueError: shapes do not match", "memory ran out: CUDA out of memory",
         "node-1, node-2", repr(study.space["optimizer.weight_decay"]),
         f"optuna, in trial {best.number}", optuna.__version__,

@@ -46,7 +46,6 @@ def train() -> None:
     session.ready()
     host, how = Host(), session.trial.params["how"]
     keeping = Keeping(session, host, Alone())
-    keeping.begin()
     for step, value in enumerate(session.trial.params["values"], start=1):
         host.weight = value
         session.report(step, {"v": value})

@@ -154,7 +154,6 @@ class FitCore:
         """
         check_parts(self._host.parts(), self._host.model, self.session.trial)
         self.session.budget = self._host.budget(self.session.trial.metric)
-        self._keeping.begin()
         if self.session.decision.stop:
             self._host.stop()
 

@@ -38,14 +38,12 @@ class Keeping:
 
     def __init__(self, session: TrialSession, host: ModelHost, ranks: Ranks) -> None:
         self._session, self._host, self._ranks = session, host, ranks
-        self._is_on = False
-
-    def begin(self) -> None:
-        """The first step comes next."""
-        self._is_on = self._ranks.agree(self._session.continuation.models is not None)
+        self._is_on: bool | None = None
 
     def take(self) -> None:
-        """The tuned metric was measured just now."""
+        """The tuned metric was measured just now; all ranks call it."""
+        if self._is_on is None:
+            self._is_on = self._ranks.agree(self._session.continuation.models is not None)
         if not self._is_on:
             return
         session, held = self._session, list[Held]()
