@@ -261,7 +261,7 @@ def commands() -> list[str]:
                 found.update(dict.fromkeys(line for line in lines_to_run(block) if line.startswith("tunehook ")))
         text = FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
         found.update(dict.fromkeys(re.findall(r"`(tunehook [^`]*digits[^`]*|tunehook sync)`", text)))
-    return list(found)
+    return [command for command in found if not reason_not_to_run(command)]
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class InjectionError(ValueError):
-    """A value that cannot be put where it was meant to go, so that training with it would be a lie."""
+    """A value cannot be set exactly, so the training would not be what its record says."""
 
 
 class TrialError(RuntimeError):
-    """The training does not do what tuning needs, such as logging the metric: the same would happen in every trial."""
+    """The training does not do what tuning needs, such as logging the metric, so every trial would end this way."""
 
 
 class JournalError(OSError):
@@ -20,11 +20,11 @@ class StudyError(RuntimeError):
 
 
 class StorageError(StudyError):
-    """A storage that answers with an error, as of its disk; what was measured is in the journals."""
+    """The storage answered with an error, such as that of a full disk. What was measured is in the journals."""
 
 
 class StorageAway(StudyError):  # noqa: N818 - tells what is the matter
-    """The storage did not answer for longer than the study is patient; what was measured is in the journals."""
+    """The storage did not answer for longer than the study waits. What was measured is in the journals."""
 
 
 class StudyFinished(StudyError):  # noqa: N818 - an end, not an error, for those who loop over ask()
