@@ -37,6 +37,7 @@ from tunehook.trial import (
     Trial,
     TrialError,
     injecting,
+    is_misuse,
     objective_value,
     told_apart,
 )
@@ -346,7 +347,7 @@ class TrialSession:
         self.refresh()
         if self.outcome is None:
             outcome = self._conclude(self.exception or self.told_apart(exception))
-            if outcome.state != "interrupted":  # which is asked again
+            if outcome.state != "interrupted" and not is_misuse(outcome):  # asked again, or refused
                 self._show()
             self._finish(outcome)
 
