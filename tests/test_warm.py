@@ -83,6 +83,12 @@ def test_files_that_are_handed_down() -> None:
         assert reads.read() == "from afar"
 
 
+def test_what_it_starts_is_forked_too() -> None:
+    """By `sys.executable`, as ranks are started."""
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LOADED!r}])"
+    assert run(python(), "-c", code).stdout == "True\n"
+
+
 @pytest.mark.parametrize("apart", [{}, {"start_new_session": True}, {"env": {**os.environ, "PYTHONHASHSEED": "3"}}])
 def test_what_no_fork_can_be(apart: dict[str, Any]) -> None:
     """It is a new interpreter: with other flags and variables, and in a session of its own, as trial processes are."""

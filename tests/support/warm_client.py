@@ -16,8 +16,8 @@ from typing import Any
 
 LENGTH = 8
 FLAGS = ("-u", "-B")
-# What Python reads when it starts, and a fork of one that runs can do as well.
-VARIABLES = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+# What Python reads when it starts, and a fork of one that runs can do as well. Ray sets the last one in who calls it.
+VARIABLES = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONBREAKPOINT"}
 
 
 def main(folder: str, real: str, arguments: Sequence[str]) -> None:
