@@ -35,8 +35,8 @@ _seeds: weakref.WeakKeyDictionary[Any, tuple[_Named, Any]] = weakref.WeakKeyDict
 class KeptCallbacks:
     """Sees that no callback that steers a training goes on from what it has seen in another trial.
 
-    Made after each ``on_train_begin``, where Keras's own begin anew. What a script sets between two fits, such as a
-    patience, is no state, and what a callback only writes down may go on.
+    Made after each ``on_train_begin``, in which Keras's own callbacks reset themselves. What a script sets between two
+    fits, such as a patience, is no state, and what a callback only writes down may go on.
 
     Args:
         callbacks: The callbacks of a fit.

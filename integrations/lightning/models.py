@@ -14,7 +14,7 @@ from tunehook.session import Held, Kept
 from tunehook.trial import StudyError, TrialError
 
 SUFFIX = ".ckpt"
-# What a training goes on with, and no prediction needs.
+# Training needs these to resume; prediction does not.
 _OF_TRAINING = {"optimizer_states", "lr_schedulers", "loops", "callbacks"}
 
 

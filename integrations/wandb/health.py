@@ -21,7 +21,7 @@ def look_at_wandb() -> Iterator[Finding]:
         return
     try:
         from tunehook.integrations.wandb.mode import find_mode
-    except ImportError as error:  # the SDK is broken, or another package stands in its place
+    except ImportError as error:  # the SDK is broken, or another package has its name
         yield Finding("wandb", "harm", f"wandb cannot be imported: {error}", "pip install --force-reinstall wandb")
         return
     mode, why = find_mode()

@@ -1,4 +1,4 @@
-"""Where studies are kept: the folder, what it lies on, the storage, and the studies that are there."""
+"""Where studies are kept: the folder and its disk, the storage, and the studies in it."""
 
 from __future__ import annotations
 

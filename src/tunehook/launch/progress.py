@@ -65,7 +65,7 @@ class Progress(Recorder):
         is_fit = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) \
             if is_live and is_fit else None  # fmt: skip
-        # What a training writes stands in another output of the cell, so that the table may be there in any case.
+        # A training writes to another output of the cell, so the table is never in its way.
         self._page = NotebookTable() if console is None and is_notebook() else None
         self._stack = contextlib.ExitStack()
 

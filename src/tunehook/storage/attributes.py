@@ -100,7 +100,7 @@ def stored_again(trial: FrozenTrial) -> dict[str, Any] | None:
 
 
 def stored_lineage(trial: FrozenTrial | AskedTrial) -> dict[str, Any] | None:
-    """Where a trial stands in a population: member, generation, interval and the number of the parent, an older one."""
+    """The place of a trial in its population: member, generation, interval and the number of its older parent."""
 
     def is_place(value: Any) -> bool:
         return is_lineage(value) and (value["parent"] is None or value["parent"] < trial.number)

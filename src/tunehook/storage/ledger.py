@@ -279,7 +279,7 @@ class Ledger:
         )
 
     def lineage_of(self, asked: AskedTrial | FrozenTrial) -> Lineage | None:
-        """Where a trial stands in a population, ``None`` in other searches."""
+        """The place of a trial in its population, ``None`` in other searches."""
         stored = stored_lineage(asked)
         if stored is None:
             return None

@@ -29,7 +29,7 @@ log = logging.getLogger("tunehook")
 # The schema whose tables the statements here read and write: Optuna's names for it, the old one and the one of today.
 SCHEMA = (12, "v3.2.0.a")
 NOT_FOUND = "Record does not exist."  # what a relational storage says of a trial or a study that it does not have
-# What stands in the tables for a number that is no FLOAT of a database.
+# How the tables store numbers that a FLOAT column cannot hold.
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 TRIALS = "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials"

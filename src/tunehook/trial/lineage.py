@@ -1,4 +1,4 @@
-"""Where a trial stands in a population: each of its trials is one interval of the training of a member."""
+"""The place of a trial in its population: each of its trials is one interval of the training of a member."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytestmark = QUIET
 
 
 class Stop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
-    """Ends a fit whose loss is no better than the best that it has seen, and never begins anew."""
+    """Ends a fit whose loss is no better than the best that it has seen, and never resets itself."""
 
     def __init__(self) -> None:
         super().__init__()
