@@ -95,12 +95,13 @@ def _make_tables(place: Path) -> None:
         db.commit()
 
 
-def _statements() -> list[str]:
+@functools.cache  # it takes longer than to make the tables
+def _statements() -> tuple[str, ...]:
     """What makes Optuna's tables, with the rows that say their version."""
     made = RDBStorage("sqlite:///:memory:")
     pooled = made.engine.raw_connection()
     db: Any = pooled.driver_connection
-    statements: list[str] = [*db.iterdump()][1:-1]  # without its transaction
+    statements: tuple[str, ...] = (*db.iterdump(),)[1:-1]  # without its transaction
     pooled.close()
     made.remove_session()
     made.engine.dispose()
