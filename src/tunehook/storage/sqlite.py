@@ -50,8 +50,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from tunehook.storage.reader import Connect, connected, has_any_table, until_free
-from tunehook.storage.reading import BUSY
+from tunehook.storage.reader import connected, has_any_table, until_free
+from tunehook.storage.reading import BUSY, connect_reading
 from tunehook.storage.rows import (
     NOT_FOUND,
     SCHEMA,
@@ -108,24 +108,24 @@ def _statements() -> tuple[str, ...]:
     return statements
 
 
-def opened(place: Path, *, connect: Connect | None = None, **more: Any) -> RDBStorage:
-    """Optuna's storage on a file with tables: ours, where they are those that it is made for.
+# Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
+_URL = "sqlite:///study.db"
 
-    Args:
-        place: The file.
-        connect: Makes a connection to it; by default one that writes.
-        **more: Options of Optuna's storage.
-    """
-    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url = "sqlite:///study.db"
-    options: dict[str, Any] = {"creator": functools.partial(connect or _connect, place)}
-    if connect is not None:  # how it is read depends on who writes it at that moment
-        options["poolclass"] = NullPool
-    storage = SqliteStorage(url, engine_kwargs=options, **more)
+
+def opened(place: Path) -> RDBStorage:
+    """Optuna's storage on a file with tables: ours, where they are those that it is made for."""
+    options: dict[str, Any] = {"creator": functools.partial(_connect, place)}
+    storage = SqliteStorage(_URL, engine_kwargs=options)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
     storage.engine.dispose()
-    return RDBStorage(url, engine_kwargs=options, **more)
+    return RDBStorage(_URL, engine_kwargs=options)
+
+
+def opened_reading(place: Path) -> RDBStorage:
+    """Optuna's own storage on a file with tables, to look at; each call reads one moment of the file."""
+    options: dict[str, Any] = {"creator": functools.partial(connect_reading, place), "poolclass": NullPool}
+    return RDBStorage(_URL, engine_kwargs=options, skip_table_creation=True)
 
 
 def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
