@@ -266,7 +266,7 @@ def test_processes_of_other_machines() -> None:
     study.optuna.set_user_attr("tunehook:leader", {"host": "elsewhere", "pid": 1, "time": 0.0})
     assert study.attendance(()) == "unknown"
     trial = study.ask()
-    study.optuna._storage.set_trial_user_attr(
+    study._ledger.kept.set_trial_user_attr(
         study.optuna.trials[0]._trial_id, "tunehook:owner", {"host": "elsewhere", "pid": 1, "time": 0.0}
     )
     assert study.attendance(()) == "live"  # it runs, as far as is known here
@@ -289,7 +289,7 @@ def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
     trial = study.ask()
     shutil.rmtree(trial.folder)
     trial_id, elsewhere = study.optuna.trials[0]._trial_id, {"host": "elsewhere", "pid": 1, "time": 0.0}
-    study.optuna._storage.set_trial_user_attr(trial_id, "tunehook:owner", elsewhere)
+    study._ledger.kept.set_trial_user_attr(trial_id, "tunehook:owner", elsewhere)
     assert study._ledger.pulse is not None
     study._ledger.pulse.remove(trial_id)
     study._ledger.pulse._grace = 0.2

@@ -198,7 +198,7 @@ def test_the_server_is_away_for_good(
 def test_a_call_that_was_carried_out_is_not_made_twice(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the answer is lost behind the commit, there is one trial, and one end."""
     opened = study(storage=server.get_uri())
-    storage: Any = opened.optuna._storage
+    storage: Any = opened._ledger.kept
     real, lost = storage._backend, {"create_new_trial", "set_trial_state_values"}
 
     class Cut:

@@ -145,7 +145,7 @@ def test_keys_are_what_is_made_as_one() -> None:
 def poisoned(opened: Study, **attributes: Any) -> None:
     """Give a trial that runs, of a process that is gone, attributes in the storage."""
     opened.ask()
-    storage = opened.optuna._storage
+    storage = opened._ledger.kept
     (frozen,) = opened.optuna.get_trials()
     gone = {"host": os.uname().nodename, "pid": 2**22 + 1, "time": 0.0}
     for name, value in {"owner": gone, **attributes}.items():

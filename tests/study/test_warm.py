@@ -173,7 +173,7 @@ def test_known_trials_survive_their_storage(old: Study) -> None:
     new = study(space=NEW)
     new.add_trials(old, fill={"dropout": 0.0})
     before = [(trial.number, trial.params, trial.outcome) for trial in new.trials]
-    new.optuna._storage.remove_session()
+    new._ledger.kept.remove_session()
     for file in new.paths.databases:
         file.unlink(missing_ok=True)
     again = study(space=NEW)

@@ -65,8 +65,14 @@ class Results(ABC):
 
     @property
     def optuna(self) -> OptunaStudy:
-        """The Optuna study below, for everything that Optuna offers."""
-        return self._ledger.study
+        """The Optuna study below, with your own values: for Optuna's plots, tables and attributes.
+
+        Values that are enqueued or added are your own too. It asks for no trials; `ask` and `optimize` do.
+        """
+        from tunehook.storage import OwnStudy
+
+        ledger = self._ledger
+        return OwnStudy(ledger.study, ledger.kept, self.space, [self.metric, *self.others])
 
     @property
     def trials(self) -> list[FinishedTrial]:
