@@ -667,7 +667,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"stopper": True},
         TypeError,
-        "stopper is one of 'median', 'asha', 'hyperband', 'pause', 'auto', or an instance of an Optuna pruner; got True.",
+        (
+            "stopper is one of 'median', 'asha', 'hyperband', 'pause', 'auto', or an instance of an Optuna pruner; "
+            "got True."
+        ),
     ),
     (
         {"storage": 5},
