@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
+from tunehook.search.rungs import Climb, foremost, goes_on, left_behind, rungs_of
 from tunehook.trial import Budget
 
 MANY = 300
@@ -110,3 +110,11 @@ def test_who_is_left_behind() -> None:
     assert left_behind(climbs, 36, "max") == [2, 1, 0]
     assert left_behind(climbs, 45, "min") == []
     assert left_behind(climbs, 3, "min") == [10, 11, 12, 14]
+
+
+def test_who_is_foremost() -> None:
+    """The best of those that wait at the highest rung."""
+    climbs = [Climb(0, (0.3, 0.2), waits=True), Climb(1, (0.1,), waits=True), Climb(2, (0.2, 0.1))]
+    assert foremost(climbs, "min") == 0
+    assert foremost([climbs[1], Climb(3, (0.2,), waits=True)], "max") == 3
+    assert foremost([climbs[2]], "min") is None

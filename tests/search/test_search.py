@@ -527,7 +527,7 @@ def test_unknown_stoppers() -> None:
     """An unknown name lists the names."""
     message = (
         "There is no stopper 'Median'. Did you mean 'median'? "
-        "There are 'median', 'asha', 'hyperband', 'pause', and any Optuna pruner."
+        "There are 'median', 'asha', 'hyperband', 'pause', 'auto', and any Optuna pruner."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_stopper("Median", Budget())

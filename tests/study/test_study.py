@@ -644,7 +644,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"stopper": "x"},
         ValueError,
-        "There is no stopper 'x'. There are 'median', 'asha', 'hyperband', 'pause', and any Optuna pruner.",
+        "There is no stopper 'x'. There are 'median', 'asha', 'hyperband', 'pause', 'auto', and any Optuna pruner.",
     ),
     (
         {"search": optuna.samplers.TPESampler},
@@ -667,7 +667,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"stopper": True},
         TypeError,
-        "stopper is one of 'median', 'asha', 'hyperband', 'pause', or an instance of an Optuna pruner; got True.",
+        (
+            "stopper is one of 'median', 'asha', 'hyperband', 'pause', 'auto', or an instance of an Optuna pruner; "
+            "got True."
+        ),
     ),
     (
         {"storage": 5},

@@ -74,6 +74,25 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
     return None
 
 
+def foremost(climbs: Iterable[Climb], mode: Mode) -> int | None:
+    """The number of the trial that waits at the highest rung, the best there; ``None`` where none waits.
+
+    Args:
+        climbs: As for `goes_on`.
+        mode: ``"min"`` or ``"max"``.
+
+    Example:
+        >>> foremost([Climb(0, (0.3, 0.2), True), Climb(1, (0.1,), True), Climb(2, (0.2, 0.1))], "min")
+        0
+    """
+    there = list(climbs)
+    for rung in reversed(range(max((len(one.values) for one in there), default=0))):
+        for one in _ordered(there, rung, mode):
+            if one.waits and len(one.values) == rung + 1:
+                return one.trial
+    return None
+
+
 def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
     """The numbers of paused trials that are not to go on any more: those behind the best third of all.
 

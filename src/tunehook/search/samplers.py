@@ -260,7 +260,7 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
         stopper: ``"median"`` (worse than half of the finished trials, once there are five), ``"asha"`` (asynchronous
             successive halving: one in three goes on from each rung; Li et al., 2020, arXiv:1810.05934),
             ``"hyperband"`` (the same with several first rungs; Li et al., 2018, arXiv:1603.06560), any Optuna pruner
-            as it is, or None: every trial trains to its end. With ``"pause"`` no pruner stops any.
+            as it is, or None: every trial trains to its end. With ``"pause"`` and ``"auto"`` no pruner stops any.
         budget: How long a trial may train.
 
     Raises:
@@ -270,11 +270,11 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
 
     from tunehook.search.guard import Guarded
 
-    if stopper is None or stopper == PAUSE:
+    if stopper in (None, PAUSE, AUTO):
         return NopPruner()
     if isinstance(stopper, BasePruner):
         return stopper
-    check_name("stopper", stopper, [*STOPPERS, PAUSE], "any Optuna pruner")
+    check_name("stopper", stopper, [*STOPPERS, PAUSE, AUTO], "any Optuna pruner")
     return Guarded(STOPPERS[stopper](budget), first=warm_up(budget), last=budget.reports)
 
 
@@ -301,6 +301,8 @@ def _hyperband(budget: Budget) -> BasePruner:
 STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
 # Lets them pause, and go on later, by the rules of `tunehook.search.rungs`; no pruner stops any.
 PAUSE = "pause"
+# Lets them pause where that is known to pay: see `tunehook.search.Method`.
+AUTO = "auto"
 
 
 def check_name(role: str, name: object, names: Iterable[str], other: str) -> None:

@@ -49,7 +49,8 @@ class Study(OnceMore):
             Optuna sampler. Defaults to ``"bayes"``.
         stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
             ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
-            about a sixth of the epochs and never before the third. Defaults to ``None``.
+            about a sixth of the epochs and never before the third. Defaults to ``"auto"``: in `optimize` with
+            ``"bayes"`` and one metric ``"pause"``, otherwise none.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
         storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
             ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
@@ -90,7 +91,7 @@ class Study(OnceMore):
         metric: str | Sequence[str],
         mode: Mode | Sequence[Mode],
         search: str | PBT | BaseSampler = "bayes",
-        stopper: str | BasePruner | None = None,
+        stopper: str | BasePruner | None = "auto",
         objective: Objective = "best",
         storage: str | BaseStorage | None = None,
         seed: int | None = None,
@@ -288,7 +289,8 @@ class Study(OnceMore):
                 infeasible trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid, a whole population; otherwise ``trials`` or
                 ``timeout`` is required.
-            timeout: Seconds after which no further trial begins. Defaults to None, no limit.
+            timeout: Seconds after which no further trial begins, and no paused one goes on, unless none is complete:
+                then the best of them does. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
                 show a live table in place of the lines. Defaults to True.
             workers: How many trials run side by side, each in a process of its own; what it prints goes to
@@ -313,21 +315,23 @@ class Study(OnceMore):
                 in good order and are asked again by the next call; a second Ctrl-C ends them at once.
             InjectionError, TrialError: At once, since every trial would end so; the values are asked again.
         """
-        from tunehook.launch import Request, check_arguments, launcher_from_environment, optimize
+        from tunehook.launch import Request, check_arguments, launcher_from_environment, may_return, optimize
 
         launcher = launcher_from_environment() if launcher is None else launcher
         request = Request(trials, timeout, workers, gpus_per_trial, retries, report_timeout)
         check_arguments(self, train, request, launcher)
         self._plan_for(trials)
-        self._terms.begin(trials, retries)
-        if self._made is not None:
-            self._asks.restoring.run()
+        self._terms.begin(trials, retries, timeout)
+        self._terms.may_return, self._method.is_led = may_return(train), True
         try:
+            if self._made is not None:
+                self._asks.restoring.run()
             optimize(self, train, request, progress=progress, launcher=launcher)
             if self._made is not None:  # not on a rank that followed
                 self._asks.close()
         finally:
             self._terms.end()
+            self._method.is_led = False
 
     def _beside(self, what: str, space: Space, search: str | Replay) -> Study:
         folder = self.paths.folder
