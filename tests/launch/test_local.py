@@ -452,7 +452,7 @@ def test_two_threads_are_refused_before_anything_is_asked_for() -> None:
             other.optimize(fit, trials=2, progress=False)
         asked.append(str(caught.value))
 
-    def ask_while_it_is_led() -> None:
+    def ask_while_it_is_led() -> Trial:
         with pytest.raises(StudyError, match=r"another thread of this process is in a study\.optimize"):
             other.optimize(fit, trials=2, progress=False)
         raise KeyboardInterrupt
