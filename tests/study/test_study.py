@@ -1015,9 +1015,9 @@ def test_a_clock_that_is_stepped_loses_no_trial(monkeypatch: pytest.MonkeyPatch)
     opened, real = study(), time.time
     opened.ask()
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
-    assert opened.lost() == {}
+    assert opened.lead.lost() == {}
     assert [trial.outcome.state for trial in study().trials] == ["running"]
-    assert study().attendance(()) == "live"
+    assert study().lead.attendance(()) == "live"
 
 
 # ------------------------------------------------------------------ forks and pickles
