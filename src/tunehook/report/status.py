@@ -143,10 +143,10 @@ def _named(study: Study, found: FinishedTrial) -> Best:
 def status_of(study: Study) -> Status:
     """How far a study is now, from its storage and the journals that can be read here."""
     standing, lost, wanted = study.standing(), study.lost(), study.wanted
-    frozen = {one.number: one for one in study.optuna.get_trials(deepcopy=False)}
+    frozen = {one.number: one for one in study.raw_trials}
     running = [
-        _running(study, frozen[trial.number], dict(trial.params), lost.get(trial.number)) for trial in study.trials
-        if trial.outcome.state == "running"
+        _running(study, frozen[one.number], dict(one.params), lost.get(one.number)) for one in standing.running
+        if one.number in frozen
     ]  # fmt: skip
     took = [
         (one.datetime_complete - one.datetime_start).total_seconds()
