@@ -144,10 +144,10 @@ def status_of(study: Study) -> Status:
     """How far a study is now, from its storage and the journals that can be read here."""
     lead, standing = study.lead, study.standing()
     lost, wanted = lead.lost(), lead.wanted
-    frozen = {one.number: one for one in study.optuna.get_trials(deepcopy=False)}
+    frozen = {one.number: one for one in study.raw_trials}
     running = [
-        _running(study, frozen[trial.number], dict(trial.params), lost.get(trial.number)) for trial in study.trials
-        if trial.outcome.state == "running"
+        _running(study, frozen[one.number], dict(one.params), lost.get(one.number)) for one in standing.running
+        if one.number in frozen
     ]  # fmt: skip
     took = [
         (one.datetime_complete - one.datetime_start).total_seconds()
