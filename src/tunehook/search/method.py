@@ -10,8 +10,9 @@ from tunehook.search.pbt import PBT
 from tunehook.search.samplers import (
     AUTO,
     PAUSE,
+    PAUSING,
     SEARCHES,
-    STOPPERS,
+    STOPPER_NAMES,
     check_metrics,
     check_name,
     check_space,
@@ -64,7 +65,7 @@ class Method:
     ) -> None:
         self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
         search = "pbt" if isinstance(search, PBT) else search
-        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, [*STOPPERS, PAUSE, AUTO])):
+        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPER_NAMES)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
                 (value is None and argument == "stopper") or isinstance(value, str) or hasattr(value, method)
@@ -116,7 +117,14 @@ class Method:
     @property
     def pauses(self) -> bool:
         """Whether trials are paused and go on later."""
-        return self.is_led and self.search == "bayes" and self._metrics == 1 if self.is_auto else self._stopper == PAUSE
+        return self.pausing is not None
+
+    @property
+    def pausing(self) -> str | None:
+        """The rule by which trials are paused, ``None`` where they are not."""
+        if self.is_auto:
+            return PAUSE if self.is_led and self.search == "bayes" and self._metrics == 1 else None
+        return self._stopper if isinstance(self._stopper, str) and self._stopper in PAUSING else None
 
     @property
     def is_auto(self) -> bool:

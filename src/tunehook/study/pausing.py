@@ -13,9 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunehook.record import Journal
-from tunehook.search import Climb, Method, foremost, goes_on, left_behind, rungs_of
+from tunehook.search import Climb, Method, foremost, goes_on, left_behind, rungs_by
 from tunehook.session import Checkpoints
-from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_again, stored_pause, stored_rungs
+from tunehook.storage import (
+    BRACKET,
+    KEY,
+    PAUSE,
+    RUNGS,
+    Ledger,
+    stored_again,
+    stored_bracket,
+    stored_pause,
+    stored_rungs,
+)
 from tunehook.study.places import Places
 from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
@@ -54,10 +64,12 @@ class Pausing:
             step: Number of the report.
             say: What it measured, for people.
         """
-        rungs = rungs_of(budget)
-        if not rungs:
+        bracket, rungs = rungs_by(self._method.pausing or "pause", budget, running.number)
+        if not rungs and not bracket:
             why = f"{budget.epochs} epochs are few" if budget.epochs else "how many epochs they have is not known"
             self.say(f"trials are not paused and train to their end: {why}.")
+        if bracket and step == 1:
+            self._ledger.note(running, BRACKET, bracket)
         if step not in rungs or (self._method.is_auto and not self._is_value_logged()):
             return Decision()
         if step == rungs[0]:
@@ -187,7 +199,12 @@ class Pausing:
         if not known:  # as of trials that were put in from their journals
             known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._ledger.is_paused(one)}))
         climbs = [
-            Climb(one.number, self._values(one, known), one.number == pausing or self._ledger.is_paused(one))
+            Climb(
+                one.number,
+                self._values(one, known),
+                one.number == pausing or self._ledger.is_paused(one),
+                bracket=stored_bracket(one),
+            )
             for one in latest.values()
             if not self._is_lost(one)
         ]

@@ -47,10 +47,10 @@ class Study(OnceMore):
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
             ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"hyperopt"``, ``"pbt"`` or a `PBT` (population-based training), or any
             Optuna sampler. Defaults to ``"bayes"``.
-        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
-            ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
-            about a sixth of the epochs and never before the third. Defaults to ``"auto"``: in `optimize` with
-            ``"bayes"`` and one metric ``"pause"``, otherwise none.
+        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints), ``"asha"``
+            and ``"hyperband"`` (the same by their rungs), ``"median"``, or any Optuna pruner. The named ones start
+            after a warm-up of about a sixth of the epochs and never before the third. Defaults to ``"auto"``: in
+            `optimize` with ``"bayes"`` and one metric ``"pause"``, otherwise none.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
         storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
             ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
