@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import faults_study
+from agreement import check_runs, check_upload
 from faults import COMPILER, HOUR, Faults, Run, after_power_loss, calls
 from tunehook.record.journal import read_journal
 from tunehook.study.restoring import NOTHING
@@ -137,6 +138,33 @@ def test_a_fault_at_each_call(
             check_first(first, kind)
             check_second(faults.run(root, [str(workers)]), done, before, at_once=max(workers, 1))
     print(f"{kind}, {workers} workers: {len(tried)} of {count} calls tried")
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(tried)} failed", failures)
+
+
+@pytest.mark.parametrize("workers", [0, 2] if SAMPLE == "all" else [0])
+@pytest.mark.parametrize("kind", ["kill", "interrupt", "eio", "full"])
+def test_the_runs_of_wandb_agree(
+    faults: Faults, kind: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each sixth of the calls that are tried: what no run holds to its end, `tunehook sync` uploads."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root, steps = ROOT.absolute(), range(1, 4)
+    count = faults.run(root, [str(workers)]).calls
+    tried, failures = chosen(count)[3::6], list[Exception]()
+    for at in tried:
+        for folder in ("wandb", "chosen", "uploaded"):
+            shutil.rmtree(folder, ignore_errors=True)
+        clear()
+        first = faults.run(root, [str(workers), "wandb"], at=at, kind=kind)
+        done, before = recorded(), trained()
+        with told(failures, f"{kind} at call {at} of {count}, {workers} workers:\n{first.said}"):
+            check_second(faults.run(root, [str(workers), "wandb"]), done, before, at_once=max(workers, 1))
+            complete = [one.number for one in faults_study.study().trials if one.outcome.state == "complete"]
+            if cut_off := check_runs(ROOT / "study", complete, steps):
+                check_upload(ROOT / "study", cut_off, steps)
+    print(f"{kind}, {workers} workers, with W&B: {len(tried)} of {count} calls tried")
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(tried)} failed", failures)
 
