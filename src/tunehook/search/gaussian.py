@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # Log-normal priors, as mean and standard deviation of the logarithm: of a length, where dimensions are 1 long, of the
-# variance, where values have variance 1, and of the noise.
-LENGTH, VARIANCE, NOISE = (0.0, 1.0), (0.0, 1.0), (-7.0, 2.0)
+# variance, where values have variance 1, and of the noise, since trainings are noisy and what a stopped one would have
+# come to is a guess.
+LENGTH, VARIANCE, NOISE = (0.7, 1.0), (0.0, 1.0), (-4.0, 1.0)
 JITTER = 1e-6  # of the diagonal, always
 _STEPS = 40  # of L-BFGS
 _WIDE = 4.0  # standard deviations of the priors to search
