@@ -18,8 +18,10 @@ OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/kera
 BACKEND := tests/integrations/keras $(addprefix tests/contract/test_,agent.py contract.py snapshots.py values.py) \
 	tests/snapshot/test_frameworks.py
 
-# Two at a time. Each begins with a half of the files, so that what a file needs, such as a cluster, is set up once.
+# Each begins with a part of the files of its own, so that what a file needs, such as a cluster, is set up once. Two keep
+# two cores busy with training; of tests that wait for processes, for the disk and for the clock, it takes a third.
 BOTH := -n 2 --dist worksteal
+THREE := -n 3 --dist worksteal
 
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -74,15 +76,15 @@ lint: $(VENV)/test
 
 fast: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(LAUNCH)
-	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(OTHERS)
+	$(BIN)/python -m pytest -q $(THREE) -m "not slow" $(LAUNCH)
+	$(BIN)/python -m pytest -q $(THREE) -m "not slow" $(OTHERS)
 
 # All of them, fast and slow. The tests of W&B's faults measure what a step waits for, so they run after the others, on
 # cores of their own.
 whole: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q $(BOTH) $(LAUNCH)
-	$(BIN)/python -m pytest -q $(BOTH) $(OTHERS) --ignore $(FAULTS)
+	$(BIN)/python -m pytest -q $(THREE) $(LAUNCH)
+	$(BIN)/python -m pytest -q $(THREE) $(OTHERS) --ignore $(FAULTS)
 	$(BIN)/python -m pytest -q $(BOTH) $(FAULTS)
 
 oldest: $(OLDEST)/ready
