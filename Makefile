@@ -18,6 +18,9 @@ OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/kera
 BACKEND := tests/integrations/keras $(addprefix tests/contract/test_,agent.py contract.py snapshots.py values.py) \
 	tests/snapshot/test_frameworks.py
 
+# Two at a time. Each begins with a half of the files, so that what a file needs, such as a cluster, is set up once.
+BOTH := -n 2 --dist worksteal
+
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -71,33 +74,33 @@ lint: $(VENV)/test
 
 fast: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAUNCH)
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(OTHERS)
+	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(LAUNCH)
+	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(OTHERS)
 
 # All of them, fast and slow. The tests of W&B's faults measure what a step waits for, so they run after the others, on
 # cores of their own.
 whole: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q -n 2 $(LAUNCH)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(OTHERS) --ignore $(FAULTS)
-	$(BIN)/python -m pytest -q -n 2 $(FAULTS)
+	$(BIN)/python -m pytest -q $(BOTH) $(LAUNCH)
+	$(BIN)/python -m pytest -q $(BOTH) $(OTHERS) --ignore $(FAULTS)
+	$(BIN)/python -m pytest -q $(BOTH) $(FAULTS)
 
 oldest: $(OLDEST)/ready
-	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 -m "not slow" \
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q $(BOTH) -m "not slow" -k lightning tests/contract \
 		$(filter-out $(ONCE),$(wildcard tests/integrations/lightning/test_*.py)) tests/integrations/wandb/test_with_lightning.py
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -m "not slow" $(ONCE)
-	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q -n 2 tests/contract -k lightning
 
 # Keras has one backend in a process. Each backend has its own way of training, so each has the tests of the adapter and
 # those of the contract that train; recorders and launchers know no backend. That TensorFlow is installed can change what
 # Keras on torch imports and how a fit begins and ends, not more, so beside it torch has the first file of the contract.
 # JAX and TensorFlow have threads, so what forks is not tested beside them.
 keras: $(TENSORFLOW)/ready
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -n 2 tests/integrations/keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n 2 $(BACKEND) -k "not lightning"
-	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q -n 2 $(BACKEND) -k "not lightning"
-	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q -n 2 -m "not slow" tests/contract/test_contract.py -k "not lightning"
-	$(TENSORFLOW)/bin/python -m pytest -q -n 2 tests/integrations/wandb/test_with_keras.py -k "tensorflow or callbacks or logger"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q $(BOTH) tests/integrations/keras
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(BOTH) $(BACKEND) -k "not lightning"
+	KERAS_BACKEND=tensorflow $(TENSORFLOW)/bin/python -m pytest -q $(BOTH) $(BACKEND) -k "not lightning"
+	KERAS_BACKEND=torch $(TENSORFLOW)/bin/python -m pytest -q $(BOTH) tests/contract/test_contract.py \
+		tests/integrations/wandb/test_with_keras.py \
+		-k "test_contract and not lightning or test_with_keras and (tensorflow or callbacks or logger)"
 
 # While mypy has one core, the other environments are set up on the second.
 test: $(VENV)/test
