@@ -282,7 +282,7 @@ def test_what_befell_a_task(leader: RayLeader) -> None:
     ]
 
 
-def test_lines_come_once_and_an_end_always(leader: RayLeader) -> None:
+def test_lines_come_once_and_an_end_always(leader: RayLeader, tmp_path: Path) -> None:
     """Lines whose answer was lost come again; where the journal takes none, the study hears of the end all the same."""
     one = running(leader)
     path = leader._study.paths.journal(0)
