@@ -344,8 +344,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.tell(study.ask(), Outcome("failed", "ValueError: x"))
         study.report(study.ask(), 1, 0.25, Budget())
         study._plan_for(5)
-        study.note_plan()
-        study.optuna._storage.remove_session()
+        study.lead.note_plan()
+        study._ledger.kept.remove_session()
     return folder / "tunehook-studies" / "digits"
 
 
@@ -445,7 +445,7 @@ def _look(*, is_whole: bool = False) -> None:
                     with contextlib.suppress(StudyError):
                         study.schedule(trial.number)
         finally:
-            study.optuna._storage.remove_session()
+            study._ledger.kept.remove_session()
 
 
 def test_limits_hold() -> None:

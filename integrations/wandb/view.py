@@ -75,11 +75,11 @@ def look_at(study: Study) -> View:
     ended, standing = study.ended, study.standing()
     best = standing.best
     slots = {} if best is None else study.effective(best.number)
-    frozen = study.optuna.get_trials(deepcopy=False)
     paused = [one for one in ended if one.outcome.state == "paused"]
     return View(
         study.name, study.metric, study.mode, study.key, study.space,
-        [one for one in ended if one not in paused], frozen, best, slots, study.others, standing.front, paused,
+        [one for one in ended if one not in paused], study.raw_trials, best, slots, study.others,
+        standing.front, paused,
     )  # fmt: skip
 
 

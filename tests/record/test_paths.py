@@ -145,7 +145,7 @@ def test_keys_are_what_is_made_as_one() -> None:
 def poisoned(opened: Study, **attributes: Any) -> None:
     """Give a trial that runs, of a process that is gone, attributes in the storage."""
     opened.ask()
-    storage = opened.optuna._storage
+    storage = opened._ledger.kept
     (frozen,) = opened.optuna.get_trials()
     gone = {"host": os.uname().nodename, "pid": 2**22 + 1, "time": 0.0}
     for name, value in {"owner": gone, **attributes}.items():
@@ -179,7 +179,7 @@ def test_wrong_attributes(value: Any) -> None:
         opened.optuna.set_user_attr(f"tunehook:{name}", value)
     looked = Study.open("s")
     assert looked.trials[0].outcome.state == "running"
-    assert looked.wanted is None
+    assert looked.lead.wanted is None
     assert looked.records(0) == [str(looked.paths.journal(0))]
     opened = study()
     opened.tell(opened.ask(), Outcome("complete", "", 1.0, 1))

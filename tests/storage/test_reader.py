@@ -28,7 +28,7 @@ DATABASE = Path("tunehook-studies/digits/study.db")
 def written() -> Path:
     """A study with trials of every end, and reports and attributes of every kind of number."""
     study = write_study(trials=40, epochs=3, snapshots=0)
-    running = study.optuna.ask()
+    running = study._ledger.study.ask()
     for step, value in enumerate((math.inf, -math.inf, math.nan, 0.1 + 0.2, 1e-320)):
         running.report(value, step)
     running.set_user_attr("note", {"a": [1, None, "\u2028"]})

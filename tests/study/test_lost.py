@@ -116,7 +116,7 @@ def test_a_trial_of_a_grid_with_branches_is_lost_before_it_has_values() -> None:
     space = {"optimizer": th.Choice({"sgd": {"momentum": th.Choice([0.0, 0.9])}, "adam": {}})}
     study = th.Study("branches", space, metric="m", mode="max", search="grid")
     study.counts()
-    frozen = study._ledger.numbered(study.optuna.ask().number)
+    frozen = study._ledger.numbered(study._ledger.study.ask().number)
     study._asks.lost.recover_nameless(frozen, Outcome("interrupted", "its process is gone"))
     begin = Events.of_latest(study.paths.journal(frozen.number)).begin
     assert begin is not None

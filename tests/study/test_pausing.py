@@ -143,13 +143,14 @@ def test_samplers_see_what_is_paused() -> None:
     """Optuna takes none of them for one that waits to be asked for; samplers get them with their reports."""
     made = study(many=20, search="random")
     made.optimize(train, trials=6, progress=False)
-    trials = made.optuna.trials
+    below = made._ledger.study
+    trials = below.trials
     assert {trial.state for trial in trials} == {TrialState.PRUNED, TrialState.COMPLETE}
-    assert made.optuna.get_trials(states=(TrialState.WAITING,)) == []
-    paused = made.optuna.get_trials(states=(TrialState.PRUNED,))
+    assert below.get_trials(states=(TrialState.WAITING,)) == []
+    paused = below.get_trials(states=(TrialState.PRUNED,))
     assert {trial.last_step for trial in paused} <= set(RUNGS)
     assert [trial.value for trial in paused] == [trial.intermediate_values[trial.last_step or 0] for trial in paused]
-    assert made.optuna.ask().number == 6
+    assert below.ask().number == 6
 
 
 def test_a_trial_goes_on_once() -> None:

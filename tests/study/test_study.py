@@ -133,7 +133,7 @@ WRONG = {"hidden": [8], "lr": 5.0, "act": "gelu"}
 def test_wrong_values_that_were_enqueued_are_left_out(name: str, raw: object) -> None:
     """What Optuna was given and the space does not have is one error; the next trial is whole."""
     opened = study()
-    opened.optuna.enqueue_trial({name: raw})
+    opened._ledger.study.enqueue_trial({name: raw})
     message = (
         f"Trial 0 was enqueued with {name}={raw!r}, which is none of Optuna's raw values of {opened.space[name]!r}; "
         "the trial is left out.\n  Enqueue your own values: study.enqueue({...})."
@@ -170,7 +170,7 @@ def test_wide_numbers_of_an_older_version_go_on() -> None:
     """A study whose wide integers were sampled as such goes on with them, since Optuna takes one kind only."""
     space = {"x": th.Int(0, 2**31 - 1)}
     old = study(space=space)
-    old.optuna.tell(old.optuna.ask({"x": IntDistribution(0, 2**31 - 1)}), 0.5)
+    old.optuna.tell(old._ledger.study.ask({"x": IntDistribution(0, 2**31 - 1)}), 0.5)
     opened = study(space=space)
     opened.enqueue({"x": 7})
     assert opened.ask().params == {"x": 7}
@@ -282,7 +282,7 @@ def test_a_trial_that_is_sampled_right_now_is_left_out() -> None:
     """Another process has created it and not stored its values yet."""
     opened = study()
     opened.ask()
-    opened.optuna._storage.create_new_trial(opened.optuna._study_id)
+    opened._ledger.kept.create_new_trial(opened.optuna._study_id)
     assert [found.number for found in opened.trials] == [0]
     assert [found.number for found in study().trials] == [0]
 
@@ -443,7 +443,7 @@ def test_the_default_storage_is_sqlite_in_wal_mode() -> None:
     with sqlite3.connect("tunehook-studies/digits/study.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-    storage: Any = opened.optuna._storage
+    storage: Any = opened._ledger.kept
     backend: Any = storage._backend._backend  # patience, then the cache of Optuna
     with backend.engine.connect() as ours:
         for pragma, value in (("journal_mode", "wal"), ("synchronous", 1), ("busy_timeout", 5000)):
@@ -1015,9 +1015,9 @@ def test_a_clock_that_is_stepped_loses_no_trial(monkeypatch: pytest.MonkeyPatch)
     opened, real = study(), time.time
     opened.ask()
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
-    assert opened.lost() == {}
+    assert opened.lead.lost() == {}
     assert [trial.outcome.state for trial in study().trials] == ["running"]
-    assert study().attendance(()) == "live"
+    assert study().lead.attendance(()) == "live"
 
 
 # ------------------------------------------------------------------ forks and pickles

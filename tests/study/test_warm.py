@@ -84,7 +84,7 @@ def test_values_that_are_none_of_the_space(params: dict[str, Any], message: str)
     found = study(storage=InMemoryStorage())
     with pytest.raises(SpaceError, match=f"^{re.escape(message)}"):
         found.enqueue(params)
-    assert not found.has_waiting
+    assert not found.lead.has_waiting
 
 
 # ------------------------------------------------------------------ the script's own values
@@ -173,7 +173,7 @@ def test_known_trials_survive_their_storage(old: Study) -> None:
     new = study(space=NEW)
     new.add_trials(old, fill={"dropout": 0.0})
     before = [(trial.number, trial.params, trial.outcome) for trial in new.trials]
-    new.optuna._storage.remove_session()
+    new._ledger.kept.remove_session()
     for file in new.paths.databases:
         file.unlink(missing_ok=True)
     again = study(space=NEW)

@@ -22,6 +22,7 @@ from tunehook.cli.common import (
     Values,
     app,
     as_text,
+    in_one_go,
     open_study,
     say,
     say_values,
@@ -120,9 +121,9 @@ def status(study: Name, storage: Storage = None, folder: Folder = None, as_json:
 
     Example: tunehook status digits
     """
-    from tunehook.report import lines, status_of
+    with told(), in_one_go():
+        from tunehook.report import lines, status_of
 
-    with told():
         found = status_of(open_study(study, storage, folder, brief=True))
     say(as_text(found) if as_json else "\n".join(lines(found)))
 

@@ -14,7 +14,20 @@ from typing import Annotated, Any
 
 import typer
 
-from tunehook.cli.common import Folder, Json, Name, Storage, Values, app, open_study, say, say_exactly, say_values, told
+from tunehook.cli.common import (
+    Folder,
+    Json,
+    Name,
+    Storage,
+    Values,
+    app,
+    in_one_go,
+    open_study,
+    say,
+    say_exactly,
+    say_values,
+    told,
+)
 from tunehook.record import ROOT, plain
 from tunehook.system import is_terminal
 
@@ -98,17 +111,17 @@ def trials(
 
     Example: tunehook trials digits --sort -value --state complete
     """
-    from tunehook.report import chosen_trials, trials_table, why_failed
+    with told(), in_one_go():
+        from tunehook.report import chosen_trials, trials_table, why_failed
 
-    with told():
         view = open_study(study, storage, folder, brief=True).look(deep=False)
         shown = chosen_trials(view, sort=sort, state=state, best=best)
-    if as_json:
-        for row in shown:
-            say(_line(row))
-        return
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
-    say("\n".join([*trials_table(view, shown, width=width), *why_failed(view, shown)]))
+        if as_json:
+            for row in shown:
+                say(_line(row))
+            return
+        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+        say("\n".join([*trials_table(view, shown, width=width), *why_failed(view, shown)]))
 
 
 @app.command()

@@ -14,15 +14,15 @@ from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunehook.figures import StudyView, TrialView
-from tunehook.space import Choice, Distribution, LogNormal
-from tunehook.storage import ReadOnlyStorage
+from tunehook.space import Choice, Distribution
+from tunehook.storage import ReadOnlyStorage, own_distribution
 from tunehook.study import Study
-from tunehook.system import first_line, frozen_study, printable, shown
+from tunehook.system import first_line, frozen_study, metric_names, printable, shown
 from tunehook.trial import State, StudyError, direction_of, told_counts
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Mirror(ReadOnlyStorage):
         self._lock = threading.Lock()
         self._view, self._at = study.look(deep=False), time.monotonic()
         self._records: dict[int, list[str]] = {}
-        self._distributions = {name: made for name, one in study.space.searched.items() if (made := axis(one))}
+        self._distributions = {name: axis(one) for name, one in study.space.searched.items()}
         self._made = self._make()
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -91,7 +91,7 @@ class Mirror(ReadOnlyStorage):
         view = self._look()
         modes = [view.mode, *view.others.values()]
         directions = [StudyDirection[direction_of(mode).upper()] for mode in modes]
-        names = {"study:metric_names": [label(name) for name in (view.metric, *view.others)]}
+        names = metric_names([label(name) for name in (view.metric, *view.others)])
         return [frozen_study(label(view.name), directions, {"space": label(repr(view.space), most=1000)},
                              {**names, **self._notes(view)}, _KEY)]  # fmt: skip
 
@@ -217,18 +217,9 @@ class Mirror(ReadOnlyStorage):
         ])  # fmt: skip
 
 
-def axis(one: Distribution) -> BaseDistribution | None:
-    """The distribution of the values that the user knows; ``None`` where there is one only."""
-    raw: Any = one.distribution()
-    if isinstance(one, Choice):
-        return None if raw is None else CategoricalDistribution(_options(one))
-    if raw is None:
-        return None
-    low, high = one.decode(raw.low), one.decode(raw.high)
-    is_log = low > 0 and (isinstance(one, LogNormal) or bool(getattr(one, "log", False)))
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=is_log)
-    return FloatDistribution(low + 0.0, high + 0.0, log=is_log)  # which is no -0.0
+def axis(one: Distribution) -> BaseDistribution:
+    """The distribution of the values that the user knows."""
+    return CategoricalDistribution(_options(one)) if isinstance(one, Choice) else own_distribution(one)
 
 
 def shown_as(one: Distribution, value: Any) -> Any:

@@ -81,7 +81,8 @@ class Choice(Distribution):
         return len(self.options)
 
     def value(self, index: int) -> Any:
-        return copy.deepcopy(self.options[index])
+        option = self.options[index]
+        return copy.deepcopy(option) if isinstance(option, list | tuple | dict) else option
 
     @functools.cached_property
     def labels(self) -> list[Any]:

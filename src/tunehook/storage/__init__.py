@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from tunehook.storage.opening import find_study as find_study
     from tunehook.storage.opening import names_in as names_in
     from tunehook.storage.opening import open_study as open_study
+    from tunehook.storage.own import OwnStudy as OwnStudy
+    from tunehook.storage.own import own_distribution as own_distribution
     from tunehook.storage.reader import ReadOnlyStorage as ReadOnlyStorage
     from tunehook.storage.retrying import PatientStorage as PatientStorage
     from tunehook.storage.states import is_counted as is_counted
@@ -50,12 +52,12 @@ if TYPE_CHECKING:
     from tunehook.storage.waiting import read_waiting as read_waiting
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "BRACKET", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE", "PLAN",
-    "RUNGS", "Ledger", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared", "describe_folder", "find_study",
-    "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting", "keep_left_out",
-    "names_in", "open_study", "outcome_of", "read_waiting", "stored_again", "stored_attempt", "stored_bracket",
-    "stored_claim", "stored_key", "stored_leader", "stored_lineage", "stored_outcome", "stored_owner", "stored_pause",
-    "stored_plan", "stored_rungs",
+    "AGAIN", "ATTEMPT", "BRACKET", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE",
+    "PLAN", "RUNGS", "Ledger", "OwnStudy", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared",
+    "describe_folder", "find_study", "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running",
+    "is_waiting", "keep_left_out", "names_in", "open_study", "outcome_of", "own_distribution", "read_waiting",
+    "stored_again", "stored_attempt", "stored_bracket", "stored_claim", "stored_key", "stored_leader",
+    "stored_lineage", "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -74,6 +76,8 @@ __getattr__ = lazily(
         "find_study": "opening",
         "names_in": "opening",
         "open_study": "opening",
+        "OwnStudy": "own",
+        "own_distribution": "own",
         "PatientStorage": "retrying",
         "ReadOnlyStorage": "reader",
     },

@@ -95,10 +95,16 @@ def connected(place: Path, connect: Connect) -> Iterator[sqlite3.Connection]:
 
 
 class ReadOnlyStorage(BaseStorage):
-    """A storage to look at: whatever would write raises `StorageInternalError`."""
+    """A storage to look at: whatever would write raises `StorageInternalError`.
+
+    Attributes:
+        refusal: What the error says.
+    """
+
+    refusal = "The study was opened to look at it, not to write"
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise StorageInternalError("The study was opened to look at it, not to write")
+        raise StorageInternalError(self.refusal)
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = create_new_trial = _refuse
     set_trial_param = set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
@@ -214,5 +220,4 @@ class SqliteReader(ReadOnlyStorage):
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for a short while, since how the file is read depends on who writes it at that moment."""
         with connected(self.place, connect_reading) as db:
-            db.execute("BEGIN")
             yield db

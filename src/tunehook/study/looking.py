@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunehook.figures import COUNTERS, Curve, TrialView
 from tunehook.record import Config, Ended, Events, Process, Report, Taken
+from tunehook.storage import stored_attempt
 from tunehook.system import given_values
 from tunehook.trial import Outcome, objective_value
 
@@ -28,7 +29,7 @@ def view_trial(ledger: Ledger, frozen: FrozenTrial, events: Events) -> TrialView
         frozen: The trial there.
         events: Its journal; none where that lies on another machine.
     """
-    trial, outcome = ledger.as_trial(frozen), ledger.outcome_of(frozen)
+    outcome = ledger.outcome_of(frozen)
     curves = _curves(events)
     if ledger.metric not in curves and frozen.intermediate_values:
         curves[ledger.metric] = Curve([*frozen.intermediate_values], [*frozen.intermediate_values.values()])
@@ -39,13 +40,14 @@ def view_trial(ledger: Ledger, frozen: FrozenTrial, events: Events) -> TrialView
         outcome = dataclasses.replace(outcome, value=value, step=step)
     begin, process, end = events.begin, events.last(Process), events.last(Ended)
     return TrialView(
-        frozen.number, trial.params, outcome,
+        frozen.number, ledger.space.decode(frozen.params), outcome,
         began=_seconds(frozen.datetime_start) or (None if begin is None else begin.time),
         ended=_seconds(frozen.datetime_complete) or (None if end is None else end.time),
-        host="" if process is None else process.host, attempt=trial.attempt,
+        host="" if process is None else process.host, attempt=stored_attempt(frozen) or 0,
         is_given=bool(begin.is_given if begin is not None else given_values(frozen)),
         curves={name: one for name, one in curves.items() if name not in COUNTERS}, epochs=_epochs(curves),
-        values=dict(zip([ledger.metric, *ledger.others], outcome.values, strict=False)), lineage=trial.lineage,
+        values=dict(zip([ledger.metric, *ledger.others], outcome.values, strict=False)),
+        lineage=ledger.lineage_of(frozen),
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def rebuild(name: str, *, storage: str | None = None, folder: str | os.PathLike[
         storage=url,
     )  # fmt: skip
     counts = study.counts()
-    lost = [one.number for one in study.optuna.get_trials(deepcopy=False) if stored_outcome(one) == NOTHING]
+    lost = [one.number for one in study.raw_trials if stored_outcome(one) == NOTHING]
     return Rebuilt(name, len(_journals(paths)), counts, lost, None if kept is None else str(kept))
 
 

@@ -65,8 +65,19 @@ class Results(ABC):
 
     @property
     def optuna(self) -> OptunaStudy:
-        """The Optuna study below, for everything that Optuna offers."""
-        return self._ledger.study
+        """The Optuna study below, with your own values: for Optuna's plots, tables and attributes.
+
+        Values that are enqueued or added are your own too. It asks for no trials; `ask` and `optimize` do.
+        """
+        from tunehook.storage import OwnStudy
+
+        ledger = self._ledger
+        return OwnStudy(ledger.study, ledger.kept, self.space, [self.metric, *self.others])
+
+    @property
+    def raw_trials(self) -> list[FrozenTrial]:
+        """All trials as the storage has them and samplers see them, with raw values; not copied, for reading only."""
+        return self._ledger.trials()
 
     @property
     def trials(self) -> list[FinishedTrial]:
@@ -127,12 +138,13 @@ class Results(ABC):
         ends = [(frozen, ledger.outcome_of(frozen)) for frozen in ledger.begun()]
         complete = [one for one in ends if one[1].state == "complete"]
         counts = dict(Counter(outcome.state for _, outcome in ends))
+        running = tuple(self._as_finished(frozen) for frozen, outcome in ends if outcome.state == "running")
         if self.others:
             modes = [self.mode, *self.others.values()]
             front = pareto_front(complete, modes, values=lambda one: one[1].values)
-            return Standing(counts, None, tuple(self._as_finished(frozen) for frozen, _ in front))
+            return Standing(counts, None, tuple(self._as_finished(frozen) for frozen, _ in front), running)
         best = best_of(complete, self.mode, value=lambda one: one[1].value)
-        return Standing(counts, None if best is None else self._as_finished(best[0]))
+        return Standing(counts, None if best is None else self._as_finished(best[0]), running=running)
 
     @property
     def best_trials(self) -> list[FinishedTrial]:

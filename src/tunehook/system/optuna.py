@@ -146,6 +146,11 @@ def frozen_study(
     return FrozenStudy(name, None, user, system, key, directions=list(directions))
 
 
+def metric_names(names: Sequence[str]) -> dict[str, list[str]]:
+    """The system attributes of a study that `Study.set_metric_names` sets (5.0: ``study:metric_names``)."""
+    return {"study:metric_names": list(names)}
+
+
 def uncached(storage: BaseStorage) -> BaseStorage:
     """The storage behind that cache (5.0: ``_backend``)."""
     return getattr(storage, "_backend", storage)

@@ -207,11 +207,13 @@ class Standing:
         counts: Number of trials by state.
         best: The complete trial with the best value, ``None`` before the first, and with several metrics.
         front: With several metrics, the complete trials that no other one beats.
+        running: The trials that run.
     """
 
     counts: dict[State, int]
     best: FinishedTrial | None
     front: tuple[FinishedTrial, ...] = ()
+    running: tuple[FinishedTrial, ...] = ()
 
     @property
     def finished(self) -> int:

@@ -121,8 +121,9 @@ def test_stopped_and_infeasible_trials_are_learned_from() -> None:
     study = a_study("hyperopt", {"x": Float(0, 1)}, stopper="median")
     seen: list[list[float]] = []
     asked = study.ask()
-    sampler: Any = study.optuna.sampler
-    made = sampler.inner(study.optuna, study.optuna.trials[0])
+    below = study._ledger.study
+    sampler: Any = below.sampler
+    made = sampler.inner(below, below.trials[0])
     assert isinstance(made, HyperoptSampler)
     for state, values in (("complete", (4.0, 1.0)), ("pruned", (3.0,)), ("infeasible", (9.0,))):
         for step, value in enumerate(values, start=1):
@@ -135,7 +136,7 @@ def test_stopped_and_infeasible_trials_are_learned_from() -> None:
         return {"x": 0.5}
 
     object.__setattr__(made._search, "propose", propose)
-    assert made.sample_relative(study.optuna, study.optuna.trials[-1], {}) == {"x": 0.5}
+    assert made.sample_relative(below, below.trials[-1], {}) == {"x": 0.5}
     assert seen == [[1.0, 0.0, 1.0]]  # the loss fell by 3 from step 1
 
 

@@ -280,7 +280,7 @@ def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
     """With spawn the parent asks, rank 0 of the spawned processes trains and tells."""
     values = {"lr": 0.02, "batch_size": 4}
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values=values)
-    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values, interpreter=sys.executable)
+    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values)
     assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
     (trial,) = study_in(tmp_path / "tuned", list(values)).trials
     assert trial.outcome.state == "complete"
@@ -367,7 +367,7 @@ sys.exit(max(rank.wait() for rank in ranks))
 def test_ranks_that_were_started_from_outside_read_the_same_values(tmp_path: Path, launcher: tuple[str, ...]) -> None:
     """All of them, in the script, before the first fit; what goes into a call is there in the second one of train."""
     values = {"hidden": 5, "batch_size": 4, "lr": 0.02}
-    run(tmp_path / "x", mode="reading", launcher=launcher, interpreter=sys.executable, values=values, trials=2)
+    run(tmp_path / "x", mode="reading", launcher=launcher, values=values, trials=2)
     run(tmp_path / "plain", mode="plain", values={**values, "hidden": 10})
     for rank in (0, 1):
         assert [hparams["hidden"] for *_, hparams in seen(tmp_path / "x", rank)] == [10, 10]
