@@ -75,7 +75,9 @@ def lightning(folder: Path, values: Mapping[str, Any], *callbacks: Any) -> None:
             return torch.optim.AdamW(self.parameters(), lr=self.hparams["lr"], weight_decay=self.weight_decay)
 
     torch.manual_seed(0)
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
     data = Digits(**{name: value for name, value in values.items() if name == "batch_size"})
     net = Lossy(**{name: value for name, value in values.items() if name != "batch_size"})
     trainer = L.Trainer(max_epochs=EPOCHS, accelerator="cpu", callbacks=[Noting(), *callbacks], **quiet)
@@ -177,7 +179,7 @@ def keras_tuner_hyperband(folder: Path, seed: int, seconds: float) -> None:
             values[name] = make(name, d.low, d.high, sampling="log" if d.log else "linear")
         return keras_model(values)
 
-    class Model(keras_tuner.HyperModel):
+    class Model(keras_tuner.HyperModel):  # type: ignore[misc] # it has no types
         """With a batch size of its own."""
 
         def build(self, hp: Any) -> Any:
