@@ -130,14 +130,19 @@ def _ours(search: str, stopper: str | None = None) -> Entry:
     return Entry(make, ("tunehook",), stops=stopper is not None)
 
 
+def _pausing(search: str, stopper: str = "pause") -> Entry:
+    """A study of ours whose trials pause."""
+    return Entry(lambda problem, seed: Pausing(problem, seed, search, stopper), ("tunehook",), stops=True)
+
+
 class Pausing:
     """A study of ours whose trials pause at rungs and go on from there."""
 
-    def __init__(self, problem: Problem, seed: int) -> None:
+    def __init__(self, problem: Problem, seed: int, search: str, stopper: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._budget, self._live = Budget(problem.epochs), dict[object, th.Trial]()
         self._study = th.Study(
-            "benchmark", problem.space, metric="y", mode=problem.mode, search="bayes", stopper="pause",
+            "benchmark", problem.space, metric="y", mode=problem.mode, search=search, stopper=stopper,
             objective="last", seed=seed, storage=optuna.storages.InMemoryStorage(), folder=self._folder.name,
         )  # fmt: skip
 
@@ -351,12 +356,13 @@ def _clipped(problem: Problem, config: Mapping[str, Any]) -> dict[str, Any]:
 
 CONTENDERS: dict[str, Entry] = {
     "tunehook bayes": _ours("bayes"),
-    "tunehook bayes + pause": Entry(Pausing, ("tunehook",), stops=True),
+    "tunehook bayes + pause": _pausing("bayes"),
     "tunehook bayes + median": _ours("bayes", "median"),
     "tunehook tpe": _ours("tpe"),
     "tunehook tpe + median": _ours("tpe", "median"),
-    "tunehook tpe + hyperband": _ours("tpe", "hyperband"),
-    "tunehook tpe + asha": _ours("tpe", "asha"),
+    "tunehook tpe + pause": _pausing("tpe"),
+    "tunehook tpe + hyperband": _pausing("tpe", "hyperband"),
+    "tunehook tpe + asha": _pausing("tpe", "asha"),
     "Optuna GP": _optuna(optuna.samplers.GPSampler),
     "Optuna TPE": _optuna(optuna.samplers.TPESampler),
     "Optuna TPE + median": _optuna(optuna.samplers.TPESampler, lambda _: optuna.pruners.MedianPruner()),

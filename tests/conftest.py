@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import importlib.metadata
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 
+from revisions import read_once
+
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow otherwise, which is not always installed
 
 # Tests run side by side; threads of torch that wait for a core spin, and a step takes twenty times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Studies sync what they write, for which a test waits for the disk, but not in memory. A test takes some megabytes.
+MEMORY = Path("/dev/shm")  # noqa: S108
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
+
+# Each Trainer of Lightning looks through all installed packages for callbacks, for a fifth of a short fit.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)  # type: ignore[assignment]
+read_once()
 
 
 def pytest_collection_finish() -> None:

@@ -143,7 +143,7 @@ def test_a_study_is_watched_until_it_is_done() -> None:
     study = searched()
     study.tell(study._ledger.as_trial(study._ledger.trials()[2]), Outcome("pruned", "x", 0.25, 2))
     study._plan_for(2)
-    study.note_plan()
+    study.lead.note_plan()
     lines = said("watch", "digits", "--every", "0.1", "--json").splitlines()
     (found,) = map(json.loads, lines)
     assert (found["finished"], found["wanted"], found["running"], found["seconds_left"]) == (2, 2, [], 0.0)
@@ -202,7 +202,7 @@ import tunehook as th
 from tunehook.trial import Budget, Outcome
 study = th.Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
 study._plan_for(int(sys.argv[1]) or None)
-study.note_plan()
+study.lead.note_plan()
 study.tell(study.ask(), Outcome("complete", "trained to its end", 0.5, 3))
 if sys.argv[2] == "killed":
     study.report(study.ask(), 1, 0.25, Budget())
@@ -254,22 +254,22 @@ def said_anyway(*arguments: str) -> str:
 def test_a_study_whose_process_lives_is_not_left() -> None:
     """Also between two trials, and before the first one, which may take long to begin."""
     study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
-    study.note_plan()
-    assert study.attendance(()) == "live"
+    study.lead.note_plan()
+    assert study.lead.attendance(()) == "live"
     study.tell(study.ask(), Outcome("complete", "x", 0.5, 1))
-    assert (study.attendance(()), study.lost()) == ("live", {})
+    assert (study.lead.attendance(()), study.lead.lost()) == ("live", {})
 
 
 def test_processes_of_other_machines() -> None:
     """None is known to live between two trials: they are gone once nothing has changed for a minute."""
     study = Study("digits", {"lr": th.Float(0, 1)}, metric="acc", mode="max", search="random")
     study.optuna.set_user_attr("tunehook:leader", {"host": "elsewhere", "pid": 1, "time": 0.0})
-    assert study.attendance(()) == "unknown"
+    assert study.lead.attendance(()) == "unknown"
     trial = study.ask()
     study._ledger.kept.set_trial_user_attr(
         study.optuna.trials[0]._trial_id, "tunehook:owner", {"host": "elsewhere", "pid": 1, "time": 0.0}
     )
-    assert study.attendance(()) == "live"  # it runs, as far as is known here
+    assert study.lead.attendance(()) == "live"  # it runs, as far as is known here
     now = [0.0]
     watch = Watch(study, clock=lambda: now[0])
     seen = []
@@ -293,9 +293,9 @@ def test_signs_of_life_of_another_machine(tmp_path: Path) -> None:
     assert study._ledger.pulse is not None
     study._ledger.pulse.remove(trial_id)
     study._ledger.pulse._grace = 0.2
-    assert (study.lost(), study.attendance(())) == ({}, "live")
+    assert (study.lead.lost(), study.lead.attendance(())) == ({}, "live")
     time.sleep(0.3)
-    assert study.lost() == {0: "its process on elsewhere gave no sign of life"}
+    assert study.lead.lost() == {0: "its process on elsewhere gave no sign of life"}
     found = status_of(study)
     assert (found.processes, lines(found)[-1].split(":")[0]) == (
         "unknown", "trial 0 was left (its process on elsewhere gave no sign of life)",

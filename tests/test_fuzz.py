@@ -344,7 +344,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.tell(study.ask(), Outcome("failed", "ValueError: x"))
         study.report(study.ask(), 1, 0.25, Budget())
         study._plan_for(5)
-        study.note_plan()
+        study.lead.note_plan()
         study._ledger.kept.remove_session()
     return folder / "tunehook-studies" / "digits"
 

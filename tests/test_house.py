@@ -416,9 +416,10 @@ def integration_files() -> list[str]:
 
 # Each import in a fork of its own, of a process that has imported what takes long.
 IMPORT_EACH = """
-import importlib, json, os, sys
-for framework in ("torch", "lightning", "keras", "wandb", "ray"):
-    importlib.import_module(framework)
+import gc, importlib, json, os, sys
+for other in ("torch", "lightning", "keras", "wandb.sdk.launch._launch", "ray", "optuna", "scipy.stats", "rich.table"):
+    importlib.import_module(other)
+gc.freeze()
 for name in sys.argv[1:]:
     if os.fork() == 0:
         module = importlib.import_module(f"tunehook.{name}")

@@ -216,8 +216,7 @@ class LightningFit:
         if not self.is_checked:
             self.is_checked = True
             together(self.ranks, self._slots.check_used)
-        trainer = self._trainer
-        is_last = trainer.is_last_batch
+        trainer, is_last = self._trainer, self._trainer.is_last_batch
         if is_last or self.session.counts_steps:
             is_end = trainer.global_step == trainer.max_steps or (
                 is_last and trainer.current_epoch + 1 == trainer.max_epochs

@@ -18,11 +18,11 @@ except ImportError as error:
     ) from error
 
 from tunehook.integrations.wandb.agent import flat
-from tunehook.integrations.wandb.offline import offline_runs
+from tunehook.integrations.wandb.offline import OfflineRun, offline_runs
 from tunehook.integrations.wandb.values import OURS
 from tunehook.record import is_number
 from tunehook.study import KnownTrial, Study
-from tunehook.trial import StudyError, objective_value
+from tunehook.trial import StudyError, objective_value, value_beside
 
 _TIMEOUT = 60  # seconds that a request may take
 _SAMPLES = 10_000  # of a longer history W&B gives so many rows
@@ -32,7 +32,8 @@ def past_trials(project: str | Path, study: Study, *, filters: Mapping[str, Any]
     """The finished runs of a project that have the study's metric, with their values of the names of its space.
 
     The value is that which counts in the study: of a run that tunehook recorded as a complete trial the one in its
-    summary, of any other run that of its whole history, by the study's objective.
+    summary, of any other run that of its whole history, by the study's objective. Further metrics have what they were
+    there, or last before.
 
     Args:
         project: The project, as ``"team/digits"`` or ``"digits"``; or the folder of runs that were recorded offline, as
@@ -56,17 +57,19 @@ def past_trials(project: str | Path, study: Study, *, filters: Mapping[str, Any]
             raise ValueError(f"filters are W&B's, for a project; the runs in {project} are read as they are.")
         if not project.is_dir():
             raise StudyError(f"There is no folder {project}, in which W&B would have recorded runs offline.")
-        found = [
-            _known(run.config, run.summary, partial(list, run.rows), run.id, study) for run in offline_runs(project)
-        ]
+        found = [_known(run.config, run.summary, partial(_rows, run), run.id, study) for run in offline_runs(project)]
     else:
         found = _of_project(project, study, filters or {})
     return [one for one in found if one is not None]
 
 
+def _rows(run: OfflineRun, _: str) -> list[dict[str, Any]]:
+    return run.rows
+
+
 def _of_project(project: str, study: Study, filters: Mapping[str, Any]) -> list[KnownTrial | None]:
-    def history(run: Any) -> Iterable[Mapping[str, Any]]:
-        rows: Iterable[Mapping[str, Any]] = run.history(keys=[study.metric], samples=_SAMPLES, pandas=False)
+    def history(run: Any, metric: str) -> Iterable[Mapping[str, Any]]:  # with two keys, W&B gives rows that have both
+        rows: Iterable[Mapping[str, Any]] = run.history(keys=[metric], samples=_SAMPLES, pandas=False)
         return rows
 
     try:
@@ -87,27 +90,42 @@ def _of_project(project: str, study: Study, filters: Mapping[str, Any]) -> list[
 def _known(
     config: Mapping[str, Any],
     summary: Mapping[str, Any],
-    history: Callable[[], Iterable[Mapping[str, Any]]],
+    history: Callable[[str], Iterable[Mapping[str, Any]]],
     name: str,
     study: Study,
 ) -> KnownTrial | None:
     """A run as a known trial; ``None`` where it is no whole training or has no value."""
     if isinstance(config.get(OURS), Mapping):  # of a trial, or of a whole study
-        value = _number(summary.get(f"best/{study.metric}")) if summary.get("outcome") == "complete" else None
+        whole = summary if summary.get("outcome") == "complete" else {}
+        values = {name: _number(whole.get(f"best/{name}")) for name in (study.metric, *study.others)}
     else:
-        value = _value(history(), study) if study.metric in summary else None
+        values = _values(history, study) if study.metric in summary else {}
+    value = values.pop(study.metric, None)
     if value is None:
         return None
     theirs = {key: one for key, one in config.items() if key not in (OURS, "_wandb")}
     params = {key: one for key, one in {**dict(flat(theirs.items())), **theirs}.items() if key in study.space.names}
-    return KnownTrial(params, value, f"W&B run {name}")
+    others = {name: one for name, one in values.items() if one is not None}
+    return KnownTrial(params, value, f"W&B run {name}", others)
 
 
-def _value(history: Iterable[Mapping[str, Any]], study: Study) -> float | None:
-    rows = [_number(row.get(study.metric)) for row in history]
-    series = [(step, value) for step, value in enumerate(rows) if value is not None]
-    counts = objective_value(series, study.mode, study.objective)
-    return None if counts is None else counts[0]
+def _values(history: Callable[[str], Iterable[Mapping[str, Any]]], study: Study) -> dict[str, float | None]:
+    """The values of a run that count, by metric."""
+    counts = objective_value(_series(history(study.metric), study.metric), study.mode, study.objective)
+    if counts is None:
+        return {}
+    value, step = counts
+    others = {
+        name: value_beside(_series(history(name), name), mode, study.objective, step)
+        for name, mode in study.others.items()
+    }
+    return {study.metric: value, **others}
+
+
+def _series(rows: Iterable[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
+    """The steps of W&B, and the finite values of a metric there."""
+    steps = [(place, _number(row.get("_step")), _number(row.get(metric))) for place, row in enumerate(rows)]
+    return [(place if step is None else int(step), value) for place, step, value in steps if value is not None]
 
 
 def _number(value: Any) -> float | None:

@@ -196,8 +196,8 @@ def test_a_call_that_fails(
         patch.setattr(recorder, call, fail)
         if call == "update":
             study = a_study(tmp_path, recorder, other)
-            study.show()
-            study.show(is_last=True)
+            study.lead.show()
+            study.lead.show(is_last=True)
             assert other.told == [("update", False), ("update", True)]
             lines = [record.getMessage() for record in caplog.records]
             assert lines == [f"{type(recorder).__name__} does not show study digits any more: OSError('no space left')"]

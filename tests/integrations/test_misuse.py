@@ -214,4 +214,4 @@ def test_the_own_values_of_a_training_of_several_ranks(one: Any, strategy: str) 
     study = th.Study("ranks", {"lr": th.Float(0.01, 1)}, metric="loss", mode="min", search="random")
     with pytest.raises(StudyError, match="cannot read the values of a training of several ranks"):
         study.enqueue_defaults(train)
-    assert not study.has_waiting
+    assert not study.lead.has_waiting

@@ -181,7 +181,8 @@ def test_a_study_that_is_elsewhere_in_each_run_of_the_script(tmp_path: Path) -> 
     """
     tuned, written = run(tmp_path, code, check=False)
     assert tuned == []
-    assert "TrialError: Each run of this script makes the study 'script' elsewhere" in written
+    assert "TrialError: The study 'script' is in " in written
+    assert "each run makes the study elsewhere" in written
 
 
 def test_both_ways_to_ask_for_a_trial(tmp_path: Path) -> None:

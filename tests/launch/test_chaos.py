@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import chaos_study
 import full_disk
+from agreement import check_runs, check_upload, events, journals
 from tunehook.record.journal import read_journal
 from tunehook.system import is_alive
 from waiting import PATIENCE
@@ -28,6 +27,8 @@ from waiting import PATIENCE
 pytestmark = pytest.mark.slow
 
 MANY = 60
+STEPS = range(1, 6)
+STUDY = Path("study")
 
 
 # ---------------------------------------------------------------------- processes that are killed
@@ -38,21 +39,9 @@ def start() -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, chaos_study.__file__], stderr=subprocess.PIPE, text=True)
 
 
-def journals() -> list[Path]:
-    """Those of the study in this folder, in the order of the trials."""
-    return sorted(Path("study").glob("*/journal.jsonl"))
-
-
-def events(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, each of which has to be whole."""
-    data = path.read_bytes()
-    assert data == b"" or data.endswith(b"\n"), path
-    return [json.loads(line) for line in data.splitlines()]
-
-
 def alive() -> list[int]:
     """The trial processes that run."""
-    named = [event for path in journals()[-8:] for event in read_journal(path) if event["event"] == "process"]
+    named = [event for path in journals(STUDY)[-8:] for event in read_journal(path) if event["event"] == "process"]
     return [event["pid"] for event in named if is_alive(event["pid"], since=event["time"])]
 
 
@@ -77,63 +66,8 @@ def make_chaos(dice: random.Random) -> int:
     return kills
 
 
-def check_runs(done: Collection[int]) -> set[str]:
-    """Fragments hold what no earlier attempt made, each step once; the keys of trials that none holds to the end."""
-    from run_file import read_run
-
-    keys = {found[0]["trial"]: found[0]["key"] for path in journals() if (found := events(path))}
-    rows = {
-        int(path.parent.name[-4:]): [event["step"] for event in events(path) if event["event"] == "report"]
-        for path in journals()
-    }
-    attempts: dict[str, list[int]] = {}
-    for number, key in sorted(keys.items()):
-        attempts.setdefault(key, []).append(number)
-    whole: Counter[int] = Counter()
-    there: dict[str, list[int]] = {}
-    for path in Path("wandb").glob("offline-run-*/*.wandb"):
-        run = read_run(path)
-        if run.job_type != "trial":  # the study's own, or of a process that was killed as the run began
-            continue
-        number = run.config["tunehook"]["trial"]
-        assert run.id == f"chaos-{keys[number]}"
-        steps = run.column("trial/step")
-        made = max((len(rows[other]) for other in attempts[keys[number]] if other < number), default=0)
-        assert steps == rows[number][made : made + len(steps)]
-        there.setdefault(run.id, []).extend(steps)
-        if run.summary.get("outcome") == "complete" and run.exit_code is not None:
-            assert (number in done, run.exit_code, steps) == (True, 0, [1, 2, 3, 4, 5][made:])
-            whole[number] += 1
-    assert set(whole.values()) == {1}
-    assert [run_id for run_id, steps in there.items() if len(steps) != len(set(steps))] == []
-    return {keys[number] for number in done if number not in whole}
-
-
-def check_upload(chosen: Collection[str]) -> None:
-    """After `tunehook sync` W&B has each step of the trials of these keys once."""
-    from tunehook.integrations.wandb.sync import Synced, sync
-    from wandb_server import online, serving
-
-    for path in journals():
-        found = events(path)
-        if found and found[0]["key"] in chosen:
-            shutil.copytree(path.parent, Path("chosen", path.parent.name))
-    told: list[Synced] = []
-    with serving() as server, online(server, Path("uploaded").absolute()):
-        sync(Path("chosen"), told.append)
-        assert {each.state for each in told} == {"uploaded"}, told
-        sync(Path("chosen"), told.append)
-        assert {each.state for each in told[len(chosen) :]} == {"complete"}, told
-    assert len(told) == 2 * len(chosen)
-    assert {name: run.column("trial/step") for name, run in server.runs.items()} == {
-        f"chaos-{key}": [1, 2, 3, 4, 5] for key in chosen
-    }
-    assert {(run.exit_code, run.summary["outcome"]) for run in server.runs.values()} == {(0, "complete")}
-
-
 def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each combination of a grid is trained to its end once, and W&B has each step once."""
-    pytest.importorskip("wandb")
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10_000))
     print(f"CHAOS_SEED={seed} repeats it")  # shown where the test fails
     kills = make_chaos(random.Random(seed))
@@ -155,9 +89,10 @@ def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {str(trial.params): trial.value for trial in calm.trials} == {
         str(trial.params): trial.value for trial in study.trials if trial.outcome.state == "complete"
     }
-    cut_off = check_runs(done.values())
-    again = [event["key"] for path in journals() for event in events(path)[:1] if event["attempt"] > 0]
-    check_upload(cut_off | set(again[:6]))
+    cut_off = check_runs(STUDY, done.values(), STEPS)
+    assert len(cut_off) < MANY
+    again = [event["key"] for path in journals(STUDY) for event in events(path)[:1] if event["attempt"] > 0]
+    check_upload(STUDY, cut_off | set(again[:6]), STEPS)
 
 
 # ---------------------------------------------------------------------- disks that become full

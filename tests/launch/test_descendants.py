@@ -165,7 +165,7 @@ def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StudyError, match="a trial: Resource temporarily unavailable"):
         study.optimize(_flaky("EAGAIN", 1000, tmp_path, monkeypatch), workers=1, progress=False)
     assert study.trials[0].outcome.state == "interrupted"
-    assert study.has_waiting
+    assert study.lead.has_waiting
 
 
 def test_a_trial_that_waits_for_room_ends_with_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_trial_that_waits_for_room_ends_with_the_study(tmp_path: Path, monkeyp
         "interrupted",
         "the study was stopped before its process could be started",
     )
-    assert study.has_waiting
+    assert study.lead.has_waiting
 
 
 @pytest.mark.parametrize("code", ["EAGAIN", "EMFILE"])
@@ -227,7 +227,7 @@ def test_a_fresh_process_that_cannot_be_started(code: str, tmp_path: Path, monke
         "environment variables of this process."
     )
     assert study.trials[0].outcome.state == "interrupted"
-    assert study.has_waiting
+    assert study.lead.has_waiting
 
 
 def test_how_long_room_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

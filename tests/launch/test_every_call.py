@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from pathlib import Path
 import pytest
 
 import faults_study
-from faults import COMPILER, Faults, Run, after_power_loss, calls
+from agreement import check_runs, check_upload
+from faults import COMPILER, HOUR, Faults, Run, after_power_loss, calls
 from tunehook.record.journal import read_journal
 from tunehook.study.restoring import NOTHING
 
@@ -27,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="nee
 
 SAMPLE = os.environ.get("TUNEHOOK_TEST_FAULTS", "6")
 ROOT = Path("root")
+STEP = 1021  # bytes: a prime number, so that writes of any length are cut off anywhere
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +40,10 @@ def faults() -> Iterator[Faults]:
     made.close()
 
 
-def chosen(count: int) -> list[int]:
+def chosen(count: int, *, every: int = 1) -> list[int]:
     """The calls that are tried: the same in each run of the tests, so that one that fails failed for its change."""
-    numbers = range(1, count + 1)
-    return [*numbers] if SAMPLE == "all" else sorted(random.Random(0).sample(numbers, min(int(SAMPLE), count)))
+    numbers = range(1, count + 1, every)
+    return [*numbers] if SAMPLE == "all" else sorted(random.Random(0).sample(numbers, min(int(SAMPLE), len(numbers))))
 
 
 @contextmanager
@@ -135,6 +138,77 @@ def test_a_fault_at_each_call(
             check_first(first, kind)
             check_second(faults.run(root, [str(workers)]), done, before, at_once=max(workers, 1))
     print(f"{kind}, {workers} workers: {len(tried)} of {count} calls tried")
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(tried)} failed", failures)
+
+
+@pytest.mark.parametrize("workers", [0, 2] if SAMPLE == "all" else [0])
+@pytest.mark.parametrize("kind", ["kill", "interrupt", "eio", "full"])
+def test_the_runs_of_wandb_agree(
+    faults: Faults, kind: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each sixth of the calls that are tried: what no run holds to its end, `tunehook sync` uploads."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root, steps = ROOT.absolute(), range(1, 4)
+    count = faults.run(root, [str(workers)]).calls
+    tried, failures = chosen(count)[3::6], list[Exception]()
+    for at in tried:
+        for folder in ("wandb", "chosen", "uploaded"):
+            shutil.rmtree(folder, ignore_errors=True)
+        clear()
+        first = faults.run(root, [str(workers), "wandb"], at=at, kind=kind)
+        done, before = recorded(), trained()
+        with told(failures, f"{kind} at call {at} of {count}, {workers} workers:\n{first.said}"):
+            check_second(faults.run(root, [str(workers), "wandb"]), done, before, at_once=max(workers, 1))
+            complete = [one.number for one in faults_study.study().trials if one.outcome.state == "complete"]
+            if cut_off := check_runs(ROOT / "study", complete, steps):
+                check_upload(ROOT / "study", cut_off, steps)
+    print(f"{kind}, {workers} workers, with W&B: {len(tried)} of {count} calls tried")
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(tried)} failed", failures)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_disk_of_each_size(faults: Faults, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an empty one to one that is large enough; with room a second start makes everything good."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root = ROOT.absolute()
+    enough = faults.run(root, [str(workers)]).taken
+    assert enough > 50_000
+    sizes = [0, *(size - 1 for size in chosen(enough, every=STEP))]
+    failures = list[Exception]()
+    for size in sizes:
+        clear()
+        first = faults.run(root, [str(workers)], room=size)
+        done, before = recorded(), trained()
+        with told(failures, f"room for {size} of {enough} bytes, {workers} workers:\n{first.said}"):
+            check_first(first, "full")
+            check_second(faults.run(root, [str(workers)]), done, before, at_once=max(workers, 1))
+    print(f"{workers} workers: {len(sizes)} sizes from 0 to {enough} bytes tried")
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(sizes)} failed", failures)
+
+
+@pytest.mark.parametrize("kind", ["ahead", "behind"])
+def test_the_clock_is_set_at_each_call(
+    faults: Faults, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an hour, while two workers train: each trial is trained once, and the study is done at its first start."""
+    monkeypatch.chdir(tmp_path)
+    clear()
+    root = ROOT.absolute()
+    count = faults.run(root, ["2"]).calls
+    tried, failures = chosen(count), list[Exception]()
+    for at in tried:
+        clear()
+        first = faults.run(root, ["2"], at=at, kind=kind)
+        with told(failures, f"{kind} at call {at} of {count}:\n{first.said}"):
+            check_second(first, set(), Counter(), at_once=0)
+            ends = [[*read_journal(path)][-1]["time"] for path in (ROOT / "study").glob("*/journal.jsonl")]
+            assert at > count / 2 or max(abs(end - time.time()) for end in ends) > HOUR / 2
+    print(f"{kind}, 2 workers: {len(tried)} of {count} calls tried")
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(tried)} failed", failures)
 

@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import re
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -432,6 +433,39 @@ def test_a_nested_search_is_refused() -> None:
     )
     assert states(outer) == ["failed"]
     assert states(inner) == []
+
+
+def test_two_threads_are_refused_before_anything_is_asked_for() -> None:
+    """The second search tells why at once; the first one goes on, and neither loses a trial."""
+    outer, other = study("outer"), study("other")
+    asked: list[str] = []
+
+    def train() -> None:
+        if not asked:
+            thread = threading.Thread(target=search_too)
+            thread.start()
+            thread.join()
+        fit(0.5)
+
+    def search_too() -> None:
+        with pytest.raises((StudyError, TrialError)) as caught:
+            other.optimize(fit, trials=2, progress=False)
+        asked.append(str(caught.value))
+
+    def ask_while_it_is_led() -> Trial:
+        with pytest.raises(StudyError, match=r"another thread of this process is in a study\.optimize"):
+            other.optimize(fit, trials=2, progress=False)
+        raise KeyboardInterrupt
+
+    outer.optimize(train, trials=2, progress=False)
+    assert asked
+    assert states(outer) == ["complete", "complete"]
+    led = study("led")
+    led.ask = ask_while_it_is_led  # type: ignore[method-assign] # between two trials, where none is in progress
+    with pytest.raises(KeyboardInterrupt):
+        led.optimize(fit, trials=1, progress=False)
+    assert states(other) == []
+    other.optimize(fit, trials=1, progress=False)
 
 
 def test_one_search_after_another() -> None:

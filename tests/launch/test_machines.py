@@ -188,7 +188,7 @@ def test_the_server_is_away_for_good(
     again = study(storage=url)
     monkeypatch.setattr(tunehook.storage.liveness, "lives", lambda _: False)  # this process is another one by then
     again._asks.lost._looked = float("-inf")
-    again.reclaim()
+    again.lead.reclaim()
     (found,) = again.trials
     assert (found.outcome.state, found.value) == ("interrupted", 0.75)
     assert again.ask().params == trial.params
@@ -491,10 +491,10 @@ def test_a_trial_that_is_lost_and_not_told_yet_is_waited_for() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "asked\n"
     opened = study()
-    assert opened.waits_for() == [0]  # just looked at, so that the next look is seconds away
+    assert opened.lead.waits_for() == [0]  # just looked at, so that the next look is seconds away
     process.kill()
     process.communicate()
-    assert opened.waits_for() == [0]
+    assert opened.lead.waits_for() == [0]
 
     def train() -> None:
         session = active()

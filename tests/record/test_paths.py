@@ -179,7 +179,7 @@ def test_wrong_attributes(value: Any) -> None:
         opened.optuna.set_user_attr(f"tunehook:{name}", value)
     looked = Study.open("s")
     assert looked.trials[0].outcome.state == "running"
-    assert looked.wanted is None
+    assert looked.lead.wanted is None
     assert looked.records(0) == [str(looked.paths.journal(0))]
     opened = study()
     opened.tell(opened.ask(), Outcome("complete", "", 1.0, 1))

@@ -328,8 +328,8 @@ def test_lines_are_on_disk_when_report_returns(tmp_path: Path) -> None:
     assert len(steps) <= told[-1] + 1
 
 
-def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One fsync an event, after the line is written; once of the folders, so that the file is found again."""
+def test_what_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report once a second, the end in any case, after its line is written; the folders once, to find the file."""
     sizes: list[int] = []
     folders: list[int] = []
     real = os.fsync
@@ -340,12 +340,15 @@ def test_each_line_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
         (folders if stat.S_ISDIR(found.st_mode) else sizes).append(found.st_size)
 
     monkeypatch.setattr(os, "fsync", counted)
+    now = 10.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     journal = Journal(Path("t"))
-    for step in (1, 2):
+    for step, at in enumerate((10.9, 11.1, 12.0, 12.2), start=1):
+        now = at
         journal.report(step, {})
-    journal.close()
+    journal.end(Outcome("complete", "done", 1.0, 4))
     ends = [match.end() for match in re.finditer(b"\n", journal.path.read_bytes())]
-    assert sizes == ends
+    assert sizes == [ends[1], ends[3], ends[4]]
     assert len(folders) == 2
 
 

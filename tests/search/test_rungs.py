@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
+from tunehook.search.rungs import Climb, foremost, goes_on, left_behind, rungs_by, rungs_of
 from tunehook.trial import Budget
 
 MANY = 300
@@ -32,6 +32,29 @@ MANY = 300
 def test_rungs(budget: Budget, rungs: tuple[int, ...]) -> None:
     """A sixth of the epochs, never before the third, and the geometric mean of that and the end."""
     assert rungs_of(budget) == rungs
+
+
+def test_rungs_of_successive_halving() -> None:
+    """Each is three times the one before; Hyperband's brackets leave out the first ones, by shares of 9, 4.5 and 3."""
+    assert rungs_by("pause", Budget(52), 5) == (0, (9, 22))
+    assert rungs_by("asha", Budget(52), 5) == (0, (9, 27))
+    assert rungs_by("asha", Budget(3), 5) == rungs_by("hyperband", Budget(None), 5) == (0, ())
+    assert rungs_by("asha", Budget(10, 4.0), 5) == (0, (12, 36))
+    found = [rungs_by("hyperband", Budget(52), trial) for trial in range(330)]
+    assert {*found} == {(0, (9, 27)), (1, (27,)), (2, ())}
+    shares = [sum(bracket == one for bracket, _ in found) for one in range(3)]
+    assert shares == pytest.approx([180, 90, 60], abs=3)
+    assert sum(bracket == 0 for bracket, _ in found[:11]) == pytest.approx(6, abs=1)
+
+
+def test_brackets_are_apart() -> None:
+    """Each has a best third of its own, now and at the end."""
+    climbs = [Climb(number, (0.1 * number,), waits=True, bracket=number % 2) for number in range(6)]
+    assert goes_on(climbs, "min") == 0
+    gone = [dataclasses.replace(one, waits=one.trial != 0) for one in climbs]
+    assert goes_on(gone, "min") == 1
+    assert goes_on([one for one in gone if one.trial != 5], "min") is None
+    assert left_behind(climbs, 3, "min") == []
 
 
 W = True  # waits
@@ -110,3 +133,11 @@ def test_who_is_left_behind() -> None:
     assert left_behind(climbs, 36, "max") == [2, 1, 0]
     assert left_behind(climbs, 45, "min") == []
     assert left_behind(climbs, 3, "min") == [10, 11, 12, 14]
+
+
+def test_who_is_foremost() -> None:
+    """The best of those that wait at the highest rung."""
+    climbs = [Climb(0, (0.3, 0.2), waits=True), Climb(1, (0.1,), waits=True), Climb(2, (0.2, 0.1))]
+    assert foremost(climbs, "min") == 0
+    assert foremost([climbs[1], Climb(3, (0.2,), waits=True)], "max") == 3
+    assert foremost([climbs[2]], "min") is None

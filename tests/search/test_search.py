@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 
 from tunehook.search.bayes import GaussianProcessSampler
 from tunehook.search.grid import GridSampler
@@ -477,45 +477,6 @@ def test_nan_is_not_stopped_in_the_warm_up(name: str) -> None:
     assert min(lengths) == 4
 
 
-def test_asha_rungs() -> None:
-    """With 52 epochs, trials that keep up until a rung are stopped at reports 9 and 27 only."""
-    stopper = make_stopper("asha", Budget(52))
-    study = optuna.create_study(pruner=stopper)
-    lengths = []
-    for number in range(40):
-        trial = study.ask()
-        for report in range(1, 53):
-            trial.report((number * 7919) % 40 + (report >= 10) * ((number * 104729) % 41), report)
-            if trial.should_prune():
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, 0.0)
-        lengths.append(report)
-    assert set(lengths) == {9, 27, 52}
-
-
-def test_hyperband_brackets_fit_the_budget() -> None:
-    """With 52 epochs there are two brackets, which judge first at reports 9 and 27."""
-    lengths = curves(make_stopper("hyperband", Budget(52)), 52, trials=40)
-    assert set(lengths[1::2]) - {52} == {9, 27}
-
-
-def test_samplers_see_all_trials_under_hyperband() -> None:
-    """Optuna does not cut the study into brackets for the sampler."""
-    seen: list[int] = []
-
-    class Looking(RandomSampler):
-        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            seen.append(len(study.get_trials(deepcopy=False)))
-
-    sampler: BaseSampler = Looking()
-    study = optuna.create_study(sampler=sampler, pruner=make_stopper("hyperband", Budget(52)))
-    for _ in range(5):
-        study.tell(study.ask(), 0.0)
-    assert seen == [1, 2, 3, 4, 5]
-
-
 def test_any_pruner_is_taken() -> None:
     """An Optuna pruner is used as it is, and None stops nothing."""
     pruner = PercentilePruner(10.0)
@@ -527,7 +488,7 @@ def test_unknown_stoppers() -> None:
     """An unknown name lists the names."""
     message = (
         "There is no stopper 'Median'. Did you mean 'median'? "
-        "There are 'median', 'asha', 'hyperband', 'pause', and any Optuna pruner."
+        "There are 'median', 'asha', 'hyperband', 'pause', 'auto', and any Optuna pruner."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_stopper("Median", Budget())

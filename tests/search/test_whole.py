@@ -130,7 +130,7 @@ def test_enqueued_values_for_which_no_others_are_found() -> None:
     said = r"drawn with \{'b': 4\}, with which trial 0 was enqueued; the trial is left out.\n  Enqueue values"
     with pytest.raises(SpaceError, match=said):
         study.ask()
-    assert not study.has_waiting
+    assert not study.lead.has_waiting
     assert study.ask().params["b"] == 1
 
 

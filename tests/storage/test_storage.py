@@ -119,6 +119,8 @@ def random_call(draw: random.Random) -> tuple[str, tuple[Any, ...]]:
             ("set_trial_intermediate_value", (trial, draw.randint(0, 3), draw.choice([value, float("nan")]))),
             ("set_trial_user_attr", (trial, name, text)),
             ("set_trial_system_attr", (trial, name, text)),
+            ("set_study_user_attr", (study, name, text)),
+            ("get_study_user_attrs", (study,)),
             ("set_trial_state_values", (trial, state, draw.choice([None, [value], [value, 1.0]]))),
             ("get_trial_params", (trial,)),
             ("get_n_trials", (study,)),

@@ -21,7 +21,7 @@ ASK = """
 import sys, time
 import tunehook as th
 study = th.Study("s", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=sys.argv[1])
-print(study.lost(), study.ask().number, flush=True)
+print(study.lead.lost(), study.ask().number, flush=True)
 time.sleep(float(sys.argv[2]))
 """
 
@@ -55,15 +55,15 @@ def test_containers_take_no_trials_of_each_other(tmp_path: Path) -> None:
     second = contained(tmp_path / "s", 0)
     assert second.communicate()[0] == "{} 1\n"
     study = th.Study("s", {"x": th.Float(0, 1)}, metric="v", mode="min", search="random", folder=tmp_path / "s")
-    assert study.lost() == {}
-    assert study.waits_for() == [0, 1]
+    assert study.lead.lost() == {}
+    assert study.lead.waits_for() == [0, 1]
     first.kill()
     first.communicate()
     assert study._ledger.pulse is not None
     study._ledger.pulse._grace = 0.2
     time.sleep(0.5)
-    assert [said.partition(" on ")[0] for said in study.lost().values()] == ["its process"] * 2
-    assert all(said.endswith("gave no sign of life") for said in study.lost().values())
+    assert [said.partition(" on ")[0] for said in study.lead.lost().values()] == ["its process"] * 2
+    assert all(said.endswith("gave no sign of life") for said in study.lead.lost().values())
 
 
 @pytest.mark.slow

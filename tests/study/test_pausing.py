@@ -60,6 +60,80 @@ def test_what_cannot_pause_trains_to_its_end(given: dict[str, Any], why: str, ca
     assert [message for message in caplog.messages if "not paused" in message] == [why]
 
 
+MEASURED = "Study 'pause': trials are not paused: no v is measured before they end."
+RETURNED = "Study 'pause': trials are not paused: the value that their training returns is another one than it logs."
+PAUSED = (
+    "Study 'pause': trials pause after measurement 3 and 6 of 12, and the best third go on. "
+    "With stopper=None all train to their end."
+)
+
+
+def train_and_return(*, as_logged: bool) -> float:
+    """What was logged last, or the value of another test."""
+    train()
+    trial = th.current()
+    assert isinstance(trial, Trial)
+    logged = Events.of_trial(trial).reports[-1].metrics["v"]
+    return logged if as_logged else -1.5
+
+
+@pytest.mark.parametrize(
+    ("given", "training", "counts", "said"),
+    [
+        ({}, train, {"paused": 3, "complete": 1}, [PAUSED]),
+        ({}, functools.partial(train_and_return, as_logged=True), {"paused": 2, "complete": 2}, [PAUSED]),
+        ({}, functools.partial(train_and_return, as_logged=False), {"complete": 4}, [RETURNED]),
+        ({}, lambda: {"v": 0.1 * th.value("x", 1)}, {"complete": 4}, [MEASURED]),
+        ({"stopper": None}, train, {"complete": 4}, []),
+        ({"search": "random"}, train, {"complete": 4}, []),
+    ],
+)
+def test_pausing_is_the_default_of_bayes(
+    given: dict[str, Any], training: Any, counts: dict[str, int], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It needs trials that are told apart by what they log; a line says why there is none, or how to have none."""
+    caplog.set_level(logging.INFO, logger="tunehook")
+    made = study(**{"search": "bayes", "stopper": "auto", **given})
+    made.optimize(training, trials=4, progress=False)
+    assert made.counts() == counts
+    assert [message for message in caplog.messages if "pause after" in message or "not paused" in message] == said
+    made.optimize(training, trials=7, progress=False)
+    assert made.finished == 7
+
+
+def test_nobody_leads_a_trial_that_is_asked_for() -> None:
+    """So by default it trains to its end, outside of `optimize`."""
+    made = study(search="bayes", stopper="auto")
+    trial = made.ask()
+    assert not any(made.report(trial, step, 1.0 * step, Budget(12)).stop for step in range(1, 13))
+    assert not made.session(trial).continuation.pauses
+    named = study("named", search="bayes")
+    asked = named.ask()
+    assert [named.report(asked, step, 1.0 * step, Budget(12)).state for step in (2, 3)] == ["pruned", "paused"]
+
+
+def test_the_only_trial_does_not_pause() -> None:
+    """It would go on at once, so there is no checkpoint to write and `train` is called once."""
+    made, called = study(), []
+    made.optimize(lambda: called.append(train()), trials=1, progress=False)
+    assert len(called) == 1
+    assert made.counts() == {"complete": 1}
+
+
+def test_when_the_time_is_up_the_foremost_trial_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So there is a complete trial; where there is one, what is paused waits."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Pausing, "next", lambda *_, **__: None)
+        study(many=20).optimize(train, trials=5, progress=False)
+    made = study(many=20)
+    assert made.counts() == {"paused": 5}
+    best = min(made.trials, key=lambda trial: trial.value or 0.0)
+    for _ in range(2):
+        made.optimize(train, timeout=1e-9, progress=False)
+        assert made.counts() == {"paused": 4, "complete": 1}
+        assert made.best.number == best.number
+
+
 def test_samplers_see_what_is_paused() -> None:
     """Optuna takes none of them for one that waits to be asked for; samplers get them with their reports."""
     made = study(many=20, search="random")

@@ -382,7 +382,7 @@ def test_a_trial_that_is_asked_while_others_are_put_in(
     monkeypatch.setattr(Ledger, "put_in", put_in)
     caplog.clear()
     opened = make()
-    found = opened.optuna.get_trials(deepcopy=False)
+    found = opened.raw_trials
     assert rows(opened)[0] == before[0]
     assert [(one.number, one.state.name, one.params) for one in found[1:]] == [(1, "RUNNING", asked[0])]
     assert "so the trials of the journals from 1 on were not put in.\n  End all processes of the study. " in caplog.text

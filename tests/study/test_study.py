@@ -644,7 +644,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"stopper": "x"},
         ValueError,
-        "There is no stopper 'x'. There are 'median', 'asha', 'hyperband', 'pause', and any Optuna pruner.",
+        "There is no stopper 'x'. There are 'median', 'asha', 'hyperband', 'pause', 'auto', and any Optuna pruner.",
     ),
     (
         {"search": optuna.samplers.TPESampler},
@@ -667,7 +667,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"stopper": True},
         TypeError,
-        "stopper is one of 'median', 'asha', 'hyperband', 'pause', or an instance of an Optuna pruner; got True.",
+        (
+            "stopper is one of 'median', 'asha', 'hyperband', 'pause', 'auto', or an instance of an Optuna pruner; "
+            "got True."
+        ),
     ),
     (
         {"storage": 5},
@@ -1012,9 +1015,9 @@ def test_a_clock_that_is_stepped_loses_no_trial(monkeypatch: pytest.MonkeyPatch)
     opened, real = study(), time.time
     opened.ask()
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
-    assert opened.lost() == {}
+    assert opened.lead.lost() == {}
     assert [trial.outcome.state for trial in study().trials] == ["running"]
-    assert study().attendance(()) == "live"
+    assert study().lead.attendance(()) == "live"
 
 
 # ------------------------------------------------------------------ forks and pickles

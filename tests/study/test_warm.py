@@ -84,7 +84,7 @@ def test_values_that_are_none_of_the_space(params: dict[str, Any], message: str)
     found = study(storage=InMemoryStorage())
     with pytest.raises(SpaceError, match=f"^{re.escape(message)}"):
         found.enqueue(params)
-    assert not found.has_waiting
+    assert not found.lead.has_waiting
 
 
 # ------------------------------------------------------------------ the script's own values

@@ -21,8 +21,14 @@ from warm import WarmPython
 
 SOURCE = Path(__file__).with_suffix(".c")
 COMPILER = shutil.which("cc")
-CONTROL = struct.Struct("lllll1000s1000s")
-KINDS = {"kill": (1, 0), "interrupt": (2, 0), "eio": (3, errno.EIO), "full": (4, errno.ENOSPC)}
+CONTROL = struct.Struct("llllllll1000s1000s")
+LEADER = struct.Struct("l")  # the last number of these
+HOUR = 3600
+KINDS = {
+    "kill": (1, 0), "interrupt": (2, 0), "eio": (3, errno.EIO), "full": (4, errno.ENOSPC),
+    "ahead": (5, HOUR), "behind": (5, -HOUR),
+}  # fmt: skip
+PLENTY = 2**40  # bytes
 TIMEOUT = 60.0
 
 
@@ -33,11 +39,13 @@ class Run(NamedTuple):
         calls: How many calls it has made that change files.
         code: Its exit code, negative where it was a signal.
         said: What it wrote to its error stream.
+        taken: By how many bytes its files had grown where they were largest.
     """
 
     calls: int
     code: int
     said: str
+    taken: int
 
 
 class Faults:
@@ -61,8 +69,9 @@ class Faults:
         self._python = WarmPython(imported or [module.stem], **self._variables)
 
     def run(
-        self, root: Path, arguments: Sequence[str] = (), *, at: int = 0, kind: str = "kill", log: Path | None = None
-    ) -> Run:
+        self, root: Path, arguments: Sequence[str] = (), *, at: int = 0, kind: str = "kill", room: int = PLENTY,
+        log: Path | None = None,
+    ) -> Run:  # fmt: skip
         """Run the script with one fault.
 
         Args:
@@ -70,25 +79,27 @@ class Faults:
             arguments: Of the script.
             at: The number of the call that is spoiled, from 1. Defaults to 0: none.
             kind: ``"kill"`` and ``"interrupt"`` come before the call; with ``"eio"`` this one fails, with ``"full"``
-                this and all that follow.
+                this and all that follow; with ``"ahead"`` and ``"behind"`` the clock is set by an hour.
+            room: Bytes by which files may grow. Defaults to more than they do.
             log: A file that takes down each call, for `after_power_loss`.
         """
         number, error = KINDS[kind] if at else (0, 0)
         if log is not None:
             log.write_bytes(b"")
         self._control[:] = CONTROL.pack(
-            0, at, number, error, 0, os.fsencode(root), b"" if log is None else os.fsencode(log)
+            0, at, number, error, room, room, 0, 0, os.fsencode(root), b"" if log is None else os.fsencode(log)
         )
         program = self._python.start(
             [str(self._module), *arguments], cwd=root.parent, env={**os.environ, **self._variables}
         )
-        self._control[4 * 8 : 5 * 8] = struct.pack("l", program.pid)
+        self._control[7 * LEADER.size : 8 * LEADER.size] = LEADER.pack(program.pid)
         try:
             _, said = program.communicate(timeout=TIMEOUT)
         finally:
             program.kill()
         assert program.returncode is not None
-        return Run(CONTROL.unpack(self._control[:])[0], program.returncode, said)
+        count, _, _, _, _, least, *_ = CONTROL.unpack(self._control[:])
+        return Run(count, program.returncode, said, room - least)
 
     def close(self) -> None:
         """End the process that forks."""

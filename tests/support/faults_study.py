@@ -1,6 +1,7 @@
-"""A study of three trials with three reports each, as a script: ``python faults_study.py <workers>``, 0 for none.
+"""A study of three trials with three reports each, as a script: ``python faults_study.py <workers> [wandb]``.
 
-What it trains to its end, and which outcomes it has seen, it adds to ``trained`` beside the study's folder.
+The workers are 0 for none; with ``wandb`` each trial is kept as a run too, offline, beside the study's folder. What it
+trains to its end it adds to ``trained``, beside it too.
 """
 
 from __future__ import annotations
@@ -41,15 +42,20 @@ def study() -> th.Study:
     return scripts.study(FOLDER.absolute(), range(VALUES))
 
 
-def main(workers: int) -> None:
-    """Tune, and note what is complete then."""
+def main(workers: int, *, is_recorded: bool = False) -> None:
+    """Tune."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.basicConfig(level=logging.WARNING)
     options: dict[str, Any] = {"workers": workers} if workers else {}
-    study().optimize(train, progress=False, **options)
+    opened = study()
+    if is_recorded:
+        from tunehook.integrations.wandb import WandbRecorder
+
+        opened.recorders.append(WandbRecorder("faults", mode="offline", lean=True, study_run=False))
+    opened.optimize(train, progress=False, **options)
 
 
 if __name__ == "__main__":
     if (warm := sys.modules.get("faults_warm")) is not None:
         warm.prepare()
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), is_recorded=sys.argv[2:] == ["wandb"])

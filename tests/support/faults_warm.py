@@ -6,7 +6,6 @@ A run takes a fifth of the time then: imports, and what Alembic does with Optuna
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import pickle
@@ -18,10 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna.storages._rdb.storage as rdb
-
 import faults_study
-import tunehook.storage.sqlite as sqlite
+from revisions import read_once
 from tunehook.launch.node import process
 from tunehook.launch.node.child import Boot, main
 from tunehook.system import guarded
@@ -91,17 +88,7 @@ def prepare() -> None:
 
 def _pay() -> None:
     """Train the study once, in a folder that is removed again."""
-    sqlite._statements = functools.cache(sqlite._statements)
-    manager, shared = rdb._VersionManager, list[Any]()
-    make = manager._create_alembic_script
-
-    def read_once(self: Any) -> Any:
-        """All of them say the same."""
-        if not shared:
-            shared.append(make(self))
-        return shared[0]
-
-    manager._create_alembic_script = read_once  # type: ignore[method-assign]
+    read_once()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("root").mkdir()
         faults_study.main(0)

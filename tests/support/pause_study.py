@@ -95,7 +95,7 @@ def check(done: th.Study, many: int, *, wanted: int | None = None) -> None:
     there = [sum(len(steps) > rung for steps in epochs.values()) for rung in RUNGS]
     assert there[0] >= math.ceil((wanted or many) / 3)
     assert there[1] >= math.ceil(math.ceil((wanted or many) / 3) / 3)
-    assert not done.goes_on
+    assert not done.lead.goes_on
 
 
 def checkpoints() -> list[str]:

@@ -78,8 +78,9 @@ def write_study(
             named={LINEAGE: _place(number, population, epochs)} if population else {},
         )  # fmt: skip
         host = f"node-{worker % 2 + 1}"
+        times = SimpleNamespace(time=lambda: clock[0], monotonic=lambda: clock[0])
         with (
-            mock.patch("tunehook.record.journal.time", SimpleNamespace(time=lambda: clock[0])),
+            mock.patch("tunehook.record.journal.time", times),
             mock.patch("tunehook.record.journal.host", lambda host=host: host),
         ):
             clock[0] = began
@@ -90,7 +91,7 @@ def write_study(
             for step, value in enumerate(curve[:reported], 1):
                 clock[0] = began + each * step
                 metrics = {metric: value, "loss": -math.log(max(1e-3, value)), "epoch": step - 1}
-                journal.report(step, metrics, is_urgent=False)
+                journal.report(step, metrics)
                 if step <= len(taken):
                     journal.snapshot(step, taken[step - 1])
             clock[0] = ended

@@ -218,7 +218,8 @@ class WandbServer:
             return {"data": {"project": found if edges else None}}
         if operation == "RunSampledHistory":
             run, asked = self.runs[variables["name"]], json.loads(variables["specs"][0])
-            rows = [row for row in run.rows if set(asked["keys"]) - {"_step"} <= row.keys()]
+            wanted = set(asked["keys"]) - {"_step"}
+            rows = [{"_step": step, **row} for step, row in enumerate(run.rows) if wanted <= row.keys()]
             return {"data": {"project": {"run": {"sampledHistory": [rows]}}}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]

@@ -149,6 +149,13 @@ if __name__ == "__main__":
     below = sys.path[1:]
     for module in sys.argv[2:]:
         __import__(module)
+    if "optuna" in sys.modules:
+        import optuna
+
+        import revisions
+
+        revisions.read_once()
+        optuna.storages.RDBStorage("sqlite:///:memory:").engine.dispose()
     if threading.active_count() > 1 or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
         raise RuntimeError(f"A fork has none of the threads that one of {sys.argv[2:]} has started.")
     sys.executable = str(home / "python")

@@ -146,9 +146,9 @@ def test_near_names() -> None:
 
 def test_an_error_in_a_property_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A property that raises an AttributeError is not told as missing."""
-    monkeypatch.setattr(th.Study, "wanted", property(lambda self: None.nothing))  # type: ignore[attr-defined]
+    monkeypatch.setattr(th.Study, "finished", property(lambda self: None.nothing))  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'nothing'"):
-        study().wanted  # noqa: B018 - raises
+        study().finished  # noqa: B018 - raises
 
 
 def test_signatures_stay() -> None:

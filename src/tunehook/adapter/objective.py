@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from tunehook.adapter.source import given_trial
-from tunehook.inject import Plan, call_traced, unread_values
+from tunehook.inject import Plan, asking, call_traced, unread_asked, unread_values
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -24,7 +24,8 @@ def objective(function: Callable[Given, Result]) -> Callable[Given, Result]:
     Optuna suggests the same values then.
 
     Args:
-        function: The objective. It suggests values before it makes the objects that take them.
+        function: The objective. It suggests values before it makes the objects that take them; one that it uses itself
+            it reads by `value`.
 
     Example:
         >>> @objective
@@ -38,13 +39,16 @@ def objective(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     @functools.wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        values = functools.partial(_values, [*args, *kwargs.values()])
+        asked = functools.partial(_values, [*args, *kwargs.values()])
         # What is suggested on the way is not known yet, so the plan is that of the names of the last trial.
         known = next(reversed(plans.values()), None)
-        result, plan = call_traced(functools.partial(function, *args, **kwargs), values, plan=known)
+        with asking(asked) as begin_again:
+            called = functools.partial(function, *args, **kwargs)
+            result, plan = call_traced(called, unread_asked, plan=known, begin_again=begin_again)
+            names = frozenset(unread_asked())
         if plan is not None:
-            plans.pop(frozenset(values()), None)
-            plans[frozenset(values())] = plan
+            plans.pop(names, None)
+            plans[names] = plan
         return result  # type: ignore[return-value] # what the function returned
 
     return call

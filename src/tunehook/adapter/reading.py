@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from tunehook.adapter.source import given_trial
-from tunehook.inject import finds_ranks, known_trial, note_default, note_read, was_injected
+from tunehook.inject import asked_values, finds_ranks, known_trial, note_default, note_read, was_injected
 from tunehook.session import is_following
 from tunehook.trial import InjectionError, Trial, TrialError
 
@@ -31,8 +31,8 @@ def value(name: str, default: Value) -> Value:
     places. A name that is read here is the script's: it is put into no object besides.
 
     Args:
-        name: A name of the space. Where the space does not have it, or there is no trial, the default is returned, so
-            that the script still trains by itself.
+        name: A name of the space, or one that an `objective` has suggested before. Where there is none, or no trial,
+            the default is returned, so that the script still trains by itself.
         default: The script's own value. The trial's must be of its type; an integer is taken for a float.
 
     Returns:
@@ -53,7 +53,8 @@ def value(name: str, default: Value) -> Value:
             "  Let the Trainer start the ranks (devices=..., without torchrun or srun), or make "
             f"{name!r} an argument of the module."
         )
-    if trial is None or name not in trial.params:
+    values = asked_values() or ({} if trial is None else trial.params)
+    if name not in values:
         note_default(name, default)
         return default
     if was_injected(trial, name):
@@ -61,7 +62,7 @@ def value(name: str, default: Value) -> Value:
             f"th.value({name!r}, ...) is read after a fit has begun, which put the value into an object already.\n"
             "  Read it before that fit: a name that the script reads is put into no object."
         )
-    given: Value = trial.params[name]
+    given: Value = values[name]
     if not _fits(given, default):
         raise InjectionError(
             f"The hyperparameter {name!r} is {given!r} ({type(given).__name__}), but th.value({name!r}, {default!r}) "

@@ -80,9 +80,11 @@ class Source:
         asked_in = session.trial.folder.parent
         if session.ends_with_fit and asked_in != study.paths.folder:
             raise TrialError(
-                f"Each run of this script makes the study '{study.name}' elsewhere: its trial was asked for in "
-                f"{asked_in}, and now it is in {study.paths.folder}. With TuneCallback(study) a script is run again.\n"
-                f"  Give the study one folder, such as Study(..., folder={str(asked_in)!r})."
+                f"The study '{study.name}' is in {study.paths.folder}, but its trial was asked for in {asked_in}. With "
+                "TuneCallback(study) a script is run again for its trial: each run makes the study elsewhere, or the "
+                "script makes several studies of this name.\n"
+                f"  Give the study one folder, such as Study(..., folder={str(asked_in)!r}), and each study its own "
+                "name."
             )
         return True
 

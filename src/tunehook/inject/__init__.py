@@ -6,6 +6,8 @@ from tunehook.inject.calling import call_traced, check_thread, keep, trace_in_pr
 from tunehook.inject.injection import IN_FUNCTION, Injection
 from tunehook.inject.known import (
     Stopped,
+    asked_values,
+    asking,
     defaults_read,
     ending_early,
     finding_ranks,
@@ -22,6 +24,7 @@ from tunehook.inject.known import (
     note_injected,
     note_read,
     note_stop,
+    unread_asked,
     unread_values,
     was_injected,
     was_read,
@@ -34,10 +37,10 @@ from tunehook.inject.variables import Typed
 
 __all__ = [
     "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED",
-    "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "call_traced", "check_thread", "defaults_read",
-    "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial", "is_read", "is_used_later", "keep",
-    "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value", "names_in", "names_read",
-    "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop", "resolve", "same",
-    "sets_attribute", "show", "signature_of", "tell_variable", "trace_in_progress", "unread_values", "was_injected",
-    "was_read",
+    "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "asked_values", "asking", "call_traced",
+    "check_thread", "defaults_read", "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial",
+    "is_read", "is_used_later", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",
+    "names_in", "names_read", "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop",
+    "resolve", "same", "sets_attribute", "show", "signature_of", "tell_variable", "trace_in_progress",
+    "unread_asked", "unread_values", "was_injected", "was_read",
 ]  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import contextvars
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from tunehook.trial import Trial
@@ -32,6 +33,53 @@ class _Known:
     read: ClassVar[dict[str, Trial | None]] = {}
     defaults: ClassVar[dict[str, Any]] = {}
     injected: tuple[Trial, set[str]] | None = None
+
+
+class _Asking:
+    """An objective that is called, which asks for its values one by one: those so far, and what it has read of them."""
+
+    def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
+        self.values, self.read, self.injected = values, dict[str, "Trial | _Asking | None"](), set[str]()
+
+    def begin(self) -> None:
+        """Forget both: it is called, maybe once more."""
+        self.read.clear()
+        self.injected = set()
+
+
+_asking: contextvars.ContextVar[_Asking | None] = contextvars.ContextVar("asking", default=None)
+
+
+def _reads() -> Mapping[str, Trial | _Asking | None]:
+    """Who gave what was read, by name: in an objective by that, for several may be called in threads."""
+    asking = _asking.get()
+    return _Known.read if asking is None else asking.read
+
+
+@contextlib.contextmanager
+def asking(values: Callable[[], Mapping[str, Any]]) -> Iterator[Callable[[], None]]:
+    """Call an objective inside that asks somebody else for its values, such as Optuna.
+
+    Args:
+        values: Gives those that it has asked for.
+
+    Yields:
+        What to call before it is called once more.
+    """
+    asked = _Asking(values)
+    token = _asking.set(asked)
+    try:
+        yield asked.begin
+    finally:
+        _asking.reset(token)
+
+
+def asked_values() -> Mapping[str, Any]:
+    """What the objective that is called has asked for so far, or the values of the trial that is known."""
+    asking, trial = _asking.get(), _Known.trial
+    if asking is not None:
+        return asking.values()
+    return {} if trial is None else trial.params
 
 
 @contextlib.contextmanager
@@ -139,7 +187,11 @@ def note_read(name: str, trial: Trial | None) -> None:
         name: Its name.
         trial: The trial that gave it, ``None`` where the script got its default.
     """
-    _Known.read[name] = trial
+    asking = _asking.get()
+    if asking is None:
+        _Known.read[name] = trial
+    else:
+        asking.read[name] = asking if name in asking.values() else None
 
 
 def note_default(name: str, default: Any) -> None:
@@ -155,12 +207,12 @@ def defaults_read() -> dict[str, Any]:
 
 def was_read(name: str) -> bool:
     """Whether the script has read a value of a name, its default included."""
-    return name in _Known.read
+    return name in _reads()
 
 
 def names_read(trial: Trial) -> set[str]:
     """The names whose values the script has read from a trial."""
-    return {name for name, giver in _Known.read.items() if giver == trial}
+    return {name for name, giver in _reads().items() if giver in (trial, _asking.get()) and giver is not None}
 
 
 def unread_values(trial: Trial) -> dict[str, Any]:
@@ -169,16 +221,30 @@ def unread_values(trial: Trial) -> dict[str, Any]:
     return {name: value for name, value in trial.params.items() if name not in read}
 
 
+def unread_asked() -> dict[str, Any]:
+    """What the objective that is called has asked for and not read itself, by name."""
+    read = _reads()
+    return {name: value for name, value in asked_values().items() if read.get(name) is None}
+
+
 def names_read_too_early(trial: Trial) -> list[str]:
     """The names of a trial for which the script got its defaults or an earlier trial's value, before it was known."""
-    return [name for name in trial.params if name in _Known.read and _Known.read[name] != trial]
+    read, own = _reads(), names_read(trial)
+    return [name for name in trial.params if name in read and name not in own]
 
 
 def note_injected(trial: Trial, names: set[str]) -> None:
     """Note which values of a trial were put into objects."""
-    _Known.injected = trial, names
+    asking = _asking.get()
+    if asking is None:
+        _Known.injected = trial, names
+    else:
+        asking.injected = names
 
 
-def was_injected(trial: Trial, name: str) -> bool:
-    """Whether a value of a trial was put into an object."""
+def was_injected(trial: Trial | None, name: str) -> bool:
+    """Whether a value of a trial, or of the objective that is called, was put into an object."""
+    asking = _asking.get()
+    if asking is not None:
+        return name in asking.injected
     return _Known.injected is not None and _Known.injected[0] == trial and name in _Known.injected[1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tunehook.inject.known import known_trial
+from tunehook.inject.known import asked_values
 from tunehook.system import did_you_mean, joined, near
 from tunehook.trial import InjectionError
 
@@ -167,10 +167,10 @@ def _unknown(name: str, slots: Sequence[Slot], notes: Sequence[str]) -> str:
     first = {slot.place: slot for slot in reversed(listed) if slot.place}
     rows = [_row(slot) + (f"  ({slot.place})" if first.get(slot.place) is slot else "") for slot in listed]
     lines = [f"    {row}" for row in [*rows, *notes]] or ["    (none)"]
-    trial, own = known_trial(), name.rpartition(".")[2]
+    asked, own = asked_values(), name.rpartition(".")[2]
     way_out = "make it an argument of the constructor that should use it"
-    if trial is not None and own.isidentifier():
-        way_out = f"read it where the script needs it: {own} = th.value({name!r}, {show(trial.params.get(name))})"
+    if asked and own.isidentifier():
+        way_out = f"read it where the script needs it: {own} = th.value({name!r}, {show(asked.get(name))})"
     return (
         f"There is nothing called '{name}' to inject.{hint}\n"
         "  What can be injected here:\n" + "\n".join(lines) + "\n"

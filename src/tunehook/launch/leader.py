@@ -267,7 +267,7 @@ class Leader(ABC, Generic[One]):
 
     def _fill(self) -> None:
         """Begin trials as long as there is a place."""
-        while not self._signals and self._refused is None and time.monotonic() < self._end:
+        while not self._signals and self._refused is None:
             busy = self._busy()
             left = self._left(busy)
             if len(busy) >= self._places() or (left < 1 and not self._study.goes_on):
@@ -284,6 +284,8 @@ class Leader(ABC, Generic[One]):
 
     def _left(self, busy: list[One]) -> int:
         """How many trials are to be asked for beside those that run."""
+        if time.monotonic() >= self._end:
+            return 0
         if self._request.trials is None:
             return self._places()
         began = time.monotonic()

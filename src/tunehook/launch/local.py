@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Local(Leader[Running]):
     """
 
     is_elsewhere = False
+    _is_training = threading.Lock()  # held while a study is led here: a process trains one trial at a time
 
     def __init__(self, study: Led, train: Callable[[], object], request: Request) -> None:
         super().__init__(study, request)
@@ -37,11 +39,24 @@ class Local(Leader[Running]):
         self._watcher: Progress | None = None
 
     def run(self, table: Progress | None = None) -> None:
-        """See `Leader`; the session tells the table."""
-        self._watcher = table
-        self._loop()
-        announce(None)
-        self._failures.close()
+        """See `Leader`; the session tells the table.
+
+        Raises:
+            StudyError: Another thread leads a study in this process.
+        """
+        if not self._is_training.acquire(blocking=False):
+            raise StudyError(
+                f"Study '{self._study.name}' cannot train here: another thread of this process is in a study.optimize, "
+                "and one process trains one trial at a time.\n"
+                "  For trials side by side call study.optimize(train, workers=2) once."
+            )
+        try:
+            self._watcher = table
+            self._loop()
+            announce(None)
+            self._failures.close()
+        finally:
+            self._is_training.release()
 
     def _begin(self, session: TrialSession) -> None:
         """Train it to its end."""

@@ -23,10 +23,15 @@ log = logging.getLogger("tunehook")
 
 _SEAL = b', "crc": "00000000"}'  # with which a line ends
 _MARK = _SEAL[:-10]
+_SYNC_EVERY = 1.0  # seconds: more often, no report alone makes the training wait for the disk
 
 
 class Journal:
-    """The durable record of one trial: one JSON object a line, on disk when `report` and `end` return.
+    """The durable record of one trial: one JSON object a line.
+
+    A line outlives this process as soon as it is written. It outlives the machine too when `end`, `saved` or `problem`
+    returns; reports do so once a second, so that an epoch of milliseconds does not wait for the disk: after a power
+    failure the trial is trained again in any case, from a checkpoint whose reports are on the disk.
 
     Every line has ``time`` (seconds since 1970) and ``event``: ``begin`` (values, process, host), ``process`` (the one
     that trains, where another one began the trial), ``task`` (the same on a cluster), ``config`` (what is in force),
@@ -52,6 +57,7 @@ class Journal:
         self._file: IO[bytes] | None = None
         self._begun = trial if trial is not None and self.path.is_file() else None
         self._is_listed = False  # its name, in the folder, on the disk
+        self._synced = time.monotonic()
 
     def begin(self, trial: Trial, *, is_given: bool = False) -> None:
         """Write that this process begins the trial, and close the file: the session opens it again.
@@ -102,9 +108,10 @@ class Journal:
         """Write from which trial, an earlier attempt, this one goes on, after which step; its reports come next."""
         self._write("continue", trial=trial, attempt=attempt, step=step, reports=reports, is_urgent=False)
 
-    def report(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True) -> None:
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
-        self._write("report", step=step, metrics=dict(metrics), is_urgent=is_urgent)
+        is_due = time.monotonic() - self._synced >= _SYNC_EVERY
+        self._write("report", step=step, metrics=dict(metrics), is_urgent=is_due)
 
     def snapshot(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the statistics of the parameters, after the measurement of a step, as `Snapshot.as_json` gives them."""
@@ -165,10 +172,11 @@ class Journal:
                 self._file = _append(self.path)
             self._file.write(lines)
             self._file.flush()
+            if not _is_at(self.path, self._file):
+                self._write_again(self._file)
             if is_urgent:
                 os.fsync(self._file.fileno())
-                if not _is_at(self.path, self._file):
-                    self._write_again(self._file)
+                self._synced = time.monotonic()
                 if not self._is_listed:
                     sync_path(self.path.parent)
                     sync_path(self.path.parent.parent)
@@ -192,7 +200,6 @@ class Journal:
         removed.close()
         self._file.write(lines)
         self._file.flush()
-        os.fsync(self._file.fileno())
         self._is_listed = False
 
     def _tell_removed(self) -> None:
@@ -216,7 +223,7 @@ def stamp(path: Path) -> tuple[int, int]:
 def _is_at(path: Path, file: IO[bytes]) -> bool:
     """Whether an open file is the one of that name."""
     try:
-        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
     except OSError:
         return False
 

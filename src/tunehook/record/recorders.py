@@ -101,11 +101,11 @@ class Recorders:
         """Where people find the records."""
         return [place for one in self._open if (place := one.recorder.where()) is not None]
 
-    def report(self, step: int, metrics: Mapping[str, float], *, is_urgent: bool = True, is_kept: bool = False) -> None:
+    def report(self, step: int, metrics: Mapping[str, float], *, is_kept: bool = False) -> None:
         """Write a report to the journal, unless that has it, and hand it to the recorders that have not got it."""
         self.reports += 1
         if self.journal is not None and not is_kept:
-            self.journal.report(step, metrics, is_urgent=is_urgent)
+            self.journal.report(step, metrics)
         for one in list(self._open):
             if self.reports > one.reports:
                 with self._guarded(one):

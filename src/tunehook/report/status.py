@@ -142,7 +142,8 @@ def _named(study: Study, found: FinishedTrial) -> Best:
 
 def status_of(study: Study) -> Status:
     """How far a study is now, from its storage and the journals that can be read here."""
-    standing, lost, wanted = study.standing(), study.lost(), study.wanted
+    lead, standing = study.lead, study.standing()
+    lost, wanted = lead.lost(), lead.wanted
     frozen = {one.number: one for one in study.raw_trials}
     running = [
         _running(study, frozen[one.number], dict(one.params), lost.get(one.number)) for one in standing.running
@@ -160,7 +161,7 @@ def status_of(study: Study) -> Status:
         left = max(0, wanted - standing.finished) * each / max(1, len(live))
     return Status(
         study.name, study.metric, study.mode, standing.counts, standing.finished, wanted,
-        None if standing.best is None else _named(study, standing.best), running, each, left, study.attendance(lost),
+        None if standing.best is None else _named(study, standing.best), running, each, left, lead.attendance(lost),
         [_named(study, one) for one in standing.front],
     )  # fmt: skip
 
@@ -199,7 +200,7 @@ class Watch:
         """How far the study is now."""
         found = status_of(self._study)
         if found.is_done and found.counts.get("paused"):  # between two of the last ones none runs
-            found = replace(found, promotes=self._study.has_promotions)
+            found = replace(found, promotes=self._study.lead.has_promotions)
         seen = (found.counts, [one.number for one in found.running])
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.search.course import Course
 from tunehook.search.method import Method
 from tunehook.search.pbt import PBT, Member, Next, Replay, explore, next_interval
-from tunehook.search.rungs import Climb, goes_on, left_behind, rungs_of
+from tunehook.search.rungs import Climb, foremost, goes_on, left_behind, rungs_by, rungs_of
 from tunehook.search.samplers import SEARCHES, STOPPERS, check_name, check_space, make_sampler, make_stopper, startup
 from tunehook.system import lazily
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Climb", "Course", "GaussianProcessSampler", "GridSampler", "Guarded", "Member", "Method", "Next", "PBT",
-    "Replay", "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "goes_on", "known_values",
-    "left_behind", "make_sampler", "make_stopper", "next_interval", "rungs_of", "startup",
+    "Replay", "SEARCHES", "STOPPERS", "check_name", "check_space", "explore", "foremost", "goes_on", "known_values",
+    "left_behind", "make_sampler", "make_stopper", "next_interval", "rungs_by", "rungs_of", "startup",
 ]  # fmt: skip
 
 __getattr__ = lazily(

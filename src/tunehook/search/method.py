@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from tunehook.search.course import Course
 from tunehook.search.pbt import PBT
 from tunehook.search.samplers import (
+    AUTO,
     PAUSE,
+    PAUSING,
     SEARCHES,
-    STOPPERS,
+    STOPPER_NAMES,
     check_metrics,
     check_name,
     check_space,
@@ -36,13 +38,15 @@ class Method:
 
     Args:
         search: The name of a search method, a population, or an Optuna sampler.
-        stopper: The name of a stopper, an Optuna pruner, or ``None``.
+        stopper: The name of a stopper, an Optuna pruner, or ``None``. ``"auto"`` pauses the trials of ``"bayes"``, for
+            which that was measured, where one metric ranks them and someone leads the search to its end.
         space: What is searched.
         seed: Seed of the search; ``None`` for another search each time.
         metrics: How many metrics are tuned. Defaults to 1.
 
     Attributes:
         trials: How many trials are planned; ``None`` where nobody knows.
+        is_led: Whether trials are asked for until the search is done, so that those that pause go on.
         population: The population that is trained, ``None`` in other searches.
 
     Raises:
@@ -61,7 +65,7 @@ class Method:
     ) -> None:
         self.population = PBT() if search == "pbt" else search if isinstance(search, PBT) else None
         search = "pbt" if isinstance(search, PBT) else search
-        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, [*STOPPERS, PAUSE])):
+        for argument, value, names in (("search", search, SEARCHES), ("stopper", stopper, STOPPER_NAMES)):
             kind, method = ("sampler", "sample_relative") if argument == "search" else ("pruner", "prune")
             if isinstance(value, type) or not (
                 (value is None and argument == "stopper") or isinstance(value, str) or hasattr(value, method)
@@ -75,7 +79,7 @@ class Method:
         if isinstance(search, str):
             check_space(search, space)
             check_metrics(search, metrics)
-        if self.population is not None and stopper is not None:
+        if self.population is not None and stopper not in (None, AUTO):
             raise ValueError(
                 "search='pbt' replaces the weak members of its population itself, so it takes no stopper; "
                 f"got stopper={stopper!r}.\n  Leave the stopper out."
@@ -83,6 +87,7 @@ class Method:
         self.search: str | BaseSampler = search
         self._stopper, self._space, self._seed, self._metrics = stopper, space, seed, metrics
         self.trials: int | None = None
+        self.is_led = False
 
     @property
     def seed(self) -> int | None:
@@ -107,12 +112,24 @@ class Method:
     @property
     def judges(self) -> bool:
         """Whether reports are judged, so that a training has to wait for the answer."""
-        return self._stopper is not None
+        return self.pauses if self.is_auto else self._stopper is not None
 
     @property
     def pauses(self) -> bool:
         """Whether trials are paused and go on later."""
-        return self._stopper == PAUSE
+        return self.pausing is not None
+
+    @property
+    def pausing(self) -> str | None:
+        """The rule by which trials are paused, ``None`` where they are not."""
+        if self.is_auto:
+            return PAUSE if self.is_led and self.search == "bayes" and self._metrics == 1 else None
+        return self._stopper if isinstance(self._stopper, str) and self._stopper in PAUSING else None
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the stopper is not the user's choice."""
+        return self._stopper == AUTO
 
     def sampler(self) -> BaseSampler:
         """The sampler, said in one line where there is something that the user did not choose."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tunehook.search.samplers import REDUCTION, reports_in, warm_up_epochs
+from tunehook.search.samplers import ASHA, PAUSE, REDUCTION, reports_in, warm_up_epochs
 from tunehook.trial import Budget, Mode
 
 _KEPT = 10  # so many may go on from a rung, however few trials there will be
@@ -25,11 +25,13 @@ class Climb:
         trial: Its number.
         values: What it had measured at each rung that it has reached, the first one first.
         waits: Whether it is paused, and may go on from where it is.
+        bracket: Trials of one bracket are compared with each other. Defaults to 0.
     """
 
     trial: int
     values: tuple[float, ...]
     waits: bool = False
+    bracket: int = 0
 
 
 def rungs_of(budget: Budget) -> tuple[int, ...]:
@@ -50,6 +52,39 @@ def rungs_of(budget: Budget) -> tuple[int, ...]:
     return tuple(sorted({rung for epochs in (first, second) if (rung := reports_in(epochs, budget)) < last}))
 
 
+def rungs_by(rule: str, budget: Budget, trial: int) -> tuple[int, tuple[int, ...]]:
+    """The bracket of a trial by a rule, and after how many reports it pauses, rising.
+
+    Args:
+        rule: ``"pause"`` (see `rungs_of`), ``"asha"`` (each rung is three times the one before), or ``"hyperband"``
+            (the same, where some trials leave out the first rungs: Li et al., 2018, arXiv:1603.06560).
+        budget: How long the trial trains.
+        trial: Its number.
+
+    Example:
+        >>> rungs_by("asha", Budget(52), 0), rungs_by("hyperband", Budget(52), 1)
+        ((0, (9, 27)), (1, (27,)))
+    """
+    if rule == PAUSE or not rungs_of(budget):
+        return 0, rungs_of(budget)
+    epochs, last = warm_up_epochs(budget), budget.reports or 0
+    many = math.ceil(math.log((budget.epochs or 1) / epochs, REDUCTION))
+    found = {reports_in(epochs * REDUCTION**one, budget) for one in range(many)}
+    rungs = tuple(sorted(rung for rung in found if rung < last))
+    bracket = 0 if rule == ASHA else _bracket(trial, len(rungs))
+    return bracket, rungs[bracket:]
+
+
+def _bracket(trial: int, rungs: int) -> int:
+    """Which bracket of Hyperband a trial is in, from 0, which has all rungs, to the last one, which has none.
+
+    A bracket with s rungs gets a share of 3^s / (s + 1) of the trials, so that all cost about the same.
+    """
+    shares = [REDUCTION**left / (left + 1) for left in range(rungs, -1, -1)]
+    place = sum(shares) * (trial * (math.sqrt(5) - 1) / 2 % 1.0)  # spread evenly, whatever the number of trials
+    return next(at for at in range(rungs + 1) if place < sum(shares[: at + 1]) or at == rungs)
+
+
 def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) -> int | None:
     """The number of the trial that goes on next; ``None`` where none does, so that a new one begins.
 
@@ -65,10 +100,29 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
         >>> goes_on(climbs, "min"), goes_on(climbs[:2], "min"), goes_on(climbs[:2], "min", is_closing=True)
         (1, None, 1)
     """
+    for there in _brackets(climbs):
+        rungs = range(max(len(one.values) for one in there))
+        for rung in rungs if is_closing else reversed(rungs):
+            for one in _best(there, rung, mode, is_closing=is_closing):
+                if one.waits and len(one.values) == rung + 1:
+                    return one.trial
+    return None
+
+
+def foremost(climbs: Iterable[Climb], mode: Mode) -> int | None:
+    """The number of the trial that waits at the highest rung, the best there; ``None`` where none waits.
+
+    Args:
+        climbs: As for `goes_on`.
+        mode: ``"min"`` or ``"max"``.
+
+    Example:
+        >>> foremost([Climb(0, (0.3, 0.2), True), Climb(1, (0.1,), True), Climb(2, (0.2, 0.1))], "min")
+        0
+    """
     there = list(climbs)
-    rungs = range(max((len(one.values) for one in there), default=0))
-    for rung in rungs if is_closing else reversed(rungs):
-        for one in _best(there, rung, mode, is_closing=is_closing):
+    for rung in reversed(range(max((len(one.values) for one in there), default=0))):
+        for one in _ordered(there, rung, mode):
             if one.waits and len(one.values) == rung + 1:
                 return one.trial
     return None
@@ -84,13 +138,19 @@ def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
         most: How many trials there will be at most, of which a third goes on from a rung.
         mode: ``"min"`` or ``"max"``.
     """
-    there = list(climbs)
     return [
         one.trial
-        for rung in range(max((len(one.values) for one in there), default=0))
+        for there in _brackets(climbs)
+        for rung in range(max(len(one.values) for one in there))
         for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / REDUCTION)) :]
         if one.waits and len(one.values) == rung + 1
     ]
+
+
+def _brackets(climbs: Iterable[Climb]) -> list[list[Climb]]:
+    """Those that are compared with each other."""
+    there = list(climbs)
+    return [[one for one in there if one.bracket == bracket] for bracket in sorted({one.bracket for one in there})]
 
 
 def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:

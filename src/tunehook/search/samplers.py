@@ -3,8 +3,7 @@
 What is chosen by default follows from measurements at equal budgets (10 tasks of LCBench, 650 to 2,600 epochs): our
 Gaussian process is ahead of TPE and of Optuna's, on numbers and on discrete choices; and most stopping rules with the
 libraries' defaults end no better than random search, because the order of the trials after one epoch is noise.
-
-Optuna's Hyperband is wrapped: with it as the study's pruner, samplers see the trials of one bracket only.
+Successive halving and Hyperband do so with a warm-up too, as long as they stop trials for good; so here they pause.
 """
 
 from __future__ import annotations
@@ -257,10 +256,8 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
     and never at the last one, where nothing is left to save.
 
     Args:
-        stopper: ``"median"`` (worse than half of the finished trials, once there are five), ``"asha"`` (asynchronous
-            successive halving: one in three goes on from each rung; Li et al., 2020, arXiv:1810.05934),
-            ``"hyperband"`` (the same with several first rungs; Li et al., 2018, arXiv:1603.06560), any Optuna pruner
-            as it is, or None: every trial trains to its end. With ``"pause"`` no pruner stops any.
+        stopper: ``"median"`` (worse than half of the finished trials, once there are five), any Optuna pruner as it
+            is, or None: every trial trains to its end. Where trials pause, no pruner stops any.
         budget: How long a trial may train.
 
     Raises:
@@ -270,11 +267,11 @@ def make_stopper(stopper: str | BasePruner | None, budget: Budget) -> BasePruner
 
     from tunehook.search.guard import Guarded
 
-    if stopper is None or stopper == PAUSE:
+    if stopper in (None, *PAUSING, AUTO):
         return NopPruner()
     if isinstance(stopper, BasePruner):
         return stopper
-    check_name("stopper", stopper, [*STOPPERS, PAUSE], "any Optuna pruner")
+    check_name("stopper", stopper, STOPPER_NAMES, "any Optuna pruner")
     return Guarded(STOPPERS[stopper](budget), first=warm_up(budget), last=budget.reports)
 
 
@@ -284,23 +281,13 @@ def _median(budget: Budget) -> BasePruner:
     return MedianPruner(n_warmup_steps=warm_up(budget))  # judges the step `n_warmup_steps` itself
 
 
-def _asha(budget: Budget) -> BasePruner:
-    from optuna.pruners import SuccessiveHalvingPruner
-
-    return SuccessiveHalvingPruner(min_resource=warm_up(budget), reduction_factor=REDUCTION)
-
-
-def _hyperband(budget: Budget) -> BasePruner:
-    from optuna.pruners import HyperbandPruner
-
-    longest = "auto" if budget.reports is None else budget.reports
-    return HyperbandPruner(min_resource=warm_up(budget), max_resource=longest, reduction_factor=REDUCTION)
-
-
 # Stop trials by Optuna's pruners.
-STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median, "asha": _asha, "hyperband": _hyperband}
-# Lets them pause, and go on later, by the rules of `tunehook.search.rungs`; no pruner stops any.
-PAUSE = "pause"
+STOPPERS: dict[str, Callable[[Budget], Any]] = {"median": _median}
+# Let them pause, and go on later, by the rules of `tunehook.search.rungs`; no pruner stops any.
+ASHA, HYPERBAND, PAUSE = PAUSING = ("asha", "hyperband", "pause")
+# Lets them pause where that is known to pay: see `tunehook.search.Method`.
+AUTO = "auto"
+STOPPER_NAMES = (*STOPPERS, *PAUSING, AUTO)
 
 
 def check_name(role: str, name: object, names: Iterable[str], other: str) -> None:

@@ -80,9 +80,8 @@ class Continuation:
         self.ask_what_they_have(progress.reports)
         journal.goes_on(trial=progress.trial, attempt=progress.attempt, step=progress.step, reports=progress.reports)
         is_kept = progress.trial == self.trial.number  # before a pause, in this very journal
-        for number, report in enumerate(found.reports, start=1):
-            is_urgent = number == len(found.reports)
-            self._recorders.report(report.step, report.metrics, is_urgent=is_urgent, is_kept=is_kept)
+        for report in found.reports:
+            self._recorders.report(report.step, report.metrics, is_kept=is_kept)
             yield report.step, report.metrics
         if self.models is not None:
             self.models.take_over(found)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tunehook.record import Events, Report
-from tunehook.trial import Mode, Objective, Outcome, Trial, objective_value
+from tunehook.trial import Mode, Objective, Outcome, Trial, value_beside
 
 
 def with_others(trial: Trial, outcome: Outcome, objective: Objective, returned: Mapping[str, float]) -> Outcome:
@@ -34,7 +34,7 @@ def with_others(trial: Trial, outcome: Outcome, objective: Objective, returned: 
     for name, mode in more.items():
         series = [(one.step, one.metrics[name]) for one in reports if name in one.metrics]
         value = returned.get(name)
-        value = _counting(series, mode, objective, outcome.step or 0) if value is None else value
+        value = value_beside(series, mode, objective, outcome.step or 0) if value is None else value
         if value is not None:
             found[name] = value
     found[trial.metric] = outcome.value
@@ -47,16 +47,6 @@ def with_others(trial: Trial, outcome: Outcome, objective: Objective, returned: 
         return outcome
     broken = next((why for name, value in found.items() if (why := _broken(trial, name, value))), None)
     return outcome if broken is None else dataclasses.replace(outcome, state="infeasible", reason=broken)
-
-
-def _counting(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective, step: int) -> float | None:
-    """The value of a metric that counts; ``None`` where it was not measured."""
-    if not series:
-        return None
-    if objective == "best":
-        return next((value for at, value in reversed(series) if at <= step), series[0][1])
-    counts = objective_value(series, mode, objective)
-    return series[-1][1] if counts is None else counts[0]
 
 
 def _broken(trial: Trial, name: str, value: float) -> str | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tunehook.storage.attributes import (
     AGAIN,
     ATTEMPT,
+    BRACKET,
     FEASIBLE,
     KEY,
     LEADER,
@@ -16,6 +17,7 @@ from tunehook.storage.attributes import (
     RUNGS,
     stored_again,
     stored_attempt,
+    stored_bracket,
     stored_claim,
     stored_key,
     stored_leader,
@@ -50,12 +52,12 @@ if TYPE_CHECKING:
     from tunehook.storage.waiting import read_waiting as read_waiting
 
 __all__ = [
-    "AGAIN", "ATTEMPT", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE", "PLAN", "RUNGS",
-    "Ledger", "OwnStudy", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared", "describe_folder",
-    "find_study", "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running", "is_waiting",
-    "keep_left_out", "names_in", "open_study", "outcome_of", "own_distribution", "read_waiting", "stored_again",
-    "stored_attempt", "stored_claim", "stored_key", "stored_leader", "stored_lineage", "stored_outcome", "stored_owner",
-    "stored_pause", "stored_plan", "stored_rungs",
+    "AGAIN", "ATTEMPT", "BRACKET", "FEASIBLE", "GRACE", "KEY", "LEADER", "LINEAGE", "OUTCOME", "OWNER", "PAUSE",
+    "PLAN", "RUNGS", "Ledger", "OwnStudy", "PatientStorage", "ReadOnlyStorage", "Waiting", "check_shared",
+    "describe_folder", "find_study", "from_environment", "holder_of", "how_to_rebuild", "is_counted", "is_running",
+    "is_waiting", "keep_left_out", "names_in", "open_study", "outcome_of", "own_distribution", "read_waiting",
+    "stored_again", "stored_attempt", "stored_bracket", "stored_claim", "stored_key", "stored_leader",
+    "stored_lineage", "stored_outcome", "stored_owner", "stored_pause", "stored_plan", "stored_rungs",
 ]  # fmt: skip
 
 __getattr__ = lazily(

@@ -45,6 +45,7 @@ ATTEMPT = "tunehook:attempt"
 KEY = "tunehook:key"
 AGAIN = "tunehook:again"
 PAUSE = "tunehook:pause"  # of a trial that was paused: how often, when, and whether its checkpoint is kept
+BRACKET = "tunehook:bracket"  # of a trial: with which others it is compared at rungs, where it is not the first one
 RUNGS = "tunehook:rungs"  # of a trial that has come to the first: after how many reports it may be paused
 LINEAGE = "tunehook:lineage"  # where a trial stands in a population
 # Of a study: what `optimize` was asked for last.
@@ -121,6 +122,12 @@ def stored_pause(trial: FrozenTrial | AskedTrial) -> dict[str, Any]:
     """How often a trial was paused, when last, and whether its checkpoint was kept; of one that never was, 0 times."""
     fields: dict[str, Is] = {"count": is_whole, "time": is_time, "is_kept": is_flag}
     return _of_trial(trial, PAUSE, lambda value: has(value, fields)) or {"count": 0, "time": 0.0, "is_kept": False}
+
+
+def stored_bracket(trial: FrozenTrial) -> int:
+    """With which other trials one is compared at its rungs."""
+    found: int | None = _of_trial(trial, BRACKET, is_whole)
+    return found or 0
 
 
 def stored_rungs(trial: FrozenTrial) -> tuple[int, ...]:

@@ -41,12 +41,13 @@ class Notes:
     def note_plan(self) -> None:
         """Keep how many trials are wanted and who leads, for those who look at the study."""
         study, trials = self._study, self._method.trials
-        study.set_user_attr(LEADER, {"host": host(), **this_process()})
+        known = study.user_attrs
         if self._method.is_grid and self._space.has_condition:  # who looks at the study does not have the function
             trials = trials or self._space.grid_size()
-        plan = {"trials": trials, "grid": self._method.is_grid}
-        if study.user_attrs.get(PLAN) != plan:
-            study.set_user_attr(PLAN, plan)
+        notes = {LEADER: {"host": host(), **this_process()}, PLAN: {"trials": trials, "grid": self._method.is_grid}}
+        for key, note in notes.items():
+            if known.get(key) != note:
+                study.set_user_attr(key, note)
 
     @property
     def wanted(self) -> int | None:

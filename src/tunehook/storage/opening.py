@@ -22,7 +22,6 @@ from tunehook.storage.database import PATIENCE
 from tunehook.storage.folder import Described, Folder, Where, describe_folder, holding
 from tunehook.storage.messages import from_environment, how_to_rebuild, patiently, storage_errors
 from tunehook.storage.reader import SqliteReader, has_tables, reads, until_free
-from tunehook.storage.reading import connect_reading
 from tunehook.storage.retrying import PatientStorage
 from tunehook.system import cached, hidden, quiet, shown, study_id, with_cache
 from tunehook.trial import Mode, StudyError, direction_of
@@ -141,9 +140,9 @@ def sqlite_there(path: Path, *, is_brief: bool = False) -> BaseStorage:
     place = path.absolute()
     if reads(place):
         return with_cache(SqliteReader(place, is_brief=is_brief))
-    from tunehook.storage.sqlite import opened
+    from tunehook.storage.sqlite import opened_reading
 
-    return cached(until_free(lambda: opened(place, connect=connect_reading, skip_table_creation=True)))
+    return cached(until_free(lambda: opened_reading(place)))
 
 
 def names_in(url: str) -> list[str]:

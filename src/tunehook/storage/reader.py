@@ -220,5 +220,4 @@ class SqliteReader(ReadOnlyStorage):
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for a short while, since how the file is read depends on who writes it at that moment."""
         with connected(self.place, connect_reading) as db:
-            db.execute("BEGIN")
             yield db

@@ -19,8 +19,22 @@ _HEADER = 32  # bytes of the log that change where it begins again
 _TRIES = 20
 
 
+class OneMoment(sqlite3.Connection):
+    """A connection that reads one moment of a file, from its first read until it is closed.
+
+    Each read that begins anew would look at the index of the log again, which who writes may change at that moment, and
+    which cannot be mended without a lock. SQLAlchemy would let go between two reads.
+    """
+
+    def commit(self) -> None:
+        """Hold on."""
+
+    def rollback(self) -> None:
+        """Hold on."""
+
+
 def connect_reading(place: Path) -> sqlite3.Connection:
-    """A connection that reads the file as it is now, for a short while.
+    """A connection that reads the file as it is now, for a short while: one moment of it.
 
     Where nobody has the file open, all is in the file itself. Else a part is in the log, whose index is used as it is.
     Where there is none, as in a copy, or where it cannot be used without a lock, the connection is to a copy in memory.
@@ -38,6 +52,7 @@ def connect_reading(place: Path) -> sqlite3.Connection:
         for options in ("mode=ro&readonly_shm=1", *(["mode=ro"] if os.access(index, os.W_OK) else [])):
             connection = _connect(place, options)
             try:
+                connection.execute("BEGIN")
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             except sqlite3.OperationalError as error:
                 connection.close()
@@ -50,8 +65,9 @@ def connect_reading(place: Path) -> sqlite3.Connection:
 
 def _connect(place: Path, options: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"{place.absolute().as_uri()}?{options}", uri=True, timeout=BUSY, check_same_thread=False
-    )
+        f"{place.absolute().as_uri()}?{options}", uri=True, timeout=BUSY, check_same_thread=False,
+        factory=OneMoment,
+    )  # fmt: skip
     connection.execute("PRAGMA query_only=ON")
     return connection
 

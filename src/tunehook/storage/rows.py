@@ -12,7 +12,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import (
     BaseDistribution,
@@ -53,6 +53,23 @@ def put_param(
         "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
         (trial_id, name, internal, distribution_to_json(distribution)),
+    )
+
+
+def put_attribute(db: sqlite3.Connection, of: Literal["study", "trial"], row_id: int, key: str, text: str) -> None:
+    """Write a user attribute of a study or of a trial, in place of an earlier one of its key.
+
+    Args:
+        db: The file.
+        of: Of which of the two.
+        row_id: Its id.
+        key: The attribute's key.
+        text: Its value, as JSON.
+    """
+    db.execute(
+        f"INSERT INTO {of}_user_attributes ({of}_id, key, value_json) VALUES (?, ?, ?)"  # noqa: S608 - ours
+        f" ON CONFLICT ({of}_id, key) DO UPDATE SET value_json = excluded.value_json",
+        (row_id, key, text),
     )
 
 

@@ -50,12 +50,13 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from tunehook.storage.reader import Connect, connected, has_any_table, until_free
-from tunehook.storage.reading import BUSY
+from tunehook.storage.reader import connected, has_any_table, until_free
+from tunehook.storage.reading import BUSY, connect_reading
 from tunehook.storage.rows import (
     NOT_FOUND,
     SCHEMA,
     check_study,
+    put_attribute,
     put_param,
     put_report,
     put_values,
@@ -94,36 +95,37 @@ def _make_tables(place: Path) -> None:
         db.commit()
 
 
-def _statements() -> list[str]:
+@functools.cache  # it takes longer than to make the tables
+def _statements() -> tuple[str, ...]:
     """What makes Optuna's tables, with the rows that say their version."""
     made = RDBStorage("sqlite:///:memory:")
     pooled = made.engine.raw_connection()
     db: Any = pooled.driver_connection
-    statements: list[str] = [*db.iterdump()][1:-1]  # without its transaction
+    statements: tuple[str, ...] = (*db.iterdump(),)[1:-1]  # without its transaction
     pooled.close()
     made.remove_session()
     made.engine.dispose()
     return statements
 
 
-def opened(place: Path, *, connect: Connect | None = None, **more: Any) -> RDBStorage:
-    """Optuna's storage on a file with tables: ours, where they are those that it is made for.
+# Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
+_URL = "sqlite:///study.db"
 
-    Args:
-        place: The file.
-        connect: Makes a connection to it; by default one that writes.
-        **more: Options of Optuna's storage.
-    """
-    # Not as a URL: Optuna fills in {...}, and SQLAlchemy reads '?' and, from 2.1 on, '%20'.
-    url = "sqlite:///study.db"
-    options: dict[str, Any] = {"creator": functools.partial(connect or _connect, place)}
-    if connect is not None:  # how it is read depends on who writes it at that moment
-        options["poolclass"] = NullPool
-    storage = SqliteStorage(url, engine_kwargs=options, **more)
+
+def opened(place: Path) -> RDBStorage:
+    """Optuna's storage on a file with tables: ours, where they are those that it is made for."""
+    options: dict[str, Any] = {"creator": functools.partial(_connect, place)}
+    storage = SqliteStorage(_URL, engine_kwargs=options)
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
     storage.engine.dispose()
-    return RDBStorage(url, engine_kwargs=options, **more)
+    return RDBStorage(_URL, engine_kwargs=options)
+
+
+def opened_reading(place: Path) -> RDBStorage:
+    """Optuna's own storage on a file with tables, to look at; each call reads one moment of the file."""
+    options: dict[str, Any] = {"creator": functools.partial(connect_reading, place), "poolclass": NullPool}
+    return RDBStorage(_URL, engine_kwargs=options, skip_table_creation=True)
 
 
 def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
@@ -226,11 +228,7 @@ class SqliteStorage(RDBStorage):
         """
         text = json.dumps(value)
         with self._update(trial_id) as (db, _):
-            db.execute(
-                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
-                " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
-                (trial_id, key, text),
-            )
+            put_attribute(db, "trial", trial_id, key, text)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Keep the state of a trial, and its values if there are any.
@@ -254,6 +252,28 @@ class SqliteStorage(RDBStorage):
                 (state.name, start, end, trial_id),
             )
         return True
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Keep a user attribute of a study, in place of an earlier one of this key.
+
+        Raises:
+            KeyError: There is no such study.
+        """
+        text = json.dumps(value)
+        with self._transaction() as db:
+            check_study(db, study_id)
+            put_attribute(db, "study", study_id, key, text)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """The user attributes of a study.
+
+        Raises:
+            KeyError: There is no such study.
+        """
+        with self._transaction("BEGIN") as db:
+            check_study(db, study_id)
+            rows = db.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", (study_id,))
+            return {key: json.loads(text) for key, text in rows}
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:

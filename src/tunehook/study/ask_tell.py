@@ -34,6 +34,7 @@ from tunehook.trial import (
     Outcome,
     StudyError,
     StudyFinished,
+    StudyFull,
     Trial,
     is_misuse,
 )
@@ -60,8 +61,8 @@ class AskTell:
         self.ledger, self._method, self._leads, self._terms = ledger, method, leads, terms
         self.holders = Holders(ledger)
         self.again = Again(ledger, terms)
-        self.pausing = Pausing(ledger, method, terms)
         self.places = Places(ledger, self.holders, terms)
+        self.pausing = Pausing(ledger, method, terms, self.places)
         self.lost = Lost(ledger, self.holders, self.again, leads)
         self.restoring = Restoring(ledger, self.holders, self.again, leads)
         population = method.population
@@ -122,6 +123,8 @@ class AskTell:
     def _new(self) -> AskedTrial:
         """A new trial; where there is to be none, a paused one for which the end is the time to go on."""
         try:
+            if self._terms.is_over:
+                raise StudyFull(f"The time of study '{self.ledger.name}' is up.")
             self.places.check()
             asked = self._ask()
             self.ledger.take(asked)
@@ -243,6 +246,8 @@ class AskTell:
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         running = self.ledger.asked(trial.number)
+        if self._method.pauses and outcome.state == "complete" and not reports_of(running):
+            self.pausing.say(f"trials are not paused: no {trial.metric} is measured before they end.")
         if outcome.state in ASKED_AGAIN:
             self.again.note(running, self.ledger.space.encode(trial.params), trial.attempt + 1, trial.key)
         is_unknown = bool(trial.others) and not outcome.values and outcome.state == "pruned"

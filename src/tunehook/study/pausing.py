@@ -13,9 +13,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunehook.record import Journal
-from tunehook.search import Climb, Method, goes_on, left_behind, rungs_of
+from tunehook.search import Climb, Method, foremost, goes_on, left_behind, rungs_by
 from tunehook.session import Checkpoints
-from tunehook.storage import KEY, PAUSE, RUNGS, Ledger, stored_again, stored_pause, stored_rungs
+from tunehook.storage import (
+    BRACKET,
+    KEY,
+    PAUSE,
+    RUNGS,
+    Ledger,
+    stored_again,
+    stored_bracket,
+    stored_pause,
+    stored_rungs,
+)
+from tunehook.study.places import Places
 from tunehook.study.terms import Terms
 from tunehook.trial import Budget, Decision, Outcome, Trial, objective_value
 
@@ -36,11 +47,12 @@ class Pausing:
         ledger: The storage.
         method: Who proposes values and stops trials.
         terms: How many trials are wanted, of which one that goes on takes its place.
+        places: Whether there is one for a new trial.
     """
 
-    def __init__(self, ledger: Ledger, method: Method, terms: Terms) -> None:
-        self._ledger, self._method, self._terms = ledger, method, terms
-        self._is_told = False  # that trials are not paused
+    def __init__(self, ledger: Ledger, method: Method, terms: Terms, places: Places) -> None:
+        self._ledger, self._method, self._terms, self._places = ledger, method, terms, places
+        self._is_told = False  # whether trials are paused
         self._found: dict[tuple[str, int, int | None], Any] = {}
 
     def judge(self, running: AskedTrial, budget: Budget, step: int, say: str) -> Decision:
@@ -52,21 +64,48 @@ class Pausing:
             step: Number of the report.
             say: What it measured, for people.
         """
-        rungs = rungs_of(budget)
-        if not rungs and not self._is_told:
-            self._is_told = True
-            many = (
-                "how many epochs they have is not known" if budget.epochs is None else f"{budget.epochs} epochs are few"
-            )
-            log.info("Study '%s': trials are not paused and train to their end: %s.", self._ledger.name, many)
-        if step not in rungs:
+        bracket, rungs = rungs_by(self._method.pausing or "pause", budget, running.number)
+        if not rungs and not bracket:
+            why = f"{budget.epochs} epochs are few" if budget.epochs else "how many epochs they have is not known"
+            self.say(f"trials are not paused and train to their end: {why}.")
+        if bracket and step == 1:
+            self._ledger.note(running, BRACKET, bracket)
+        if step not in rungs or (self._method.is_auto and not self._is_value_logged()):
             return Decision()
         if step == rungs[0]:
             self._ledger.note(running, RUNGS, list(rungs))
         climbs, _ = self._climbs(running.number)
-        if goes_on(climbs, self._ledger.mode) == running.number:  # at once, so it needs no checkpoint
-            return Decision()
+        if self._chosen(climbs, is_closing=self._places.are_full(), beside=running.number) == running.number:
+            return Decision()  # it goes on at once, so it needs no checkpoint
+        if self._method.is_auto:
+            places = " and ".join(map(str, rungs))
+            self.say(
+                f"trials pause after measurement {places} of {budget.reports}, and the best third go on. "
+                "With stopper=None all train to their end."
+            )
         return Decision(True, f"pause: {say}", "paused")
+
+    def _is_value_logged(self) -> bool:
+        """Whether trials are told apart by what they log, and not by something else that their training returns.
+
+        Where it may return their value, the first one that is complete says so.
+        """
+        measured = [one for one in self._ledger.begun() if one.intermediate_values]
+        complete = [one for one in measured if self._ledger.outcome_of(one).state == "complete"]
+        if all(map(self._has_logged, complete)):
+            return bool(complete) or not self._terms.may_return
+        self.say("trials are not paused: the value that their training returns is another one than it logs.")
+        return False
+
+    def _has_logged(self, frozen: FrozenTrial) -> bool:
+        reports = frozen.intermediate_values
+        return self._once("logged", frozen, lambda: frozen.value in (self._value(reports), *reports.values()))
+
+    def say(self, what: str) -> None:
+        """Say whether trials are paused, once."""
+        if not self._is_told:
+            self._is_told = True
+            log.info("Study '%s': %s", self._ledger.name, what)
 
     def keep(self, running: AskedTrial, trial: Trial, outcome: Outcome) -> None:
         """Let a trial wait that was paused."""
@@ -113,11 +152,26 @@ class Pausing:
             is_closing: Whether no new trial begins any more. Defaults to False.
         """
         climbs, trials = self._climbs() if self._method.pauses else ([], {})
-        while (number := goes_on(climbs, self._ledger.mode, is_closing=is_closing)) is not None:
+        while (number := self._chosen(climbs, is_closing=is_closing)) is not None:
             if self._is_here(trials[number]):
                 return trials[number]
             climbs = [dataclasses.replace(one, waits=one.waits and one.trial != number) for one in climbs]
         return None
+
+    def _chosen(self, climbs: list[Climb], *, is_closing: bool, beside: int | None = None) -> int | None:
+        """The number of the trial that goes on next.
+
+        When the time is up, it is the foremost one, so that there is a complete trial, and none where there is one.
+
+        Args:
+            climbs: The trials.
+            is_closing: Whether no new trial begins any more.
+            beside: One that runs and asks.
+        """
+        if not self._terms.is_over:
+            return goes_on(climbs, self._ledger.mode, is_closing=is_closing)
+        others = [self._ledger.outcome_of(one).state for one in self._ledger.begun() if one.number != beside]
+        return None if {"running", "complete"} & {*others} else foremost(climbs, self._ledger.mode)
 
     @property
     def has_promotions(self) -> bool:
@@ -145,7 +199,12 @@ class Pausing:
         if not known:  # as of trials that were put in from their journals
             known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._ledger.is_paused(one)}))
         climbs = [
-            Climb(one.number, self._values(one, known), one.number == pausing or self._ledger.is_paused(one))
+            Climb(
+                one.number,
+                self._values(one, known),
+                one.number == pausing or self._ledger.is_paused(one),
+                bracket=stored_bracket(one),
+            )
             for one in latest.values()
             if not self._is_lost(one)
         ]

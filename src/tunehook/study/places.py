@@ -45,7 +45,7 @@ class Places:
         limit = self._terms.limit
         if limit is None:
             return
-        if self._taken(asked) < limit:
+        if not self.are_full(asked):
             if asked is not None:
                 self._terms.counted.add(asked.number)
             return
@@ -54,6 +54,10 @@ class Places:
         raise StudyFull(
             f"The last of the {limit} trials of study '{self._ledger.name}' are running in other processes."
         )
+
+    def are_full(self, asked: AskedTrial | None = None) -> bool:
+        """Whether no new trial begins; see `check`."""
+        return self._terms.limit is not None and self._taken(asked) >= self._terms.limit
 
     def _taken(self, asked: AskedTrial | None) -> int:
         """How many places are taken by trials that have ended, and by others that run."""

@@ -358,7 +358,7 @@ class Restoring:
             journal.begin(trial, is_given=given_values(frozen) is not None)
             journal.problem("the journal was removed: this is what the study had of it")
             for step, value in sorted(frozen.intermediate_values.items()):
-                journal.report(step, {trial.metric: value}, is_urgent=False)
+                journal.report(step, {trial.metric: value})
             journal.end(outcome)
 
     def _lacks_end(self, frozen: FrozenTrial) -> bool:

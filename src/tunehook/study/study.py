@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +15,7 @@ from tunehook.session import TrialSession, check_not_importing, left_to_parent
 from tunehook.snapshot import SnapshotPlan, plan_of
 from tunehook.space import Space
 from tunehook.study.checks import check_outcome, check_study, limits_of, metrics_of
+from tunehook.study.lead import Lead
 from tunehook.study.once_more import OnceMore
 from tunehook.study.terms import Keep, Terms
 from tunehook.system import OPTIMIZE, RESULTS, STUDY, shown, takes, unknown_attribute
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from tunehook.launch import Launcher
-    from tunehook.storage import PatientStorage
+    from tunehook.storage import Ledger, PatientStorage
     from tunehook.study.ask_tell import AskTell
 
 
@@ -47,9 +47,10 @@ class Study(OnceMore):
         search: ``"grid"``, ``"random"``, ``"qmc"``, ``"bayes"`` (chooses by space and budget, and says what and why),
             ``"tpe"``, ``"gp"``, ``"cmaes"``, ``"hyperopt"``, ``"pbt"`` or a `PBT` (population-based training), or any
             Optuna sampler. Defaults to ``"bayes"``.
-        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints),
-            ``"median"``, ``"asha"``, ``"hyperband"``, or any Optuna pruner. The named ones start after a warm-up of
-            about a sixth of the epochs and never before the third. Defaults to ``None``.
+        stopper: ``None``, ``"pause"`` (trials pause at rungs, and the best go on from their checkpoints), ``"asha"``
+            and ``"hyperband"`` (the same by their rungs), ``"median"``, or any Optuna pruner. The named ones start
+            after a warm-up of about a sixth of the epochs and never before the third. Defaults to ``"auto"``: in
+            `optimize` with ``"bayes"`` and one metric ``"pause"``, otherwise none.
         objective: The value that counts: ``"best"`` (default), ``"last"``, or k for the mean of the last k reports.
         storage: Any Optuna storage or storage URL; ``postgresql://``, ``mysql://`` and Optuna's proxy,
             ``grpc://host:port``, serve several machines. Defaults to the URL in the environment variable
@@ -90,7 +91,7 @@ class Study(OnceMore):
         metric: str | Sequence[str],
         mode: Mode | Sequence[Mode],
         search: str | PBT | BaseSampler = "bayes",
-        stopper: str | BasePruner | None = None,
+        stopper: str | BasePruner | None = "auto",
         objective: Objective = "best",
         storage: str | BaseStorage | None = None,
         seed: int | None = None,
@@ -178,11 +179,20 @@ class Study(OnceMore):
             try:
                 if not self._is_closed:
                     self._made.restoring.run()
-                    self.reclaim()
+                    self._made.lost.reclaim()
             except BaseException:  # next time, it is opened and looked at again
                 self._made = None
                 raise
         return self._made
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._asks.ledger
+
+    @property
+    def lead(self) -> Lead:
+        """The study for those who lead its trials, such as a launcher of your own, or tell who works on it."""
+        return Lead(self, lambda: self._asks, self._method, self._show)
 
     def ask(self) -> Trial:
         """Ask for a trial, which is running from now on.
@@ -231,14 +241,9 @@ class Study(OnceMore):
         try:
             self._asks.tell(trial, outcome)
         finally:
-            self.show()
+            self._show(False)
 
-    def show(self, *, is_last: bool = False) -> None:
-        """Let the recorders that show a whole study look at it; one that fails is told once and left out.
-
-        Args:
-            is_last: Whether this process works on no further trial for now.
-        """
+    def _show(self, is_last: bool) -> None:
         if self._shows:
             self._showing.update(self, is_last=is_last)
 
@@ -288,7 +293,8 @@ class Study(OnceMore):
                 infeasible trials count; failed and interrupted ones do not.
                 Defaults to None: all combinations of a grid, a whole population; otherwise ``trials`` or
                 ``timeout`` is required.
-            timeout: Seconds after which no further trial begins. Defaults to None, no limit.
+            timeout: Seconds after which no further trial begins, and no paused one goes on, unless none is complete:
+                then the best of them does. Defaults to None, no limit.
             progress: Show a line for each trial that ends, and at the end the best one. With ``workers`` on a terminal,
                 show a live table in place of the lines. Defaults to True.
             workers: How many trials run side by side, each in a process of its own; what it prints goes to
@@ -299,8 +305,8 @@ class Study(OnceMore):
                 a quarter of its memory. Defaults to 0: that is left alone.
             retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, with the
                 same W&B run. The trial then goes on from its last checkpoint: the callback keeps one at the ends of
-                epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, from
-                scratch, without checkpoints.
+                epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, and
+                from scratch unless trials pause, which keep checkpoints too.
             report_timeout: Seconds after which the process of a trial that reports nothing is killed. It has to be
                 longer than the start of a training and its longest epoch. Defaults to None, no limit.
             launcher: Where the trials run instead, such as ``RayLauncher(num_cpus=4)``; ``workers`` is then how many
@@ -313,21 +319,23 @@ class Study(OnceMore):
                 in good order and are asked again by the next call; a second Ctrl-C ends them at once.
             InjectionError, TrialError: At once, since every trial would end so; the values are asked again.
         """
-        from tunehook.launch import Request, check_arguments, launcher_from_environment, optimize
+        from tunehook.launch import Request, check_arguments, launcher_from_environment, may_return, optimize
 
         launcher = launcher_from_environment() if launcher is None else launcher
         request = Request(trials, timeout, workers, gpus_per_trial, retries, report_timeout)
-        check_arguments(self, train, request, launcher)
+        check_arguments(self.lead, train, request, launcher)
         self._plan_for(trials)
-        self._terms.begin(trials, retries)
-        if self._made is not None:
-            self._asks.restoring.run()
+        self._terms.begin(trials, retries, timeout)
+        self._terms.may_return, self._method.is_led = may_return(train), True
         try:
-            optimize(self, train, request, progress=progress, launcher=launcher)
+            if self._made is not None:
+                self._asks.restoring.run()
+            optimize(self.lead, train, request, progress=progress, launcher=launcher)
             if self._made is not None:  # not on a rank that followed
                 self._asks.close()
         finally:
             self._terms.end()
+            self._method.is_led = False
 
     def _beside(self, what: str, space: Space, search: str | Replay) -> Study:
         folder = self.paths.folder
@@ -338,43 +346,6 @@ class Study(OnceMore):
             snapshots=self.snapshots or False, secrets=self.secrets, keep=self._terms.keep,
             folder=folder.with_name(f"{folder.name}-{what}"),
         )  # fmt: skip
-
-    def resting(self, rest: Callable[[float], bool]) -> AbstractContextManager[None]:
-        """Pass the time in which the storage is away otherwise than by sleep.
-
-        Args:
-            rest: Passes so many seconds, and answers whether to wait on; called in any thread that waits.
-        """
-        return self._ledger.resting(rest)
-
-    @property
-    def judges(self) -> bool:
-        """Whether reports are judged, so that a training has to wait for the answer."""
-        return self._method.judges
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether a paused trial is to go on where no new one begins any more."""
-        return self._asks.pausing.next(is_closing=True) is not None
-
-    @property
-    def is_grid(self) -> bool:
-        """Whether the search is the exact grid."""
-        return self._method.is_grid
-
-    @property
-    def ends_by_itself(self) -> bool:
-        """Whether there is a last trial: of a grid, or where every member of a population is trained."""
-        return self._method.ends_by_itself
-
-    def note_plan(self) -> None:
-        """Keep in the storage how many trials are wanted and who leads, for those who look at the study."""
-        self._ledger.notes.note_plan()
-
-    @property
-    def wanted(self) -> int | None:
-        """How many trials the study shall have, as `optimize` was asked last; ``None`` where it was not said."""
-        return self._ledger.notes.wanted
 
     def _plan_for(self, trials: int | None) -> None:
         """Choose the sampler by the number of trials, which is known now."""

@@ -6,18 +6,21 @@ import dataclasses
 import logging
 import math
 import time
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunehook.record import Journal
 from tunehook.search import Method
 from tunehook.space import SpaceError, fitting
-from tunehook.study.presence import Presence
 from tunehook.study.results import Results
 from tunehook.system import given_values, make_visible, shown
 from tunehook.trial import Outcome, StudyError, key_of
+
+if TYPE_CHECKING:
+    from tunehook.study.ask_tell import AskTell
 
 log = logging.getLogger("tunehook")
 
@@ -39,10 +42,15 @@ class KnownTrial:
     others: Mapping[str, float] = field(default_factory=dict)
 
 
-class WarmStart(Presence):
+class WarmStart(Results):
     """What a study is begun with."""
 
     _method: Method
+
+    @property
+    @abstractmethod
+    def _asks(self) -> AskTell:
+        """Who asks and tells."""
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Let these values be asked for before the search proposes others, such as some that are known to be good.

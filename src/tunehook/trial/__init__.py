@@ -33,6 +33,7 @@ from tunehook.trial.objective import (
     is_better,
     mode_of,
     objective_value,
+    value_beside,
 )
 from tunehook.trial.values import (
     Budget,
@@ -54,4 +55,5 @@ __all__ = [
     "StorageError", "StudyError", "StudyFinished", "StudyFull", "Trial", "TrialError", "best_of", "count_line",
     "describe", "direction_of", "holds_numbers", "hypervolume", "injecting", "is_better", "is_key", "is_misuse",
     "key_of", "mode_of", "number_of", "objective_value", "pareto_front", "returned_value", "told_apart", "told_counts",
+    "value_beside",
 ]  # fmt: skip

@@ -52,6 +52,23 @@ def objective_value(series: Sequence[tuple[int, float]], mode: Mode, objective: 
     return math.fsum(value for _, value in last) / len(last), last[-1][0]
 
 
+def value_beside(series: Sequence[tuple[int, float]], mode: Mode, objective: Objective, step: int) -> float | None:
+    """What a further metric was where the first one counts, or last before; ``None`` where it was not measured.
+
+    Args:
+        series: Steps and values of the further metric, in order.
+        mode: Its mode.
+        objective: The rule for the value that counts; that of the last ones holds for each metric by itself.
+        step: Of the value of the first metric.
+    """
+    if not series:
+        return None
+    if objective == "best":
+        return next((value for at, value in reversed(series) if at <= step), series[0][1])
+    counts = objective_value(series, mode, objective)
+    return series[-1][1] if counts is None else counts[0]
+
+
 def is_better(value: float | None, than: float | None, mode: Mode) -> bool:
     """Whether a value is better than another one: an equal one is not, NaN and ``None`` never are."""
     if value is None or math.isnan(value):

@@ -105,10 +105,13 @@ if __name__ == "__main__":
     else:
         space = {name: th.Float(*value) if isinstance(value, list) else value
                  for name, value in options["values"].items()}
-        stopper = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
+        pruner = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
+        stopper = pruner or options.get("stopper")
         study = th.Study("ranks", space, metric=options.get("metric", "val_loss"), mode="min", seed=1,
                          search="random", stopper=stopper, objective="last",
                          snapshots=th.SnapshotPlan(options["names"], every=5) if "names" in options else False)
+        if "first" in options:
+            study.enqueue(options["first"])
         if options["mode"] == "callback":
             train(TuneCallback(study))
         else:
@@ -243,6 +246,19 @@ def test_ranks_stop_at_the_same_step(tmp_path: Path) -> None:
     assert trial.outcome.state == "pruned"
 
 
+def test_ranks_pause_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """The better trial waits after three epochs, and ends on both ranks as if it was trained in one go."""
+    run(tmp_path / "plain", mode="plain", values={"lr": 0.05})
+    given: dict[str, Any] = {"values": {"lr": [0.001, 0.05]}, "first": {"lr": 0.05}}
+    run(tmp_path / "paused", mode="optimize", stopper="pause", trials=2, **given)
+    assert seen(tmp_path / "paused", 0) == seen(tmp_path / "paused", 1)
+    assert [fit[1] for fit in seen(tmp_path / "paused")] == [3, 3, 6]
+    for rank in (0, 1):
+        assert_equal(weights(tmp_path / "paused", rank), weights(tmp_path / "plain", rank))
+    best, other = study_in(tmp_path / "paused", ["lr"]).trials
+    assert (best.outcome.state, other.outcome.state) == ("complete", "paused")
+
+
 def test_an_error_on_one_rank_is_an_error_on_all(tmp_path: Path) -> None:
     """Rank 1 loses its value: both ranks end, rank 0 with the message of rank 1, and the trial has failed."""
     said = run(tmp_path, mode="callback", meddle_on_rank=1, values={"lr": 0.01}, fails=True)
@@ -264,7 +280,7 @@ def test_spawned_ranks_equal_the_plain_script(tmp_path: Path) -> None:
     """With spawn the parent asks, rank 0 of the spawned processes trains and tells."""
     values = {"lr": 0.02, "batch_size": 4}
     run(tmp_path / "plain", mode="plain", strategy="ddp_spawn", values=values)
-    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values, interpreter=sys.executable)
+    run(tmp_path / "tuned", mode="callback", strategy="ddp_spawn", values=values)
     assert_equal(weights(tmp_path / "tuned"), weights(tmp_path / "plain"))
     (trial,) = study_in(tmp_path / "tuned", list(values)).trials
     assert trial.outcome.state == "complete"
@@ -351,7 +367,7 @@ sys.exit(max(rank.wait() for rank in ranks))
 def test_ranks_that_were_started_from_outside_read_the_same_values(tmp_path: Path, launcher: tuple[str, ...]) -> None:
     """All of them, in the script, before the first fit; what goes into a call is there in the second one of train."""
     values = {"hidden": 5, "batch_size": 4, "lr": 0.02}
-    run(tmp_path / "x", mode="reading", launcher=launcher, interpreter=sys.executable, values=values, trials=2)
+    run(tmp_path / "x", mode="reading", launcher=launcher, values=values, trials=2)
     run(tmp_path / "plain", mode="plain", values={**values, "hidden": 10})
     for rank in (0, 1):
         assert [hparams["hidden"] for *_, hparams in seen(tmp_path / "x", rank)] == [10, 10]

@@ -252,7 +252,7 @@ def test_launchers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def leader(tmp_path: Path) -> RayLeader:
     """Who leads a study, with no cluster yet."""
-    return RayLauncher().leader(scripts.study(tmp_path / "s"), scripts.steps, Request(workers=1))
+    return RayLauncher().leader(scripts.study(tmp_path / "s").lead, scripts.steps, Request(workers=1))
 
 
 def running(leader: RayLeader) -> _Task:

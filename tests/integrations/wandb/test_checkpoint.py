@@ -209,7 +209,7 @@ def test_what_a_link_leads_to_is_not_uploaded(
         (private / "journal.jsonl").write_text(lines + json.dumps(told) + "\n")
     with caplog.at_level(logging.WARNING, "tunehook"), contextlib.suppress(OSError):
         session.end()
-    study.show(is_last=True)
+    study.lead.show(is_last=True)
     for run in study_runs(tmp_path):
         assert b"s3cret" not in b"".join(run.artifact_files.get("my.study", {}).values())
     assert not [
@@ -261,7 +261,7 @@ def test_of_equal_trials_the_first_is_the_best(tmp_path: Path) -> None:
         study.ask()
     for number, score in ((2, 0.5), (1, 0.5), (0, 0.25)):
         finish(study, number, score, tmp_path / "model")
-    study.show(is_last=True)
+    study.lead.show(is_last=True)
     (run,) = study_runs(tmp_path)
     assert study.best.number == run.summary["best/trial"] == run.config["tunehook"]["best"]["trial"] == 1
     assert own_artifact(run) == {"model-1.ckpt": b"model 1"}
@@ -276,8 +276,8 @@ def test_another_process_has_found_a_better_trial(tmp_path: Path, writes: bool) 
         mine.ask()
     finish(mine, 1, 0.5, tmp_path / "model")
     finish(theirs, 0, 0.5, tmp_path / "model")
-    theirs.show(is_last=True)
-    mine.show(is_last=True)
+    theirs.lead.show(is_last=True)
+    mine.lead.show(is_last=True)
     for run in study_runs(tmp_path):
         assert run.summary["best/trial"] == 0
         assert run.artifact_files.get("my.study", {"model-0.ckpt": b"model 0"}) == {"model-0.ckpt": b"model 0"}

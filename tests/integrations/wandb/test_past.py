@@ -74,6 +74,28 @@ def test_runs_of_a_project(server: WandbServer) -> None:
     assert next(one.value for one in past_trials("digits", last)) == 0.125
 
 
+def test_further_metrics(server: WandbServer) -> None:
+    """They are from where the first one counts, or last before, also where they stand in rows of their own."""
+    settings = wandb.Settings(x_disable_stats=True)
+    with wandb.init(project="digits", config={"lr": 0.5}, settings=settings) as run:
+        for row in ({"latency": 3.0}, {"acc": 0.25}, {"latency": 2.0}, {"acc": 0.5}, {"latency": 1.0}, {"acc": 0.125}):
+            run.log(row)
+    with wandb.init(project="digits", config={"lr": 0.25}, settings=settings) as run:
+        run.log({"acc": 0.75})
+    metrics: dict[str, Any] = {"metric": ["acc", "latency"], "mode": ["max", "min"], "search": "random", "seed": 1}
+    ours = th.Study("ours", {"lr": th.Float(0, 1)}, recorders=[WandbRecorder("digits", lean=True)], **metrics)
+    ours.optimize(lambda: {"acc": th.value("lr", 0.1), "latency": 0.5}, trials=1, progress=False)
+    assert ours.recorders[0]._here.line.writer.drain(60)  # type: ignore[attr-defined]
+
+    new = th.Study("new", {"lr": th.Float(0, 1)}, **metrics)
+    found = past_trials("digits", new)
+    assert [(one.value, dict(one.others)) for one in found] == [
+        (0.5, {"latency": 2.0}), (0.75, {}), (ours.trials[0].value, {"latency": 0.5}),
+    ]  # fmt: skip
+    assert new.add_trials(found) == 2  # one lacks a metric
+    assert new.trials[0].values == (0.5, 2.0)
+
+
 def test_a_project_that_is_none(server: WandbServer) -> None:
     """An error with the way out."""
     study = th.Study("new", {"lr": th.Float(0, 1)}, metric="acc", mode="max")

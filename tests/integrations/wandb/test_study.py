@@ -317,7 +317,7 @@ def test_a_failure_ends_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(study.trials) == 4
     assert not study.paths.shown.read_text()
     monkeypatch.setattr(wandb_study, "fill", view.fill)
-    study.show(is_last=True)  # nothing is left for the end of this process, whose settings are others
+    study.lead.show(is_last=True)  # nothing is left for the end of this process, whose settings are others
     assert study_runs(tmp_path)[-1].column("study/trials") == [1, 2, 3, 4]
 
 
@@ -368,7 +368,7 @@ def test_online_it_follows_the_study(server: WandbServer, monkeypatch: pytest.Mo
         study.tell(trial, Outcome("complete", "trained to its end", 1.0 - number / 4, 1))
         assert recorder._here.line.writer.drain(60)
         wait_for(server, number + 1)
-    study.show(is_last=True)
+    study.lead.show(is_last=True)
     assert recorder._here.line.writer.drain(60)
     run = wait_for(server, 3)
     assert run.column("best/loss") == [1.0, 0.75, 0.5]
@@ -384,7 +384,7 @@ def test_fast_trials_do_not_pay_a_burst_each(server: WandbServer) -> None:
         trial = study.ask()
         study.tell(trial, Outcome("complete", "trained to its end", 0.5, 1))
         assert recorder._here.line.writer.drain(60)
-    study.show(is_last=True)
+    study.lead.show(is_last=True)
     assert recorder._here.line.writer.drain(60)
     assert wait_for(server, 12).column("study/trials") == list(range(1, 13))
     assert server.requests.count("RunResumeStatus") == 2
@@ -400,9 +400,9 @@ def test_a_server_that_is_gone_at_the_end(
         study = make_study(recorder)
         trial = study.ask()
         study.tell(trial, Outcome("complete", "trained to its end", 0.5, 1))
-        study.show(is_last=True)
+        study.lead.show(is_last=True)
         assert recorder._here.line.writer.drain(60)
-        study.show(is_last=True)
+        study.lead.show(is_last=True)
         assert recorder._here.line.writer.drain(60)
     (run,) = [run for run in study_runs(tmp_path) if run.path.parent.name.startswith("offline-run-")]
     assert run.column("best/loss") == [0.5]
