@@ -295,6 +295,5 @@ def test_lines_come_once_and_an_end_always(leader: RayLeader, tmp_path: Path) ->
     end = Message("token", "tell", (Outcome("complete", "trained to its end", 1.0, 1),), Lines(14, b"four\n"))
     with pytest.raises(JournalError):
         leader._answer(end)
-    led: Any = leader._study
-    assert led.trials[0].outcome == end.what[0]
+    assert scripts.study(tmp_path / "s").trials[0].outcome == end.what[0]
     assert leader._answer(Message("stranger", "report", (1, 0.0, None))) == GIVEN_UP
