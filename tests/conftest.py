@@ -33,7 +33,12 @@ def _use_memory() -> None:
     made, pid = tempfile.mkdtemp(prefix="t", dir=MEMORY), os.getpid()
     Path(made).chmod(0o1777)  # PostgreSQL is another user
     os.environ["TMPDIR"] = tempfile.tempdir = made
-    atexit.register(lambda: os.getpid() == pid and shutil.rmtree(made, ignore_errors=True))
+
+    def remove() -> None:
+        if os.getpid() == pid:  # not at the end of a fork of it
+            shutil.rmtree(made, ignore_errors=True)
+
+    atexit.register(remove)
 
 
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
