@@ -35,7 +35,7 @@ def _use_memory() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = made
 
     def remove() -> None:
-        if os.getpid() == pid:
+        if os.getpid() == pid:  # not at the end of a fork of it
             shutil.rmtree(made, ignore_errors=True)
 
     atexit.register(remove)
