@@ -74,7 +74,7 @@ def replaceable(kept: dict[str, Any], run_id: str, *, has_model: bool) -> Path |
     if kept.get("folder") is None or (kept.get("model") is not None and not has_model):
         return None
     folder, file = Path(kept["folder"]), f"run-{run_id}.wandb"
-    is_ours = re.fullmatch(rf"offline-run-\d+_\d+-{re.escape(run_id)}", folder.name) is not None
+    is_ours = re.fullmatch(rf"offline-run-\d+_\d+-{re.escape(run_id)}(-\d+)?", folder.name) is not None
     if not is_ours or folder.is_symlink() or not (folder / file).is_file() or (folder / f"{file}.synced").exists():
         return None
     return folder

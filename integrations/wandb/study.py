@@ -70,7 +70,7 @@ class StudyRun:
         self._model: Model | None = None  # the best trial's
         self._was_missing_told = False
         self._service: object = None  # of the latest burst
-        self._folder: str | None = None  # of the latest burst, where it is offline
+        self._folder: str | None = None  # of the latest burst, where it is offline; W&B numbers those of one second
 
     def update(self, study: Study, *, is_last: bool) -> None:
         """Show the study, at its end or when a burst is due."""
