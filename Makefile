@@ -18,8 +18,10 @@ OTHERS := tests $(addprefix --ignore ,$(LAUNCH) $(ALONE) tests/integrations/kera
 BACKEND := tests/integrations/keras $(addprefix tests/contract/test_,agent.py contract.py snapshots.py values.py) \
 	tests/snapshot/test_frameworks.py
 
-# Two at a time. Each begins with a half of the files, so that what a file needs, such as a cluster, is set up once.
+# Each begins with a part of the files of its own, so that what a file needs, such as a cluster, is set up once. Two keep
+# two cores busy with training; of tests that wait for processes, for the disk and for the clock, it takes a third.
 BOTH := -n 2 --dist worksteal
+THREE := -n 3 --dist worksteal
 
 # Compiled once, and not in each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,7 +34,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make fast        the fast tests only"
 	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
-	@echo "make faults      put a fault at each call that changes a file, and look whether anything is lost"
+	@echo "make faults      put a fault at each call that changes a file, read 10,000 documents with each reader (hours)"
 	@echo "make gpu         run the tests of Lightning on a GPU, and time trainings with snapshots there"
 	@echo "make site        train for the figures of the documentation, and build it into build/site"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
@@ -74,15 +76,15 @@ lint: $(VENV)/test
 
 fast: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(LAUNCH)
-	$(BIN)/python -m pytest -q $(BOTH) -m "not slow" $(OTHERS)
+	$(BIN)/python -m pytest -q $(THREE) -m "not slow" $(LAUNCH)
+	$(BIN)/python -m pytest -q $(THREE) -m "not slow" $(OTHERS)
 
 # All of them, fast and slow. The tests of W&B's faults measure what a step waits for, so they run after the others, on
 # cores of their own.
 whole: $(VENV)/test
 	$(BIN)/python -m pytest -q $(ALONE)
-	$(BIN)/python -m pytest -q $(BOTH) $(LAUNCH)
-	$(BIN)/python -m pytest -q $(BOTH) $(OTHERS) --ignore $(FAULTS)
+	$(BIN)/python -m pytest -q $(THREE) $(LAUNCH)
+	$(BIN)/python -m pytest -q $(THREE) $(OTHERS) --ignore $(FAULTS)
 	$(BIN)/python -m pytest -q $(BOTH) $(FAULTS)
 
 oldest: $(OLDEST)/ready
@@ -107,9 +109,12 @@ test: $(VENV)/test
 	$(MAKE) -j 3 lint $(OLDEST)/ready $(TENSORFLOW)/ready
 	$(MAKE) whole keras oldest
 
-# A sample of these is in `test`; here each call that changes a file is tried.
+# A sample of these is in `test`. Here each call that changes a file is tried, each sync and each size of a disk, with
+# 10,000 documents for each reader: hours.
 faults: $(VENV)/test
-	TUNEHOOK_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP tests/launch/test_every_call.py
+	TUNEHOOK_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP tests/launch/test_every_call.py tests/study/test_containers.py
+	TUNEHOOK_TEST_EXAMPLES=10000 $(BIN)/python -m pytest -q -n 2 tests/test_fuzz.py tests/integrations/wandb/test_fuzz.py \
+		tests/test_hostile_names.py tests/integrations/wandb/test_hostile_names.py
 
 # The adapter's tests train on the GPU then, and those run that only a GPU can show, which `test` skips without one.
 gpu: $(VENV)/test
@@ -126,7 +131,7 @@ site: $(VENV)/test
 
 # `search.py` needs data that it says where to get.
 benchmarks: $(VENV)/test
-	for file in $(filter-out benchmarks/search.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/search%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import importlib.metadata
@@ -25,8 +26,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Studies sync what they write, for which a test waits for the disk, but not in memory. A test takes some megabytes.
 MEMORY = Path("/dev/shm")  # noqa: S108
+
+
+def _use_memory() -> None:
+    """Let all temporary folders lie in one in memory, which goes with the process that has made it."""
+    made, pid = tempfile.mkdtemp(prefix="t", dir=MEMORY), os.getpid()
+    Path(made).chmod(0o1777)  # PostgreSQL is another user
+    os.environ["TMPDIR"] = tempfile.tempdir = made
+
+    def remove() -> None:
+        if os.getpid() == pid:  # not at the end of a fork of it
+            shutil.rmtree(made, ignore_errors=True)
+
+    atexit.register(remove)
+
+
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
-    os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
+    _use_memory()
 
 # Each Trainer of Lightning looks through all installed packages for callbacks, for a fifth of a short fit.
 importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)  # type: ignore[assignment]

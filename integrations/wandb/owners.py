@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,6 +78,10 @@ class Owner:
         return cls(told["key"], told["study"], told["trial"])
 
 
+# Seconds in which W&B's service lets go of a run that was finished.
+_RELEASED = 2.0
+
+
 class Owners:
     """Whose the runs of this process are. All recorders have the same, because two studies can meet in one run."""
 
@@ -143,8 +148,15 @@ class Owners:
         """
         import wandb
 
-        with self._hiding(run_id), sdk.outside_sweep(self._one_at_a_time):
-            return wandb.init(id=run_id, reinit="create_new", **options)
+        end = time.monotonic() + _RELEASED
+        while True:
+            try:
+                with self._hiding(run_id), sdk.outside_sweep(self._one_at_a_time):
+                    return wandb.init(id=run_id, reinit="create_new", **options)
+            except Exception as error:
+                if time.monotonic() > end or not str(error).endswith("is in use"):
+                    raise
+            time.sleep(0.05)  # the service still lets go of the run of this id, which was finished just now
 
     @contextlib.contextmanager
     def _hiding(self, run_id: str) -> Iterator[None]:

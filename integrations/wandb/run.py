@@ -12,6 +12,7 @@ from typing import Any
 
 import wandb
 from wandb import Run, Settings
+from wandb.errors import UsageError
 
 from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.sdk import is_finished, settings_of
@@ -78,7 +79,18 @@ class TrialRun:
         for name in TAKEN & named.keys():
             del named[name]
             _tell_taken(name, self.prefix)
-        self._define(named, is_snapshot=isinstance(row, Snapshot))
+        written, is_snapshot = len(self.steps), isinstance(row, Snapshot)
+        try:
+            self._put(named, step, is_snapshot=is_snapshot)
+        except UsageError:
+            if not is_finished(self.run):
+                raise
+            del self.steps[written:]  # the user's code has finished it at this very moment, and it took nothing
+            self._reopen()
+            self._put(named, step, is_snapshot=is_snapshot)
+
+    def _put(self, named: dict[str, Any], step: int, *, is_snapshot: bool) -> None:
+        self._define(named, is_snapshot=is_snapshot)
         self._write({**named, AXIS: step})
 
     def finish(self, outcome: Outcome) -> None:

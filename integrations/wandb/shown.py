@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,4 +59,22 @@ def _is_kept(kept: Any) -> bool:
         and isinstance(kept.get("run"), str)
         and is_whole(kept.get("trials"))
         and (kept.get("model") is None or is_whole(kept["model"]))
+        and (kept.get("folder") is None or (isinstance(kept["folder"], str) and is_whole(kept.get("from"))))
     )
+
+
+def replaceable(kept: dict[str, Any], run_id: str, *, has_model: bool) -> Path | None:
+    """The folder of the latest burst, where it was offline and the next one can write all that it has.
+
+    Args:
+        kept: What that burst has left behind.
+        run_id: The run.
+        has_model: Whether the next one has the model that it has to keep.
+    """
+    if kept.get("folder") is None or (kept.get("model") is not None and not has_model):
+        return None
+    folder, file = Path(kept["folder"]), f"run-{run_id}.wandb"
+    is_ours = re.fullmatch(rf"offline-run-\d+_\d+-{re.escape(run_id)}(-\d+)?", folder.name) is not None
+    if not is_ours or folder.is_symlink() or not (folder / file).is_file() or (folder / f"{file}.synced").exists():
+        return None
+    return folder

@@ -4,7 +4,8 @@ It is written in bursts by the writer's thread: begun or resumed, brought up to 
 none is open for long, a process that is killed leaves none behind, and any process of the study can write the next one.
 
 The run of a study is not kept open: an open run is lost where its process is killed. A burst costs 10 ms offline and
-about 0.1 s online, in the thread.
+about 0.1 s online, in the thread. Offline a run cannot be resumed, so a burst writes it anew, and the folder of the one
+before is removed, unless that was uploaded by then.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tunehook.integrations.wandb.owners import OWNERS
 from tunehook.integrations.wandb.run import make_settings
 from tunehook.integrations.wandb.sdk import was_cut_off
 from tunehook.integrations.wandb.service import end_service, leave_service, restart_service, use_service
-from tunehook.integrations.wandb.shown import PATIENCE, changing, read_shown
+from tunehook.integrations.wandb.shown import PATIENCE, changing, read_shown, replaceable
 from tunehook.integrations.wandb.view import Model, View, fill, log_model, look_at
 from tunehook.record import LinkError, check_place, copy, files_in, make_folder, open_file, remove
 from tunehook.study import Study
@@ -69,14 +70,12 @@ class StudyRun:
         self._model: Model | None = None  # the best trial's
         self._was_missing_told = False
         self._service: object = None  # of the latest burst
+        self._folder: str | None = None  # of the latest burst, where it is offline; W&B numbers those of one second
 
     def update(self, study: Study, *, is_last: bool) -> None:
-        """Show the study, at its end or when a burst is due; offline, where nobody looks on, at its end only."""
+        """Show the study, at its end or when a burst is due."""
         self._study = study
-        mode = self._mode()
-        if mode == "disabled":
-            return
-        if is_last or (mode == "online" and time.monotonic() >= self._due):
+        if self._mode() != "disabled" and (is_last or time.monotonic() >= self._due):
             self.flush(is_last=is_last)
 
     def keep_best(self, study: Study) -> None:
@@ -161,14 +160,23 @@ class StudyRun:
             model = self._model
             if model is None or view.best is None or model.trial.number != view.best.number:
                 model = None  # another trial has become the best between the two looks
-            elif first and kept.get("model") == model.trial.number:
-                model = None  # it is there
-            if first >= len(view.ended) and model is None:
+            is_new = model is not None and not (first and kept.get("model") == model.trial.number)
+            if first >= len(view.ended) and not is_new:
                 return True
+            before = replaceable(kept, view.run_id, has_model=model is not None) if first and mode != "online" else None
+            if before is not None:
+                first = kept["from"]
+            elif first and mode != "online" and not is_last:
+                return False  # it would be one more folder each time
+            elif not is_new:
+                model = None  # it is there
             is_whole = self._try(view, mode, first, model, is_last=is_last)
             if is_whole:
                 there = kept.get("model") if first and model is None else model and model.trial.number
-                shown[key] = {"run": view.run_id, "trials": len(view.ended), "model": there}
+                shown[key] = {"run": view.run_id, "trials": len(view.ended), "model": there,
+                              "folder": self._folder, "from": first}  # fmt: skip
+                if before is not None and str(before) != self._folder:
+                    remove(before, below=before.parent)
             return is_whole
 
     def _try(self, view: View, mode: Any, first: int, model: Model | None, *, is_last: bool) -> bool:
@@ -213,6 +221,7 @@ class StudyRun:
         finally:
             OWNERS.let_go(run)
             run.finish(exit_code=0)
+            self._folder = None if mode == "online" else str(Path(run.dir).parent.absolute())
         if problem is not None:
             self._lose(view, problem)
         if not was_cut_off(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sqlite3
 import subprocess
@@ -16,11 +17,13 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from studies import write_study
+from tunehook.space import Float
 from tunehook.storage import rows
 from tunehook.storage.opening import sqlite_there
 from tunehook.storage.reader import SqliteReader
 from tunehook.study import Study
 from tunehook.system import uncached
+from tunehook.trial import Outcome
 
 DATABASE = Path("tunehook-studies/digits/study.db")
 
@@ -104,3 +107,21 @@ def test_a_look_is_light(command: str) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "optuna" in loaded
     assert not loaded & {"sqlalchemy", "alembic", "rich.table", "rich.live", "tunehook.launch.progress", "yaml"}
+
+
+def test_a_file_that_was_replaced_is_read_again() -> None:
+    """Whoever looks at a study while it is rebuilt sees the trials of the new file, and keeps none of the old one."""
+    for folder, value in (("one", 0.25), ("two", 0.75)):
+        made = Study("digits", {"x": Float(0, 1)}, metric="m", mode="max", search="random", folder=folder)
+        made.tell(made.ask(), Outcome("complete", "", value, 1))
+        del made  # with its connection
+    gc.collect()
+    for brief in (False, True):
+        opened = Study.open("digits", folder="one", brief=brief)
+        assert [one.optuna.trials[0].value for one in (opened, opened)] == [0.25, 0.25]
+        Path("one/study.db").rename("old.db")
+        Path("two/study.db").rename("one/study.db")
+        assert [one.value for one in opened.raw_trials] == [0.75]
+        assert opened.optuna.best_value == 0.75
+        Path("one/study.db").rename("two/study.db")
+        Path("old.db").rename("one/study.db")

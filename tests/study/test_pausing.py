@@ -114,8 +114,13 @@ def test_nobody_leads_a_trial_that_is_asked_for() -> None:
 
 def test_the_only_trial_does_not_pause() -> None:
     """It would go on at once, so there is no checkpoint to write and `train` is called once."""
-    made, called = study(), []
-    made.optimize(lambda: called.append(train()), trials=1, progress=False)
+    made, called = study(), list[int]()
+
+    def train_counted() -> None:
+        called.append(1)
+        train()
+
+    made.optimize(train_counted, trials=1, progress=False)
     assert len(called) == 1
     assert made.counts() == {"complete": 1}
 

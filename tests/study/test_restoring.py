@@ -81,7 +81,7 @@ def rows(study: th.Study) -> list[Any]:
             {name: value for name, value in one.user_attrs.items() if name.startswith("tunehook:outcome")},
             {name: value for name, value in one.system_attrs.items() if name.startswith("constraints")},
         )
-        for one in study.optuna.get_trials(deepcopy=False)
+        for one in study.raw_trials
     ]  # fmt: skip
 
 

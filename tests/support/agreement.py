@@ -51,16 +51,16 @@ def check_runs(study: Path, done: Collection[int], steps: Sequence[int]) -> set[
             continue
         number = run.config["tunehook"]["trial"]
         assert run.id == f"{begun[number]['study']}-{keys[number]}"
-        found = [(row["trial/step"], row["v"]) for row in run.rows if "v" in row]
+        logged = [(row["trial/step"], row["v"]) for row in run.rows if "v" in row]
         made = max((len(rows[other]) for other in attempts[keys[number]] if other < number), default=0)
-        assert found == rows[number][made : made + len(found)]
-        there.setdefault(run.id, []).extend(step for step, _ in found)
+        assert logged == rows[number][made : made + len(logged)]
+        there.setdefault(run.id, []).extend(step for step, _ in logged)
         if run.summary.get("outcome") == "complete" and run.exit_code is not None:
-            assert (number in done, run.exit_code, [step for step, _ in found]) == (True, 0, [*steps][made:])
+            assert (number in done, run.exit_code, [step for step, _ in logged]) == (True, 0, [*steps][made:])
             whole[number] += 1
     assert there
     assert set(whole.values()) <= {1}
-    assert [run_id for run_id, found in there.items() if len(found) != len(set(found))] == []
+    assert [run_id for run_id, seen in there.items() if len(seen) != len(set(seen))] == []
     return {keys[number] for number in done if number not in whole}
 
 

@@ -72,6 +72,23 @@ def test_passwords_of_urls(url: str) -> None:
         assert "ret" not in text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'api_key': 's3cret', 'n': 1}", "N(api_keys=['s3c', \"ret\"], n=1)", "N(password=b's3cret', n=1)",
+        "N(a=M(passwd='s3cret'), n=1)", "N(password='s3c\\'ret', n=1)", "N(password=\"s3c'ret\", n=1)",
+        "N(n=1, secrets={'a': 's3cret'}", "n=1 password='s3cret", "[('n=1', {\"hf_token\" : 's3cret'})]",
+    ],
+)  # fmt: skip
+def test_secrets_in_texts_of_objects(text: str) -> None:
+    """However deep they stand there, and however they are quoted; the rest is there still."""
+    said = hidden(text)
+    assert "***" in said
+    assert "n" in said
+    assert "s3c" not in said
+    assert "ret" not in said.replace("secrets", "")
+
+
 def test_parts_of_passwords() -> None:
     """Where a driver reads the URL otherwise, a part stands in what it says."""
     said = "could not translate host name \"ret\" to address, port '7' is none"
@@ -90,7 +107,8 @@ def test_texts_without_passwords(text: str) -> None:
 def test_long_texts() -> None:
     """It takes no longer than the text is long."""
     began = time.process_time()
-    for piece in ("x", "://:", "a=", "a='", ":", "= ", "-", "@"):
+    for piece in ("x", "://:", "a=", "a='", ":", "= ", "-", "@", "token=", "token=[", "token='", "'token':",
+                  "token=5 ", "token='\\"):  # fmt: skip
         hidden(piece * 100_000)
     assert time.process_time() - began < 60  # hours, where it looked from each place to the end
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import reprlib
-from collections.abc import Collection, Mapping
+import types
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tunehook.record.journal import plain
@@ -16,8 +18,83 @@ LEFT_OUT = "<left out: secret>"
 
 _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
-_SHORT = reprlib.Repr()
-_SHORT.maxother = 200
+_MARK = "\ue000"  # stands for a secret while others are looked for
+_FEWEST = 6  # characters of a secret that is looked for in other values; a shorter one would be found in words
+
+
+class _Short(reprlib.Repr):
+    """A short ``repr``; what is left out of it is left out before it is cut off."""
+
+    def __init__(self, secrets: Secrets | None) -> None:
+        super().__init__()
+        self.maxother, self._secrets = 200, secrets
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """That of an object: its own, without secrets."""
+        if self._secrets is None:
+            return super().repr_instance(x, level)
+        text = self._secrets.without(repr(x), self._secrets.within(x))
+        return text if len(text) <= self.maxother else f"{text[:95]}...{text[-95:]}"
+
+    def repr_str(self, x: str, level: int) -> str:
+        """That of a text."""
+        return super().repr_str(x if self._secrets is None else self._secrets.without(x), level)
+
+
+class Secrets:
+    """What is left out of a record.
+
+    Args:
+        names: The user's own names of secrets.
+        held: The values that are recorded, by slot path: a secret among them is left out of the others too, as of the
+            ``repr`` of a client that holds it.
+    """
+
+    def __init__(self, names: Collection[str], held: Mapping[str, Any] | None = None) -> None:
+        self._names, self._known = names, list[str]()
+        for path, value in (held or {}).items():
+            self._known += self.within(value, is_secret=self.names(path, value))
+
+    def names(self, path: str, value: Any) -> bool:
+        """Whether the name of a value says that it is a secret."""
+        return path in self._names or any(
+            part in self._names or is_secret_name(part, value) for part in path.split(".")
+        )
+
+    def without(self, text: str, more: Collection[str] = ()) -> str:
+        """A text without the secrets in it."""
+        for secret in sorted({*self._known, *more}, key=len, reverse=True):
+            text = text.replace(secret, _MARK)
+        return hidden(text, mask=LEFT_OUT).replace(_MARK, LEFT_OUT)
+
+    def within(self, value: Any, *, is_secret: bool = False) -> list[str]:
+        """The secrets that a value is, or has in its entries and attributes; nothing takes long."""
+        found = list[str]()
+        todo = [(value, is_secret, 0)]
+        for _ in range(_MANY):
+            if not todo:
+                break
+            one, is_one, depth = todo.pop()
+            if isinstance(one, bytes):
+                one = one.decode(errors="ignore")
+            if isinstance(one, str):
+                found += [one] if is_one and len(one) >= _FEWEST else []
+            elif depth < _DEEP:
+                todo += [
+                    (item, is_one or (isinstance(name, str) and self.names(name, item)), depth + 1)
+                    for name, item in _items(one)
+                ]
+        return found
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Entries, items or attributes, the first of many."""
+    with contextlib.suppress(Exception):  # code of the value may raise anything
+        if isinstance(value, list | tuple | set | frozenset):
+            yield from ((None, item) for item in itertools.islice(value, _MANY))
+        elif not isinstance(value, type | types.ModuleType):
+            whole = value if isinstance(value, Mapping) else vars(value)
+            yield from ((name, whole[name]) for name in itertools.islice(whole, _MANY))
 
 
 def names_of_secrets(names: Collection[str]) -> frozenset[str]:
@@ -42,19 +119,18 @@ def outlines(held: Mapping[str, Any], *, searched: Collection[str], secrets: Col
         searched: The paths whose values the search gives, which are recorded as they are.
         secrets: Names of further secrets: paths, or names of arguments or entries.
     """
+    left_out = Secrets(secrets, {path: value for path, value in held.items() if path not in searched})
     return {
         path: outline(value)
         if path in searched
         else LEFT_OUT
-        if path in secrets or any(_is_secret(part, value, secrets) for part in path.split("."))
-        else outline(value, secrets=secrets)
+        if left_out.names(path, value)
+        else outline(value, secrets=left_out)
         for path, value in held.items()
     }
 
 
-def outline(
-    value: Any, *, depth: int = 0, room: list[int] | None = None, secrets: Collection[str] | None = None
-) -> Any:
+def outline(value: Any, *, depth: int = 0, room: list[int] | None = None, secrets: Secrets | None = None) -> Any:
     """What `plain` gives, in short, for whatever a slot may hold: nothing raises, and nothing takes long.
 
     Args:
@@ -62,12 +138,11 @@ def outline(
             type, shape and kind of number; of other objects a short ``repr``.
         depth: How deep in containers the value lies.
         room: How many entries may still be kept, in a list so that all levels count it down.
-        secrets: Names of the user's own whose values are left out, as is what looks like a secret; ``None`` where
-            everything is kept.
+        secrets: What is left out; ``None`` where everything is kept.
     """
     room = [_MANY] if room is None else room
     if isinstance(value, str):
-        return value if secrets is None else hidden(value, mask=LEFT_OUT)
+        return value if secrets is None else secrets.without(value)
     if value is None or isinstance(value, bool | float):
         return plain(value)
     try:
@@ -82,7 +157,7 @@ def outline(
             if isinstance(value, Mapping):
                 found = {
                     str(key): LEFT_OUT
-                    if secrets is not None and _is_secret(str(key), value[key], secrets)
+                    if secrets is not None and secrets.names(str(key), value[key])
                     else outline(value[key], depth=depth + 1, room=room, secrets=secrets)
                     for key in few
                 }
@@ -96,10 +171,6 @@ def outline(
                 if shape == ()
                 else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
             )
-        return outline(_SHORT.repr(value), secrets=secrets)
+        return _Short(secrets).repr(value)
     except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
         return f"a {type(value).__name__}"
-
-
-def _is_secret(name: str, value: Any, secrets: Collection[str]) -> bool:
-    return name in secrets or is_secret_name(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -110,10 +111,11 @@ def find_study(
         if url is not None:
             from tunehook.storage.database import connect
 
-            made = connect(url, create=False)
+            made, again = connect(url, create=False), None
         else:
-            made = sqlite_there(Path(str(file)), is_brief=is_brief)
-        kept = PatientStorage(made, study=str(name), place=place)
+            again = functools.partial(sqlite_there, Path(str(file)).absolute(), is_brief=is_brief)
+            made = again()
+        kept = PatientStorage(made, study=str(name), place=place, again=again)
         there = sorted(str(found.study_name) for found in kept.get_all_studies())
     if name is None and len(there) == 1:
         name = there[0]

@@ -160,7 +160,7 @@ class OwnValues(ReadOnlyStorage):
             SpaceError: Its values are none of the space.
         """
         if template_trial is None:
-            self._refuse()
+            return int(self._refuse())  # which it never does
         kept = copy.copy(template_trial)
         kept.params = {name: self._encoded(name, value) for name, value in kept.params.items()}
         kept.distributions = {name: self._raw[name] for name in kept.params}

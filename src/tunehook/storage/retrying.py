@@ -57,6 +57,8 @@ class PatientStorage(BaseStorage):
         storage: The storage.
         study: Name of the study, for messages.
         place: The storage's URL or file, for messages.
+        again: Opens the storage once more where its file was replaced, as by ``tunehook rebuild``, so that no trial is
+            shown that was kept of the old one. Defaults to None: it is for who writes to make that good.
 
     Attributes:
         patience: Seconds that a call waits.
@@ -65,9 +67,11 @@ class PatientStorage(BaseStorage):
         is_in_memory: Whether it ends with this process.
     """
 
-    def __init__(self, storage: BaseStorage, *, study: str, place: object) -> None:
+    def __init__(
+        self, storage: BaseStorage, *, study: str, place: object, again: Callable[[], BaseStorage] | None = None
+    ) -> None:
         self._backend, self._name, self._place = storage, study, getattr(place, "url", place)
-        self._has_given_up = False
+        self._has_given_up, self._again = False, again
         self.patience = 0.0
         self.rest: Callable[[float], bool] = _sleep
         inner = uncached(storage)
@@ -276,6 +280,8 @@ class PatientStorage(BaseStorage):
     def _read(self, call: Callable[[], _T]) -> _T:
         """Make a call that reads, of a storage in which anything may stand."""
         try:
+            if self._again is not None and not self.is_there:
+                self._backend, self._stat = self._again(), _stat(self._file)
             return self._call(call)
         except (StudyError, KeyError):  # there is no such study or trial
             raise

@@ -305,8 +305,8 @@ class Study(OnceMore):
                 a quarter of its memory. Defaults to 0: that is left alone.
             retries: How often the values of an interrupted trial (killed, hanging, preempted) are asked again, with the
                 same W&B run. The trial then goes on from its last checkpoint: the callback keeps one at the ends of
-                epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, from
-                scratch, without checkpoints.
+                epochs, in at most 1 % of the training time, until the trial has ended. Defaults to None: twice, and
+                from scratch unless trials pause, which keep checkpoints too.
             report_timeout: Seconds after which the process of a trial that reports nothing is killed. It has to be
                 longer than the start of a training and its longest epoch. Defaults to None, no limit.
             launcher: Where the trials run instead, such as ``RayLauncher(num_cpus=4)``; ``workers`` is then how many

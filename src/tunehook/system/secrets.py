@@ -25,7 +25,13 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # A URL's user and password, with one slash or more, up to the last @, since a password may hold some.
 _USER = re.compile(r"(:/{1,3}[^/@:\s]{0,200}):([^'\"\n]{0,2000})@")
-_ASSIGNED = re.compile(r"(?<![\w-])([\w-]++)(\s*+=\s*+)('[^']*'|\"[^\"]*\"|[^&\s'\"),;]+)")
+# A name and what assigns to it, as in ?name=..., name = ... and 'name': ..., and a value: a text, several, or a word.
+_ASSIGNED = re.compile(r"(?<![\w-])([\w-]++)((?:['\"]\s*+:|\s*+=)\s*+)")
+_VALUE = re.compile(
+    r"[bBrRuU]{0,2}(?:'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|'[^']*+'?|\"[^\"]*+\"?)"
+    r"|\[[^\]]*+\]?|\{[^}]*+\}?|\([^)]*+\)?|[^&\s'\"),;]+",
+    re.DOTALL,
+)
 _NO_TEXT = re.compile(r"None|null|true|false|[-+.\d][-+.\de_]*", re.IGNORECASE)
 
 
@@ -65,21 +71,32 @@ def hidden(text: str, *, url: object = None, mask: str = "***") -> str:
             text = text.replace(secret, mask)
         else:  # it would be found inside of words, which says what it is
             text = re.sub(rf"(['\"]){re.escape(secret)}\1", rf"\1{mask}\1", text)
-    text = _USER.sub(rf"\1:{mask}@", text)
-    return _ASSIGNED.sub(
-        lambda found: f"{found[1]}{found[2]}{mask}" if _is_assigned(*found.groups()) else found[0], text
-    )
+    return _assigned(_USER.sub(rf"\1:{mask}@", text), mask)[0]
 
 
-def _is_assigned(name: str, _: str, value: str) -> bool:
-    """Whether a secret is assigned in a text, as in ``?password=...`` or a ``repr``."""
+def _assigned(text: str, mask: str) -> tuple[str, list[str]]:
+    """A text with a mask in place of the secrets that are assigned in it, and these."""
+    parts, secrets, done = list[str](), list[str](), 0
+    for found in _ASSIGNED.finditer(text):
+        if found.start() < done or not (is_secret_name(found[1], "x") or found[1].lower() in ("sig", "signature")):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is None or not _is_secret(found[1], value[0]):
+            continue
+        parts += [text[done : found.end()], mask]
+        secrets.append(value[0])
+        done = value.end()
+    return "".join([*parts, text[done:]]), secrets
+
+
+def _is_secret(name: str, value: str) -> bool:
     is_text = value[0] in "'\"" or not _NO_TEXT.fullmatch(value)
-    return is_secret_name(name, value if is_text else 0) or (is_text and name.lower() in ("sig", "signature"))
+    return is_text and (is_secret_name(name, value) or name.lower() in ("sig", "signature"))
 
 
 def _secrets(url: str) -> set[str]:
     raw = [password for _, password in _USER.findall(url)]
-    raw += [found[3].strip("'\"") for found in _ASSIGNED.finditer(url) if _is_assigned(*found.groups())]
+    raw += [secret.strip("'\"") for secret in _assigned(url, "")[1]]
     # A driver that reads the URL otherwise takes a part of the password for the host or the port.
     parts = [part for one in raw for part in (one, *re.split(r"[@/:?#\s]", one))]
     return {secret for part in parts for secret in (part, unquote(part)) if secret}

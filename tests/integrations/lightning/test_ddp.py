@@ -105,10 +105,13 @@ if __name__ == "__main__":
     else:
         space = {name: th.Float(*value) if isinstance(value, list) else value
                  for name, value in options["values"].items()}
-        stopper = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
+        pruner = optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps=3) if options.get("prune") else None
+        stopper = pruner or options.get("stopper")
         study = th.Study("ranks", space, metric=options.get("metric", "val_loss"), mode="min", seed=1,
                          search="random", stopper=stopper, objective="last",
                          snapshots=th.SnapshotPlan(options["names"], every=5) if "names" in options else False)
+        if "first" in options:
+            study.enqueue(options["first"])
         if options["mode"] == "callback":
             train(TuneCallback(study))
         else:
@@ -241,6 +244,19 @@ def test_ranks_stop_at_the_same_step(tmp_path: Path) -> None:
     assert seen(tmp_path)[0][1] == 3
     (trial,) = study_in(tmp_path, ["lr"]).trials
     assert trial.outcome.state == "pruned"
+
+
+def test_ranks_pause_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """The better trial waits after three epochs, and ends on both ranks as if it was trained in one go."""
+    run(tmp_path / "plain", mode="plain", values={"lr": 0.05})
+    given: dict[str, Any] = {"values": {"lr": [0.001, 0.05]}, "first": {"lr": 0.05}}
+    run(tmp_path / "paused", mode="optimize", stopper="pause", trials=2, **given)
+    assert seen(tmp_path / "paused", 0) == seen(tmp_path / "paused", 1)
+    assert [fit[1] for fit in seen(tmp_path / "paused")] == [3, 3, 6]
+    for rank in (0, 1):
+        assert_equal(weights(tmp_path / "paused", rank), weights(tmp_path / "plain", rank))
+    best, other = study_in(tmp_path / "paused", ["lr"]).trials
+    assert (best.outcome.state, other.outcome.state) == ("complete", "paused")
 
 
 def test_an_error_on_one_rank_is_an_error_on_all(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_what_befell_a_task(leader: RayLeader) -> None:
     ]
 
 
-def test_lines_come_once_and_an_end_always(leader: RayLeader) -> None:
+def test_lines_come_once_and_an_end_always(leader: RayLeader, tmp_path: Path) -> None:
     """Lines whose answer was lost come again; where the journal takes none, the study hears of the end all the same."""
     one = running(leader)
     path = leader._study.paths.journal(0)
@@ -295,6 +295,5 @@ def test_lines_come_once_and_an_end_always(leader: RayLeader) -> None:
     end = Message("token", "tell", (Outcome("complete", "trained to its end", 1.0, 1),), Lines(14, b"four\n"))
     with pytest.raises(JournalError):
         leader._answer(end)
-    led: Any = leader._study
-    assert led.trials[0].outcome == end.what[0]
+    assert scripts.study(tmp_path / "s").trials[0].outcome == end.what[0]
     assert leader._answer(Message("stranger", "report", (1, 0.0, None))) == GIVEN_UP

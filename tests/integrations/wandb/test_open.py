@@ -194,8 +194,11 @@ LOGS = {
 
 
 @pytest.mark.parametrize(("before", "after"), LOGS.values(), ids=LOGS.keys())
-def test_the_users_rows_and_steps_stay(tmp_path: Path, request: pytest.FixtureRequest, before: Any, after: Any) -> None:
+def test_the_users_rows_and_steps_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, before: Any, after: Any
+) -> None:
     """However the user's code logs, W&B drops none of its values and none of ours, and epochs do not mix in a row."""
+    monkeypatch.setattr("tunehook.integrations.wandb.shared.TURN", 60.0)  # a row has its place on any machine
     recorder = make_recorder()
     wandb.init()
     session = begin(recorder)
@@ -306,6 +309,32 @@ def test_a_run_that_the_training_finishes_in_the_middle(tmp_path: Path, caplog: 
     assert (first.column("trial/val_acc"), second.column("trial/val_acc")) == ([0.25], [0.5, 0.75])
     assert second.axes["trial/val_acc"] == "trial/step"
     assert (second.exit_code, second.summary["outcome"], second.summary["best/val_acc"]) == (0, "complete", 0.75)
+    assert not [record for record in caplog.records if record.name == "tunehook"]
+
+
+def test_a_run_that_is_finished_as_a_row_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The row is logged again, once, into the run that goes on."""
+    recorder = make_recorder()
+    users = wandb.init(project="users")
+    session = begin(recorder)
+    wandb.log({"loss": 1.0})
+    session.report(1, {"val_acc": 0.25})
+    log = wandb.Run.log
+
+    def finish_first(run: Any, *args: Any, **options: Any) -> None:
+        if run is users:
+            run.finish()
+        log(run, *args, **options)
+
+    monkeypatch.setattr(wandb.Run, "log", finish_first)
+    for step in (2, 3):
+        session.report(step, {"val_acc": step / 4})
+    session.end()
+    first, second = read_runs(tmp_path)
+    assert (first.column("trial/val_acc"), second.column("trial/val_acc")) == ([0.25], [0.5, 0.75])
+    assert (second.exit_code, second.summary["outcome"]) == (0, "complete")
     assert not [record for record in caplog.records if record.name == "tunehook"]
 
 

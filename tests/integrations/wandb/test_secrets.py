@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,16 @@ class Login:
     num_tokens: int = 64
 
 
+class Client:
+    """An object whose ``repr`` shows what it holds, by no name."""
+
+    def __init__(self, access_token: str) -> None:
+        self.inner = SimpleNamespace(access_token=access_token)
+
+    def __repr__(self) -> str:
+        return f"Client({self.inner.access_token!r}, {'x' * 300})"
+
+
 class Size(enum.Enum):
     """An object of another class."""
 
@@ -43,7 +54,8 @@ HELD: dict[str, Any] = {
     "model.login": Login(),
     "model.cfg": {"aws": {"secret_access_key": "s3cret", "region": "eu"}, "n": [{"token": "s3cret"}]},
     "data.headers": {"Authorization": "Bearer s3cret"}, "data.inner": [{"my_field": ["s3cret"]}],
-    "model.size": Size.SMALL,
+    "model.size": Size.SMALL, "model.client": Client("s3cret-2"), "model.space": SimpleNamespace(a=[{"pwd": "s3cret"}]),
+    "data.note": "it is s3cret", "data.list": [Client("s3cret-3")],
     "model.num_tokens": 64, "model.token_embedding_size": 8, "model.max_tokens": 9, "model.tokenizer": "bpe",
     "model.key_dim": 4, "model.pad_token": "<pad>", "model.use_auth_token": True, "model.hf_token": None,
     "model.lr": 0.5,
@@ -72,7 +84,9 @@ def test_no_record_has_a_secret() -> None:
         "model.login": f"Login(user='me', password={LEFT_OUT}, num_tokens=64)",
         "model.cfg": {"aws": {"secret_access_key": LEFT_OUT, "region": "eu"}, "n": [{"token": LEFT_OUT}]},
         "data.headers": {"Authorization": LEFT_OUT}, "data.inner": [{"my_field": LEFT_OUT}],
-        "model.size": "<Size.SMALL: 1>",
+        "model.size": "<Size.SMALL: 1>", "model.space": f"namespace(a=[{{'pwd': {LEFT_OUT}}}])",
+        "model.client": (client := f"Client('{LEFT_OUT}', {'x' * 300})")[:95] + "..." + client[-95:],
+        "data.note": f"it is {LEFT_OUT}", "data.list": [client[:95] + "..." + client[-95:]],
         **{path: HELD[path] for path in [*HELD][[*HELD].index("model.num_tokens") :]},
     }  # fmt: skip
     (run,) = read_runs(Path())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 import tunehook as th
-from run_file import RunFile, read_runs
+import waiting
+from run_file import RunFile, read_finished, read_runs
 from tunehook.record.journal import read_journal
 from tunehook.session.in_progress import active
 from tunehook.study import find_importance
@@ -204,13 +206,42 @@ def test_the_effective_configuration_of_the_best_trial(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_study_goes_on_in_its_run(tmp_path: Path) -> None:
-    """Opened again, the study writes what is new, under the same id; with nothing new, it writes nothing."""
+    """Opened again, the study has one run still, with all; what was uploaded stays, and the next one has the rest."""
     for trials in (3, 5, 5):
+        tune(WandbRecorder("digits", lean=True), trials)
+    (first,) = study_runs(tmp_path)
+    assert first.column("study/trials") == [1, 2, 3, 4, 5]
+    (file,) = tmp_path.rglob(f"run-{first.id}.wandb")
+    file.with_name(f"{file.name}.synced").touch()
+    for trials in (6, 8):
         tune(WandbRecorder("digits", lean=True), trials)
     first, second = study_runs(tmp_path)
     assert first.id == second.id
-    assert first.column("study/trials") == [1, 2, 3]
-    assert second.column("study/trials") == [4, 5]
+    assert first.column("study/trials") == [1, 2, 3, 4, 5]
+    assert second.column("study/trials") == [6, 7, 8]
+    assert second.summary["best/trial"] == make_study(WandbRecorder("digits")).best.number
+
+
+@pytest.mark.usefixtures("offline")
+def test_offline_it_is_there_from_the_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is whole after each burst, in one folder, while the study goes on."""
+    monkeypatch.setattr(wandb_study, "REST", 0.0)
+    seen: list[list[list[int]]] = []
+
+    def shown() -> list[list[int]]:
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile, for the next one is there
+            return [read_finished(path).column("study/trials") for path in tmp_path.rglob("run-my-study-study-*.wandb")]
+        return []
+
+    def look() -> None:
+        expected = [[*range(1, len(seen) + 1)]] if seen else []
+        waiting.wait_for(lambda: shown() == expected)
+        seen.append(expected)
+        train()
+
+    make_study(WandbRecorder("digits", lean=True)).optimize(look, trials=3, progress=False)
+    assert seen == [[], [[1]], [[1, 2]]]
+    assert shown() == [[1, 2, 3]]
 
 
 @pytest.mark.usefixtures("offline")
@@ -248,7 +279,7 @@ def test_a_run_of_the_training_is_never_the_studys(tmp_path: Path) -> None:
         assert wandb.run is None
     assert len(set(seen)) == 3
     assert not set(seen) & {run.id for run in study_runs(tmp_path)}
-    assert [len(run.rows) for run in study_runs(tmp_path)] == [1, 1, 1]
+    assert [len(run.rows) for run in study_runs(tmp_path)] == [3]
 
 
 @pytest.mark.usefixtures("offline")
@@ -296,6 +327,7 @@ def test_a_process_that_asks_for_one_trial_shows_it_at_its_end(tmp_path: Path) -
     script = """
 import sys
 import tunehook as th
+import waiting
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.trial import Outcome
 study = th.Study("s", {"lr": th.Float(0, 1)}, metric="loss", mode="min", search="random",
