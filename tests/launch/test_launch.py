@@ -171,7 +171,7 @@ def test_closures_and_studies_in_memory(tmp_path: Path) -> None:
 
 THREADS = """
 import threading, time
-threading.Thread(target=time.sleep, args=(1,), name="watcher", daemon=True).start()
+threading.Thread(target=time.sleep, args=(20,), name="watcher", daemon=True).start()
 """
 # What torch says where the driver of a GPU was in use before a fork.
 GPU = """
@@ -510,24 +510,24 @@ def test_a_default_timeout_of_sockets_is_for_others() -> None:
         gate.close()
 
 
-def test_a_place_to_listen_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_to_listen_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On Linux it is no file. Elsewhere it is in a folder for this user alone, or a port where its path is too long."""
-    long = tmp_path / ("d" * 120)
-    for folder, system in ((tmp_path, "linux"), (long, "linux"), (tmp_path, "darwin"), (long, "darwin")):
+    short, long = tmp_path.parent / "s", tmp_path / ("d" * 120)
+    for folder, system in ((short, "linux"), (long, "linux"), (short, "darwin"), (long, "darwin")):
         folder.mkdir(exist_ok=True)
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
         with monkeypatch.context() as other:
             other.setattr(sys, "platform", system)
             gate = Gate()
             place = gate.address.place
-            kinds = {(tmp_path, "darwin"): "path", (long, "darwin"): "port"}
+            kinds = {(short, "darwin"): "path", (long, "darwin"): "port"}
             kind = "port" if isinstance(place, tuple) else "path" if place.startswith("/") else "name"
             assert kind == kinds.get((folder, system), "name")
             if kind == "path":
                 assert stat.S_IMODE(Path(str(place)).parent.stat().st_mode) == 0o700
             gate.address.connect().close()
             gate.close()
-        assert [path for path in folder.iterdir() if path != long] == []
+        assert [*folder.iterdir()] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be another user")

@@ -25,6 +25,12 @@ from tunehook.integrations.wandb.users import find_run  # noqa: E402
 pytestmark = pytest.mark.usefixtures("offline")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row has its place between the user's on a busy machine too."""
+    monkeypatch.setattr("tunehook.integrations.wandb.shared.TURN", 4.0)
+
+
 def make_recorder() -> WandbRecorder:
     """A recorder with a tag."""
     return WandbRecorder("digits", lean=True, tags=["ours"])
@@ -194,11 +200,8 @@ LOGS = {
 
 
 @pytest.mark.parametrize(("before", "after"), LOGS.values(), ids=LOGS.keys())
-def test_the_users_rows_and_steps_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, before: Any, after: Any
-) -> None:
+def test_the_users_rows_and_steps_stay(tmp_path: Path, request: pytest.FixtureRequest, before: Any, after: Any) -> None:
     """However the user's code logs, W&B drops none of its values and none of ours, and epochs do not mix in a row."""
-    monkeypatch.setattr("tunehook.integrations.wandb.shared.TURN", 60.0)  # a row has its place on any machine
     recorder = make_recorder()
     wandb.init()
     session = begin(recorder)
