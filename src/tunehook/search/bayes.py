@@ -153,7 +153,6 @@ class GaussianProcessSampler(BaseSampler):
                 np.r_[process.values, expected],
                 columns.is_category,
                 process.theta,
-                expected=len(pending),
             )
         top = points[np.argsort(-process.predict(points)[0], kind="stable")[:_BEST]]
         near = np.tile(np.repeat(_NEAR, _AROUND // len(_NEAR)), len(top))

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # Log-normal priors, as mean and standard deviation of the logarithm: of a length, where dimensions are 1 long, of the
-# variance, where values have variance 1, and of the noise, since trainings are noisy and what a stopped one would have
-# come to is a guess.
-LENGTH, VARIANCE, NOISE = (0.0, 1.0), (0.0, 1.0), (-4.0, 2.0)
+# variance, where values have variance 1, and of the noise.
+LENGTH, VARIANCE, NOISE = (0.0, 1.0), (0.0, 1.0), (-7.0, 2.0)
 JITTER = 1e-6  # of the diagonal, always
 _STEPS = 40  # of L-BFGS
 _WIDE = 4.0  # standard deviations of the priors to search
@@ -30,17 +29,10 @@ class GaussianProcess:
         values: Their values with mean 0 and variance about 1, (n,).
         is_category: Which dimensions have no order, so that two points differ there or not, (d,).
         theta: The logarithms of the d lengths, of the variance and of the noise; fitted where it is left out.
-        expected: How many of the last values have no noise. Defaults to 0.
     """
 
     def __init__(
-        self,
-        points: Array,
-        values: Array,
-        is_category: NDArray[np.bool_],
-        theta: Array | None = None,
-        *,
-        expected: int = 0,
+        self, points: Array, values: Array, is_category: NDArray[np.bool_], theta: Array | None = None
     ) -> None:
         from scipy.linalg import solve_triangular
 
@@ -48,8 +40,7 @@ class GaussianProcess:
         self.theta = self._fit() if theta is None else theta
         self._weights = np.exp(-2 * self.theta[:-2])
         covariance = self._covariance(points)
-        noise = np.exp(self.theta[-1]) * (np.arange(len(points)) < len(points) - expected)
-        covariance[np.diag_indices(len(points))] += noise + JITTER
+        covariance[np.diag_indices(len(points))] += np.exp(self.theta[-1]) + JITTER
         lower = np.linalg.cholesky(covariance)
         self._inverse = solve_triangular(lower, np.eye(len(points)), lower=True, check_finite=False)
         self._solved = self._inverse.T @ (self._inverse @ values)

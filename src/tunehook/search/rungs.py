@@ -1,12 +1,8 @@
 """Which trials pause, and which of those go on: asynchronous successive halving with resume, as rules without IO.
 
-A trial pauses at each rung, and the best of those that have come to a rung go on from there, the highest rung first (Li
-et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch is trained
-once, and a trial whose first epochs were worse than they should be is not lost.
-
-A search proposes ever better trials, so that nearly each new one is among the best third, and more than a third would
-go on. Of the first trials no more does, as where promotions are delayed (Li et al., 2022, arXiv:2201.06834), so that
-many are tried for a short time. Later the best half goes on.
+A trial pauses at each rung, and the best third of those that have come to a rung goes on from there, the highest rung
+first (Li et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch
+is trained once, and a trial whose first epochs were worse than they should be is not lost.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ from tunehook.search.samplers import ASHA, PAUSE, REDUCTION, reports_in, warm_up
 from tunehook.trial import Budget, Mode
 
 _KEPT = 10  # so many may go on from a rung, however few trials there will be
-_FIRST = 30  # of so many trials no more than a third goes on from a rung, of more the best half
 
 
 @dataclass(frozen=True)
@@ -31,14 +26,12 @@ class Climb:
         values: What it had measured at each rung that it has reached, the first one first.
         waits: Whether it is paused, and may go on from where it is.
         bracket: Trials of one bracket are compared with each other. Defaults to 0.
-        is_left: Whether it was left behind, so that it never goes on. Defaults to False.
     """
 
     trial: int
     values: tuple[float, ...]
     waits: bool = False
     bracket: int = 0
-    is_left: bool = False
 
 
 def rungs_of(budget: Budget) -> tuple[int, ...]:
@@ -110,12 +103,7 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
     for there in _brackets(climbs):
         rungs = range(max(len(one.values) for one in there))
         for rung in rungs if is_closing else reversed(rungs):
-            order = _ordered(there, rung, mode)
-            many = math.ceil(len(order) / REDUCTION) if is_closing else _share(len(there), len(order))
-            gone = sum(len(one.values) > rung + 1 or not (one.waits or one.is_left) for one in order)
-            if not is_closing and len(there) <= _FIRST and gone >= many:
-                continue
-            for one in order[:many]:
+            for one in _best(there, rung, mode, is_closing=is_closing):
                 if one.waits and len(one.values) == rung + 1:
                     return one.trial
     return None
@@ -141,20 +129,20 @@ def foremost(climbs: Iterable[Climb], mode: Mode) -> int | None:
 
 
 def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
-    """The numbers of paused trials that are not to go on any more: those behind the best share of all.
+    """The numbers of paused trials that are not to go on any more: those behind the best third of all.
 
     The ten best are never among them, for a study that is tried with a few trials first.
 
     Args:
         climbs: As for `goes_on`.
-        most: How many trials there will be at most, of which a third or the half goes on from a rung.
+        most: How many trials there will be at most, of which a third goes on from a rung.
         mode: ``"min"`` or ``"max"``.
     """
     return [
         one.trial
         for there in _brackets(climbs)
         for rung in range(max(len(one.values) for one in there))
-        for one in _ordered(there, rung, mode)[max(_KEPT, _share(most, most)) :]
+        for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / REDUCTION)) :]
         if one.waits and len(one.values) == rung + 1
     ]
 
@@ -165,9 +153,10 @@ def _brackets(climbs: Iterable[Climb]) -> list[list[Climb]]:
     return [[one for one in there if one.bracket == bracket] for bracket in sorted({one.bracket for one in there})]
 
 
-def _share(begun: int, reached: int) -> int:
-    """How many of those that have reached a rung may go on, where so many trials have begun."""
-    return reached // (REDUCTION if begun <= _FIRST else 2)
+def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:
+    order = _ordered(climbs, rung, mode)
+    share = len(order) / REDUCTION
+    return order[: math.ceil(share) if is_closing else math.floor(share)]
 
 
 def _ordered(climbs: Sequence[Climb], rung: int, mode: Mode) -> list[Climb]:

@@ -80,7 +80,7 @@ class Pausing:
         if self._method.is_auto:
             places = " and ".join(map(str, rungs))
             self.say(
-                f"trials pause after measurement {places} of {budget.reports}, and only the best go on. "
+                f"trials pause after measurement {places} of {budget.reports}, and the best third go on. "
                 "With stopper=None all train to their end."
             )
         return Decision(True, f"pause: {say}", "paused")
@@ -204,7 +204,6 @@ class Pausing:
                 self._values(one, known),
                 one.number == pausing or self._ledger.is_paused(one),
                 bracket=stored_bracket(one),
-                is_left=self._ledger.outcome_of(one).state == "pruned",
             )
             for one in latest.values()
             if not self._is_lost(one)
