@@ -4,8 +4,8 @@ It is written in bursts by the writer's thread: begun or resumed, brought up to 
 none is open for long, a process that is killed leaves none behind, and any process of the study can write the next one.
 
 The run of a study is not kept open: an open run is lost where its process is killed. A burst costs 10 ms offline and
-about 0.1 s online, in the thread. Offline a run cannot be resumed, so a burst writes it anew, and the folder of the one
-before is removed, unless that was uploaded by then.
+about 0.1 s online, in the thread. Offline a run cannot be resumed, so each burst writes a new folder with everything
+and removes the one before, unless that was uploaded by then.
 """
 
 from __future__ import annotations

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 import tunehook as th
-from tunehook.inject.known import ending_early, handed_trial, knowing, known_trial, leave_if_stopped, note_stop
+from tunehook.inject.known import (
+    asking,
+    ending_early,
+    handed_trial,
+    knowing,
+    known_trial,
+    leave_if_stopped,
+    names_read,
+    note_stop,
+    unread_asked,
+)
 from tunehook.launch.one import may_return
 from tunehook.trial.ends import holds_numbers, returned_value
 from tunehook.trial.values import Trial
@@ -27,6 +37,17 @@ def test_processes_that_are_started_inside_get_the_trial() -> None:
         assert th.value("size", (1, 1)) == (32, 32)
     assert handed_trial() is None
     assert known_trial() is None
+
+
+def test_a_study_within_an_objective_has_values_of_its_own() -> None:
+    """A name that both have is the trial's while it is known, and the objective's before and after."""
+    with asking(lambda: {"lr": 0.5, "depth": 2}):
+        assert (th.value("lr", 1.0), th.value("depth", 1)) == (0.5, 2)
+        with knowing(TRIAL):
+            assert (th.value("lr", 1.0), th.value("depth", 1)) == (0.1, 1)
+            assert names_read(TRIAL) == {"lr"}
+        assert unread_asked() == {}
+        assert th.value("lr", 1.0) == 0.5
 
 
 def test_a_stopped_trial_is_left_at_its_next_fit() -> None:

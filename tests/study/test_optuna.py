@@ -26,7 +26,7 @@ SPACE = {
 
 
 def study(name: str = "digits", space: Any = None, *, metric: Any = "acc", mode: Any = "max") -> th.Study:
-    """A study, opened anew."""
+    """A study that is opened once more."""
     return th.Study(name, space or SPACE, metric=metric, mode=mode, search="random", seed=1)
 
 

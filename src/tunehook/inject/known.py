@@ -91,7 +91,8 @@ def knowing(trial: Trial | None, *, may_return: bool = False, is_next: bool = Fa
         may_return: Whether that function may return the trial's value.
         is_next: Whether the function is called already, and what it has read is an earlier trial's. Defaults to False.
     """
-    read = dict(_Known.read) if is_next else {}
+    read, around = dict(_Known.read) if is_next else {}, _asking.get()
+    _asking.set(None)  # a study within an objective has values of its own
     _Known.trial, _Known.is_stopped, _Known.may_return = trial, False, may_return
     _Known.read.clear()
     if trial is not None:
@@ -102,6 +103,7 @@ def knowing(trial: Trial | None, *, may_return: bool = False, is_next: bool = Fa
         yield
     finally:
         _Known.trial, _Known.injected, _Known.may_return = None, None, False
+        _asking.set(around)
         os.environ.pop(_VARIABLE, None)
 
 

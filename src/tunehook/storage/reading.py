@@ -22,8 +22,8 @@ _TRIES = 20
 class OneMoment(sqlite3.Connection):
     """A connection that reads one moment of a file, from its first read until it is closed.
 
-    Each read that begins anew would look at the index of the log again, which who writes may change at that moment, and
-    which cannot be mended without a lock. SQLAlchemy would let go between two reads.
+    A second transaction would read the index of the log again, while a writer may be changing it, and without a lock a
+    reader cannot repair it. SQLAlchemy would end the transaction between two reads.
     """
 
     def commit(self) -> None:
