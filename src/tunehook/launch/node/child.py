@@ -245,8 +245,8 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
             if wake_out in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_out, 4096)
-                for pid, status in _ended(children):
-                    node.send(("exit", children.pop(pid), status))
+                for ended, code in _take_ended(children):
+                    node.send(("exit", ended, code))
             if wake_out in ready or are_left:
                 are_left = orphans.look(children)
             if node in ready:
@@ -290,13 +290,14 @@ def _fork(environment: dict[str, str]) -> int:
     return pid
 
 
-def _ended(children: dict[int, str]) -> list[tuple[int, int]]:
+def _take_ended(children: dict[int, str]) -> list[tuple[str, int]]:
+    """Take those that have ended out of the children, whose ids others may have from now on: tokens and exit codes."""
     found = []
     for pid in list(children):
         with contextlib.suppress(ChildProcessError):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                found.append((pid, os.waitstatus_to_exitcode(status)))
+                found.append((children.pop(pid), os.waitstatus_to_exitcode(status)))
     return found
 
 
@@ -305,8 +306,7 @@ def _end(children: dict[int, str]) -> None:
     _signal(list(children), signal.SIGTERM)
     deadline = time.monotonic() + GRACE
     while children and time.monotonic() < deadline:
-        for pid, _ in _ended(children):
-            del children[pid]
+        _take_ended(children)
         time.sleep(0.02)
     _signal(list(children), signal.SIGKILL)
 
