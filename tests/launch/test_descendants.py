@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import multiprocessing
 import os
 import re
 import signal
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import psutil
 import pytest
 
 import launch_scripts as scripts
-from tunehook.launch.node import process, room
+from tunehook.launch.node import child, process, room
 from tunehook.launch.node.room import Room
 from tunehook.study import Study
 from tunehook.system import is_alive
@@ -92,6 +94,32 @@ def test_they_end_with_those_above_them(whom: str, left: Path, monkeypatch: pyte
     node.communicate(timeout=PATIENCE)
     wait_for(lambda: remain(left) == [])
     assert [path for path in left.parent.iterdir() if path.name.startswith("tunehook")] == []
+
+
+def test_trials_that_end_as_the_node_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once, of which nobody wants to hear any more: the warm parent waits for neither, and ends."""
+    monkeypatch.setattr(child, "GRACE", 2 * PATIENCE)
+    node, connection = multiprocessing.Pipe()
+    stay, leave = os.pipe()
+    if (parent := os.fork()) == 0:
+        node.close()
+        os.close(leave)
+        if child._serve(Mock(**{"address.connect.return_value": connection}), "") is not None:
+            os.read(stay, 1)  # until the test closes it
+        os._exit(0)
+    os.close(stay)
+    connection.close()
+    assert node.recv() == ("warm", "")
+    for token in ("one", "two"):
+        node.send(("fork", token, {}))
+    trials = psutil.Process(parent).children
+    wait_for(lambda: len(trials()) == 2)
+    os.kill(parent, signal.SIGSTOP)
+    os.close(leave)
+    wait_for(lambda: all(trial.status() == psutil.STATUS_ZOMBIE for trial in trials()))
+    node.close()
+    os.kill(parent, signal.SIGCONT)
+    wait_for(lambda: os.waitpid(parent, os.WNOHANG)[0] == parent)
 
 
 def test_a_process_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

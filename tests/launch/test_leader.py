@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from tunehook.launch.failures import Failures, Raised, not_importable
 from tunehook.launch.leader import Leader, Running
+from tunehook.launch.node.child import NodeJudge
+from tunehook.launch.node.node import Node
 from tunehook.launch.request import Request
 from tunehook.system import Terminated
-from tunehook.trial.errors import InjectionError, JournalError, StudyError, StudyFinished, StudyFull, TrialError
-from tunehook.trial.values import Outcome
+from tunehook.trial.errors import (
+    InjectionError,
+    JournalError,
+    StorageError,
+    StudyError,
+    StudyFinished,
+    StudyFull,
+    TrialError,
+)
+from tunehook.trial.values import Outcome, Trial
 
+TRIAL = Trial("digits", 3, {}, Path("study", "trial-0003"), "acc", "max")
 COMPLETE = Outcome("complete", "trained to its end", 0.5, 1)
 INTERRUPTED = Outcome("interrupted", "killed")
 FAILED = Outcome("failed", "ValueError: x", traceback="Traceback: x\n")
@@ -243,3 +257,17 @@ def test_a_function_that_cannot_be_loaded() -> None:
         "Traceback\nModuleNotFoundError: no module\n"
         "  What the function needs must be importable there, or defined inside it."
     )
+
+
+@pytest.mark.parametrize("error", [None, StorageError("the disk is full")])
+def test_a_trial_process_hears_whether_its_end_is_kept(error: StorageError | None) -> None:
+    """An error there too: what has recorded the trial must not say that it is complete."""
+    ours, theirs = multiprocessing.Pipe()
+    node: Any = object.__new__(Node)
+    node._take_end = Mock(side_effect=error)
+    with contextlib.nullcontext() if error is None else pytest.raises(StorageError):
+        node._take(SimpleNamespace(connection=ours), ("tell", COMPLETE))
+    with contextlib.nullcontext() if error is None else pytest.raises(StorageError, match="the end of trial-0003"):
+        NodeJudge(theirs).tell(TRIAL, COMPLETE)
+    for end in (ours, theirs):
+        end.close()

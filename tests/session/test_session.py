@@ -10,16 +10,17 @@ import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import tunehook.record.paths
 from tunehook.inject.slot import Slot
-from tunehook.record.journal import read_journal
+from tunehook.record.journal import Journal, read_journal
 from tunehook.session.in_progress import activate, active, check_idle
 from tunehook.session.session import TrialSession
 from tunehook.trial.ends import describe, is_out_of_memory
-from tunehook.trial.errors import InjectionError, JournalError, TrialError
+from tunehook.trial.errors import InjectionError, JournalError, StorageError, TrialError
 from tunehook.trial.objective import Mode, Objective, State, objective_value
 from tunehook.trial.values import Budget, Decision, Outcome, Trial
 
@@ -484,6 +485,22 @@ def test_a_judge_that_cannot_be_told() -> None:
         session.end()
     assert kinds()[-1] == "end"
     assert tape.calls[-1] == ("close", "complete")
+
+
+def test_an_end_that_nobody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the journal nor the study, so the trial is asked again: for the recorders it is not complete."""
+
+    class Full(Court):
+        def tell(self, trial: Trial, outcome: Outcome) -> None:
+            raise StorageError("the disk is full")
+
+    tape = Tape()
+    session = begun(Full(), tape)
+    session.report(1, {"acc": 0.5})
+    monkeypatch.setattr(Journal, "end", Mock(side_effect=JournalError("the disk is full")))
+    with pytest.raises(StorageError):
+        session.end()
+    assert tape.calls[-1] == ("close", "interrupted")
 
 
 def test_a_watching_recorder() -> None:

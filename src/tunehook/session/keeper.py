@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,6 +145,9 @@ class Keeper:
     def finish(self, trial: Trial, outcome: Outcome, *, is_told: bool, is_leaving: bool = False) -> None:
         """Let every keeper hear of the end, also where another one cannot write any more.
 
+        Where neither the journal nor the study could take it, the trial is asked again, so its recorders hear of an
+        interrupted one.
+
         Args:
             trial: The trial.
             outcome: How it ended.
@@ -153,6 +156,7 @@ class Keeper:
         """
         if self.journal is None or self.judge is None:
             return
+        is_known = False
         try:
             if not is_told:
                 self.journal.end(outcome)
@@ -163,19 +167,29 @@ class Keeper:
                     self.recorders.close(outcome)
                     self.recorders.wait()
                 self.judge.tell(trial, outcome)
+                is_known = True
             finally:
-                self.recorders.close(outcome)
-                if not is_told:
-                    self._end_again(trial, outcome)
-                self.journal.close()
+                try:
+                    is_known = is_told or self._end_again(trial, outcome) or is_known
+                finally:
+                    lost = replace(outcome, state="interrupted", reason="its end could not be written")
+                    self.recorders.close(outcome if is_known else lost)
+                    self.journal.close()
 
-    def _end_again(self, trial: Trial, outcome: Outcome) -> None:
+    def _end_again(self, trial: Trial, outcome: Outcome) -> bool:
         """Write the end once more where it could not be written, as by a Ctrl-C at that line or for lack of room.
 
         Where there is no room yet, it is written from the study when that is opened again.
+
+        Returns:
+            Whether the journal has it.
         """
-        if self.journal is not None:
-            self.journal.close()
-            if Events.of_trial(trial).outcome is None:
-                with contextlib.suppress(JournalError):  # which is raised already
-                    self.journal.end(outcome)
+        if self.journal is None:
+            return False
+        self.journal.close()
+        if Events.of_trial(trial).outcome is None:
+            try:
+                self.journal.end(outcome)
+            except JournalError:  # which is raised already
+                return False
+        return True

@@ -34,7 +34,7 @@ from tunehook.launch.node.gpus import limit_memory
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
 from tunehook.system import Orphans, Terminated, end_with_parent, flush_output, take_orphans
-from tunehook.trial import Budget, Decision, JournalError, Outcome, Trial
+from tunehook.trial import Budget, Decision, JournalError, Outcome, StorageError, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.
 GRACE = 10.0
@@ -89,10 +89,17 @@ class NodeJudge:
         return decision
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Tell the node process; where it is gone, the next one reads the end from the journal."""
+        """Tell the node process; where it is gone, the next one reads the end from the journal.
+
+        Raises:
+            StorageError: It could not keep the end.
+        """
+        is_known = True
         with contextlib.suppress(OSError, EOFError):
             self._connection.send(("tell", outcome))
-            self._connection.recv()
+            is_known = self._connection.recv()
+        if not is_known:
+            raise StorageError(f"The study cannot keep the end of {trial.name}; why, its own process says.")
 
 
 def main() -> None:
@@ -141,7 +148,7 @@ def _run(connection: Connection, train: Callable[[], object], work: Work) -> Non
         try:
             adopt(session, NodeJudge(connection))
             error = train_one(session, train)
-        except JournalError as raised:  # the disk is full: the end could not be written either, but is told
+        except (JournalError, StorageError) as raised:  # the disk is full: the end could not be written, but is told
             error = raised
             with contextlib.suppress(JournalError):
                 session.end(raised)
@@ -245,8 +252,8 @@ def _serve(boot: Boot, problem: str | Raised) -> str | None:
             if wake_out in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_out, 4096)
-                for pid, status in _ended(children):
-                    node.send(("exit", children.pop(pid), status))
+                for ended, code in _take_ended(children):
+                    node.send(("exit", ended, code))
             if wake_out in ready or are_left:
                 are_left = orphans.look(children)
             if node in ready:
@@ -290,13 +297,14 @@ def _fork(environment: dict[str, str]) -> int:
     return pid
 
 
-def _ended(children: dict[int, str]) -> list[tuple[int, int]]:
+def _take_ended(children: dict[int, str]) -> list[tuple[str, int]]:
+    """Take those that have ended out of the children, whose ids others may have from now on: tokens and exit codes."""
     found = []
     for pid in list(children):
         with contextlib.suppress(ChildProcessError):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                found.append((pid, os.waitstatus_to_exitcode(status)))
+                found.append((children.pop(pid), os.waitstatus_to_exitcode(status)))
     return found
 
 
@@ -305,8 +313,7 @@ def _end(children: dict[int, str]) -> None:
     _signal(list(children), signal.SIGTERM)
     deadline = time.monotonic() + GRACE
     while children and time.monotonic() < deadline:
-        for pid, _ in _ended(children):
-            del children[pid]
+        _take_ended(children)
         time.sleep(0.02)
     _signal(list(children), signal.SIGKILL)
 

@@ -314,10 +314,12 @@ class Node(Leader[_Process]):
         if kind == "report":
             self._acknowledge(one, self._take_report(one, *what))
         elif kind == "tell":
+            is_known = False
             try:
                 self._take_end(one, what[0])
+                is_known = True
             finally:  # it has its record to close, also where the study cannot be told
-                self._answer(one, True)
+                self._answer(one, is_known)
         elif kind == "done":
             one.is_done = True
             self._judge(one, what[0])
