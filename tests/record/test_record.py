@@ -477,7 +477,7 @@ class Slotted:
         return f"Slotted({self.token})"
 
 
-User = collections.namedtuple("User", ["name", "password"])  # noqa: PYI024 - as users write it
+User = collections.namedtuple("User", ["name", "password"])
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_a_writer_that_begins_meanwhile(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(place)) as db:
         db.executescript("PRAGMA journal_mode=WAL; CREATE TABLE a (x); CREATE TABLE b (x)")
         db.executescript("INSERT INTO a VALUES (0); INSERT INTO b VALUES (0)")
-    tries = []
+    tries = list[int]()
 
     def look(db: sqlite3.Connection) -> tuple[int, int]:
         first = db.execute("SELECT x FROM a").fetchone()[0]

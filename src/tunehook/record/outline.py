@@ -8,7 +8,7 @@ import os
 import reprlib
 import types
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, MappingView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from tunehook.record.journal import plain
@@ -19,7 +19,7 @@ LEFT_OUT = "<left out: secret>"
 
 _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
-_SEQUENCES = (list, tuple, set, frozenset, deque, MappingView)
+_SEQUENCES = (list, tuple, set, frozenset, deque, KeysView, ValuesView, ItemsView)
 _MARK = "\ue000"  # stands for a secret while others are looked for
 _FEWEST = 6  # characters of a secret that is looked for in other values; a shorter one would be found in words
 
