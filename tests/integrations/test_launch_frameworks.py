@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tunehook as th
 from accelerator import ACCELERATOR
-from run_file import read_runs
+from run_file import RunFile, read_runs
 from tunehook.integrations.wandb import WandbRecorder
 from tunehook.record.journal import read_journal
 from tunehook.snapshot.values import Snapshot
@@ -82,6 +84,9 @@ def train_keras() -> None:
     print(f"\nbits {hashlib.sha256(b''.join(weight.tobytes() for weight in model.get_weights())).hexdigest()}")
 
 
+TRAIN = {"lightning": train_lightning, "keras": train_keras}
+
+
 def bits(text: str) -> list[str]:
     """The digests that trainings printed."""
     return [line for line in text.splitlines() if line.startswith("bits ")]
@@ -94,31 +99,49 @@ def study(kind: str, folder: Path, **options: Any) -> th.Study:
     return th.Study(kind, space, metric="loss", mode="min", search="random", seed=5, folder=folder / kind, **options)
 
 
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], th.Study]:
+    """A study of three trials, side by side in forked processes; those of Lightning have runs, with snapshots."""
+
+    @functools.cache
+    def made(kind: str) -> th.Study:
+        folder, options = tmp_path_factory.mktemp(kind), {}
+        if kind == "lightning":
+            recorder = WandbRecorder("launch", mode="offline", dir=folder / "runs", lean=True, study_run=False)
+            options = {"recorders": [recorder], "snapshots": th.SnapshotPlan(every="epoch")}
+        opened = study(kind, folder, **options)
+        opened.optimize(TRAIN[kind], trials=3, workers=2, progress=False)
+        return opened
+
+    return made
+
+
 @pytest.mark.parametrize("kind", ["lightning", "keras"])
 def test_a_trial_in_its_process_is_the_same_to_the_last_bit(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], there: Callable[[str], th.Study]
 ) -> None:
-    """Weights and values of three trials, side by side in forked processes and one after the other here."""
-    train = {"lightning": train_lightning, "keras": train_keras}[kind]
-    here, there = (study(kind, tmp_path / name) for name in ("here", "there"))
-    here.optimize(train, trials=3, progress=False)
+    """Weights and values of three trials, recorded in forked processes, and with nothing but the callback here."""
+    here = study(kind, tmp_path)
+    here.optimize(TRAIN[kind], trials=3, progress=False)
     mine = bits(capsys.readouterr().out)
-    there.optimize(train, trials=3, workers=2, progress=False)
-    theirs = [line for number in range(3) for line in bits(there.paths.output(number).read_text())]
+    theirs = [line for number in range(3) for line in bits(there(kind).paths.output(number).read_text())]
     assert len(set(mine)) == 3
     assert theirs == mine
-    assert [trial.value for trial in there.trials] == [trial.value for trial in here.trials]
+    assert [trial.value for trial in there(kind).trials] == [trial.value for trial in here.trials]
 
 
-def test_one_run_for_each_trial(tmp_path: Path) -> None:
+def runs_of(opened: th.Study) -> dict[int, RunFile]:
+    """The run of each trial, by its number."""
+    runs = read_runs(opened.paths.folder.parent / "runs")
+    assert len(runs) == len(opened.trials)
+    return {run.config["tunehook"]["trial"]: run for run in runs}
+
+
+def test_one_run_for_each_trial(there: Callable[[str], th.Study]) -> None:
     """Runs that are written side by side by processes with a service each: whole, and with their own values."""
-    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True, study_run=False)
-    opened = study("lightning", tmp_path, recorders=[recorder])
-    opened.optimize(train_lightning, trials=4, workers=2, progress=False)
-    runs = read_runs(tmp_path / "runs")
-    assert len(runs) == 4
-    for trial in opened.trials:
-        (run,) = [run for run in runs if run.config["tunehook"]["trial"] == trial.number]
+    runs = runs_of(there("lightning"))
+    for trial in there("lightning").trials:
+        run = runs[trial.number]
         assert {name: run.config[name] for name in trial.params} == trial.params
         assert run.steps == [1, 2, 3]
         assert run.summary["outcome"] == "complete"
@@ -184,13 +207,10 @@ def test_the_ranks_of_a_trial_process(tmp_path: Path) -> None:
     assert [lr for lr, _ in ranks[0]] == [0.01, 0.02]
 
 
-def test_snapshots_lie_in_the_run(tmp_path: Path) -> None:
+def test_snapshots_lie_in_the_run(there: Callable[[str], th.Study]) -> None:
     """Histograms of each parameter and gradient, on the axis of the optimizer's steps, and none in the summary."""
-    recorder = WandbRecorder("launch", mode="offline", dir=tmp_path / "runs", lean=True, study_run=False)
-    plan = th.SnapshotPlan(every="epoch")
-    opened = study("lightning", tmp_path, recorders=[recorder], snapshots=plan)
-    opened.optimize(train_lightning, trials=1, workers=1, progress=False)
-    (run,) = read_runs(tmp_path / "runs")
+    opened = there("lightning")
+    run = runs_of(opened)[0]
     assert run.column("snapshot/step") == [0, 4, 8, 12]
     assert run.column("loss") == [event["metrics"]["loss"] for event in told(opened) if event["event"] == "report"]
     taken = [Snapshot.from_json(event["snapshot"]) for event in told(opened) if event["event"] == "snapshot"]
