@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_tables_and_progress(width: int, encoding: str, monkeypatch: pytest.Monk
     written = raw.getvalue().decode(encoding)
     assert "acc" in written
     assert not UNSEEN.search(written)
+
+
+def test_what_is_for_a_program() -> None:
+    """It is whole: what a terminal would act on is left out for a terminal only."""
+    study = searched()
+    done = subprocess.run(
+        [sys.executable, "-m", "tunehook", "best", "digits", "--values", "arguments"], capture_output=True, check=True
+    )
+    act = study.best.params["act"]
+    assert shlex.split(done.stdout.decode())[0] == f"--act={act.encode('utf-8', 'backslashreplace').decode()}"
 
 
 def test_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

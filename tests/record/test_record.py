@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import json
 import logging
 import math
@@ -24,7 +26,7 @@ import pytest
 
 import tunehook.record.paths
 from tunehook.record.journal import Journal, host, plain, read_journal
-from tunehook.record.outline import outline
+from tunehook.record.outline import LEFT_OUT, outline, outlines
 from tunehook.system import stored, this_process, versions
 from tunehook.trial.errors import JournalError
 from tunehook.trial.values import Decision, Outcome, Trial
@@ -461,3 +463,35 @@ def test_what_a_slot_holds_whatever_it_is() -> None:
     assert outline(1 << 16_000) == "a int"
     assert len(outline(object())) < 200
     assert len(json.dumps(outline([[[0] * 100] * 100] * 100))) < 20_000
+
+
+class Slotted:
+    """Holds a secret in a slot, and says it without a name."""
+
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token = "s3cret-1"  # noqa: S105 - what is looked for
+
+    def __repr__(self) -> str:
+        return f"Slotted({self.token})"
+
+
+User = collections.namedtuple("User", ["name", "password"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [("password", "s3cret-1")], ["--password", "s3cret-1"], User("me", "s3cret-1"), Slotted(), [Slotted()],
+        collections.deque([{"password": "s3cret-1"}]), {"password": "s3cret-1"}.items(), {"sk-s3cret-1s3cret-1s3": 1},
+        {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"password": "s3cret-1"}}}}}}}}},
+        functools.partial(print, my_field="s3cret-1"), "my_field=s3cret-1",
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_secrets_in_what_a_slot_holds(value: Any) -> None:
+    """In pairs, options, fields, slots and keys, however deep, and by the names that the user gives."""
+    said = json.dumps(outlines({"model.x": value}, searched=(), secrets={"my_field"}))
+    assert LEFT_OUT in said
+    assert "s3cret" not in said

@@ -133,6 +133,18 @@ def test_the_newest_one_is_found_by_later_attempts(hostile: Path) -> None:
     assert not (hostile / "checkpoints").exists()
 
 
+def test_one_with_a_link_has_no_size(tmp_path: Path) -> None:
+    """It cannot be gone on from, so a trial is not paused in its favor, and nothing raises."""
+    first = make_trial(tmp_path)
+    record(first, 5)
+    save(first, write("whole"), step=1, reports=1)
+    checkpoints = Checkpoints(first)
+    assert checkpoints.size > 5
+    (folder,) = (tmp_path / "checkpoints" / first.key).iterdir()
+    (folder / "more").symlink_to(tmp_path)
+    assert checkpoints.size == 0
+
+
 def test_one_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     """Whatever goes wrong while it is written."""
     first = make_trial(tmp_path)

@@ -18,7 +18,7 @@ import pytest
 
 import tunehook as th
 from tunehook.report import Watch, best_of, lines, status_of
-from tunehook.storage import reading
+from tunehook.storage import reader, reading
 from tunehook.storage.reading import connect_reading
 from waiting import PATIENCE
 
@@ -193,3 +193,26 @@ def test_the_index_of_the_log_is_read_once(tmp_path: Path) -> None:
                 assert db.execute("SELECT x FROM a").fetchone() == (0,)
         with contextlib.closing(connect_reading(place)) as db:
             assert db.execute("SELECT x FROM a").fetchone() == (1,)
+
+
+def test_a_writer_that_begins_meanwhile(tmp_path: Path) -> None:
+    """What was read of a file that nobody had open is read again where someone has changed it: no row is torn."""
+    place = tmp_path / "study.db"
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.executescript("PRAGMA journal_mode=WAL; CREATE TABLE a (x); CREATE TABLE b (x)")
+        db.executescript("INSERT INTO a VALUES (0); INSERT INTO b VALUES (0)")
+    tries = list[int]()
+
+    def look(db: sqlite3.Connection) -> tuple[int, int]:
+        first = db.execute("SELECT x FROM a").fetchone()[0]
+        if not tries:
+            with contextlib.closing(sqlite3.connect(place)) as writer:  # as it closes, the log goes into the file
+                writer.executescript("BEGIN; UPDATE a SET x = x + 1; UPDATE b SET x = x + 1; COMMIT")
+        tries.append(first)
+        return first, db.execute("SELECT x FROM b").fetchone()[0]
+
+    assert reader.read(place, look) == (1, 1)
+    assert tries == [0, 1]
+    tries.clear()
+    with contextlib.closing(reading.connect_whole(place)) as db:
+        assert look(db) == (1, 1)

@@ -78,6 +78,8 @@ def test_passwords_of_urls(url: str) -> None:
         "{'api_key': 's3cret', 'n': 1}", "N(api_keys=['s3c', \"ret\"], n=1)", "N(password=b's3cret', n=1)",
         "N(a=M(passwd='s3cret'), n=1)", "N(password='s3c\\'ret', n=1)", "N(password=\"s3c'ret\", n=1)",
         "N(n=1, secrets={'a': 's3cret'}", "n=1 password='s3cret", "[('n=1', {\"hf_token\" : 's3cret'})]",
+        "n: 1\n  - api_key: 's3c ret'", "n\nAuthorization: Basic s3c ret", "n --password s3cret", "n Bearer s3c.ret+/=",
+        "n hf_s3cret90123456789012", "n -----BEGIN RSA PRIVATE KEY-----\ns3c\nret", "n eyJs3cret.eyJzdWIi.s3cret",
     ],
 )  # fmt: skip
 def test_secrets_in_texts_of_objects(text: str) -> None:

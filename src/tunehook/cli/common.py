@@ -65,7 +65,7 @@ def say_exactly(text: str) -> None:
     if is_terminal(sys.stdout):
         say(text.rstrip("\n"))
     else:
-        typer.echo(text, nl=False)
+        sys.stdout.write(text)  # typer would drop what is an escape sequence
 
 
 def say_values(params: Mapping[str, Any], form: ValuesAs) -> None:

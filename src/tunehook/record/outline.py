@@ -7,7 +7,8 @@ import itertools
 import os
 import reprlib
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from tunehook.record.journal import plain
@@ -18,6 +19,7 @@ LEFT_OUT = "<left out: secret>"
 
 _DEEP, _MANY = 8, 1000  # levels and entries of containers that `outline` keeps
 _BITS = 1000  # of an integer that is kept; Python shows none of more than some 14,000
+_SEQUENCES = (list, tuple, set, frozenset, deque, KeysView, ValuesView, ItemsView)
 _MARK = "\ue000"  # stands for a secret while others are looked for
 _FEWEST = 6  # characters of a secret that is looked for in other values; a shorter one would be found in words
 
@@ -25,20 +27,20 @@ _FEWEST = 6  # characters of a secret that is looked for in other values; a shor
 class _Short(reprlib.Repr):
     """A short ``repr``; what is left out of it is left out before it is cut off."""
 
-    def __init__(self, secrets: Secrets | None) -> None:
+    def __init__(self, secrets: Secrets | None, known: Collection[str] = ()) -> None:
         super().__init__()
-        self.maxother, self._secrets = 200, secrets
+        self.maxother, self._secrets, self._known = 200, secrets, known
 
     def repr_instance(self, x: Any, level: int) -> str:
         """That of an object: its own, without secrets."""
         if self._secrets is None:
             return super().repr_instance(x, level)
-        text = self._secrets.without(repr(x), self._secrets.within(x))
+        text = self._secrets.without(repr(x), self._known)
         return text if len(text) <= self.maxother else f"{text[:95]}...{text[-95:]}"
 
     def repr_str(self, x: str, level: int) -> str:
         """That of a text."""
-        return super().repr_str(x if self._secrets is None else self._secrets.without(x), level)
+        return super().repr_str(x if self._secrets is None else self._secrets.without(x, self._known), level)
 
 
 class Secrets:
@@ -65,7 +67,7 @@ class Secrets:
         """A text without the secrets in it."""
         for secret in sorted({*self._known, *more}, key=len, reverse=True):
             text = text.replace(secret, _MARK)
-        return hidden(text, mask=LEFT_OUT).replace(_MARK, LEFT_OUT)
+        return hidden(text, mask=LEFT_OUT, names=self._names).replace(_MARK, LEFT_OUT)
 
     def within(self, value: Any, *, is_secret: bool = False) -> list[str]:
         """The secrets that a value is, or has in its entries and attributes; nothing takes long."""
@@ -88,13 +90,28 @@ class Secrets:
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Entries, items or attributes, the first of many."""
+    """Entries, items or attributes with their names, the first of many."""
     with contextlib.suppress(Exception):  # code of the value may raise anything
-        if isinstance(value, list | tuple | set | frozenset):
-            yield from ((None, item) for item in itertools.islice(value, _MANY))
+        if isinstance(value, _SEQUENCES):
+            yield from _named(itertools.islice(value, _MANY), value)
         elif not isinstance(value, type | types.ModuleType):
-            whole = value if isinstance(value, Mapping) else vars(value)
+            slots = (name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name))
+            whole = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
             yield from ((name, whole[name]) for name in itertools.islice(whole, _MANY))
+            yield from ((name, getattr(value, name)) for name in itertools.islice(slots, _MANY))
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _named(items: Iterable[Any], whole: Any) -> Iterator[tuple[str | None, Any]]:
+    """Items with their names: fields of a named tuple, the first of a pair, an option such as ``--password``."""
+    fields, is_pair, before = getattr(whole, "_fields", ()), isinstance(whole, tuple) and len(whole) == 2, None
+    for index, item in enumerate(items):
+        yield (fields[index] if index < len(fields) else before), item
+        before = item.lstrip("-") if isinstance(item, str) and (is_pair or item.startswith("-")) else None
 
 
 def names_of_secrets(names: Collection[str]) -> frozenset[str]:
@@ -141,8 +158,17 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None, secret
         secrets: What is left out; ``None`` where everything is kept.
     """
     room = [_MANY] if room is None else room
+
+    def as_text(text: str) -> str:
+        return text if secrets is None else secrets.without(text)
+
+    def one(name: str | None, item: Any) -> Any:
+        if secrets is not None and name is not None and secrets.names(name, item):
+            return LEFT_OUT
+        return outline(item, depth=depth + 1, room=room, secrets=secrets)
+
     if isinstance(value, str):
-        return value if secrets is None else secrets.without(value)
+        return as_text(value)
     if value is None or isinstance(value, bool | float):
         return plain(value)
     try:
@@ -155,14 +181,9 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None, secret
             room[0] -= len(few)
             more = [f"... and {len(value) - len(few)} more"] if len(few) < len(value) else []
             if isinstance(value, Mapping):
-                found = {
-                    str(key): LEFT_OUT
-                    if secrets is not None and secrets.names(str(key), value[key])
-                    else outline(value[key], depth=depth + 1, room=room, secrets=secrets)
-                    for key in few
-                }
+                found = {as_text(str(key)): one(str(key), value[key]) for key in few}
                 return found | dict.fromkeys(more, "")
-            return [outline(item, depth=depth + 1, room=room, secrets=secrets) for item in few] + more
+            return [one(name, item) for name, item in _named(few, value)] + more
         if secrets is not None and hasattr(value, "get_secret_value"):
             return LEFT_OUT
         if (shape := getattr(value, "shape", None)) is not None and hasattr(value, "dtype"):
@@ -171,6 +192,6 @@ def outline(value: Any, *, depth: int = 0, room: list[int] | None = None, secret
                 if shape == ()
                 else f"{type(value).__name__} {tuple(shape)}, {value.dtype}"
             )
-        return _Short(secrets).repr(value)
+        return _Short(secrets, () if secrets is None else secrets.within(value)).repr(value)
     except Exception:  # noqa: BLE001 - code of the value, such as an array without values, may raise anything
         return f"a {type(value).__name__}"

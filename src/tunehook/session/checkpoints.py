@@ -259,8 +259,11 @@ class Checkpoints:
 
     @property
     def size(self) -> int:
-        """Bytes that they take on the disk; 0 where there are none."""
-        return sum(path.lstat().st_size for one in self._there() for path in files_in(one))
+        """Bytes that they take on the disk; 0 where there are none, or none that can be gone on from."""
+        try:
+            return sum(path.lstat().st_size for one in self._there() for path in files_in(one))
+        except OSError:
+            return 0
 
     def discard(self) -> None:
         """Remove them all."""

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 
 from tunehook.storage.database import PATIENCE, is_locked
-from tunehook.storage.reading import connect_reading
+from tunehook.storage.reading import connect_reading, is_unwatched, state_of
 from tunehook.storage.rows import NOT_FOUND, SCHEMA, read_changed, read_trial
 from tunehook.system import from_json, frozen_study
 
@@ -31,24 +31,16 @@ Connect = Callable[[Path], sqlite3.Connection]
 def reads(path: Path) -> bool:
     """Whether the tables of a file that exists are those that `SqliteReader` reads."""
 
-    def look() -> bool:
+    def look(db: sqlite3.Connection) -> bool:
         asked = ("schema_version FROM version_info", "version_num FROM alembic_version")
-        with connected(path, connect_reading) as db:
-            return tuple(db.execute(f"SELECT {what}").fetchone()[0] for what in asked) == SCHEMA
+        return tuple(db.execute(f"SELECT {what}").fetchone()[0] for what in asked) == SCHEMA
 
-    return until_free(look)
+    return until_free(lambda: read(path, look))
 
 
 def has_tables(path: Path) -> bool:
     """Whether there is a database with tables: a file has none where the disk was full as it was made."""
-    if not path.is_file():
-        return False
-
-    def look() -> bool:
-        with connected(path, connect_reading) as db:
-            return has_any_table(db)
-
-    return until_free(look)
+    return path.is_file() and until_free(lambda: read(path, has_any_table))
 
 
 def has_any_table(db: sqlite3.Connection) -> bool:
@@ -92,6 +84,25 @@ def connected(place: Path, connect: Connect) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         raise StorageInternalError(f"The study's file cannot be read or written: {error}") from error
+
+
+def read(place: Path, look: Callable[[sqlite3.Connection], _T]) -> _T:
+    """What a function finds in one moment of a file, again where someone began to write to it meanwhile.
+
+    Raises:
+        StorageInternalError: The file cannot be read.
+    """
+    while True:
+        before = state_of(place)
+        with connected(place, connect_reading) as db:
+            try:
+                found = look(db)
+            except Exception:  # also what is raised of parts that do not belong together
+                if not (is_unwatched(db) and state_of(place) != before):
+                    raise
+            else:
+                if not (is_unwatched(db) and state_of(place) != before):
+                    return found
 
 
 class ReadOnlyStorage(BaseStorage):
@@ -175,8 +186,7 @@ class SqliteReader(ReadOnlyStorage):
         Raises:
             KeyError: There is none.
         """
-        with self._reading() as db:
-            return read_trial(db, trial_id)
+        return read(self.place, lambda db: read_trial(db, trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -196,10 +206,9 @@ class SqliteReader(ReadOnlyStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        with self._reading() as db:
-            found = read_changed(
-                db, study_id, among=included_trial_ids, after=trial_id_greater_than, is_brief=self._is_brief
-            )
+        found = read(self.place, lambda db: read_changed(
+            db, study_id, among=included_trial_ids, after=trial_id_greater_than, is_brief=self._is_brief
+        ))  # fmt: skip
         return found if states is None else [one for one in found if one.state in states]
 
     def _attributes(self, kind: str, study_id: int) -> dict[str, Any]:
@@ -213,11 +222,4 @@ class SqliteReader(ReadOnlyStorage):
         return found[0][0]
 
     def _rows(self, asked: str, *values: Any) -> list[Any]:
-        with self._reading() as db:
-            return db.execute(asked, values).fetchall()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for a short while, since how the file is read depends on who writes it at that moment."""
-        with connected(self.place, connect_reading) as db:
-            yield db
+        return read(self.place, lambda db: db.execute(asked, values).fetchall())

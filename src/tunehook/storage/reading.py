@@ -26,6 +26,8 @@ class OneMoment(sqlite3.Connection):
     reader cannot repair it. SQLAlchemy would end the transaction between two reads.
     """
 
+    is_unwatched = False
+
     def commit(self) -> None:
         """Hold on."""
 
@@ -63,11 +65,38 @@ def connect_reading(place: Path) -> sqlite3.Connection:
     return _copied(place, log)
 
 
-def _connect(place: Path, options: str) -> sqlite3.Connection:
+def connect_whole(place: Path) -> sqlite3.Connection:
+    """The same for those who cannot read again: where the file may change under the connection, it is to a copy."""
+    connection = connect_reading(place)
+    if not is_unwatched(connection):
+        return connection
+    connection.close()
+    return _copied(place, place.with_name(place.name + "-wal"))
+
+
+def is_unwatched(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite takes the file for one that nobody writes to.
+
+    If someone begins to, parts of two moments may be read: whoever reads asks `state_of` before and after.
+    """
+    return isinstance(connection, OneMoment) and connection.is_unwatched
+
+
+def state_of(place: Path) -> tuple[int, ...]:
+    """What changes with the file itself, whatever is in its log; empty where there is none."""
+    try:
+        found = place.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _connect(place: Path, options: str) -> OneMoment:
     connection = sqlite3.connect(
         f"{place.absolute().as_uri()}?{options}", uri=True, timeout=BUSY, check_same_thread=False,
         factory=OneMoment,
     )  # fmt: skip
+    connection.is_unwatched = options == "immutable=1"
     connection.execute("PRAGMA query_only=ON")
     return connection
 
@@ -77,12 +106,12 @@ def _copied(place: Path, log: Path) -> sqlite3.Connection:
     with tempfile.TemporaryDirectory(prefix="tunehook-") as folder:
         copies = [Path(folder, file.name) for file in (place, log)]
         for _ in range(_TRIES):
-            before = _header(log)
+            before, state = _header(log), state_of(place)
             shutil.copyfile(place, copies[0])
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile: all is in the file, at the next try
+            with contextlib.suppress(FileNotFoundError):  # all is in the file
                 shutil.copyfile(log, copies[1])
-                if _header(log) == before:
-                    break
+            if _header(log) == before and (before or state_of(place) == state):
+                break
             copies[1].unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(copies[0])) as copied:
             kept = sqlite3.connect(":memory:", check_same_thread=False)

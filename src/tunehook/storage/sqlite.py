@@ -51,7 +51,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
 from tunehook.storage.reader import connected, has_any_table, until_free
-from tunehook.storage.reading import BUSY, connect_reading
+from tunehook.storage.reading import BUSY, connect_whole
 from tunehook.storage.rows import (
     NOT_FOUND,
     SCHEMA,
@@ -124,7 +124,7 @@ def opened(place: Path) -> RDBStorage:
 
 def opened_reading(place: Path) -> RDBStorage:
     """Optuna's own storage on a file with tables, to look at; each call reads one moment of the file."""
-    options: dict[str, Any] = {"creator": functools.partial(connect_reading, place), "poolclass": NullPool}
+    options: dict[str, Any] = {"creator": functools.partial(connect_whole, place), "poolclass": NullPool}
     return RDBStorage(_URL, engine_kwargs=options, skip_table_creation=True)
 
 

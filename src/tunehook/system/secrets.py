@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import unquote
 
 _ANYWHERE = re.compile(
@@ -32,6 +33,15 @@ _VALUE = re.compile(
     r"|\[[^\]]*+\]?|\{[^}]*+\}?|\([^)]*+\)?|[^&\s'\"),;]+",
     re.DOTALL,
 )
+# A name at the beginning of a line and all behind it, as in YAML and in the headers of a request.
+_LINE = re.compile(r"(?m)^((?:- |[ \t]){0,40}['\"]?([\w-]{1,80})['\"]?: +)(\S.*)$")
+_OPTION = re.compile(r"(?<!\S)(--?([A-Za-z][\w-]{0,80})\s+)([^\s-]\S*)")  # as in "--password ..."
+# What begins as the keys of known services do, what stands behind Bearer, and keys in PEM and signed JSON.
+_KEYS = re.compile(
+    r"\b(?:(?:hf|gh[opsur]|github_pat|glpat|xox[abprs]|sk|pk|rk|r8|npm|pypi|dckr_pat)[-_][\w-]{16,}|AKIA[A-Z0-9]{16}"
+    r"|eyJ[\w-]{5,}\.eyJ[\w-]+\.[\w-]*)|(?<=\bBearer )[\w.~+/=-]{8,}"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\w\s+/=:,-]*"
+)
 _NO_TEXT = re.compile(r"None|null|true|false|[-+.\d][-+.\de_]*", re.IGNORECASE)
 
 
@@ -58,30 +68,36 @@ def is_secret_name(name: str, value: object) -> bool:
     return last in ("dsn", "auth") or (last == "token" and not is_piece)
 
 
-def hidden(text: str, *, url: object = None, mask: str = "***") -> str:
-    """A text without the passwords of the URLs in it.
+def hidden(text: str, *, url: object = None, mask: str = "***", names: Collection[str] = ()) -> str:
+    """A text without the passwords of the URLs in it, what is assigned to names of secrets, and known forms of keys.
 
     Args:
         text: What people are to read.
         url: A URL whose password is hidden wherever it stands, also by itself or in part.
         mask: What stands in place of a password.
+        names: Further names of secrets.
     """
     for secret in sorted(_secrets(url) if isinstance(url, str) else (), key=len, reverse=True):
         if len(secret) > 2:
             text = text.replace(secret, mask)
         else:  # it would be found inside of words, which says what it is
             text = re.sub(rf"(['\"]){re.escape(secret)}\1", rf"\1{mask}\1", text)
-    return _assigned(_USER.sub(rf"\1:{mask}@", text), mask)[0]
+    text = _assigned(_KEYS.sub(mask, _USER.sub(rf"\1:{mask}@", text)), mask, names)[0]
+    for form in (_LINE, _OPTION):
+        text = form.sub(lambda found: f"{found[1]}{mask}" if is_secret_name(found[2], found[3]) else found[0], text)
+    return text
 
 
-def _assigned(text: str, mask: str) -> tuple[str, list[str]]:
+def _assigned(text: str, mask: str, names: Collection[str] = ()) -> tuple[str, list[str]]:
     """A text with a mask in place of the secrets that are assigned in it, and these."""
     parts, secrets, done = list[str](), list[str](), 0
     for found in _ASSIGNED.finditer(text):
-        if found.start() < done or not (is_secret_name(found[1], "x") or found[1].lower() in ("sig", "signature")):
+        is_ours = found[1] in names
+        likely = is_ours or is_secret_name(found[1], "x") or found[1].lower() in ("sig", "signature")
+        if found.start() < done or not likely:
             continue
         value = _VALUE.match(text, found.end())
-        if value is None or not _is_secret(found[1], value[0]):
+        if value is None or not (is_ours or _is_secret(found[1], value[0])):
             continue
         parts += [text[done : found.end()], mask]
         secrets.append(value[0])
