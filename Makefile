@@ -34,7 +34,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make fast        the fast tests only"
 	@echo "make keras       the tests of the Keras adapter on torch, JAX and TensorFlow"
-	@echo "make faults      put a fault at each call that changes a file, read 10,000 documents with each reader (hours)"
+	@echo "make faults      put a fault at each call that changes a file, read 10,000 documents with each reader (an hour or two)"
 	@echo "make gpu         run the tests of Lightning on a GPU, and time trainings with snapshots there"
 	@echo "make site        train for the figures of the documentation, and build it into build/site"
 	@echo "make benchmarks  run every benchmark beside its peer and print the ratios"
@@ -110,7 +110,7 @@ test: $(VENV)/test
 	$(MAKE) whole keras oldest
 
 # A sample of these is in `test`. Here each call that changes a file is tried, each sync and each size of a disk, with
-# 10,000 documents for each reader: hours.
+# 10,000 documents for each reader: an hour or two.
 faults: $(VENV)/test
 	TUNEHOOK_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP tests/launch/test_every_call.py tests/study/test_containers.py
 	TUNEHOOK_TEST_EXAMPLES=10000 $(BIN)/python -m pytest -q -n 2 tests/test_fuzz.py tests/integrations/wandb/test_fuzz.py \

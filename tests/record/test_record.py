@@ -484,7 +484,7 @@ User = collections.namedtuple("User", ["name", "password"])
     "value",
     [
         [("password", "s3cret-1")], ["--password", "s3cret-1"], User("me", "s3cret-1"), Slotted(), [Slotted()],
-        collections.deque([{"password": "s3cret-1"}]), {"password": "s3cret-1"}.items(), {"sk-s3cret-1s3cret-1s3": 1},
+        collections.deque([{"password": "s3cret-1"}]), {"password": "s3cret-1"}.items(), {"sk-As3cret-1s3cret-1s3": 1},
         {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"password": "s3cret-1"}}}}}}}}},
         functools.partial(print, my_field="s3cret-1"), "my_field=s3cret-1",
     ],

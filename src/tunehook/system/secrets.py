@@ -36,9 +36,11 @@ _VALUE = re.compile(
 # A name at the beginning of a line and all behind it, as in YAML and in the headers of a request.
 _LINE = re.compile(r"(?m)^((?:- |[ \t]){0,40}['\"]?([\w-]{1,80})['\"]?: +)(\S.*)$")
 _OPTION = re.compile(r"(?<!\S)(--?([A-Za-z][\w-]{0,80})\s+)([^\s-]\S*)")  # as in "--password ..."
-# What begins as the keys of known services do, what stands behind Bearer, and keys in PEM and signed JSON.
+# What begins as the keys of known services do and is no word or name, since digits and capitals are in it; what stands
+# behind Bearer; and keys in PEM and signed JSON.
 _KEYS = re.compile(
-    r"\b(?:(?:hf|gh[opsur]|github_pat|glpat|xox[abprs]|sk|pk|rk|r8|npm|pypi|dckr_pat)[-_][\w-]{16,}|AKIA[A-Z0-9]{16}"
+    r"\b(?:(?:hf|gh[opsur]|github_pat|glpat|xox[abprs]|sk|pk|rk|r8|npm|pypi|dckr_pat)[-_]"
+    r"(?=[\w-]{0,60}?[0-9])(?=[\w-]{0,60}?[A-Z])[\w-]{16,}|AKIA[A-Z0-9]{16}"
     r"|eyJ[\w-]{5,}\.eyJ[\w-]+\.[\w-]*)|(?<=\bBearer )[\w.~+/=-]{8,}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\w\s+/=:,-]*"
 )
