@@ -397,6 +397,7 @@ _planted = st.sampled_from([*_ATTRIBUTES.items()]).flatmap(
 @given(st.lists(st.tuples(st.integers(1, 3), _planted), min_size=1, max_size=4))
 @example([(3, (attributes.LINEAGE, {"member": 0, "generation": 1, "interval": 2, "parent": 7}))])
 @example([(1, (attributes.LINEAGE, {"member": 0, "generation": 1, "interval": 2, "parent": 0}))])
+@example([(1, (attributes.LINEAGE, {"member": 0, "generation": 1, "interval": 2, "other": 0}))])
 @fuzzed
 def test_attributes_in_databases(database: Path, planted: list[tuple[int, tuple[str, Any]]]) -> None:
     """Whatever a trial is said to be, such as one of a population or a paused one, all commands show it."""

@@ -120,8 +120,8 @@ def is_modes(value: object) -> bool:
 
 def is_lineage(value: Any) -> bool:
     """Whether it is where a trial stands in a population."""
-    wholes = dict.fromkeys(("member", "generation", "interval"), is_whole)
-    return has(value, {**wholes, "parent": maybe(is_whole)}) and len(value) == 4
+    fields = {**dict.fromkeys(("member", "generation", "interval"), is_whole), "parent": maybe(is_whole)}
+    return has(value, fields) and value.keys() == fields.keys()
 
 
 END: dict[str, Is] = {
