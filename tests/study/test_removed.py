@@ -144,6 +144,24 @@ def test_what_is_removed_between_two_trials(remove: Callable[[], None]) -> None:
     assert len(before) == 3
 
 
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_a_journal_of_which_a_part_was_removed(lines: int) -> None:
+    """As between two lines of a trial process, which then makes the file with the later one alone."""
+    opened = make()
+    opened.optimize(training(lambda: None, at=-1, step=0), trials=3, progress=False)
+    before, path = opened.trials, opened.paths.journal(1)
+    written = path.read_bytes().splitlines(keepends=True)
+    files()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(written[-1 - lines : -1]))
+    opened.tell(opened.ask(), th.Outcome("complete", value=1.0))
+    del opened
+    gc.collect()
+    for file in FOLDER.glob("study.db*"):
+        file.unlink()
+    assert make().trials[:3] == before
+
+
 def test_a_study_that_cannot_be_made_good() -> None:
     """The run ends with an error."""
     opened = make()

@@ -350,8 +350,7 @@ class Restoring:
         """Write the journals of the trials that have ended here again, in short, where somebody has removed them."""
         for frozen in self._ledger.begun():
             outcome, owner = stored_outcome(frozen), stored_owner(frozen) or {}
-            path = self._ledger.paths.journal(frozen.number)
-            if outcome is None or not is_here(owner) or path.exists():
+            if outcome is None or not is_here(owner) or self._is_whole(frozen):
                 continue
             trial = self._ledger.as_trial(frozen)
             journal = Journal(trial.folder)
@@ -360,6 +359,13 @@ class Restoring:
             for step, value in sorted(frozen.intermediate_values.items()):
                 journal.report(step, {trial.metric: value})
             journal.end(outcome)
+
+    def _is_whole(self, frozen: FrozenTrial) -> bool:
+        """Whether the journal of a finished trial is there: removed between two lines, it has the later ones alone."""
+        events = self._own(frozen.number) if self._ledger.paths.journal(frozen.number).exists() else None
+        begin = None if events is None else events.begin
+        is_mine = begin is not None and begin.key == self._ledger.key_of(frozen)
+        return is_mine and events is not None and events.outcome is not None
 
     def _lacks_end(self, frozen: FrozenTrial) -> bool:
         """Whether the journal of a finished trial, which lies here, lacks its end."""
