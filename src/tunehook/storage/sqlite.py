@@ -125,7 +125,17 @@ def opened(place: Path) -> RDBStorage:
 def opened_reading(place: Path) -> RDBStorage:
     """Optuna's own storage on a file with tables, to look at; each call reads one moment of the file."""
     options: dict[str, Any] = {"creator": functools.partial(connect_whole, place), "poolclass": NullPool}
-    return RDBStorage(_URL, engine_kwargs=options, skip_table_creation=True)
+    return _OtherTables(_URL, engine_kwargs=options, skip_table_creation=True)
+
+
+class _OtherTables(RDBStorage):
+    """Optuna's own storage, to look at: a trial whose number is none is left out, as of our tables."""
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True,
+                       states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # fmt: skip
+        """See `RDBStorage`."""
+        found = super().get_all_trials(study_id, deepcopy, states)
+        return [one for one in found if isinstance(one.number, int) and one.number >= 0]
 
 
 def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
