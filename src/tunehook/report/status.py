@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tunehook.record import Report, is_number, read_events
+from tunehook.record import Report, read_events
 from tunehook.report.bars import sparkline
 from tunehook.storage import GRACE, is_counted
 from tunehook.study import Study
@@ -167,7 +167,7 @@ def status_of(study: Study) -> Status:
 
 
 def _running(study: Study, frozen: FrozenTrial, params: dict[str, Any], lost: str | None) -> Running:
-    reports = {step: one for step, one in frozen.intermediate_values.items() if is_number(one)}
+    reports = dict(frozen.intermediate_values)
     path = study.paths.journal(frozen.number)
     # The journal is further on where the storage is away; a trial of another machine may have none here.
     for event in read_events(path, tail=_TAIL):

@@ -50,6 +50,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
+from tunehook.record import is_number, is_whole
 from tunehook.storage.reader import connected, has_any_table, until_free
 from tunehook.storage.reading import BUSY, connect_whole
 from tunehook.storage.rows import (
@@ -129,13 +130,20 @@ def opened_reading(place: Path) -> RDBStorage:
 
 
 class _OtherTables(RDBStorage):
-    """Optuna's own storage, to look at: a trial whose number is none is left out, as of our tables."""
+    """Optuna's own storage, to look at: trials and measurements without a number are left out, as of our tables."""
 
-    def get_all_trials(self, study_id: int, deepcopy: bool = True,
-                       states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # fmt: skip
-        """See `RDBStorage`."""
-        found = super().get_all_trials(study_id, deepcopy, states)
-        return [one for one in found if isinstance(one.number, int) and one.number >= 0]
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        read = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        found = [one for one in read if is_whole(one.number)]
+        for one in found:
+            one.intermediate_values = {step: at for step, at in one.intermediate_values.items() if is_number(at)}
+        return found
 
 
 def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
