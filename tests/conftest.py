@@ -18,6 +18,9 @@ import optuna
 import pytest
 
 from revisions import read_once
+from tunehook.inject import trace
+from tunehook.session import continuation
+from tunehook.storage import attributes, rows
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow otherwise, which is not always installed
 
@@ -53,6 +56,13 @@ def pytest_collection_finish() -> None:
     """Look no more through what was imported, in each collection of garbage that tests and studies ask for."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test hear what is said once in a process."""
+    for module, told in ((attributes, "_told"), (rows, "_been_told"), (continuation, "_told"), (trace, "_told")):
+        monkeypatch.setattr(module, told, set())
 
 
 HOSTILE = ["two words", "ünï-日本→", 'it\'s "quoted"', "100%20 ?x=1#y&z;", "{b} [c] $HOME"]

@@ -9,6 +9,6 @@ from memory import growth
 @pytest.mark.slow
 def test_trials_grow_no_more_than_bare_fits() -> None:
     """Two hundred trials hold on to no more memory than two hundred bare fits, but for what the allocator moves."""
-    most = 4.0  # MiB are 25 kB a trial, less than one such model with its optimizer
+    most = 2.5  # MiB are 16 kB a trial, less than one such model with its optimizer
     grown = growth("tuned")
     assert grown <= most or grown <= growth("bare") + most

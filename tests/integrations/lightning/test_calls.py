@@ -761,10 +761,9 @@ def test_a_name_by_class_means_what_the_fit_uses(project: Project) -> None:
 
 
 def test_a_variable_that_configure_optimizers_uses_elsewhere_too(
-    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The schedule would be made of the script's own rate."""
-    monkeypatch.setattr(trace, "_told", set())
 
     class Net(project.net):  # type: ignore[misc, name-defined]
         def configure_optimizers(self) -> Any:
@@ -789,10 +788,9 @@ def test_a_variable_that_configure_optimizers_uses_elsewhere_too(
 
 @pytest.mark.parametrize("at", ["lr", "hparams"])
 def test_an_attribute_that_the_script_sets_after_the_constructor(
-    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, at: str
+    project: Project, caplog: pytest.LogCaptureFixture, at: str
 ) -> None:
     """It counts, as with the value typed in; where it is a number of its own the search is in vain: said, once."""
-    monkeypatch.setattr(trace, "_told", set())
     rates: list[float] = []
 
     class Net(project.net):  # type: ignore[misc, name-defined]
@@ -823,11 +821,8 @@ def test_an_attribute_that_the_script_sets_after_the_constructor(
     )
 
 
-def test_a_variable_that_is_used_elsewhere_too(
-    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_variable_that_is_used_elsewhere_too(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     """What the script computes of it keeps the script's own value: that is said, once, with the way out."""
-    monkeypatch.setattr(trace, "_told", set())  # by the test of the other namespace
 
     def train() -> None:
         epochs = 3
