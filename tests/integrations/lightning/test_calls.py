@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 
 import tunehook as th
 from lightning_projects import NAMESPACES, dataset, seed
-from tunehook.inject import trace
 from tunehook.integrations.lightning import TuneCallback
 from tunehook.record.paths import plans_of
 from tunehook.trial.errors import InjectionError, TrialError
