@@ -43,6 +43,15 @@ def test_a_whole_study(caplog: pytest.LogCaptureFixture) -> None:
     check(study(many=45), 45, wanted=36)
 
 
+def test_conditions_hold_where_trials_pause() -> None:
+    """In what is proposed, also from paused trials, and in what goes on."""
+    made = study(search="bayes", where=lambda params: params["x"] % 3 == 0)
+    made.optimize(train, trials=18, progress=False)
+    assert {trial.params["x"] % 3 for trial in made.trials} == {0}
+    assert made.counts()["paused"]
+    assert made.finished == 18
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

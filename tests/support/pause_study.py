@@ -67,12 +67,11 @@ def _write(epoch: int, state: float, folder: Path) -> None:
     (folder / "state").write_text(json.dumps([epoch, state]))
 
 
-def study(folder: str = "study", *, many: int = 60, **options: Any) -> th.Study:
-    """A grid of so many values."""
+def study(folder: str = "study", *, many: int = 60, where: Any = None, **options: Any) -> th.Study:
+    """A grid of so many values, of which a condition may leave some."""
     given: dict[str, Any] = {"search": "grid", "stopper": "pause", "objective": "last", **options}
-    return th.Study(
-        "pause", {"x": th.Int(0, many - 1)}, metric="v", mode="min", seed=3, folder=Path(folder).absolute(), **given
-    )
+    space = th.Space({"x": th.Int(0, many - 1)}, where=where)
+    return th.Study("pause", space, metric="v", mode="min", seed=3, folder=Path(folder).absolute(), **given)
 
 
 def check(done: th.Study, many: int, *, wanted: int | None = None) -> None:
