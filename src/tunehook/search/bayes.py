@@ -101,15 +101,15 @@ class GaussianProcessSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Propose values; none, which is random ones, among the first trials."""
+        """Propose values; random ones among the first trials, which are new ones where all are choices or whole."""
         if not search_space:
             return {}
         others = [one for one in all_trials(study) if one.number != trial.number and self._is_of(search_space, one)]
         known = known_values(others, study.direction)
         running = [one for one in others if one.state == TrialState.RUNNING]
-        if len(known) + len(running) < self._startup or len(known) < 2:
-            return {}
         columns = Columns(search_space, self._branches)
+        if len(known) + len(running) < self._startup or len(known) < 2:
+            return self._draw_unseen(columns, [one for one in others if one.number < trial.number])
         points = np.stack([columns.encode(one.params) for one, _ in known])
         values = np.array([value for _, value in known])
         pending = np.stack([columns.encode(one.params) for one in running]) if running else points[:0]
@@ -126,6 +126,15 @@ class GaussianProcessSampler(BaseSampler):
     ) -> Any:
         """A random value."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _draw_unseen(self, columns: Columns, earlier: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """Random values that none of the earlier trials had; none where numbers are drawn that are never the same."""
+        if not columns.are_levels:
+            return {}
+        seen = {columns.encode(self._snap(one.params)).tobytes() for one in earlier}
+        drawn = (self._snap(columns.decode(row)) for row in columns.draw(_DRAWN, self._dice))
+        unseen = (params for params in drawn if columns.encode(params).tobytes() not in seen and self._allows(params))
+        return next(unseen, {})
 
     def _is_of(self, search_space: dict[str, BaseDistribution], trial: FrozenTrial) -> bool:
         there = trial.distributions

@@ -204,6 +204,11 @@ class Columns:
             if name in places and needs
         }
 
+    @property
+    def are_levels(self) -> bool:
+        """Whether each hyperparameter has few values, so that a random configuration may be one that was drawn."""
+        return not any(isinstance(one, Number) for one in self._columns.values())
+
     def encode(self, params: Mapping[str, Any]) -> Array:
         """A configuration as a row, (d,)."""
         return np.array(
