@@ -27,6 +27,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import tunehook as th
 
+# As at the top of a script: what is imported in a training, each trial process imports.
+if any(one.startswith("Lightning") for one in sys.argv):
+    import digits  # noqa: F401 - Lightning and the data
+elif any(one.startswith("Keras") for one in sys.argv):
+    import keras  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+
 EPOCHS, WORKERS = 20, 2
 METRIC = "val_loss"
 SPACE: dict[str, th.Float | th.Int] = {
@@ -124,23 +131,31 @@ def ours(folder: Path, seed: int, seconds: float, train: Callable[[], object]) -
 
 def ours_lightning(folder: Path, seed: int, seconds: float) -> None:
     """In Lightning."""
+    ours(folder, seed, seconds, train_lightning)
+
+
+def train_lightning() -> None:
+    """A training with the callback."""
     from tunehook.integrations.lightning import TuneCallback
 
-    ours(folder, seed, seconds, lambda: lightning(folder, {}, TuneCallback()))
+    lightning(Path(os.environ["FOLDER"]), {}, TuneCallback())
 
 
 def ours_keras(folder: Path, seed: int, seconds: float) -> None:
     """In Keras."""
+    ours(folder, seed, seconds, train_keras)
+
+
+def train_keras() -> None:
+    """A training with the callback."""
     import keras
 
     from tunehook.integrations.keras import TuneCallback
 
-    def train() -> None:
-        keras.utils.set_random_seed(0)
-        model = keras_model({name: th.value(name, d.low) for name, d in SPACE.items() if name != "batch_size"})
-        model.fit(**keras_data(), batch_size=32, epochs=EPOCHS, callbacks=[keras_noting(folder), TuneCallback()])
-
-    ours(folder, seed, seconds, train)
+    keras.utils.set_random_seed(0)
+    model = keras_model({name: th.value(name, d.low) for name, d in SPACE.items() if name != "batch_size"})
+    noting = keras_noting(Path(os.environ["FOLDER"]))
+    model.fit(**keras_data(), batch_size=32, epochs=EPOCHS, callbacks=[noting, TuneCallback()])
 
 
 def optuna_median(folder: Path, seed: int, seconds: float) -> None:
@@ -219,7 +234,7 @@ def measure(name: str, seed: int, seconds: float) -> list[float]:
             theirs = {"KERASTUNER_TUNER_ID": identity, "KERASTUNER_ORACLE_IP": "127.0.0.1",
                       "KERASTUNER_ORACLE_PORT": port} if "KerasTuner" in name else {}  # fmt: skip
             command = [sys.executable, __file__, "--one", name, place, str(seed), str(seconds)]
-            environment = {**os.environ, "WORKER": str(worker), **theirs}
+            environment = {**os.environ, "WORKER": str(worker), "FOLDER": place, **theirs}
             with (folder / f"output-{worker}.txt").open("w") as output:
                 running.append(subprocess.Popen(
                     command, env=environment, stdout=output, stderr=output, process_group=0
