@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +252,19 @@ def measure(name: str, seed: int, seconds: float) -> list[float]:
             raise SystemExit("\n".join(path.read_text()[-2000:] for path in folder.glob("output-*.txt")))
         lines = [line.split() for line in (folder / CURVE).read_text().splitlines()]
         rows = [(float(row[0]) - begin, float(row[1])) for row in lines if len(row) == 2]
-        print(f"{name}, seed {seed}: {len(rows)} epochs", flush=True)
     quarters = [seconds * quarter / 4 for quarter in (1, 2, 3, 4)]
-    return [min((value for at, value in rows if at <= mark and value == value), default=math.nan) for mark in quarters]
+    best = [min((value for at, value in rows if at <= mark and value == value), default=math.nan) for mark in quarters]
+    print(f"{name}, seed {seed}: {len(rows)} epochs, {', '.join(f'{value:.4f}' for value in best)}", flush=True)
+    return best
+
+
+def cell(values: Sequence[float]) -> str:
+    """The mean of what was measured, and its standard error."""
+    there = [value for value in values if not math.isnan(value)]
+    if len(there) < len(values):
+        return f"none yet with {len(values) - len(there)} of {len(values)} seeds"
+    error = f" ± {statistics.stdev(there) / math.sqrt(len(there)):.4f}" if len(there) > 1 else ""
+    return f"{statistics.mean(there):.4f}{error}"
 
 
 def main(names: list[str], seeds: int, seconds: float) -> None:
@@ -266,11 +276,7 @@ def main(names: list[str], seeds: int, seconds: float) -> None:
     print(f"\n| lowest {METRIC} after | {' | '.join(f'{seconds * q / 4:g} s' for q in (1, 2, 3, 4))} |")
     print("| --- | --- | --- | --- | --- |")
     for name, rows in found.items():
-        cells = []
-        for values in zip(*rows, strict=True):
-            error = f" ± {statistics.stdev(values) / math.sqrt(seeds):.4f}" if seeds > 1 else ""
-            cells.append(f"{statistics.mean(values):.4f}{error}")
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(map(cell, zip(*rows, strict=True)))} |")
     print(f"\n{WORKERS} workers, {seeds} seeds, tunehook {th.__version__}; ± is the standard error over the seeds")
 
 
