@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tunehook.adapter import hear_configurations
 from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, resolve, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
@@ -271,7 +272,7 @@ def confirm(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> Sit
     sites, slots, find = slots_of(trainer, module, data, loaders)
     trace = trace_in_progress()
     if trace is not None:
-        sites.left_out = trace.enter_fit(slots, sites.places, find=find, used=sites.used)
+        sites.left_out = trace.enter_fit(slots, sites.places, find=find, hear=hear_configurations, used=sites.used)
         if not sites.is_later:
             _check_state(trace, trainer.callbacks)
     return sites

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
+from tunehook import inject
 from tunehook.adapter.patches import put
+from tunehook.inject import trace_in_progress
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -138,6 +140,35 @@ def hear_own_calls(cls: type, hear: Hear) -> None:
     """
     if type(vars(cls)["__init__"]) is not _Heard:
         put(cls, "__init__", _Heard(vars(cls)["__init__"], hear, is_of_any=True))
+
+
+def hear_configurations(cls: type) -> bool:
+    """Hear of each constructor call of a class of the user's that is no framework's; subclasses are left alone.
+
+    Args:
+        cls: The class.
+
+    Returns:
+        Whether it is heard from now on, and was not.
+    """
+    own = vars(cls).get("__init__", cls.__init__)  # type: ignore[misc] # it is what an object of the class is made with
+    if type(own) is not types.FunctionType:
+        return False
+    put(cls, "__init__", _Heard(own, _put_in))
+    return True
+
+
+def _put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    trace = trace_in_progress()
+    if trace is None:
+        return args, kwargs
+    taken = inject.Arguments(type(made), object)
+    try:
+        taken.bind(args, kwargs)
+    except TypeError:  # the constructor will say what is wrong
+        return args, kwargs
+    call = trace.take(made, taken, lambda *_: {})
+    return taken.arguments(call.given) if call.given else (args, kwargs)
 
 
 def _replace(cls: type, hear: Hear, then: Then | None) -> None:

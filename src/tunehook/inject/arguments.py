@@ -288,7 +288,11 @@ def _with_entry(value: Any, entry: str, new: Any) -> Any:
         given = {each.name: each.alias for each in type(value).__attrs_attrs__ if each.init}
         return type(value)(**{alias: item if name == key else getattr(value, name) for name, alias in given.items()})
     if hasattr(type(value), "model_copy"):
-        return value.model_copy(update={key: item})
-    made = copy.copy(value)
-    setattr(made, key, item)
+        made = value.model_copy(update={key: item})
+    else:
+        made = copy.copy(value)
+        setattr(made, key, item)
+    for name in [*vars(made)]:
+        if isinstance(getattr(type(made), name, None), functools.cached_property):
+            del vars(made)[name]
     return made
