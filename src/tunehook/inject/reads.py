@@ -77,12 +77,20 @@ def sets_attribute(cls: type, base: type, name: str) -> bool:
 
 
 def _methods(cls: type, base: type) -> Iterator[CodeType]:
-    """The code of the methods of a class, down to the framework's, and of the functions inside them."""
+    """The code of the methods of a class, down to the framework's, and of the functions inside them.
+
+    Those that a class below has replaced, without calling them, are left out.
+    """
+    replaced: set[str] = set()
     for each in itertools.takewhile(lambda each: each is not base, cls.__mro__):
-        for one in vars(each).values():
+        for key, one in vars(each).items():
             method = getattr(inspect.unwrap(one), "__code__", None) if callable(one) else None
-            if method is not None:
-                yield from _codes(method)
+            if method is not None and key not in replaced:
+                codes = [*_codes(method)]
+                yield from codes
+                names = {name for code in codes for name in code.co_names}
+                if names.isdisjoint({"super", *(cls.__name__ for cls in each.__mro__[1:])}):
+                    replaced.add(key)
 
 
 def is_used_later(cls: type, base: type, name: str) -> bool:

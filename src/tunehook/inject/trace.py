@@ -209,24 +209,32 @@ class Trace:
 
     def _maker(self, call: Call, path: str, hear: Callable[[type], bool] | None) -> tuple[Call, str]:
         along = [*holders(call, path)]
-        if not any(derives(made, key) for made, key in along):
+        if not any(derives(one, key) for one, key in along):
             return call, path
-        made, key = along[-1]
-        maker = self.of(made)
-        if maker is not None and (key in maker.arguments.signature.parameters or maker.arguments.rest is not None):
-            self._configured.add(maker.place)
-            typed = maker.in_force()
-            # Where the script has set it since, it is typed in there, and what was derived before stays.
-            return (maker, key) if key not in typed or same(typed[key], call.present.get(path)) else (call, path)
-        if hear is None:
-            return call, path
-        if maker is None and not self.fits and hear(type(made)):
+        holder, key = along[-1]
+        maker = self.of(holder)
+        if maker is None and hear is not None and not self.fits and hear(type(holder)):
             self.is_left = True
             raise Again
+        if maker is not None and (key in maker.arguments.signature.parameters or maker.arguments.rest is not None):
+            self._configured.add(maker.place)
+            typed, present = maker.in_force(), call.present.get(path)
+            if key not in typed or same(typed[key], present):
+                return maker, key
+            if key not in maker.given:
+                return call, path  # the script has set it since: it is typed in there, what was derived before stays
+            lines = " and ".join(lines_that_set(key, codes_of_the_user())) or "the script"
+            raise InjectionError(
+                f"{maker.name} was made with {key} = {typed[key]!r}, and has {present!r} when {call.name} takes it: "
+                f"{lines} sets it.\n  Read it there: th.value({maker.edits[key]!r}, {present!r})."
+            )
+        if hear is None:
+            return call, path
         raise InjectionError(
-            f"{path} of {call.name} cannot be put in: {type(made).__name__} was made before this trial was known, and "
-            f"its constructor derives more than {key} from it.\n"
-            "  Make it in the training function, which is called for each trial."
+            f"{path} of {call.name} cannot be put in: its {type(holder).__name__} was made before this trial was "
+            f"known, or is a copy, and its constructor derives more than {key} from it.\n"
+            f"  Make it in the training function and pass it as it is, or read it there: th.value({key!r}, "
+            f"{call.present.get(path)!r})."
         )
 
     def begin_fit(self) -> None:
