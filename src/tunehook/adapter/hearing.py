@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-from tunehook import inject
 from tunehook.adapter.patches import put
+from tunehook.inject import Arguments as OfCall
 from tunehook.inject import trace_in_progress
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -162,7 +162,7 @@ def _put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argumen
     trace = trace_in_progress()
     if trace is None:
         return args, kwargs
-    taken = inject.Arguments(type(made), object)
+    taken = OfCall(type(made), object)
     try:
         taken.bind(args, kwargs)
     except TypeError:  # the constructor will say what is wrong

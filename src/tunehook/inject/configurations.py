@@ -40,12 +40,13 @@ def derives(made: Any, key: str) -> bool:
         made: The object.
         key: The argument.
     """
-    return holds_values(made) and _derives(type(made), key)
+    cls: Any = type(made)
+    return holds_values(made) and _derives(cls, key)
 
 
 @functools.lru_cache(maxsize=256)
 def _derives(cls: Any, key: str) -> bool:
-    if dataclasses.is_dataclass(cls):
+    if hasattr(cls, "__dataclass_fields__"):
         fields = {each.name for each in dataclasses.fields(cls) if each.init}
         is_hidden = fields != {*[*signature_of(cls.__init__).parameters][1:]}  # of those by which one is made
         return is_hidden or _stores(cls, "__post_init__", fields)
