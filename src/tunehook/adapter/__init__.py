@@ -2,15 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from tunehook.adapter.configurations import hear_configurations
 from tunehook.adapter.fit import FitCore
-from tunehook.adapter.hearing import (
-    follow_subclasses,
-    hear_calls,
-    hear_configurations,
-    hear_own_calls,
-    is_under_construction,
-    subclasses,
-)
+from tunehook.adapter.hearing import follow_subclasses, hear_calls, hear_own_calls, is_under_construction, subclasses
 from tunehook.adapter.imports import when_imported
 from tunehook.adapter.keeping import hand_back
 from tunehook.adapter.objective import objective

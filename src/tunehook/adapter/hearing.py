@@ -18,8 +18,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from tunehook.adapter.patches import put
-from tunehook.inject import Arguments as OfCall
-from tunehook.inject import trace_in_progress
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -142,11 +140,12 @@ def hear_own_calls(cls: type, hear: Hear) -> None:
         put(cls, "__init__", _Heard(vars(cls)["__init__"], hear, is_of_any=True))
 
 
-def hear_configurations(cls: type) -> bool:
-    """Hear of each constructor call of a class of the user's that is no framework's; subclasses are left alone.
+def hear_one(cls: type, hear: Hear) -> bool:
+    """Hear of each constructor call of a class that is no framework's; subclasses are left alone.
 
     Args:
         cls: The class.
+        hear: Called before the constructor runs.
 
     Returns:
         Whether it is heard from now on, and was not.
@@ -154,21 +153,8 @@ def hear_configurations(cls: type) -> bool:
     own = vars(cls).get("__init__", cls.__init__)  # type: ignore[misc] # it is what an object of the class is made with
     if type(own) is not types.FunctionType:
         return False
-    put(cls, "__init__", _Heard(own, _put_in))
+    put(cls, "__init__", _Heard(own, hear))
     return True
-
-
-def _put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    trace = trace_in_progress()
-    if trace is None:
-        return args, kwargs
-    taken = OfCall(type(made), object)
-    try:
-        taken.bind(args, kwargs)
-    except TypeError:  # the constructor will say what is wrong
-        return args, kwargs
-    call = trace.take(made, taken, lambda *_: {})
-    return taken.arguments(call.given) if call.given else (args, kwargs)
 
 
 def _replace(cls: type, hear: Hear, then: Then | None) -> None:
