@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tunehook.adapter import hear_configurations
 from tunehook.inject import Injection, Slot, Trace, is_read, same, show
 from tunehook.integrations.keras import config, host
 from tunehook.integrations.keras.arguments import KerasArguments, MethodArguments
@@ -73,7 +74,7 @@ class KerasSlots:
         """
         if self._trace is not None:
             places = {path: [place] for path, place in self.places.items()}
-            self._left_out = self._trace.enter_fit(self.slots, places, find=self.find)
+            self._left_out = self._trace.enter_fit(self.slots, places, find=self.find, hear=hear_configurations)
 
     def left_out(self) -> set[str]:
         """The names of the space that a later fit of a trial leaves to its script."""

@@ -144,9 +144,9 @@ def _unbound(cls: type, base: type, kind: Kind) -> Arguments:
     return Arguments(base if kind == "trainer" else cls, base if is_users else object)
 
 
-def kind_of(call: Call) -> Kind:
-    """What a call makes."""
-    return cast("Kind", base_of(call.arguments.cls)[1])
+def kind_of(call: Call) -> Kind | None:
+    """What a call makes; ``None`` for a configuration."""
+    return base_of(call.arguments.cls)[1]
 
 
 def _guess(call: Call, trace: Trace) -> Mapping[str, str]:
@@ -285,7 +285,7 @@ class Sites:
                 many = list(enumerate(each)) if isinstance(each, list | tuple) else [(None, each)]
                 for number, one in many:
                     inner = self._call(one)
-                    if inner is None or kind_of(inner) in ("model", "callback") or depth > 5:
+                    if inner is None or kind_of(inner) in (None, "model", "callback") or depth > 5:
                         continue
                     below = f"{path}.{key}" if number is None else f"{path}.{key}.{number}"
                     self._add(below, one, rank=1)
@@ -316,7 +316,12 @@ class Sites:
         """Add, by their classes, the calls of what the fit does not use, as far as anybody can see."""
         others: dict[str, list[Call]] = {}
         for call in [] if self._trace is None else self._trace.calls:
-            if call not in self._seen and call.is_typed_in and not _is_ours(call.arguments.cls):
+            if (
+                call not in self._seen
+                and call.is_typed_in
+                and kind_of(call) is not None
+                and not _is_ours(call.arguments.cls)
+            ):
                 others.setdefault(call.arguments.cls.__name__, []).append(call)
         for name, calls in others.items():
             for call in calls:

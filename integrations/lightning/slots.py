@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunehook.inject import Find, Injection, KeysRead, Slot, Trace, is_read, resolve, same, trace_in_progress
+from tunehook.adapter import hear_configurations
+from tunehook.inject import LAST, Find, Injection, KeysRead, Slot, Trace, is_read, resolve, same, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import Sites, base_of
 from tunehook.integrations.lightning.constructors import NotTakenError
@@ -130,7 +131,10 @@ class LightningSlots:
         except NotTakenError as error:
             name = "" if injection is None else injection.names.get(error.path, "")
             if name and "." not in name:  # it is no name of an optimizer's or scheduler's of this script
-                others = [slot for slot in self.slots if not slot.path.startswith(("optimizer.", "scheduler."))]
+                others = [
+                    slot for slot in self.slots
+                    if not slot.path.startswith(("optimizer.", "scheduler.")) and slot.rank < LAST
+                ]  # fmt: skip
                 resolve(name, others, notes=[*self._sites.notes, *self._made.rows()])
             raise
         if injection is None:
@@ -194,10 +198,15 @@ class LightningSlots:
         dead = [(kind, name) for kind, _, name in given if name not in used]
         if dead:
             owner = type(self._parts[dead[0][0]]).__name__
+            others = [
+                f"optimizer.{name}" for _, name in dead for each in self._made.optimizers.made if name in each.keys
+            ]
+            others += [slot.path for _, name in dead for slot in self.slots if slot.path == f"trainer.{name}"]
+            instead = f", tune {' or '.join(dict.fromkeys(others))} instead" if others else ""
             raise InjectionError(
                 f"Nothing uses {', '.join(f'{kind}.{name}' for kind, name in dead)}: no line of the constructor "
                 f"of {owner} reads it, and it was not read from hparams in the first batch.\n"
-                f"  Use the argument in {owner}, or take it out of the space."
+                f"  Use the argument in {owner}{instead}, or take it out of the space."
             )
 
     def _is_used(self, kind: str, name: str, read: set[str]) -> bool:
@@ -271,10 +280,31 @@ def confirm(trainer: Any, module: Any, data: Any, loaders: Sequence[Any]) -> Sit
     sites, slots, find = slots_of(trainer, module, data, loaders)
     trace = trace_in_progress()
     if trace is not None:
-        sites.left_out = trace.enter_fit(slots, sites.places, find=find, used=sites.used)
+        _check_shared(trace, sites, slots)
+        sites.left_out = trace.enter_fit(slots, sites.places, find=find, hear=hear_configurations, used=sites.used)
         if not sites.is_later:
             _check_state(trace, trainer.callbacks)
     return sites
+
+
+def _check_shared(trace: Trace, sites: Sites, slots: Sequence[Slot]) -> None:
+    """Check that a short name is no argument of the Trainer's too, to which the script has given the same value.
+
+    Raises:
+        InjectionError: One is, as where both are given ``args.max_epochs``. The Trainer would keep the script's value.
+    """
+    for name in trace.own_names():
+        for of_trainer, key in sites.places.get(f"trainer.{name}", ()) if "." not in name else ():
+            given = of_trainer.arguments.bound.arguments
+            typed = of_trainer.present[key] if key in given or key in given.get("kwargs", ()) else _NOTHING
+            for slot in resolve(name, slots):
+                shared = [call for call, path in sites.places.get(slot.path, ()) if same(typed, call.present.get(path))]
+                if not slot.path.startswith("trainer.") and shared:
+                    raise InjectionError(
+                        f"The hyperparameter '{name}' could go to {slot.path} and trainer.{name}, which the script "
+                        f"gives one value, {typed!r}.\n"
+                        f"  Write '*.{name}' in the space for both, or the full path of one."
+                    )
 
 
 _first_states: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # of callbacks made outside of trials

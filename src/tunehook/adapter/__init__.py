@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tunehook.adapter.configurations import hear_configurations
 from tunehook.adapter.fit import FitCore
 from tunehook.adapter.hearing import follow_subclasses, hear_calls, hear_own_calls, is_under_construction, subclasses
 from tunehook.adapter.imports import when_imported
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alone", "FitCore", "Patches", "Ranks", "Resume", "Source", "claim_session", "current", "follow_subclasses",
-    "hand_back", "hear_calls", "hear_own_calls", "is_under_construction", "know_trial", "live", "objective",
-    "parts_of", "problem_on", "put_once", "said_once", "scaled", "subclasses", "together", "value", "when_imported",
+    "hand_back", "hear_calls", "hear_configurations", "hear_own_calls", "is_under_construction", "know_trial", "live",
+    "objective", "parts_of", "problem_on", "put_once", "said_once", "scaled", "subclasses", "together", "value",
+    "when_imported",
 ]  # fmt: skip
 
 __getattr__ = lazily(

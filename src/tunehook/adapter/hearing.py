@@ -140,6 +140,23 @@ def hear_own_calls(cls: type, hear: Hear) -> None:
         put(cls, "__init__", _Heard(vars(cls)["__init__"], hear, is_of_any=True))
 
 
+def hear_one(cls: type, hear: Hear) -> bool:
+    """Hear of each constructor call of a class that is no framework's; subclasses are left alone.
+
+    Args:
+        cls: The class.
+        hear: Called before the constructor runs.
+
+    Returns:
+        Whether it is heard from now on, and was not.
+    """
+    own = vars(cls).get("__init__", cls.__init__)  # type: ignore[misc] # it is what an object of the class is made with
+    if type(own) is not types.FunctionType:
+        return False
+    put(cls, "__init__", _Heard(own, hear))
+    return True
+
+
 def _replace(cls: type, hear: Hear, then: Then | None) -> None:
     own = vars(cls).get("__init__")
     if own is None and _is_of_a_mixin(cls):

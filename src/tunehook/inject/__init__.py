@@ -1,6 +1,6 @@
 """Putting a trial's values into objects: slots and names, arguments, the calls of a script, apply and read back."""
 
-from tunehook.inject.arguments import NAMED, Arguments, signature_of
+from tunehook.inject.arguments import LAST, NAMED, Arguments, signature_of
 from tunehook.inject.call import MADE_BY, Call, frames
 from tunehook.inject.calling import call_traced, check_thread, keep, trace_in_progress
 from tunehook.inject.injection import IN_FUNCTION, Injection
@@ -36,7 +36,7 @@ from tunehook.inject.trace import Again, Told, Trace, tell_variable
 from tunehook.inject.variables import Typed
 
 __all__ = [
-    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "MADE_BY", "NAMED",
+    "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "LAST", "MADE_BY", "NAMED",
     "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "asked_values", "asking", "call_traced",
     "check_thread", "defaults_read", "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial",
     "is_read", "is_used_later", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",

@@ -25,7 +25,7 @@ NAMED = (inspect.Parameter.POSITIONAL_ONLY, *_BY_NAME)
 _PLAIN = (int, float, str, list, tuple, types.NoneType)  # what an entry is, to be one of the space's
 _ACTS = ("__len__", "__iter__", "__call__", "__getitem__", "__array__")  # an object with one of these is more than that
 _DEEPEST = 6
-_LAST = 5  # behind all ranks of other slots
+LAST = 5  # behind all ranks of other slots
 _MANY = 100  # of a longer list the first ones are looked at
 
 
@@ -103,7 +103,7 @@ class Arguments:
         Such a configuration is often that of a whole project, of which the class reads some entries only.
         """
         entry = name.rpartition(".")[2]
-        return 0 if "." not in name or is_mentioned(self.cls, self.base, entry) else _LAST
+        return 0 if "." not in name or is_mentioned(self.cls, self.base, entry) else LAST
 
     def changed(self, staged: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the staged values that are not the present ones."""
@@ -288,7 +288,11 @@ def _with_entry(value: Any, entry: str, new: Any) -> Any:
         given = {each.name: each.alias for each in type(value).__attrs_attrs__ if each.init}
         return type(value)(**{alias: item if name == key else getattr(value, name) for name, alias in given.items()})
     if hasattr(type(value), "model_copy"):
-        return value.model_copy(update={key: item})
-    made = copy.copy(value)
-    setattr(made, key, item)
+        made = value.model_copy(update={key: item})
+    else:
+        made = copy.copy(value)
+        setattr(made, key, item)
+    for name in [*vars(made)]:
+        if isinstance(getattr(type(made), name, None), functools.cached_property):
+            del vars(made)[name]
     return made

@@ -20,25 +20,31 @@ def is_read(cls: type, base: type, name: str) -> bool:
         if code is None:
             continue
         if name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-            return _loads(code, name) or is_mentioned(cls, base, name, beside="hparams")
+            return loads(code, name) > 0 or is_mentioned(cls, base, name, beside="hparams")
         if not code.co_flags & 0x08:  # it takes no **kwargs, so nobody hands the argument on
             return True
         rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)]
-        keeps_rest = keeps_rest or _loads(code, rest)
+        keeps_rest = keeps_rest or loads(code, rest) > 0
     return keeps_rest
 
 
-def _loads(code: CodeType, name: str) -> bool:
+def loads(code: CodeType, name: str) -> int:
+    """How often a function loads a variable, functions inside it included; once where it may load any.
+
+    Args:
+        code: The function.
+        name: The variable.
+    """
+    count = 0
     for each in dis.get_instructions(code):
-        if isinstance(each.argval, CodeType) and _loads(each.argval, name):
-            return True
-        if each.opname == "LOAD_GLOBAL" and each.argval in ("locals", "vars", "eval", "exec"):
-            return True
-        if "LOAD_FAST" in each.opname or "DEREF" in each.opname:
+        if isinstance(each.argval, CodeType):
+            count += loads(each.argval, name)
+        elif each.opname == "LOAD_GLOBAL" and each.argval in ("locals", "vars", "eval", "exec"):
+            count += 1
+        elif "LOAD_FAST" in each.opname or "DEREF" in each.opname:
             loaded = each.argval if isinstance(each.argval, tuple) else (each.argval,)  # two, from Python 3.13 on
-            if name in loaded:
-                return True
-    return False
+            count += loaded.count(name)
+    return count
 
 
 def is_mentioned(cls: type, base: type, name: str, *, beside: str = "") -> bool:
@@ -71,12 +77,20 @@ def sets_attribute(cls: type, base: type, name: str) -> bool:
 
 
 def _methods(cls: type, base: type) -> Iterator[CodeType]:
-    """The code of the methods of a class, down to the framework's, and of the functions inside them."""
+    """The code of the methods of a class, down to the framework's, and of the functions inside them.
+
+    Those that a class below has replaced, without calling them, are left out.
+    """
+    replaced: set[str] = set()
     for each in itertools.takewhile(lambda each: each is not base, cls.__mro__):
-        for one in vars(each).values():
+        for key, one in vars(each).items():
             method = getattr(inspect.unwrap(one), "__code__", None) if callable(one) else None
-            if method is not None:
-                yield from _codes(method)
+            if method is not None and key not in replaced:
+                codes = [*_codes(method)]
+                yield from codes
+                names = {name for code in codes for name in code.co_names}
+                if names.isdisjoint({"super", *(cls.__name__ for cls in each.__mro__[1:])}):
+                    replaced.add(key)
 
 
 def is_used_later(cls: type, base: type, name: str) -> bool:

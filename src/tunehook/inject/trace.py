@@ -18,8 +18,9 @@ from typing import Any
 
 from tunehook.inject.arguments import Arguments
 from tunehook.inject.call import MADE_BY, Call, codes_of_the_user, position
+from tunehook.inject.configurations import derives, holders
 from tunehook.inject.plan import Plan, calls_by_place
-from tunehook.inject.slot import Find, Slot, check_type, names_in, number_of, resolve
+from tunehook.inject.slot import Find, Slot, check_type, names_in, number_of, resolve, same
 from tunehook.inject.variables import Typed, lines_that_set, other_uses
 from tunehook.trial import InjectionError, Trial
 
@@ -75,8 +76,9 @@ class Trace:
         self.is_left = False  # whether the training function is to be left
         self.fits = 0  # that have begun
         self.calls: list[Call] = []
-        self._by_id: dict[int, tuple[weakref.ref[Any], Call]] = {}
+        self._by_id: dict[int, tuple[Callable[[], Any], Call]] = {}
         self._numbers: dict[str, int] = {}
+        self._configured: set[str] = set()  # the places of configurations that take values
         self._names: dict[str, str] = {}  # of the space, by the slots that they mean
 
     @property
@@ -126,7 +128,7 @@ class Trace:
         number = self._numbers[place] = self._numbers.get(place, -1) + 1
         call = Call(arguments, place, number, line, is_typed_in, route=route, fit=self.fits)
         self.calls.append(call)
-        self._by_id[id(made)] = weakref.ref(made), call
+        self._by_id[id(made)] = _reference(made), call
         values, placed = self._values(), Plan() if self.plan is None else self.plan
         call.edits = {path: name for path, name in placed.of(call).items()
                       if name in values and not (self.fits and number_of(name) == 0)}  # fmt: skip
@@ -158,7 +160,13 @@ class Trace:
             self.plan = replace(self.plan, late=late)
 
     def enter_fit(
-        self, slots: Sequence[Slot], places: Places, *, find: Find | None, used: Collection[Call] | None = None
+        self,
+        slots: Sequence[Slot],
+        places: Places,
+        *,
+        find: Find | None,
+        hear: Callable[[type], bool],
+        used: Collection[Call] | None = None,
     ) -> set[str]:
         """See, where a fit is called, that its values went where the names of the space lead; it begins then.
 
@@ -166,6 +174,7 @@ class Trace:
             slots: The slots of this fit.
             places: Those whose values were typed into a call, by path: the call, and its argument.
             find: Finds slots that are not listed.
+            hear: Hears of the constructor calls of a class from now on; answers whether it did not yet.
             used: The calls that made what the fit uses, ``None`` for all of the places.
 
         Returns:
@@ -175,10 +184,58 @@ class Trace:
             Again: They did not; the plan says now where they belong.
             InjectionError: A value has the wrong type, or the objects of the fit depend on the values.
         """
+        places = {**places, **self._made_with(slots, places, find, hear)}
         if self.is_due:
             self.confirm(slots, places, find=find, used=used)
         self.begin_fit()
         return self.names_left_out(slots, places, find=find)
+
+    def _made_with(
+        self, slots: Sequence[Slot], places: Places, find: Find | None, hear: Callable[[type], bool]
+    ) -> dict[str, list[tuple[Call, str]]]:
+        """The places of values in configurations that derive others from them: the calls that made these.
+
+        Raises:
+            Again: These were not heard yet.
+            InjectionError: One was made before the trial was known.
+        """
+        names = names_in(self._values(), self.fits)
+        paths = {slot.path: name for name in names for slot in _meant(name, slots, find) if slot.path in places}
+        own = self.own_names()
+        return {
+            path: [self._maker(*place, hear if name in own else None) for place in places[path]]
+            for path, name in paths.items()
+        }
+
+    def _maker(self, call: Call, path: str, hear: Callable[[type], bool] | None) -> tuple[Call, str]:
+        along = [*holders(call, path)]
+        if not any(derives(one, key) for one, key in along):
+            return call, path
+        holder, key = along[-1]
+        maker = self.of(holder)
+        if maker is None and hear is not None and not self.fits and hear(type(holder)):
+            self.is_left = True
+            raise Again
+        if maker is not None and (key in maker.arguments.signature.parameters or maker.arguments.rest is not None):
+            self._configured.add(maker.place)
+            typed, present = maker.in_force(), call.present.get(path)
+            if key not in typed or same(typed[key], present):
+                return maker, key
+            if key not in maker.given:
+                return call, path  # the script has set it since: it is typed in there, what was derived before stays
+            lines = " and ".join(lines_that_set(key, codes_of_the_user())) or "the script"
+            raise InjectionError(
+                f"{maker.name} was made with {key} = {typed[key]!r}, and has {present!r} when {call.name} takes it: "
+                f"{lines} sets it.\n  Read it there: th.value({maker.edits[key]!r}, {present!r})."
+            )
+        if hear is None:
+            return call, path
+        raise InjectionError(
+            f"{path} of {call.name} cannot be put in: its {type(holder).__name__} was made before this trial was "
+            f"known, or is a copy, and its constructor derives more than {key} from it.\n"
+            f"  Make it in the training function and pass it as it is, or read it there: th.value({key!r}, "
+            f"{call.present.get(path)!r})."
+        )
 
     def begin_fit(self) -> None:
         """Count the calls of each place from the beginning again, as the next round of a loop does.
@@ -239,11 +296,13 @@ class Trace:
             if call.is_of_fit:
                 call.edits = wanted[call]
         all_of_fit = {call for sites in places.values() for call, _ in sites}
+        of_fit = {*(all_of_fit if used is None else used)}
+        of_fit |= {call for call in self.calls if call.place in self._configured}
         tried = self.plan
         if self.fits:
             self._confirm_later(wanted)
             return
-        self.plan = replace(tried or Plan(), calls=calls_by_place(wanted, all_of_fit if used is None else used))
+        self.plan = replace(tried or Plan(), calls=calls_by_place(wanted, of_fit))
         if not self._is_first and tried != self.plan:
             raise InjectionError(
                 "The objects of this fit are made elsewhere in the script than those of its first fit"
@@ -348,6 +407,13 @@ def tell_variable(name: str, what: str, typed: Sequence[Typed]) -> None:
 
 
 _told: set[Typed | str] = set()  # in this process
+
+
+def _reference(made: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(made)
+    except TypeError:  # a configuration with slots
+        return lambda: made
 
 
 def _meant(name: str, slots: Sequence[Slot], find: Find | None) -> list[Slot]:

@@ -153,7 +153,8 @@ def test_a_loss_that_keeps_its_last_value(one: Any) -> None:
         message = refused(one, lambda: (with_loss(one)(loss), loader()), {"momentum": 0.5})
         assert message == (
             "Nothing uses model.momentum: no line of the constructor of Lossy reads it, and it was not read from "
-            "hparams in the first batch.\n  Use the argument in Lossy, or take it out of the space."
+            "hparams in the first batch.\n  Use the argument in Lossy, tune optimizer.momentum instead, or take it out "
+            "of the space."
         )
 
 

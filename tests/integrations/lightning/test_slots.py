@@ -223,3 +223,25 @@ def test_steps_for_a_trainer_without_epochs(pl: Any) -> None:
     made.fit(model, loader(), loader())
     assert_same([*weights(model), torch.get_rng_state()], plain)
     assert made.max_epochs == -1
+
+
+def test_a_value_that_the_module_and_the_trainer_are_given(one: Any) -> None:
+    """As of one command line: its short name would leave the Trainer with another value, so it is an error."""
+
+    class Net(classes(one)["Net"]):  # type: ignore[misc]
+        def __init__(self, max_epochs: int = 100) -> None:
+            super().__init__()
+            self.net[0].bias.data.fill_(max_epochs / 100)
+
+    def script(epochs: int | None = 2) -> Any:
+        return Net() if epochs is None else Net(max_epochs=epochs), loader()
+
+    assert refused(one, script, {"max_epochs": 3}) == (
+        "The hyperparameter 'max_epochs' could go to model.max_epochs and trainer.max_epochs, which the script gives "
+        "one value, 2.\n  Write '*.max_epochs' in the space for both, or the full path of one."
+    )
+    plain = trained(one, lambda: script(3), max_epochs=3)
+    assert_same(trained(one, script, {"*.max_epochs": 3}), plain)
+    only = trained(one, lambda: script(3))
+    assert_same(trained(one, script, {"model.max_epochs": 3}), only)
+    assert_same(trained(one, lambda: script(None), {"max_epochs": 3}), only)
