@@ -699,7 +699,7 @@ def test_values_that_another_process_lets_wait_meanwhile(
     """They are in the storage before their line is written, and nobody has overtaken anybody."""
     other = make()
     train(other)
-    read = tunehook.study.restoring.read_waiting
+    read = tunehook.storage.read_waiting
 
     def meanwhile(*given: Any) -> Any:
         other.enqueue({"x": 0.5})
