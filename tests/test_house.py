@@ -48,7 +48,7 @@ BORDERS = {
     "wandb-workspaces": {"integrations.wandb.workspace"},
     "Lightning": {"integrations.lightning.host", "integrations.lightning.resume", "integrations.wandb.logger"},
     "Keras": {"integrations.keras.host", "integrations.keras.resume"},
-    "Optuna": {"system.optuna", "storage.sqlite", "storage.rows"},
+    "Optuna": {"system.optuna", "storage.sqlite", "storage.relational", "storage.rows"},
     "torch": {"integrations.lightning.host", "launch.node.child"},
     "Python": {"adapter.script", "inject.call", "launch.node.child"},
 }  # fmt: skip
