@@ -38,6 +38,7 @@ class RelationalStorage(RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self._left_out: set[int] = set()  # not read once more at each look
         if self.engine.dialect.name == "sqlite":
             sqlalchemy.event.listen(self.engine, "checkout", lambda db, *_: read_any_text(db))
 
@@ -56,7 +57,7 @@ class RelationalStorage(RDBStorage):
         except Exception:  # noqa: BLE001 - a table may hold anything
             self.get_study_name_from_id(study_id)  # raises where there is no such study
             ids = [key for key in self._ids(study_id) if key in included_trial_ids or key > trial_id_greater_than]
-            found = self._readable(study_id, states, ids)
+            found = self._readable(study_id, states, [key for key in ids if key not in self._left_out])
         return [trial for trial in found if _is_whole(trial)]
 
     # Private: Optuna calls it for each value of a trial, and reads an earlier distribution there where it has none.
@@ -91,6 +92,7 @@ class RelationalStorage(RDBStorage):
         except Exception as error:  # noqa: BLE001 - as above
             if len(ids) == 1:
                 tell_left_out("trial", ids[0], error)
+                self._left_out.add(ids[0])
                 return []
         half = len(ids) // 2
         return [trial for part in (ids[:half], ids[half:]) for trial in self._readable(study_id, states, part)]
@@ -107,6 +109,12 @@ def _is_whole(trial: FrozenTrial) -> bool:
         if moment is not None and not is_moment(moment):
             tell_left_out("moment", (trial.number, name, moment), "no trial was trained then")
             setattr(trial, name, None)
+    try:
+        for name, distribution in trial.distributions.items():
+            distribution.to_internal_repr(trial.params[name])
+    except (ValueError, TypeError) as error:
+        tell_left_out("trial", (trial.number, trial.params), error)
+        return False
     if is_whole(trial.number) and all(map(is_number, trial.values or ())):
         return True
     tell_left_out("trial", (trial.number, trial.values), "its number or a value is none")

@@ -22,6 +22,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from tunehook.record import is_number
 from tunehook.system import from_json, shown
 
 log = logging.getLogger("tunehook")
@@ -165,6 +166,8 @@ def read_trials(
 
     def take_param(key: int, name: str, value: float, text: str) -> None:
         distribution = _distribution(text)
+        if not is_number(value):
+            raise ValueError("its value is no number")
         trials[key].params[name] = distribution.to_external_repr(value)
         trials[key].distributions[name] = distribution
 
