@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -347,15 +348,17 @@ def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(path: str, flags: int) -> int:
         if "trial-0002" in path:
-            raise PermissionError("not yours")
+            raise error
         return real(path, flags)
 
     with monkeypatch.context() as patch:
         patch.setattr(tunehook.record.paths, "_open", refuse)
-        for _ in range(2):
-            with pytest.raises(
-                StudyError, match=r"^The journal .*/trial-0002/journal.jsonl cannot be read: not yours. "
-            ):
+        for error, way_out in (
+            (OSError(errno.EMFILE, "Too many open files"), r"Raise the limit of open files \(ulimit -n\), and start"),
+            (PermissionError(errno.EACCES, "Not yours"), "Make it a file that this user can read, and start again"),
+        ):
+            said = f"trial-0002/journal.jsonl cannot be read: {error.strerror}. .*\n  {way_out}"
+            with pytest.raises(StudyError, match=f"^The journal .*/{said}"):
                 make().ask()
         with pytest.raises(StudyError, match=r"trial-0002/journal.jsonl cannot be read"):
             rebuild("digits")
