@@ -9,12 +9,12 @@ from typing import Any
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
 
-import lightning as L  # noqa: E402
-import torch  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+import lightning as L  # noqa: E402 - after the filters
+import torch  # noqa: E402 - after the filters
+from sklearn.datasets import load_digits  # noqa: E402 - after the filters
+from torch import Tensor, nn  # noqa: E402 - after the filters
+from torch.nn import functional as F  # noqa: E402 - after the filters
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402 - after the filters
 
 _DIGITS = load_digits()
 _PIXELS = torch.tensor(_DIGITS.data / 16.0, dtype=torch.float32)

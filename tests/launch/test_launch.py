@@ -311,6 +311,25 @@ def test_a_crash_is_a_failure(tmp_path: Path, train: Callable[[], None], said: s
         assert output(study, 0) == "before the crash\n"
 
 
+def test_an_end_that_is_heard_where_the_study_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the middle of what a process that is gone had said does not lose its exit, nor those behind it."""
+    drain = tunehook.launch.node.node.Node._drain
+    failed: list[int] = []
+
+    def fail_once(self: Any, one: Any) -> None:
+        if not failed:
+            failed.append(one.session.trial.number)
+            raise StudyError("planted")
+        drain(self, one)
+
+    monkeypatch.setattr(tunehook.launch.node.node.Node, "_drain", fail_once)
+    study = scripts.study(tmp_path / "s")
+    with pytest.raises(StudyError, match="planted"):
+        run(study, scripts.kill_at_first)
+    assert set(study.counts()) == {"interrupted"}
+    assert "was killed (SIGKILL)" in study.trials[failed[0]].outcome.reason
+
+
 def test_an_exit_for_sigterm_is_no_failure(tmp_path: Path) -> None:
     """Where it comes before the training begins, or after its end was told, nobody but the exit code tells of it."""
     study = run(scripts.study(tmp_path / "s", [0, 1]), scripts.be_terminated, workers=1, retries=0)

@@ -27,6 +27,7 @@ from optuna.trial import TrialState
 import tunehook as th
 import tunehook.record.paths
 import tunehook.storage
+import tunehook.study.restoring
 from postgres import serving
 from tunehook.record import Begin, Ended, Events, Journal, lock_file, open_file, read_events, unsealed
 from tunehook.storage import Ledger
@@ -693,3 +694,22 @@ def test_several_processes_that_open_it_at_once() -> None:
             os.waitpid(child, 0)
         logging.getLogger("tunehook").setLevel(logging.NOTSET)
         assert rows(make()) == before
+
+
+def test_values_that_another_process_lets_wait_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are in the storage before their line is written, and nobody has overtaken anybody."""
+    other = make()
+    train(other)
+    read = tunehook.study.restoring.read_waiting
+
+    def meanwhile(*given: Any) -> Any:
+        other.enqueue({"x": 0.5})
+        return read(*given)
+
+    monkeypatch.setattr(tunehook.study.restoring, "read_waiting", meanwhile)
+    numbers = [trial.number for trial in make()._ledger.trials()]
+    assert "another process" not in caplog.text
+    assert len(numbers) > 2
+    assert numbers == [*range(len(numbers))]

@@ -147,6 +147,24 @@ class Contract:
         """The best third from each rung, from their checkpoints; no epoch is trained twice."""
         pause_study.check(self.run(pause_study.study(many=9), pause_study.train), 9)
 
+    def test_a_population_goes_on(self) -> None:
+        """Each interval goes on from the state of its parent; values and ends are those of one process."""
+        options: dict[str, Any] = {"search": th.PBT(population=3, interval=6), "stopper": None}
+        here, there = (pause_study.study(folder, many=40, **options) for folder in ("here", "there"))
+        here.optimize(pause_study.train, progress=False)
+        self.run(there, pause_study.train)
+        told = [
+            [(dict(one.params), one.value, one.lineage and one.lineage.parent) for one in made.trials]
+            for made in (here, there)
+        ]
+        assert told[0] == told[1]
+        assert there.counts() == {"complete": 6}
+        assert any(parent not in (None, number - 3) for number, (*_, parent) in enumerate(told[0]))  # the weak copy
+        for number in range(6):
+            events = read_journal(there.paths.journal(number))
+            first = 6 * (number // 3) + 1
+            assert [one["step"] for one in events if one["event"] == "report"] == [*range(first, first + 6)]
+
     def test_no_retries(self, tmp_path: Path) -> None:
         """Where they are not wanted, an interrupted trial stays the only one of its values."""
         study = scripts.study(tmp_path / "s", [0, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import math
 import os
@@ -45,23 +46,25 @@ def train(budget: Budget = BUDGET, why_not: str = "") -> None:
     resume = Resume(session, Alone(), why_not)
     resume.begin()
     found = resume.find()
-    state = 0.0 if found is None else float((found / "state").read_text())
+    epoch, state = (0, 0.0) if found is None else json.loads((found / "state").read_text())
     resume.open(is_restored=found is not None)
-    for step in range(session.step + 1, EPOCHS + 1):
+    for step in range(epoch + 1, EPOCHS + 1):
         time.sleep(float(os.environ.get("PAUSE_SLEEP", "0")))
         state = 0.7 * state + ((place["x"] * 37) % 61) / step
         with (session.trial.folder.parent.parent / "trained.txt").open("a") as file:
             file.write(f"{place['x']} {step} {state!r}\n")
         session.report(step, {"v": state})
+        if step < EPOCHS and resume.ends_interval(step):
+            resume.set_aside(functools.partial(_write, step, state))
         if not session.decision.stop and step < EPOCHS and resume.is_due(1):
-            resume.keep(functools.partial(_write, state))
+            resume.keep(functools.partial(_write, step, state))
         if session.decision.stop:
             break
     resume.close()
 
 
-def _write(state: float, folder: Path) -> None:
-    (folder / "state").write_text(repr(state))
+def _write(epoch: int, state: float, folder: Path) -> None:
+    (folder / "state").write_text(json.dumps([epoch, state]))
 
 
 def study(folder: str = "study", *, many: int = 60, **options: Any) -> th.Study:

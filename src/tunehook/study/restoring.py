@@ -188,7 +188,8 @@ class Restoring:
 
     def _put_in(self, there: Sequence[int], done: Restored) -> None:
         """Put in the trials that the storage lacks, in the order of their numbers, which it gives itself."""
-        number, waiting = len(self._ledger.trials()), self._waiting()
+        waiting = self._waiting()  # read first, as another process writes it last
+        number = len(self._ledger.trials())
         handed_out = self._handed_out(there, waiting)
         for there_is in sorted({*there, *waiting}):
             if not number <= there_is <= number + _FAR:

@@ -94,6 +94,7 @@ class Node(Leader[_Process]):
         self._fresh: Fresh | None = None
         self._spares = Spares(lambda token: self._start(token, []))
         self._room = Room()
+        self._exits: deque[tuple[str, int]] = deque()
 
     def __enter__(self) -> Self:
         """Begin to import what the training needs, in a process of its own."""
@@ -219,10 +220,13 @@ class Node(Leader[_Process]):
                 self._hear(connections[source])
             elif source in self._strangers:
                 self._greet(source)
-        for token, code in [] if self._starter is None else self._starter.ended():
+        self._exits += [] if self._starter is None else self._starter.ended()
+        while self._exits:
+            token, code = self._exits[0]  # it stays until it is taken, also where the study cannot be told meanwhile
             self._spares.drop(token)
             if token in self._running:
                 self._take_exit(self._running[token], code)
+            self._exits.popleft()
 
     def _hear_exits(self) -> None:
         """Take what the warm parent says: which of its processes have ended, and which it could not fork."""
