@@ -48,14 +48,14 @@ BORDERS = {
     "wandb-workspaces": {"integrations.wandb.workspace"},
     "Lightning": {"integrations.lightning.host", "integrations.lightning.resume", "integrations.wandb.logger"},
     "Keras": {"integrations.keras.host", "integrations.keras.resume"},
-    "Optuna": {"system.optuna", "storage.sqlite", "storage.relational", "storage.rows"},
+    "Optuna": {"system.optuna", "storage.sqlite", "storage.rows"},
     "torch": {"integrations.lightning.host", "launch.node.child"},
     "Python": {"adapter.script", "inject.call", "launch.node.child"},
 }  # fmt: skip
 PRIVATE_PACKAGES = ("wandb.sdk", "keras.src")  # by no underscore
 PRIVATE_NAMES = {"get_storage", "fixed_params", "failed_trial"}  # as are these of Optuna
 # Public, with an underscore, or of no library.
-NO_BORDER = {"_exit", "_asdict", "_fields", "_make", "_replace", "_no_recorder_has_this"}
+NO_BORDER = {"_thread", "_exit", "_asdict", "_fields", "_make", "_replace", "_no_recorder_has_this"}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
 HEAVY = ["optuna", "numpy", "pandas", "sqlalchemy", "rich", "yaml"]
 

@@ -30,7 +30,7 @@ import tunehook.storage
 import tunehook.study.restoring
 from postgres import serving
 from tunehook.record import Begin, Ended, Events, Journal, lock_file, open_file, read_events, unsealed
-from tunehook.storage import Ledger
+from tunehook.storage import Ledger, read_waiting
 from tunehook.study import Told, rebuild
 from tunehook.trial import JournalError, Outcome, StudyError, StudyFinished, Trial
 from waiting import PATIENCE
@@ -702,7 +702,7 @@ def test_values_that_another_process_lets_wait_meanwhile(
     """They are in the storage before their line is written, and nobody has overtaken anybody."""
     other = make()
     train(other)
-    read = tunehook.study.restoring.read_waiting
+    read = read_waiting
 
     def meanwhile(*given: Any) -> Any:
         other.enqueue({"x": 0.5})
