@@ -55,7 +55,7 @@ BORDERS = {
 PRIVATE_PACKAGES = ("wandb.sdk", "keras.src")  # by no underscore
 PRIVATE_NAMES = {"get_storage", "fixed_params", "failed_trial"}  # as are these of Optuna
 # Public, with an underscore, or of no library.
-NO_BORDER = {"_exit", "_asdict", "_fields", "_make", "_replace", "_no_recorder_has_this"}
+NO_BORDER = {"_thread", "_exit", "_asdict", "_fields", "_make", "_replace", "_no_recorder_has_this"}
 FRAMEWORKS = ["torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "wandb", "hyperopt", "ray"]
 HEAVY = ["optuna", "numpy", "pandas", "sqlalchemy", "rich", "yaml"]
 

@@ -54,8 +54,9 @@ class Writer:
         with self._changed:
             self._jobs.append((job, limit, is_slow))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tunehook-wandb", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="tunehook-wandb", daemon=True)
+                thread.start()  # raises where there is no room for one more, and the next job tries again
+                self._thread = thread
             self._changed.notify_all()
 
     def call(self, job: Callable[[], None], *, limit: float, wait: float) -> bool:

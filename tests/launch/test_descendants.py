@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import importlib
@@ -194,6 +195,15 @@ def test_a_fork_without_room_ends_the_study(tmp_path: Path, monkeypatch: pytest.
         study.optimize(_flaky("EAGAIN", 1000, tmp_path, monkeypatch), workers=1, progress=False)
     assert study.trials[0].outcome.state == "interrupted"
     assert study.lead.has_waiting
+
+
+def test_no_room_for_a_thread_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is asked for."""
+    monkeypatch.setattr(_thread, "start_new_thread", Mock(side_effect=RuntimeError("can't start new thread")))
+    study = scripts.study(tmp_path / "s", [0])
+    with pytest.raises(StudyError, match=r"a trial: can't start new thread\.\n  Take fewer workers, or "):
+        study.optimize(scripts.brief, workers=1, progress=False)
+    assert study.trials == []
 
 
 def test_a_trial_that_waits_for_room_ends_with_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import importlib
@@ -487,13 +488,27 @@ def test_a_gate_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> No
     gate = Gate()
     try:
         with monkeypatch.context() as other, socket.socket(socket.AF_UNIX) as silent:
-            other.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+            other.setattr(_thread, "start_new_thread", Mock(side_effect=RuntimeError("can't start new thread")))
             silent.connect(gate.address.place)
             mine = gate.address.connect()
             wait_for(lambda: not gate.entered.empty())
         (theirs,) = gate.take()
         threading.Timer(0.5, mine.send, ["hello"]).start()
         assert theirs.recv() == "hello"
+    finally:
+        gate.close()
+
+
+def test_a_gate_where_a_thread_has_no_memory_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs up on whom the thread was for, and lets the next one in."""
+    gate = Gate()
+    try:
+        with monkeypatch.context() as other:
+            other.setattr(_thread, "start_new_thread", lambda *_: None)
+            with pytest.raises((EOFError, ConnectionError)):
+                gate.address.connect()
+        gate.address.connect()
+        wait_for(lambda: not gate.entered.empty())
     finally:
         gate.close()
 
@@ -505,7 +520,7 @@ def test_a_gate_without_a_file_to_open_rests(monkeypatch: pytest.MonkeyPatch) ->
     accept, tries = listener.accept, Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
     try:
         monkeypatch.setattr(listener, "accept", tries)
-        gate.address.connect()  # by the call that waited already
+        threading.Thread(target=gate.address.connect, daemon=True).start()  # wakes the call that waits already
         time.sleep(0.5)
         assert 0 < tries.call_count < 100
         monkeypatch.setattr(listener, "accept", accept)

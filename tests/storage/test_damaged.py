@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 import tunehook as th
+from revisions import read_once
 from tunehook.cli import app
-from tunehook.trial import Outcome
+from tunehook.report import lines, status_of, trial_lines, trial_of
+from tunehook.report.page import write_report
+from tunehook.trial import Budget, Outcome
 
 FILE = Path("tunehook-studies", "digits", "study.db")
 
@@ -63,6 +67,51 @@ def test_one_trial_stands_in_no_other_ones_way(damage: str) -> None:
     assert study.records(2)[0].endswith("trial-0002/journal.jsonl")
     study.tell(study.ask(), Outcome("complete", "trained to its end", 0.75, 3))
     assert study.best.number == 3
+
+
+CELLS = {
+    "trial_params": ("distribution_json", "param_name", "param_value"),
+    "trials": ("number", "state", "datetime_start", "datetime_complete"),
+    "trial_values": ("value", "value_type"),
+    "trial_intermediate_values": ("step", "intermediate_value", "intermediate_value_type"),
+    "trial_user_attributes": ("key", "value_json"),
+    "trial_system_attributes": ("key", "value_json"),
+}
+# Each is nothing that Optuna writes into one column or another.
+VALUES = ("'x'", "NULL", "X'ff00'", "CAST(X'ff80' AS TEXT)", "9e999", "'9999-12-31 23:59:59.9999'")
+
+
+@pytest.mark.parametrize("kind", ["ours", "of another version", "at a URL"])
+def test_each_cell_of_a_trial(kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """In each column each value, in a trial of its own: the whole ones are shown, and another one is asked for."""
+    read_once()
+    study = searched()
+    damaged = [(table, column, value) for table, columns in CELLS.items() for column in columns for value in VALUES]
+    for _ in damaged:
+        study.enqueue({"lr": 0.5, "act": None})
+        trial = study.ask()
+        study.report(trial, 1, 0.25, Budget())
+        study.tell(trial, Outcome("complete", "trained to its end", 0.25, 1))
+    with contextlib.closing(sqlite3.connect(FILE)) as db:
+        for key, (table, column, value) in enumerate(damaged, start=4):
+            which = f"WHERE rowid = (SELECT min(rowid) FROM {table} WHERE trial_id = {key})"  # noqa: S608
+            db.execute(f"UPDATE OR IGNORE {table} SET {column} = {value} {which}")  # noqa: S608
+        db.execute("UPDATE trial_params SET distribution_json = '' WHERE trial_id = 1")  # a new one is compared to it
+        db.commit()
+    if kind == "of another version":  # which Optuna's own storage reads and writes
+        monkeypatch.setattr("tunehook.storage.reader.SCHEMA", (13, "v3.2.0.a"))
+        monkeypatch.setattr("tunehook.storage.sqlite.SCHEMA", (13, "v3.2.0.a"))
+    again = th.Study.open("digits", storage=f"sqlite:///{FILE}" if kind == "at a URL" else None)
+    seen = {trial.number: trial.outcome.value for trial in again.trials}
+    assert (seen[1], seen[2]) == (0.125, 0.5)
+    assert lines(status_of(again))
+    assert all([*trial_lines(trial_of(again, number))] for number in seen)
+    assert len(again.rows()[1]) == len(seen)
+    write_report(again, Path("report.html"))
+    assert re.search("a (row|trial) that nobody can read, which is left out", caplog.text)
+    if kind != "at a URL":
+        study = th.Study("digits", study.space, metric="acc", mode="max", search="random")
+        assert study.ask().number == len(damaged) + 3
 
 
 def test_what_is_left_out_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

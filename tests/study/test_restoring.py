@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -29,7 +30,7 @@ import tunehook.storage
 import tunehook.study.restoring
 from postgres import serving
 from tunehook.record import Begin, Ended, Events, Journal, lock_file, open_file, read_events, unsealed
-from tunehook.storage import Ledger
+from tunehook.storage import Ledger, read_waiting
 from tunehook.study import Told, rebuild
 from tunehook.trial import JournalError, Outcome, StudyError, StudyFinished, Trial
 from waiting import PATIENCE
@@ -348,15 +349,17 @@ def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(path: str, flags: int) -> int:
         if "trial-0002" in path:
-            raise PermissionError("not yours")
+            raise error
         return real(path, flags)
 
     with monkeypatch.context() as patch:
         patch.setattr(tunehook.record.paths, "_open", refuse)
-        for _ in range(2):
-            with pytest.raises(
-                StudyError, match=r"^The journal .*/trial-0002/journal.jsonl cannot be read: not yours. "
-            ):
+        for error, way_out in (
+            (OSError(errno.EMFILE, "Too many open files"), r"Raise the limit of open files \(ulimit -n\), and start"),
+            (PermissionError(errno.EACCES, "Not yours"), "Make it a file that this user can read, and start again"),
+        ):
+            said = f"trial-0002/journal.jsonl cannot be read: {error.strerror}. .*\n  {way_out}"
+            with pytest.raises(StudyError, match=f"^The journal .*/{said}"):
                 make().ask()
         with pytest.raises(StudyError, match=r"trial-0002/journal.jsonl cannot be read"):
             rebuild("digits")
@@ -699,7 +702,7 @@ def test_values_that_another_process_lets_wait_meanwhile(
     """They are in the storage before their line is written, and nobody has overtaken anybody."""
     other = make()
     train(other)
-    read = tunehook.storage.read_waiting
+    read = read_waiting
 
     def meanwhile(*given: Any) -> Any:
         other.enqueue({"x": 0.5})

@@ -198,7 +198,10 @@ class Space(Mapping[str, Distribution]):
         missing = [repr(place.name) for place in there if place.raw not in raw and not place.is_fixed]
         if missing:
             raise SpaceError(f"The trial has no value for {', '.join(missing)}: it is of another space.")
-        return {place.name: place.d.decode(raw.get(place.raw)) for place in there}
+        try:
+            return {place.name: place.d.decode(raw.get(place.raw)) for place in there}
+        except (TypeError, ValueError, OverflowError) as error:  # a storage may hold anything
+            raise SpaceError(f"A value of the trial is none of its hyperparameter's: {error}.") from error
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """What Optuna is to be given for values of the user; the inverse of `decode`.

@@ -51,21 +51,20 @@ def connect(url: str, *, create: bool = True) -> BaseStorage:
         StudyError: The proxy does not answer.
         ImportError, ValueError, OSError: The URL cannot be used, or what it needs is not installed.
     """
-    from optuna.storages import RDBStorage
+    from tunehook.storage.relational import RelationalStorage
 
     kind = url.partition(":")[0].partition("+")[0].lower()
     if kind == "grpc":
         return _grpc(url)
     options: dict[str, Any] = {} if create else {"skip_table_creation": True}
     if kind not in ("postgres", *_DRIVERS):
-        if create:
-            return cached(url)
-        _check_file(url)
-        return cached(RDBStorage(url, **options))
+        if not create:
+            _check_file(url)
+        return cached(RelationalStorage(url, **options))
     url = _with_driver(url)
     arguments = {**_CONNECT, **(_KEEPALIVE if url.startswith("postgresql") else {})}
     engine = {"pool_pre_ping": True, "connect_args": arguments}
-    return cached(RDBStorage(url, engine_kwargs=engine, **options))
+    return cached(RelationalStorage(url, engine_kwargs=engine, **options))
 
 
 def _check_file(url: str) -> None:

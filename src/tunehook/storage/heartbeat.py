@@ -8,6 +8,7 @@ by each process on its own clock: nothing depends on the clocks of two machines 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from tunehook.system import has_own_ids, trial_id
+from tunehook.system import has_own_ids, in_thread, trial_id
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+
+log = logging.getLogger("tunehook")
 
 ALIVE = "tunehook:alive"  # the user attribute that changes while the process of a trial lives
 INTERVAL = 15.0  # seconds between two signs
@@ -58,7 +61,7 @@ class Pulse:
         self._seen: dict[int, tuple[object, float]] = {}  # the last sign, and seconds of silence since
         self._looked: float | None = None
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._beats = False
         self.study_id: int | None = None
         self._is_file, self.gives_signs = is_file, not is_file or has_own_ids()
 
@@ -68,11 +71,14 @@ class Pulse:
             return
         with self._lock:
             self._mine.add(trial)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=_run, args=(weakref.ref(self), self._interval), name="tunehook-pulse", daemon=True
-                )
-                self._thread.start()
+            if not self._beats:
+                try:
+                    in_thread(_run, weakref.ref(self), self._interval)
+                except OSError as error:  # the next trial tries again
+                    log.warning("No signs of life are given (%s): trials of this process may be taken for lost.",
+                                error.strerror)  # fmt: skip
+                else:
+                    self._beats = True
 
     def remove(self, trial: int) -> None:
         """Give no further signs for a trial."""
@@ -109,7 +115,7 @@ class Pulse:
         with self._lock:
             mine = set(self._mine)
             if not mine:
-                self._thread = None
+                self._beats = False
                 return False
         for trial in mine:
             try:

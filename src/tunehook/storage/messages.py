@@ -67,6 +67,10 @@ def cause_of(error: BaseException) -> str:
     """What an error of a storage says, in one line: that of the database's driver where there is one."""
     cause = error.__cause__ or error
     said = getattr(cause, "orig", None) or cause
+    if isinstance(said, MemoryError):  # which says nothing itself
+        return "out of memory"
+    if isinstance(said, KeyError):  # which says the key alone
+        return f"nobody can read {first_line(said)}"
     details = getattr(said, "details", None)  # of gRPC, whose text is a whole page
     text = (details() if callable(details) else None) or str(said) or repr(said)
     return first_line(text).rstrip(".")
@@ -82,6 +86,8 @@ def way_out(said: str, study: str, place: object) -> str:
     """
     if isinstance(place, Path) and _DAMAGED.search(said):
         return f"The file is damaged. {how_to_rebuild(study, place.parent)}"
+    if said == "out of memory":
+        return "Free some, or raise the limit of this process: ulimit -v, or memory.max of a container or job."
     if _FULL.search(said):
         return (
             "Make room, and start the script again: the study goes on where it was, and what was measured is in the "

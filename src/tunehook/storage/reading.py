@@ -7,6 +7,7 @@ they are missing. On a read-only mount, or in someone else's folder, it could no
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import sqlite3
@@ -74,6 +75,11 @@ def connect_whole(place: Path) -> sqlite3.Connection:
     return _copied(place, place.with_name(place.name + "-wal"))
 
 
+def read_any_text(connection: sqlite3.Connection) -> None:
+    """Let a connection read texts that are no UTF-8 too, with escapes: one such cell would raise for all trials."""
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="backslashreplace")
+
+
 def is_unwatched(connection: sqlite3.Connection) -> bool:
     """Whether SQLite takes the file for one that nobody writes to.
 
@@ -96,6 +102,7 @@ def _connect(place: Path, options: str) -> OneMoment:
         f"{place.absolute().as_uri()}?{options}", uri=True, timeout=BUSY, check_same_thread=False,
         factory=OneMoment,
     )  # fmt: skip
+    read_any_text(connection)
     connection.is_unwatched = options == "immutable=1"
     connection.execute("PRAGMA query_only=ON")
     return connection
@@ -115,6 +122,7 @@ def _copied(place: Path, log: Path) -> sqlite3.Connection:
             copies[1].unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(copies[0])) as copied:
             kept = sqlite3.connect(":memory:", check_same_thread=False)
+            read_any_text(kept)
             copied.backup(kept)
     return kept
 

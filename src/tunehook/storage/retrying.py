@@ -283,7 +283,7 @@ class PatientStorage(BaseStorage):
             if self._again is not None and not self.is_there:
                 self._backend, self._stat = self._again(), _stat(self._file)
             return self._call(call)
-        except (StudyError, KeyError):  # there is no such study or trial
+        except (StudyError, KeyError, MemoryError):  # there is no such study or trial, or nothing was read
             raise
         except Exception as error:  # noqa: BLE001 - whatever Optuna stumbles upon
             said = f"{type(error).__name__}: {first_line(error)}"

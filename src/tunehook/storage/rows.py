@@ -22,6 +22,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from tunehook.record import is_number
 from tunehook.system import from_json, shown
 
 log = logging.getLogger("tunehook")
@@ -46,7 +47,7 @@ def put_param(
             " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = ?) AND param_name = ? LIMIT 1",
             (trial_id, name),
         ).fetchone()
-        previous = None if found is None else json_to_distribution(found[0])
+        previous = None if found is None else readable_distribution(found[0])
     if previous is not None:
         check_distribution_compatibility(previous, distribution)
     db.execute(
@@ -165,6 +166,8 @@ def read_trials(
 
     def take_param(key: int, name: str, value: float, text: str) -> None:
         distribution = _distribution(text)
+        if not is_number(value):
+            raise ValueError("its value is no number")
         trials[key].params[name] = distribution.to_external_repr(value)
         trials[key].distributions[name] = distribution
 
@@ -200,7 +203,7 @@ def _number(value: Any, kind: str) -> float:
     return float(value) if kind == "FINITE" else _NUMBERS[kind]
 
 
-_been_told: set[str] = set()
+_been_told: set[tuple[str, str, str]] = set()
 
 
 def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
@@ -208,11 +211,38 @@ def _each(rows: Iterable[Any], take: Callable[..., None]) -> None:
     for row in rows:
         try:
             take(*row)
+        except MemoryError:  # it says nothing of the row
+            raise
         except Exception as error:  # noqa: BLE001 - a table may hold anything
-            if (told := shown(row)) not in _been_told:
-                _been_told.add(told)
-                log.warning("The study's file has a row that nobody can read, which is left out: %s (%s)",
-                            told, shown(error))  # fmt: skip
+            tell_left_out("row", row, error)
+
+
+def tell_left_out(kind: str, what: object, why: object) -> None:
+    """Say once that nobody can read a part of a storage.
+
+    Args:
+        kind: What it is, such as "row".
+        what: What stands there, or its id.
+        why: What reading it raised, or a text.
+    """
+    told, said = shown(what), why if isinstance(why, str) else shown(why)
+    if (kind, told, said) not in _been_told:
+        _been_told.add((kind, told, said))
+        log.warning("The study's storage has a %s that nobody can read, which is left out: %s (%s)", kind, told, said)
+
+
+def readable_distribution(text: Any) -> BaseDistribution | None:
+    """The distribution that a row says, ``None`` where it says none, which is told."""
+    try:
+        return json_to_distribution(text)
+    except Exception as error:  # noqa: BLE001 - as above
+        tell_left_out("distribution", text, error)
+        return None
+
+
+def is_moment(moment: datetime) -> bool:
+    """Whether a trial may have begun or ended then; a `datetime` near the first and the last year has no time zone."""
+    return 1970 <= moment.year < 9999
 
 
 @functools.lru_cache(maxsize=1024)
@@ -229,4 +259,7 @@ def to_stored(local: datetime) -> str:
 def _from_stored(text: str | None) -> datetime | None:
     if text is None:
         return None
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+    moment = datetime.fromisoformat(text)
+    if not is_moment(moment):
+        raise ValueError("no trial was trained then")
+    return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

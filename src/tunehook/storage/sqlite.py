@@ -50,9 +50,9 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from tunehook.record import is_number, is_whole
 from tunehook.storage.reader import connected, has_any_table, until_free
-from tunehook.storage.reading import BUSY, connect_whole
+from tunehook.storage.reading import BUSY, connect_whole, read_any_text
+from tunehook.storage.relational import RelationalStorage
 from tunehook.storage.rows import (
     NOT_FOUND,
     SCHEMA,
@@ -120,36 +120,20 @@ def opened(place: Path) -> RDBStorage:
     if (models.SCHEMA_VERSION, storage.get_current_version()) == SCHEMA:
         return storage
     storage.engine.dispose()
-    return RDBStorage(_URL, engine_kwargs=options)
+    return RelationalStorage(_URL, engine_kwargs=options)
 
 
 def opened_reading(place: Path) -> RDBStorage:
     """Optuna's own storage on a file with tables, to look at; each call reads one moment of the file."""
     options: dict[str, Any] = {"creator": functools.partial(connect_whole, place), "poolclass": NullPool}
-    return _OtherTables(_URL, engine_kwargs=options, skip_table_creation=True)
-
-
-class _OtherTables(RDBStorage):
-    """Optuna's own storage, to look at: trials and measurements without a number are left out, as of our tables."""
-
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        read = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        found = [one for one in read if is_whole(one.number)]
-        for one in found:
-            one.intermediate_values = {step: at for step, at in one.intermediate_values.items() if is_number(at)}
-        return found
+    return RelationalStorage(_URL, engine_kwargs=options, skip_table_creation=True)
 
 
 def _connect(place: Path, *, create: bool = False) -> sqlite3.Connection:
     # A file that was removed under a run is not made again, empty, by the next connection.
     url = f"file:{quote(os.fsencode(place))}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(url, timeout=BUSY, check_same_thread=False, uri=True)
+    read_any_text(connection)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection

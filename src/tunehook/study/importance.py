@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from collections.abc import Sequence
@@ -45,7 +46,11 @@ def find_importance(trials: Sequence[FrozenTrial], mode: Mode, space: Space) -> 
         warnings.simplefilter("ignore")  # of Optuna, that this is new
         # A study in memory, for this may run beside the training, whose storage is left alone.
         study = optuna.create_study(direction=direction_of(mode))
-        study.add_trials(complete)
+        for trial in complete:
+            with contextlib.suppress(ValueError):  # of a damaged one, which Optuna refuses
+                study.add_trial(trial)
+        if len(study.get_trials(deepcopy=False)) < ENOUGH:
+            return {}
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     shares: dict[str, float] = {}
     for raw, share in found.items():

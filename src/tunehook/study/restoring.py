@@ -11,6 +11,7 @@ study. A number of which nothing is left is a trial that was interrupted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -399,10 +400,16 @@ class _OvertakenError(Exception):
 
 def unreadable(path: Path, error: OSError) -> StudyError:
     """The error for a journal that is needed, and exists, but cannot be read."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):  # the journal is whole
+        way_out = "Raise the limit of open files (ulimit -n), and start again."
+    else:
+        way_out = (
+            "Make it a file that this user can read, and start again. Where that is not possible, move "
+            f"{path.parent} away: nothing is left of the trial then."
+        )
     return StudyError(
         f"The journal {path} cannot be read: {error.strerror or error}. What it says of its trial would be lost.\n"
-        "  Make it a file that this user can read, and start again. Where that is not possible, move "
-        f"{path.parent} away: nothing is left of the trial then."
+        f"  {way_out}"
     )
 
 

@@ -100,4 +100,7 @@ class Notice:
             self.is_given = True
             self._timer = threading.Timer(SOON + LATE, os.kill, (os.getpid(), number))
             self._timer.daemon = True
-            self._timer.start()
+            try:
+                self._timer.start()
+            except RuntimeError:  # no room for a thread: nobody would end a training that goes on
+                self._before(number, frame)

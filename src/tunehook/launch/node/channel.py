@@ -20,6 +20,8 @@ from multiprocessing.connection import Client, Connection, Listener, answer_chal
 from pathlib import Path
 from typing import Any
 
+from tunehook.system import in_thread
+
 # Seconds in which a client has to say the next word, to show that it has the key.
 PATIENCE = 10.0
 _LONGEST = 100  # bytes of the path of a socket; systems take from 92 to 108
@@ -56,6 +58,9 @@ class Gate:
     Attributes:
         address: Where it listens.
         entered: Connections that have proved the key.
+
+    Raises:
+        OSError: There is no room for it.
     """
 
     def __init__(self) -> None:
@@ -68,8 +73,13 @@ class Gate:
         self._wake_in.setblocking(False)
         self._doors = threading.Semaphore(_DOORS)
         self._is_open = True
-        self._thread = threading.Thread(target=self._accept, name="tunehook-gate", daemon=True)
-        self._thread.start()
+        self._is_shut = threading.Event()
+        try:
+            in_thread(self._accept)
+        except OSError:
+            self._is_shut.set()
+            self.close()
+            raise
 
     def fileno(self) -> int:
         """Readable when someone has entered."""
@@ -96,7 +106,7 @@ class Gate:
         with contextlib.suppress(OSError, EOFError, AuthenticationError):  # wakes the thread from its wait
             Client(self.address.place).close()
         self._listener.close()
-        self._thread.join(PATIENCE)
+        self._is_shut.wait(PATIENCE)
         self._wake_in.close()
         self._wake_out.close()
         if self._folder is not None:
@@ -107,14 +117,16 @@ class Gate:
             self._doors.acquire()
             try:
                 connection: Any = self._listener.accept()
-            except OSError:
+            except (OSError, MemoryError):
                 self._doors.release()
                 time.sleep(_REST)  # no file is left to open: until one is closed, the next try fails as soon
                 continue
             try:
-                threading.Thread(target=self._check, args=(connection,), name="tunehook-door", daemon=True).start()
-            except RuntimeError:  # no room for one more: whoever comes in as it should is let in by this one
+                in_thread(self._check, connection)
+            except (OSError, MemoryError):  # no room for one more: whoever comes in as it should is let in by this one
                 self._check(connection)
+            del connection  # held by nobody where its thread did not begin, it hangs up
+        self._is_shut.set()
 
     def _check(self, connection: Connection) -> None:
         try:

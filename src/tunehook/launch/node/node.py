@@ -37,7 +37,7 @@ from tunehook.launch.node.function import Function, pickled
 from tunehook.launch.node.gpus import Gpus
 from tunehook.launch.node.out_of_memory import OutOfMemory
 from tunehook.launch.node.process import Fresh, Starter, Warm, can_fork, cores
-from tunehook.launch.node.room import Room, cannot_start
+from tunehook.launch.node.room import Room, starting
 from tunehook.launch.node.standby import Spare, Spares
 from tunehook.session import TrialSession, hand_over
 from tunehook.system import hear_of_ends
@@ -87,7 +87,8 @@ class Node(Leader[_Process]):
         pickled(study.recorders, *RECORDERS)
         self._function = Function.of(train)
         self._threads = max(1, cores() // workers)
-        self._gate = Gate()
+        with starting():
+            self._gate = Gate()
         self._strangers: list[Connection] = []
         self._warm: Warm | None = None
         self._fresh: Fresh | None = None
@@ -112,10 +113,8 @@ class Node(Leader[_Process]):
 
     def _begin_to_import(self) -> None:
         if not self._gpus.each and can_fork():
-            try:
+            with starting():
                 self._warm = Warm(self._gate.address, self._function, self._threads)
-            except OSError as error:
-                raise cannot_start(error) from error
 
     def _open(self) -> None:
         """Find out whether trial processes can be forked, and say why where they cannot."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tunehook.trial import StudyError
 
@@ -24,6 +25,19 @@ _WAY_OUT = (
 def no_room(error: OSError) -> bool:
     """Whether a process could not be started for lack of memory, of a process id or of open files."""
     return error.errno in _NO_ROOM
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start what all trials need.
+
+    Raises:
+        StudyError: In place of what the system says.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_start(error) from error
 
 
 def cannot_start(error: OSError, waited: float = 0.0) -> StudyError:
