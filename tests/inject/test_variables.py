@@ -25,6 +25,10 @@ CASES = {
     "taker(epochs + 1)\nprint(epochs)": None,
     "taker(epochs)\nprint(args.epochs, 'epochs')": None,
     "size = 1\ntaker(size=size, **{**{'x': 1}})": None,
+    "table['wide'] = 4 * table['size']\ntaker(**table)": ("table['size']", [3]),
+    "taker(**vars(args))\nprint(args.size)": ("args.size", [4]),
+    "taker(**table)\ntable['size'] = 1\nprint(table['x'])": None,
+    "taker(**table, **dict(args))\nprint(table['size'])": None,
 }
 
 
@@ -43,9 +47,15 @@ def test_uses_besides_the_argument(text: str, tmp_path: Path) -> None:
     class Args:
         epochs = other = 1
 
+        def __init__(self) -> None:
+            self.size = 3
+
+        def keys(self) -> list[str]:
+            return []
+
     names: dict[str, Any] = {}
     exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
-    names["train"](taker, 3, Args(), {"epochs": 3, "x": 1})
+    names["train"](taker, 3, Args(), {"epochs": 3, "x": 1, "size": 3})
     assert other_uses(given[:1]) == CASES[text]
 
 
@@ -66,7 +76,8 @@ def test_an_entry_of_a_configuration_that_is_handed_over(text: str, lines: list[
     names: dict[str, Any] = {}
     exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
     names["train"](taker, {})
-    assert other_uses(given) == (("args.epochs", lines) if lines else None)
+    entry = "args['epochs']" if "[" in text else "args.epochs"
+    assert other_uses(given) == ((entry, lines) if lines else None)
 
 
 def test_a_variable_that_a_function_makes(tmp_path: Path) -> None:

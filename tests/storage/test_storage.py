@@ -347,7 +347,8 @@ def test_tables_that_we_do_not_know_are_left_to_optuna(
     """Where Optuna's schema is another one than ours, its own storage serves, on the same file in the same way."""
     monkeypatch.setattr(tunehook.storage.sqlite, "SCHEMA", schema)
     storage = sqlite(path)
-    assert type(storage) is RDBStorage
+    assert isinstance(storage, RDBStorage)
+    assert not isinstance(storage, tunehook.storage.sqlite.SqliteStorage)
     study = optuna.create_study(storage=storage)
     study.tell(study.ask({"lr": LR}), 1.0)
     with storage.engine.connect() as connection:

@@ -211,7 +211,7 @@ def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
 
     Those that cannot be read are left out: they are missing, as ``???`` of OmegaConf, or cannot be computed.
     """
-    if _is_table(value):
+    if is_table(value):
         keys: list[Any] = []
         with contextlib.suppress(Exception):
             keys = [*value]
@@ -224,7 +224,7 @@ def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
                 yield key, getattr(value, key)
 
 
-def _is_table(value: Any) -> bool:
+def is_table(value: Any) -> bool:
     """Whether it is a mapping, also one that does not say so, as those of ``ml_collections``."""
     return isinstance(value, Mapping) or all(
         hasattr(type(value), name) for name in ("keys", "__getitem__", "__setitem__")
@@ -276,7 +276,7 @@ def _fields(value: Any) -> list[str]:
 def _with_entry(value: Any, entry: str, new: Any) -> Any:
     """A copy of a configuration with one entry replaced; what it computes of its fields follows."""
     key, _, inner = entry.partition(".")
-    if _is_table(value):
+    if is_table(value):
         made: Any = copy.copy(value) if isinstance(value, dict) else copy.deepcopy(value)
         with _writable(made):
             made[key] = _with_entry(made[key], inner, new) if inner else new

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from types import CodeType
 from typing import Any
 
-from tunehook.inject.arguments import holds_values, signature_of
+from tunehook.inject.arguments import holds_values, is_table, signature_of
 from tunehook.inject.call import Call
 from tunehook.inject.reads import loads
 
@@ -30,7 +30,7 @@ def holders(call: Call, path: str) -> Iterator[tuple[Any, str]]:
     held = given.get(name, given.get(call.arguments.rest or "", {}).get(name))
     for key in keys:
         yield held, key
-        held = held[key] if hasattr(type(held), "__getitem__") else getattr(held, key, None)
+        held = held[key] if is_table(held) else getattr(held, key, None)
 
 
 def derives(made: Any, key: str) -> bool:

@@ -45,16 +45,17 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
         A variable, such as ``epochs``, or an entry of one, such as ``args.epochs``, and the lines; ``None`` where no
         argument is one that anything else uses.
     """
-    found = [(each, node) for each in given if (node := _argument(each)) is not None]
-    taken = {(each.code.co_filename, _place(node)) for each, node in found}
-    for each, node in found:
+    found = [(each, *there) for each in given if (there := _argument(each)) is not None]
+    taken = {(each.code.co_filename, _place(node)) for each, node, _ in found}
+    for each, node, entry in found:
         file = each.code.co_filename
         uses: Iterable[Place] = ()
         text = ast.unparse(node)
-        if each.entry:
-            keys = "".join(f"[{key!r}]" for key in each.entry.split("."))
-            uses = (*_alike(each.code, f"{text}.{each.entry}"), *_alike(each.code, f"{text}{keys}"))
-            text = f"{text}.{each.entry}"
+        if entry:
+            keys = "".join(f"[{key!r}]" for key in entry.split("."))
+            uses = [*_alike(each.code, f"{text}{keys}")]
+            text = f"{text}{keys}" if uses else f"{text}.{entry}"
+            uses += _alike(each.code, f"{ast.unparse(node)}.{entry}")
         elif isinstance(node, ast.Name):
             uses = _loads(each.code, node.id)
         elif isinstance(node, ast.Attribute | ast.Subscript):
@@ -102,8 +103,8 @@ def _loads(code: CodeType, name: str) -> Iterator[Place]:
                 yield place.lineno, place.end_lineno, place.col_offset, place.end_col_offset
 
 
-def _argument(typed: Typed) -> ast.expr | None:
-    """The expression that was typed in for an argument."""
+def _argument(typed: Typed) -> tuple[ast.expr, str] | None:
+    """The expression that was typed in for an argument, and which entry of it counts."""
     places = list(typed.code.co_positions())
     call = _calls(typed.code.co_filename).get(places[typed.call // 2])
     if call is None:
@@ -111,8 +112,16 @@ def _argument(typed: Typed) -> ast.expr | None:
     named = next((word.value for word in call.keywords if word.arg == typed.name), None)
     has_stars = any(isinstance(each, ast.Starred) for each in call.args)
     if named is None and not has_stars and 0 <= typed.position < len(call.args):
-        return call.args[typed.position]
-    return named
+        named = call.args[typed.position]
+    if named is not None:
+        return named, typed.entry
+    spread = [word.value for word in call.keywords if word.arg is None]
+    if len(spread) != 1:
+        return None
+    node = spread[0]
+    while isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:  # vars(args), asdict(config)
+        node = node.args[0]
+    return node, f"{typed.name}.{typed.entry}".rstrip(".")
 
 
 @functools.lru_cache(maxsize=16)
