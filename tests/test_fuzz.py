@@ -374,6 +374,7 @@ _stored = (
 @example([(("trial_intermediate_values", "intermediate_value"), b"")])
 @example([(("trial_intermediate_values", "intermediate_value"), b""), (("version_info", "schema_version"), 1)])
 @example([(("trials", "number"), 2.0**63), (("version_info", "schema_version"), 1)])
+@example([(("version_info", "schema_version"), None), (("trial_params", "distribution_json"), "{}")])
 @fuzzed
 def test_databases(database: Path, changes: list[tuple[tuple[str, str], Any]]) -> None:
     """Whatever stands in its cells, the commands print what is whole, or an error of ours."""
