@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import sys
+import threading
 import types
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -24,6 +25,7 @@ from warm import warm_python
 wandb = pytest.importorskip("wandb")
 from tunehook.integrations.wandb import WandbRecorder  # noqa: E402
 from tunehook.integrations.wandb.mode import find_mode  # noqa: E402
+from tunehook.integrations.wandb.writer import Writer  # noqa: E402
 
 pytestmark = [
     # wandb's and Lightning's own business: deprecated calls between them, few workers, no GPU used, no version of jit.
@@ -696,3 +698,19 @@ def test_logger_untouched_before_open(
     first, second = read_runs(tmp_path)
     assert first.id == second.id
     assert re.fullmatch(r"my-study-0000-[0-9a-f]{8}", first.id)
+
+
+def test_a_thread_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and begins with the next job; what waited is done too."""
+    writer, done = Writer(), list[int]()
+    with monkeypatch.context() as full:
+
+        def no_room(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        full.setattr(threading.Thread, "start", no_room)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            writer.put(lambda: done.append(1), limit=60)
+    writer.put(lambda: done.append(2), limit=60)
+    assert writer.drain(60)
+    assert done == [1, 2]
