@@ -56,6 +56,8 @@ def connect(url: str, *, create: bool = True) -> BaseStorage:
     kind = url.partition(":")[0].partition("+")[0].lower()
     if kind == "grpc":
         return _grpc(url)
+    if kind == "redis":
+        return cached(url)  # Optuna has given it up, and says what there is in its place
     options: dict[str, Any] = {} if create else {"skip_table_creation": True}
     if kind not in ("postgres", *_DRIVERS):
         if not create:
