@@ -38,7 +38,6 @@ class RelationalStorage(RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self._left_out: set[int] = set()  # not read once more at each look
         if self.engine.dialect.name == "sqlite":
             sqlalchemy.event.listen(self.engine, "checkout", lambda db, *_: read_any_text(db))
 
@@ -57,7 +56,7 @@ class RelationalStorage(RDBStorage):
         except Exception:  # noqa: BLE001 - a table may hold anything
             self.get_study_name_from_id(study_id)  # raises where there is no such study
             ids = [key for key in self._ids(study_id) if key in included_trial_ids or key > trial_id_greater_than]
-            found = self._readable(study_id, states, [key for key in ids if key not in self._left_out])
+            found = self._readable(study_id, states, ids)
         return [trial for trial in found if _is_whole(trial)]
 
     # Private: Optuna calls it for each value of a trial, and reads an earlier distribution there where it has none.
@@ -92,7 +91,6 @@ class RelationalStorage(RDBStorage):
         except Exception as error:  # noqa: BLE001 - as above
             if len(ids) == 1:
                 tell_left_out("trial", ids[0], error)
-                self._left_out.add(ids[0])
                 return []
         half = len(ids) // 2
         return [trial for part in (ids[:half], ids[half:]) for trial in self._readable(study_id, states, part)]
