@@ -55,7 +55,7 @@ class Clock(L.Callback):
 def hook_alone() -> float:
     """Seconds of one call of the hook that runs after each batch, measured on its own."""
     callback: Any = TuneCallback()
-    callback._fit = SimpleNamespace(is_checked=True, take_batch=lambda: None)  # noqa: SLF001
+    callback._fit = SimpleNamespace(is_checked=True, take_batch=lambda: None)  # noqa: SLF001 - as in a fit
     trainer: Any = SimpleNamespace(is_last_batch=False)
     calls = 100_000
     start = time.perf_counter()

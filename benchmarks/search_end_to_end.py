@@ -9,6 +9,7 @@ seeds, and cores of its own.
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import os
 import signal
@@ -28,11 +29,11 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import tunehook as th
 
 # As at the top of a script: what is imported in a training, each trial process imports.
-if any(one.startswith("Lightning") for one in sys.argv):
-    import digits  # noqa: F401 - Lightning and the data
-elif any(one.startswith("Keras") for one in sys.argv):
-    import keras  # noqa: F401
-    import sklearn.datasets  # noqa: F401
+IMPORTED = {"Lightning": ["digits"], "Keras": ["keras", "sklearn.datasets"]}
+for kind, modules in IMPORTED.items():
+    if any(one.startswith(kind) for one in sys.argv):
+        for module in modules:
+            importlib.import_module(module)
 
 EPOCHS, WORKERS = 20, 2
 METRIC = "val_loss"

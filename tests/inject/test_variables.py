@@ -27,6 +27,7 @@ CASES = {
     "size = 1\ntaker(size=size, **{**{'x': 1}})": None,
     "table['wide'] = 4 * table['size']\ntaker(**table)": ("table['size']", [3]),
     "taker(**vars(args))\nprint(args.size)": ("args.size", [4]),
+    "other = lambda args: vars(args)\ntaker(**other(args))\nprint(args.size)": None,
     "taker(**table)\ntable['size'] = 1\nprint(table['x'])": None,
     "taker(**table, **dict(args))\nprint(table['size'])": None,
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from typer.testing import CliRunner
 
 import tunehook as th
@@ -19,6 +20,7 @@ from revisions import read_once
 from tunehook.cli import app
 from tunehook.report import lines, status_of, trial_lines, trial_of
 from tunehook.report.page import write_report
+from tunehook.storage.relational import RelationalStorage
 from tunehook.trial import Budget, Outcome
 
 FILE = Path("tunehook-studies", "digits", "study.db")
@@ -185,3 +187,24 @@ def test_a_name_that_tunehook_does_not_give() -> None:
     change("UPDATE studies SET study_name = '../up'")
     with pytest.raises(th.StudyError, match=r"^The study '\.\./up' was not made by tunehook: A study's name has"):
         th.Study.open(None, storage=f"sqlite:///{FILE}")
+
+
+def test_a_trial_that_cannot_be_read_at_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out then, and is there at the next look, also beside one that nobody can ever read."""
+    url = "sqlite:///server.db"
+    made = optuna.create_study(storage=url)
+    for value in (1.0, 2.0, 3.0):
+        made.tell(made.ask(), value)
+    storage, read, broken = RelationalStorage(url), RDBStorage._get_trials, {1, 2}
+
+    def reading(*given: Any) -> Any:
+        found = read(*given)
+        if broken & {trial.number for trial in found}:
+            raise ValueError("torn")
+        return found
+
+    monkeypatch.setattr(RDBStorage, "_get_trials", reading)
+    (study,) = storage.get_all_studies()
+    assert [trial.number for trial in storage.get_all_trials(study._study_id)] == [0]
+    broken.remove(1)
+    assert [trial.number for trial in storage.get_all_trials(study._study_id)] == [0, 1]

@@ -103,6 +103,9 @@ def _loads(code: CodeType, name: str) -> Iterator[Place]:
                 yield place.lineno, place.end_lineno, place.col_offset, place.end_col_offset
 
 
+_TO_DICT = r"(^|\.)(vars|dict|asdict|to_container)$"  # what gives the entries of its first argument
+
+
 def _argument(typed: Typed) -> tuple[ast.expr, str] | None:
     """The expression that was typed in for an argument, and which entry of it counts."""
     places = list(typed.code.co_positions())
@@ -119,7 +122,7 @@ def _argument(typed: Typed) -> tuple[ast.expr, str] | None:
     if len(spread) != 1:
         return None
     node = spread[0]
-    while isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:  # vars(args), asdict(config)
+    if isinstance(node, ast.Call) and re.search(_TO_DICT, ast.unparse(node.func)) and len(node.args) == 1:
         node = node.args[0]
     return node, f"{typed.name}.{typed.entry}".rstrip(".")
 
