@@ -76,3 +76,18 @@ def test_a_trial_that_had_waited_counts_all() -> None:
     assert (waited.number, new.number) == (0, 1)
     with pytest.raises(StudyFull):
         places(one, 1).check(waited)
+
+
+def test_one_that_ends_while_others_count_takes_a_place() -> None:
+    """Its trial ran when the trials were read, and its process is gone when it is looked for."""
+    storage = InMemoryStorage()
+    one, two = make_ledger(storage), make_ledger(storage)
+    asked = one.ask()
+
+    class Going(Holders):
+        def is_elsewhere(self, frozen: object, *_: object) -> bool:
+            one.end(asked, Outcome("complete", "why", 0.5))
+            return False
+
+    with pytest.raises(StudyFull):
+        Places(two, Going(two), Terms(limit=1)).check()

@@ -62,11 +62,17 @@ class Places:
     def _taken(self, asked: AskedTrial | None) -> int:
         """How many places are taken by trials that have ended, and by others that run."""
         trials = self._ledger.trials()
-        taken = sum(map(self._ledger.has_ended, trials))
         has_waited = asked is not None and bool((stored_owner(asked) or {}).get("taken"))
-        for frozen in trials:
-            if not is_running(frozen) or (asked is not None and frozen.number == asked.number):
-                continue
-            if asked is None or has_waited or frozen.number < asked.number:
-                taken += frozen.number in self._terms.counted or self._holders.is_elsewhere(frozen)
+        others = [
+            frozen for frozen in trials
+            if is_running(frozen)
+            and (asked is None or frozen.number < asked.number or (has_waited and frozen.number != asked.number))
+        ]  # fmt: skip
+        gone = {
+            frozen.number for frozen in others
+            if frozen.number not in self._terms.counted and not self._holders.is_elsewhere(frozen)
+        }  # fmt: skip
+        taken = sum(map(self._ledger.has_ended, trials)) + len(others) - len(gone)
+        if gone:  # one may have told its end and have gone since the trials were read
+            taken += sum(frozen.number in gone and self._ledger.has_ended(frozen) for frozen in self._ledger.trials())
         return taken
