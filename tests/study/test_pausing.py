@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 import tunehook as th
-from pause_study import RUNGS, check, checkpoints, study, train, trained
+from pause_study import EPOCHS, RUNGS, check, checkpoints, study, train, trained
+from postgres import serving
 from tunehook.record import Events, join
 from tunehook.session import Checkpoints
 from tunehook.storage import PAUSE
@@ -174,6 +176,42 @@ def test_a_trial_goes_on_once() -> None:
     assert made.counts()["running"] == 1
     made._ledger.end(frozen, Outcome("pruned", "left behind", 1.0, 3))
     assert other._ledger.go_on(frozen) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "url", "server"])
+def test_paused_trials_are_read_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are not read again until another process lets them go on, and what they measured there is seen."""
+    with serving() if kind == "server" else contextlib.nullcontext() as server:
+        places = {"file": None, "url": "sqlite:///paused.db", "server": None if server is None else server.get_uri()}
+        opened = [study(many=20, storage=places[kind]) for _ in range(3)]
+        made, other, third = opened
+        made.optimize(train, trials=9, progress=False)
+        before = {trial.number: trial for trial in made._ledger.trials()}
+        paused = {number for number, trial in before.items() if made._ledger.is_paused(trial)}
+        again = {trial.number: trial for trial in made._ledger.trials()}
+        assert len(paused) > 3
+        assert all(again[number] is before[number] for number in paused)
+        other.optimize(train, trials=20, progress=False)
+        after = {trial.number: trial for trial in made._ledger.trials()}
+        assert [*after.values()] == third._ledger.trials()
+        reports = {number: (before[number].last_step, after[number].last_step) for number in paused}
+        assert {(3, 6), (3, EPOCHS)} & {*reports.values()}
+        assert any(after[number] is before[number] for number in paused)
+        with _engine(third).connect() as db:  # one trial that nobody can read, beside others that are known
+            db.execute(sqlalchemy.text("UPDATE trial_params SET distribution_json = '{}' WHERE trial_id = 5"))
+            db.commit()
+        opened.append(study(many=20, storage=places[kind]))
+        read = [trial.number for trial in opened[-1]._ledger.trials()]
+        assert read == [number for number in range(20) if kind == "file" or number != 4]
+        for one in opened:
+            _engine(one).dispose()
+    assert "that nobody can read, which is left out" in caplog.text
+
+
+def _engine(opened: th.Study) -> Any:
+    """What holds the connections of a study."""
+    backend: Any = opened._ledger.kept._backend
+    return backend._backend.engine
 
 
 def test_one_that_goes_on_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

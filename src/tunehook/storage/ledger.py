@@ -96,7 +96,7 @@ class Ledger:
         self._open: tuple[OptunaStudy, PatientStorage] | None = found
         self._study_id = ""
         self._asked: dict[int, AskedTrial] = {}  # those that run here
-        self._ends: dict[int, Outcome] = {}  # of trials that have ended
+        self._ends: dict[int, tuple[FrozenTrial, Outcome]] = {}  # of trials that have ended, as they were read
         self._is_known: dict[int, bool] = {}  # by the numbers of trials, whether their values are of the space
         self.distributions = space.distributions()
 
@@ -290,12 +290,12 @@ class Ledger:
 
     def outcome_of(self, frozen: FrozenTrial) -> Outcome:
         """How a trial ended, or that it runs; that of one which has ended is checked once, for there may be many."""
+        if not frozen.state.is_finished():
+            return outcome_of(frozen)
         known = self._ends.get(frozen.number)
-        if known is None:
-            known = outcome_of(frozen)
-            if frozen.state.is_finished() and known.state != "paused":
-                self._ends[frozen.number] = known
-        return known
+        if known is None or (known[0] is not frozen and known[1].state == "paused"):  # it may have gone on meanwhile
+            known = self._ends[frozen.number] = frozen, outcome_of(frozen)
+        return known[1]
 
     def is_paused(self, frozen: FrozenTrial) -> bool:
         """Whether a trial waits to go on."""

@@ -16,8 +16,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tunehook.record import is_number, is_whole
+from tunehook.storage.paused import Paused, Stamps, stamps_of
 from tunehook.storage.reading import read_any_text
 from tunehook.storage.rows import is_moment, readable_distribution, tell_left_out
+from tunehook.system import trial_id
 
 # They say nothing of a row.
 _FAILURES = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, OSError, MemoryError)
@@ -25,7 +27,7 @@ _DISTRIBUTION = sqlalchemy.text(
     "SELECT distribution_json FROM trial_params JOIN trials ON trials.trial_id = trial_params.trial_id"
     " WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = :trial) AND param_name = :name LIMIT 1"
 )
-_LAST = 2**63 - 1  # no trial has a higher id
+_LAST = 2**31 - 1  # the highest id that the tables can hold on a server
 
 
 class RelationalStorage(RDBStorage):
@@ -38,6 +40,7 @@ class RelationalStorage(RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self._paused = Paused()
         if self.engine.dialect.name == "sqlite":
             sqlalchemy.event.listen(self.engine, "checkout", lambda db, *_: read_any_text(db))
 
@@ -49,15 +52,35 @@ class RelationalStorage(RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
+        if states is not None or not included_trial_ids:
+            return self._read(study_id, states, included_trial_ids, trial_id_greater_than)
+        stamps = self._stamps(included_trial_ids)
+        same = self._paused.unchanged(stamps)
+        if same:  # Optuna reads each trial above the last one that has ended, so it gets ids only
+            wanted = [key for key in self._ids(study_id) if key in included_trial_ids or key > trial_id_greater_than]
+            found = self._read(study_id, None, {*wanted} - same.keys(), _LAST)
+        else:
+            found = self._read(study_id, None, included_trial_ids, trial_id_greater_than)
+        self._paused.keep(found, stamps)
+        return sorted([*found, *same.values()], key=trial_id)
+
+    def _read(
+        self, study_id: int, states: Container[TrialState] | None, among: set[int], after: int
+    ) -> list[FrozenTrial]:
         try:
-            found = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+            found = super()._get_trials(study_id, states, among, after)
         except _FAILURES:
             raise
         except Exception:  # noqa: BLE001 - a table may hold anything
             self.get_study_name_from_id(study_id)  # raises where there is no such study
-            ids = [key for key in self._ids(study_id) if key in included_trial_ids or key > trial_id_greater_than]
+            ids = [key for key in self._ids(study_id) if key in among or key > after]
             found = self._readable(study_id, states, ids)
         return [trial for trial in found if _is_whole(trial)]
+
+    def _stamps(self, among: set[int]) -> Stamps:
+        """Of the paused trials among some; see `Paused`."""
+        with self.engine.connect() as db:
+            return {key: (start, kept) for key, start, kept in db.execute(sqlalchemy.text(stamps_of(among)))}
 
     # Private: Optuna calls it for each value of a trial, and reads an earlier distribution there where it has none.
     def _set_trial_param_without_commit(

@@ -80,6 +80,7 @@ class PatientStorage(BaseStorage):
         self.pulse = None if self.is_in_memory else Pulse(storage, is_file=self._file is not None)
         self._here = threading.local()  # of each thread: the trial that it began last, whether it judges a report
         self._memory = Memory()
+        self._seen: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}  # waiting trials, and how they are seen
         self._stat = _stat(self._file)
 
     @property
@@ -213,13 +214,22 @@ class PatientStorage(BaseStorage):
 
         def read(among: Container[TrialState] | None = None) -> list[FrozenTrial]:
             found = self._read(lambda: self._backend.get_all_trials(study_id, deepcopy=deepcopy, states=among))
-            return [*map(as_seen, found)]
+            return [*map(as_seen if deepcopy else self._as_seen, found)]
 
         if not deepcopy and getattr(self._here, "judges", False):
             found = self._memory.trials(read)
         else:
             found = read(None if states is None or TrialState.PRUNED in states else states)
         return found if states is None else [trial for trial in found if trial.state in states]
+
+    def _as_seen(self, frozen: FrozenTrial) -> FrozenTrial:
+        """A trial of the storage as it is seen, the same object while that one is the same."""
+        if frozen.state != TrialState.WAITING:
+            return frozen
+        known = self._seen.get(key := trial_id(frozen))
+        if known is None or known[0] is not frozen:
+            known = self._seen[key] = frozen, as_seen(frozen)
+        return known[1]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """As the storage does."""

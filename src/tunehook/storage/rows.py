@@ -10,8 +10,9 @@ import json
 import logging
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from optuna.distributions import (
@@ -23,7 +24,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from tunehook.record import is_number
-from tunehook.system import from_json, shown
+from tunehook.system import from_json, shown, trial_id
 
 log = logging.getLogger("tunehook")
 
@@ -126,8 +127,9 @@ def read_trial(db: sqlite3.Connection, trial_id: int) -> FrozenTrial:
 
 
 def read_changed(
-    db: sqlite3.Connection, study_id: int, *, among: set[int], after: int, is_brief: bool = False
-) -> list[FrozenTrial]:
+    db: sqlite3.Connection, study_id: int, *, among: set[int], after: int, is_brief: bool = False,
+    known: Mapping[int, FrozenTrial] = MappingProxyType({}),
+) -> list[FrozenTrial]:  # fmt: skip
     """The trials of a study that may have changed: those of some ids, and all with a higher one than another.
 
     Args:
@@ -136,6 +138,7 @@ def read_changed(
         among: The ids.
         after: The other one.
         is_brief: Whether what was reported is read of running trials only: it is most of the rows. Defaults to False.
+        known: Those of them that need not be read, by their ids. Defaults to none.
 
     Raises:
         KeyError: There is no such study.
@@ -146,8 +149,11 @@ def read_changed(
         "study_id = :study AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study"
         " AND trial_id > :last UNION ALL SELECT value FROM json_each(:others))"
     )
-    asked = {"study": study_id, "last": after, "others": json.dumps(list(among))}
-    return read_trials(db, db.execute(f"{TRIALS} WHERE {which} ORDER BY trial_id", asked), is_brief=is_brief)
+    others = [key for key in among if key not in known]
+    asked = {"study": study_id, "last": after, "others": json.dumps(others)}
+    rows = db.execute(f"{TRIALS} WHERE {which} ORDER BY trial_id", asked)
+    found = read_trials(db, (row for row in rows if row[0] not in known), is_brief=is_brief)
+    return sorted([*found, *known.values()], key=trial_id) if known else found
 
 
 def read_trials(

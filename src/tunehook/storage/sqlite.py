@@ -50,6 +50,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
+from tunehook.storage.paused import Paused, stamps_of
 from tunehook.storage.reader import connected, has_any_table, until_free
 from tunehook.storage.reading import BUSY, connect_whole, read_any_text
 from tunehook.storage.relational import RelationalStorage
@@ -144,7 +145,15 @@ class SqliteStorage(RDBStorage):
 
     What they do and raise is what RDBStorage does and raises. Where a write depends on what was read, both happen in
     one transaction that holds the file, so that no two processes can take the same enqueued trial.
+
+    Args:
+        url: As Optuna takes it.
+        options: As Optuna takes them.
     """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._paused = Paused()
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The trial as it is in the file now.
@@ -166,7 +175,11 @@ class SqliteStorage(RDBStorage):
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         with self._transaction("BEGIN") as db:
-            return read_changed(db, study_id, among=included_trial_ids, after=trial_id_greater_than)
+            stamps = {key: (start, kept) for key, start, kept in db.execute(stamps_of(included_trial_ids))}
+            same = self._paused.unchanged(stamps)
+            found = read_changed(db, study_id, among=included_trial_ids, after=trial_id_greater_than, known=same)
+        self._paused.keep(found, stamps)
+        return found
 
     # Private: `_CachedStorage` calls it, and keeps the trial that it returns.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
