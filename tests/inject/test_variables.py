@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,19 @@ CASES = {
     "taker(epochs)\ntaker(2)": None,
     "taker(size=epochs)": None,
     "taker(3)\nprint(epochs)": None,
-    "taker(epochs)\nprint(epochs * 2)": ("epochs", [4]),
-    "print(epochs)\ntaker(epochs)": ("epochs", [3]),
-    "taker(size=epochs)\n[epochs for _ in (1, 2)]": ("epochs", [4]),
-    "taker(epochs); print(f'{epochs}')": ("epochs", [3]),
-    "taker(args.epochs)\nprint(args.epochs)": ("args.epochs", [4]),
+    "taker(epochs)\nprint(epochs * 2)": ("epochs", ["4"]),
+    "print(epochs)\ntaker(epochs)": ("epochs", ["3"]),
+    "taker(size=epochs)\n[epochs for _ in (1, 2)]": ("epochs", ["4"]),
+    "taker(epochs); print(f'{epochs}')": ("epochs", ["3"]),
+    "taker(args.epochs)\nprint(args.epochs)": ("args.epochs", ["4"]),
     "taker(args.epochs)\nprint(args.other)": None,
-    "taker(table['epochs'])\nprint(table['epochs'], table['x'])": ("table['epochs']", [4]),
+    "taker(table['epochs'])\nprint(table['epochs'], table['x'])": ("table['epochs']", ["4"]),
     "taker(*[epochs])\nprint(epochs)": None,
     "taker(epochs + 1)\nprint(epochs)": None,
     "taker(epochs)\nprint(args.epochs, 'epochs')": None,
     "size = 1\ntaker(size=size, **{**{'x': 1}})": None,
-    "table['wide'] = 4 * table['size']\ntaker(**table)": ("table['size']", [3]),
-    "taker(**vars(args))\nprint(args.size)": ("args.size", [4]),
+    "table['wide'] = 4 * table['size']\ntaker(**table)": ("table['size']", ["3"]),
+    "taker(**vars(args))\nprint(args.size)": ("args.size", ["4"]),
     "other = lambda args: vars(args)\ntaker(**other(args))\nprint(args.size)": None,
     "taker(**table)\ntable['size'] = 1\nprint(table['x'])": None,
     "taker(**table, **dict(args))\nprint(table['size'])": None,
@@ -62,9 +63,9 @@ def test_uses_besides_the_argument(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "lines"),
-    [("args.epochs", [3]), ("args['epochs']", [3]), ("args.other", []), ("args.epochs.x, args", [3])],
+    [("args.epochs", ["3"]), ("args['epochs']", ["3"]), ("args.other", []), ("args.epochs.x, args", ["3"])],
 )
-def test_an_entry_of_a_configuration_that_is_handed_over(text: str, lines: list[int], tmp_path: Path) -> None:
+def test_an_entry_of_a_configuration_that_is_handed_over(text: str, lines: list[str], tmp_path: Path) -> None:
     """The object takes a copy with the value, and what else reads the entry has its own."""
     file = tmp_path / "script.py"
     file.write_text(f"def train(taker, args):\n    taker(args)\n    lambda: ({text})\n")
@@ -112,4 +113,53 @@ def test_two_takers_of_one_variable(tmp_path: Path) -> None:
     exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
     names["train"](taker, 3)
     assert other_uses(given) is None
-    assert other_uses(given[:1]) == ("size", [3])
+    assert other_uses(given[:1]) == ("size", ["3"])
+
+
+BUILDERS = {
+    "taker(**make(4))": ("made['size']", ["3"]),
+    "made = make(4)\n    taker(**made)": ("made['size']", ["3"]),
+    "hand_on(taker, config=make(1))": ("made['size']", ["3"]),
+    "taker(**make_by_variable())": ("wide", ["6"]),
+    "taker(**vars(make_namespace()))": ("made.size", ["9"]),
+    "taker(**make_alone())": None,
+    "taker(**other_builder.make())": ("size", ["1 of other_builder.py"]),
+    "taker(**dict(size=3))": None,
+    "known = {'size': 3}\n    taker(**known)": None,
+}
+BUILDING = """import other_builder, types
+def make(size):
+    made = {'size': 4}; made['wide'] = 4 * made['size']; return made
+def make_by_variable():
+    wide = 3
+    return {'size': wide, 'x': wide + 1}
+def make_namespace():
+    made = types.SimpleNamespace(size=3)
+    made.wide = made.size
+    return made
+def make_alone():
+    return {'size': 3, 'wide': 4}
+def hand_on(taker, config):
+    taker(**config)
+def train(taker):
+"""
+
+
+@pytest.mark.parametrize("text", BUILDERS)
+def test_what_a_function_derives_from_an_entry(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that makes a configuration, where the script says which, also in another file."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "other_builder.py").write_text("def make(size=3): return {'size': size, 'wide': 4 * size}\n")
+    (tmp_path / "builders.py").write_text(f"{BUILDING}    {text}\n")
+    given: list[Typed] = []
+
+    def taker(**_: Any) -> None:
+        caller = sys._getframe(1)
+        given.append(Typed(caller.f_code, caller.f_lasti, "size", -1))
+
+    try:
+        importlib.import_module("builders").train(taker)
+        assert other_uses(given) == BUILDERS[text]
+    finally:
+        sys.modules.pop("builders", None)
+        sys.modules.pop("other_builder", None)

@@ -398,7 +398,7 @@ def tell_variable(name: str, what: str, typed: Sequence[Typed]) -> None:
     _told.update(typed)
     if found is not None:
         variable, lines = found
-        uses = f"line {lines[0]} uses" if len(lines) == 1 else f"lines {' and '.join(map(str, lines))} use"
+        uses = f"line {lines[0]} uses" if len(lines) == 1 else f"lines {' and '.join(lines)} use"
         log.warning(
             "%s takes the trial's value; the script passes %s there, which %s too, with the script's own value. "
             "To reach both: %s = th.value(%r, ...).",

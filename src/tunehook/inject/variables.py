@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import dis
 import functools
-import linecache
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
+
+from tunehook.inject.builders import derived_from, tree_of
 
 Place = tuple[int | None, int | None, int | None, int | None]
 """First and last line, first and last column of an expression."""
@@ -35,15 +36,15 @@ class Typed(NamedTuple):
     entry: str = ""
 
 
-def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
+def other_uses(given: Collection[Typed]) -> tuple[str, list[str]] | None:
     """What one of some arguments is in the script, and the lines that use it besides.
 
     Args:
         given: All arguments that took one value.
 
     Returns:
-        A variable, such as ``epochs``, or an entry of one, such as ``args.epochs``, and the lines; ``None`` where no
-        argument is one that anything else uses.
+        A variable, such as ``epochs``, or an entry of one, such as ``args.epochs``, and the lines, with the file where
+        it is another one; ``None`` where no argument is one that anything else uses.
     """
     found = [(each, *there) for each in given if (there := _argument(each)) is not None]
     taken = {(each.code.co_filename, _place(node)) for each, node, _ in found}
@@ -62,7 +63,9 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[int]] | None:
             uses = _alike(each.code, text)
         lines = {place[0] for place in uses if (file, place) not in taken and place[0] is not None}
         if lines:
-            return text, sorted(lines)
+            return text, [*map(str, sorted(lines))]
+        if entry and (made := derived_from(file, node, entry.rpartition(".")[2])) is not None:
+            return made
     return None
 
 
@@ -82,7 +85,7 @@ def _alike(code: CodeType, text: str) -> Iterator[Place]:
     is_own = re.split(r"\W", text)[0] in (*own, *code.co_cellvars)
     lines = {line for *_, line in code.co_lines() if line is not None}
     first, last = (min(lines), max(lines)) if is_own else (0, math.inf)
-    entries = (node for node in ast.walk(_tree(code.co_filename)) if isinstance(node, ast.Attribute | ast.Subscript))
+    entries = (node for node in ast.walk(tree_of(code.co_filename)) if isinstance(node, ast.Attribute | ast.Subscript))
     for node in entries:
         if first <= node.lineno <= last and isinstance(node.ctx, ast.Load) and ast.unparse(node) == text:
             yield _place(node)
@@ -128,16 +131,8 @@ def _argument(typed: Typed) -> tuple[ast.expr, str] | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _tree(file: str) -> ast.AST:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return ast.Module([], [])
-
-
-@functools.lru_cache(maxsize=16)
 def _calls(file: str) -> dict[Place, ast.Call]:
-    return {_place(node): node for node in ast.walk(_tree(file)) if isinstance(node, ast.Call)}
+    return {_place(node): node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call)}
 
 
 def _place(node: ast.expr) -> Place:
