@@ -7,9 +7,10 @@ want it to go on one gets it: a storage lets a trial run once. So all decide by 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunehook.record import Journal
@@ -53,7 +54,7 @@ class Pausing:
     def __init__(self, ledger: Ledger, method: Method, terms: Terms, places: Places) -> None:
         self._ledger, self._method, self._terms, self._places = ledger, method, terms, places
         self._is_told = False  # whether trials are paused
-        self._found: dict[tuple[str, int, int | None], Any] = {}
+        self._found: dict[tuple[Hashable, int], tuple[FrozenTrial, Any]] = {}
 
     def judge(self, running: AskedTrial, budget: Budget, step: int, say: str) -> Decision:
         """Whether a trial pauses after a report.
@@ -198,17 +199,15 @@ class Pausing:
         known = next((rungs for one in begun.values() if (rungs := self._rungs(one))), ())
         if not known:  # as of trials that were put in from their journals
             known = tuple(sorted({one.last_step or 0 for one in begun.values() if self._ledger.is_paused(one)}))
-        climbs = [
-            Climb(
-                one.number,
-                self._values(one, known),
-                one.number == pausing or self._ledger.is_paused(one),
-                bracket=stored_bracket(one),
-            )
-            for one in latest.values()
-            if not self._is_lost(one)
-        ]
-        return climbs, begun
+        found = [self._once(known, one, functools.partial(self._climb, one, known)) for one in latest.values()]
+        climbs = [climb for climb in found if climb is not None]
+        return [dataclasses.replace(one, waits=True) if one.trial == pausing else one for one in climbs], begun
+
+    def _climb(self, frozen: FrozenTrial, known: tuple[int, ...]) -> Climb | None:
+        if self._is_lost(frozen):
+            return None
+        values, is_paused = self._values(frozen, known), self._ledger.is_paused(frozen)
+        return Climb(frozen.number, values, is_paused, bracket=stored_bracket(frozen))
 
     def _is_lost(self, frozen: FrozenTrial) -> bool:
         """Whether a trial has ended so that nothing comes of it, and another one is to go on in its place."""
@@ -225,25 +224,21 @@ class Pausing:
         """What a trial had measured at each rung that it has reached."""
         rungs = self._rungs(frozen) or known
         reports, last = frozen.intermediate_values, frozen.last_step or 0
-
-        def find() -> tuple[float, ...]:
-            reached = [{step: reports[step] for step in reports if step <= rung} for rung in rungs if rung <= last]
-            return tuple(value for value in map(self._value, reached) if value is not None)
-
-        return self._once(f"values {rungs}", frozen, find)
+        reached = [{step: reports[step] for step in reports if step <= rung} for rung in rungs if rung <= last]
+        return tuple(value for value in map(self._value, reached) if value is not None)
 
     def _value(self, reports: Mapping[int, float]) -> float | None:
         found = objective_value(sorted(reports.items()), self._ledger.mode, self._ledger.objective)
         return None if found is None else found[0]
 
-    def _once(self, what: str, frozen: FrozenTrial, find: Callable[[], _T]) -> _T:
-        """What is found of a trial, looked up once while it has as many reports: there may be many trials."""
+    def _once(self, what: Hashable, frozen: FrozenTrial, find: Callable[[], _T]) -> _T:
+        """What is found of a trial, once while the storage gives the same object: there may be many trials."""
         if not frozen.state.is_finished():
             return find()
-        place = what, frozen.number, frozen.last_step
-        if place not in self._found:
-            self._found[place] = find()
-        found: _T = self._found[place]
+        known = self._found.get(place := (what, frozen.number))
+        if known is None or known[0] is not frozen:
+            known = self._found[place] = frozen, find()
+        found: _T = known[1]
         return found
 
     def _is_here(self, paused: FrozenTrial) -> bool:
