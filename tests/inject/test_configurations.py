@@ -270,7 +270,7 @@ def defined(kind: str) -> Any:
 
         return Model()
 
-    @dataclasses.dataclass(slots=kind == "slots")
+    @dataclasses.dataclass(slots=kind == "slots")  # type: ignore[literal-required]
     class Data:
         dim: int = 16
         ff: int | None = None

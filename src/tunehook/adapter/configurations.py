@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import abc
-import functools
-import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from tunehook.adapter.hearing import hear_one
+from tunehook.adapter.hearing import hear_one, subclasses
 from tunehook.adapter.patches import put_once
 from tunehook.inject import Arguments, class_name, class_of_constructor, hear_planned, trace_in_progress
 
@@ -27,20 +25,23 @@ def hear_configurations(cls: type) -> bool:
     Returns:
         Whether it can be.
     """
-    _names.update(map(class_name, (cls, class_of_constructor(cls))))
-    put_once(abc, "update_abstractmethods", _hearing)
+    _note(map(class_name, (cls, class_of_constructor(cls))))
     return _hear(cls)
 
 
 def _hear_by_name(names: Collection[str]) -> None:
-    for name in names:
-        _names.add(name)
-        put_once(abc, "update_abstractmethods", _hearing)
-        module, _, path = name.partition(":")
-        for one in {module, module.replace("__main__", "__mp_main__")}:
-            cls = functools.reduce(lambda held, part: getattr(held, part, None), path.split("."), sys.modules.get(one))
-            if isinstance(cls, type):
-                _hear(cls)
+    if _names.issuperset(names):
+        return
+    _note(names)
+    short = {name.partition(":")[2] for name in names}
+    for cls in subclasses(object):  # the function may be a pickled one, whose classes are in no module
+        if cls.__qualname__ in short and class_name(cls) in names:
+            _hear(cls)
+
+
+def _note(names: Iterable[str]) -> None:
+    _names.update(names)
+    put_once(abc, "update_abstractmethods", _hearing)
 
 
 def _hearing(update: Callable[[type], type]) -> Callable[[type], type]:

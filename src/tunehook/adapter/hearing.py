@@ -179,8 +179,7 @@ def subclasses(root: type) -> Iterator[type]:
     todo, seen = [root], {root}
     while todo:
         cls = todo.pop()
-        below: list[type] = cast("Any", cls).__subclasses__()
-        new = [each for each in below if each not in seen]
+        new = [each for each in type.__subclasses__(cls) if each not in seen]  # type has no method of its own
         seen.update(new)
         todo += new
         yield cls

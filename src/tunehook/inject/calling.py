@@ -112,8 +112,9 @@ def call_traced(
     _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan, has_next, heard)
-        for hear in _hear if plan is not None else ():
-            hear(plan.classes)
+        classes = frozenset[str]() if plan is None else plan.classes
+        for hear in _hear:
+            hear(classes)
         token, _Last.trace = _trace.set(trace), trace
         try:
             return _called(train, trace), trace.plan if trace.is_confirmed else plan
