@@ -179,7 +179,8 @@ def subclasses(root: type) -> Iterator[type]:
     todo, seen = [root], {root}
     while todo:
         cls = todo.pop()
-        new = [each for each in type.__subclasses__(cls) if each not in seen]  # type has no method of its own
+        below: list[type] = type.__subclasses__(cls)  # type itself has no method for it
+        new = [each for each in below if each not in seen]
         seen.update(new)
         todo += new
         yield cls
