@@ -253,7 +253,10 @@ def test_progress_of_checkpoints(text: bytes) -> None:
         checkpoints.find()
 
 
-@given(documents({"lr": {part: [["model.py:3", 1, {"lr": "lr"}]] for part in ("calls", "late", "later")}}))
+_CALLS = {part: [["model.py:3", 1, {"lr": "lr"}]] for part in ("calls", "late", "later")}
+
+
+@given(documents({"lr": {**_CALLS, "classes": ["train:Config"]}}))
 @fuzzed
 def test_plans(text: bytes) -> None:
     """One that is none counts as not there, and is written again."""
@@ -261,8 +264,9 @@ def test_plans(text: bytes) -> None:
     plans_of(TRIAL.folder).write_bytes(text)
     with limited():
         plan = kept_plan(TRIAL.folder, ["lr"])
-        assert plan is None or plan.names <= {name for part in vars(plan).values() for one in part.values()
-                                              for name in one.values()}  # fmt: skip
+        assert plan is None or plan.names <= {
+            name for part in (plan.calls, plan.late, plan.later) for one in part.values() for name in one.values()
+        }  # fmt: skip
         keep_plan(TRIAL.folder, ["other"], type(plan)() if plan is not None else _no_plan())
         assert kept_plan(TRIAL.folder, ["other"]) == _no_plan()
 

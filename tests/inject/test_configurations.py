@@ -255,3 +255,50 @@ def test_a_default_that_the_script_sets_again() -> None:
         "Plain at test_configurations.py was made with dim = 24, and has 16 when Net at "
         "test_configurations.py takes it: the script sets it.\n  Read it there: th.value('dim', 16)."
     )
+
+
+def defined(kind: str) -> Any:
+    """A configuration whose class is defined just now."""
+    if kind == "pydantic":
+
+        class Model(pydantic.BaseModel):
+            dim: int = 16
+            ff: int | None = None
+
+            def model_post_init(self, _: Any) -> None:
+                self.ff = 4 * self.dim
+
+        return Model()
+
+    @dataclasses.dataclass(slots=kind == "slots")  # type: ignore[literal-required]
+    class Data:
+        dim: int = 16
+        ff: int | None = None
+
+        def __post_init__(self) -> None:
+            self.ff = 4 * self.dim
+
+    return Data()
+
+
+@pytest.mark.parametrize("kind", ["dataclass", "slots", "pydantic"])
+def test_a_class_that_is_defined_anew_each_time(kind: str) -> None:
+    """As in a script that is run again; its calls are heard of once its name is known."""
+    assert trained(lambda: defined(kind)).ff == 96
+
+
+def test_a_class_with_a_constructor_of_its_own_that_is_defined_anew_each_time() -> None:
+    """Nothing tells of it before its first call: an error with the way out."""
+
+    def make() -> Any:
+        class Local:
+            def __init__(self, dim: int = 16) -> None:
+                self.dim, self.ff = dim, 4 * dim
+
+        return Local()
+
+    assert refused(make) == (
+        "config.dim of Net at test_configurations.py cannot be put in: its Local is of a class that is defined anew "
+        "each time, and its constructor derives more than dim from it.\n"
+        "  Define Local in a module that is imported, or read it there: th.value('dim', 16)."
+    )

@@ -148,6 +148,55 @@ def test_a_loop_of_fits_of_two_ranks(tmp_path: Path, how: tuple[str, ...]) -> No
     assert [trial.outcome.state for trial in trials(tmp_path)] == ["complete"]
 
 
+# Made with a width, from which its configuration derives another one.
+DERIVED = """
+import dataclasses
+
+
+@dataclasses.dataclass
+class Config:
+    width: int = 4
+    more: int | None = None
+
+    def __post_init__(self):
+        self.more = 2 * self.width + 1 if self.more is None else self.more
+
+
+class Derived(Net):
+    def __init__(self, config, steps):
+        super().__init__(config.width, steps)
+        self.net = nn.Sequential(self.net[0], nn.Linear(config.width, config.more), nn.Linear(config.more, 1))
+
+
+def Net(width, steps):
+    sys.stdout.write("CALLED\\n")
+    return Derived(Config(width), steps)
+"""
+
+
+def test_a_configuration_that_derives_a_value(tmp_path: Path) -> None:
+    """As typed in, on two ranks whose scripts define its class anew, and in processes, which know where it is made."""
+    plain, _ = run(tmp_path, DERIVED + RANKS + "fit([], width=7, **ranks)")
+    tuned, written = run(tmp_path, DERIVED + RANKS + 'fit([TuneCallback(study({"width": 7}))], **ranks)')
+    assert tuned == plain, written
+    assert len(tuned) == 2
+
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    code = """
+if __name__ == "__main__":
+    study({"width": th.Choice([5, 6])}, "grid").optimize(lambda: fit([TuneCallback()]), workers=1, progress=False)
+    fit([], width=5)
+    fit([], width=6)
+"""
+    plain, _ = run(folder, DERIVED + code)
+    recorded = trials(folder)
+    outputs = [(folder / f"tunehook-studies/script/trial-000{one.number}/output.txt").read_text() for one in recorded]
+    for trial, output in zip(recorded, outputs, strict=True):
+        assert re.findall("^TRAINED (.+)$", output, re.MULTILINE) == [plain[trial.params["width"] - 5]], output
+    assert outputs[1].count("CALLED") == 1
+
+
 def test_a_loop_of_fits(tmp_path: Path) -> None:
     """Each round is a trial, whose values go into the objects of that round."""
     space = '{"width": th.Int(5, 8), "batch_size": th.Choice([4, 8]), "max_epochs": th.Int(1, 3)}'

@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from tunehook.adapter.hearing import hear_one
-from tunehook.inject import Arguments, trace_in_progress
+from tunehook.adapter.hearing import hear_one, subclasses
+from tunehook.adapter.patches import put_once
+from tunehook.inject import Arguments, class_name, class_of_constructor, hear_planned, trace_in_progress
+
+_names: set[str] = set()  # of the classes that are heard, in this process
 
 
 def hear_configurations(cls: type) -> bool:
     """Hear of each constructor call of a class of configurations from now on.
 
+    So it is with classes of its name that are defined later, where dataclass gives them their constructor, or they
+    inherit it, as those of pydantic do: a script that is run again defines its classes anew, and so may a function.
+
     Args:
         cls: The class.
 
     Returns:
-        Whether it was not heard before, and can be.
+        Whether it can be.
     """
-    return hear_one(cls, _put_in)
+    _note(map(class_name, (cls, class_of_constructor(cls))))
+    return _hear(cls)
+
+
+def _hear_by_name(names: Collection[str]) -> None:
+    if _names.issuperset(names):
+        return
+    _note(names)
+    short = {name.partition(":")[2] for name in names}
+    for cls in subclasses(object):  # the function may be a pickled one, whose classes are in no module
+        if cls.__qualname__ in short and class_name(cls) in names:
+            _hear(cls)
+
+
+def _note(names: Iterable[str]) -> None:
+    _names.update(names)
+    put_once(abc, "update_abstractmethods", _hearing)
+
+
+def _hearing(update: Callable[[type], type]) -> Callable[[type], type]:
+    """Around what dataclass calls with each class that it has made; attrs does too, but not with those with slots."""
+
+    def hear_of_it(cls: type) -> type:
+        if class_name(update(cls)) in _names:
+            _hear(cls)
+        return cls
+
+    return hear_of_it
+
+
+def _hear(cls: type) -> bool:
+    return hear_one(class_of_constructor(cls), _put_in)
 
 
 def _put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     trace = trace_in_progress()
-    if trace is None:
+    if trace is None or class_name(type(made)) not in _names:
         return args, kwargs
     arguments = Arguments(type(made), object)
     try:
@@ -31,3 +70,6 @@ def _put_in(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[t
         return args, kwargs
     call = trace.take(made, arguments, lambda *_: {})
     return arguments.arguments(call.given) if call.given else (args, kwargs)
+
+
+hear_planned(_hear_by_name)

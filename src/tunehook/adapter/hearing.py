@@ -141,20 +141,19 @@ def hear_own_calls(cls: type, hear: Hear) -> None:
 
 
 def hear_one(cls: type, hear: Hear) -> bool:
-    """Hear of each constructor call of a class that is no framework's; subclasses are left alone.
+    """Hear of each constructor call of a class that is no framework's, and of subclasses without a constructor.
 
     Args:
-        cls: The class.
+        cls: The class, with a constructor of its own.
         hear: Called before the constructor runs.
 
     Returns:
-        Whether it is heard from now on, and was not.
+        Whether it is heard from now on.
     """
-    own = vars(cls).get("__init__", cls.__init__)  # type: ignore[misc] # it is what an object of the class is made with
-    if type(own) is not types.FunctionType:
-        return False
-    put(cls, "__init__", _Heard(own, hear))
-    return True
+    own = vars(cls)["__init__"]
+    if type(own) is types.FunctionType:
+        put(cls, "__init__", _Heard(own, hear))
+    return type(own) in (types.FunctionType, _Heard)
 
 
 def _replace(cls: type, hear: Hear, then: Then | None) -> None:
@@ -180,7 +179,7 @@ def subclasses(root: type) -> Iterator[type]:
     todo, seen = [root], {root}
     while todo:
         cls = todo.pop()
-        below: list[type] = cast("Any", cls).__subclasses__()
+        below: list[type] = type.__subclasses__(cls)  # type itself has no method for it
         new = [each for each in below if each not in seen]
         seen.update(new)
         todo += new

@@ -2,7 +2,8 @@
 
 from tunehook.inject.arguments import LAST, NAMED, Arguments, signature_of
 from tunehook.inject.call import MADE_BY, Call, frames
-from tunehook.inject.calling import call_traced, check_thread, keep, trace_in_progress
+from tunehook.inject.calling import call_traced, check_thread, hear_planned, keep, trace_in_progress
+from tunehook.inject.configurations import class_name, class_of_constructor
 from tunehook.inject.injection import IN_FUNCTION, Injection
 from tunehook.inject.known import (
     Stopped,
@@ -38,9 +39,9 @@ from tunehook.inject.variables import Typed
 __all__ = [
     "Again", "Arguments", "Call", "Calls", "Find", "IN_FUNCTION", "Injection", "KeysRead", "LAST", "MADE_BY", "NAMED",
     "Plan", "Slot", "Stopped", "Told", "Trace", "Typed", "UNKNOWN", "asked_values", "asking", "call_traced",
-    "check_thread", "defaults_read", "ending_early", "finding_ranks", "finds_ranks", "frames", "handed_trial",
-    "is_read", "is_used_later", "keep", "knowing", "known_trial", "learn", "leave_if_stopped", "may_return_value",
-    "names_in", "names_read", "names_read_too_early", "note_default", "note_injected", "note_read", "note_stop",
-    "resolve", "same", "sets_attribute", "show", "signature_of", "tell_variable", "trace_in_progress",
-    "unread_asked", "unread_values", "was_injected", "was_read",
+    "check_thread", "class_name", "class_of_constructor", "defaults_read", "ending_early", "finding_ranks",
+    "finds_ranks", "frames", "handed_trial", "hear_planned", "is_read", "is_used_later", "keep", "knowing",
+    "known_trial", "learn", "leave_if_stopped", "may_return_value", "names_in", "names_read", "names_read_too_early",
+    "note_default", "note_injected", "note_read", "note_stop", "resolve", "same", "sets_attribute", "show",
+    "signature_of", "tell_variable", "trace_in_progress", "unread_asked", "unread_values", "was_injected", "was_read",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import contextvars
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tunehook.inject.call import counted
@@ -25,6 +25,7 @@ _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that pla
 
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
 _kept: list[Callable[[], Callable[[], None]]] = []
+_hear: list[Callable[[Collection[str]], object]] = []
 _put_back: list[Callable[[], None]] = []  # for the training function that is called now
 
 
@@ -38,6 +39,18 @@ def keep(take: Callable[[], Callable[[], None]]) -> None:
         _kept.append(take)
         if _trace.get() is not None:
             _put_back.append(take())
+
+
+def hear_planned(hear: Callable[[Collection[str]], object]) -> None:
+    """Let the calls of classes be heard of before a training function is called whose plan knows that it needs them.
+
+    Args:
+        hear: Hears of classes by their names; called now too where a training function is being called.
+    """
+    _hear.append(hear)
+    trace = _trace.get()
+    if trace is not None and trace.plan is not None:
+        hear(trace.plan.classes)
 
 
 def trace_in_progress() -> Trace | None:
@@ -95,10 +108,13 @@ def call_traced(
     Raises:
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
-    began, known = random_state(), plan
+    began, known, heard = random_state(), plan, dict[str, type]()
     _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
-        trace = Trace(values, plan, has_next)
+        trace = Trace(values, plan, has_next, heard)
+        classes = frozenset[str]() if plan is None else plan.classes
+        for hear in _hear:
+            hear(classes)
         token, _Last.trace = _trace.set(trace), trace
         try:
             return _called(train, trace), trace.plan if trace.is_confirmed else plan

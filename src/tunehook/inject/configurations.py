@@ -33,6 +33,16 @@ def holders(call: Call, path: str) -> Iterator[tuple[Any, str]]:
         held = held[key] if is_table(held) else getattr(held, key, None)
 
 
+def class_name(cls: type) -> str:
+    """What a class is called in all processes, such as ``train:Config``, also one that is defined anew."""
+    return f"{cls.__module__.replace('__mp_main__', '__main__')}:{cls.__qualname__}"
+
+
+def class_of_constructor(cls: type) -> type:
+    """The class whose constructor makes the objects of another one: itself, or one that it inherits from."""
+    return next(each for each in cls.__mro__ if "__init__" in vars(each))
+
+
 def derives(made: Any, key: str) -> bool:
     """Whether an object's constructor makes more of an argument than an attribute, as far as its code says.
 

@@ -20,11 +20,13 @@ class Plan:
         calls: What makes the objects of the first fit.
         late: What makes objects that a fit uses without being given them, such as an optimizer that a module holds.
         later: What makes objects of a later fit and takes names of that fit, by `Call.stage`.
+        classes: Those of configurations that take values, by `class_name`: their calls have to be heard.
     """
 
     calls: Calls = field(default_factory=dict)
     late: Calls = field(default_factory=dict)
     later: Calls = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
 
     @property
     def names(self) -> set[str]:

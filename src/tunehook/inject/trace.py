@@ -18,7 +18,7 @@ from typing import Any
 
 from tunehook.inject.arguments import Arguments
 from tunehook.inject.call import MADE_BY, Call, codes_of_the_user, position
-from tunehook.inject.configurations import derives, holders
+from tunehook.inject.configurations import class_name, class_of_constructor, derives, holders
 from tunehook.inject.plan import Plan, calls_by_place
 from tunehook.inject.slot import Find, Slot, check_type, names_in, number_of, resolve, same
 from tunehook.inject.variables import Typed, lines_that_set, other_uses
@@ -56,6 +56,7 @@ class Trace:
         values: The trial's values by the names of the space, without those that the script reads.
         plan: What goes into which call; ``None`` where that is not known yet and may be guessed.
         has_next: Begins the next trial where the last one has ended, and says so. Defaults to there being one only.
+        heard: The classes of configurations for which the training function is called again, by `class_name`.
 
     Attributes:
         calls: The calls in their order.
@@ -65,9 +66,14 @@ class Trace:
     """
 
     def __init__(
-        self, values: Callable[[], Mapping[str, Any]], plan: Plan | None, has_next: Callable[[], bool] = lambda: False
+        self,
+        values: Callable[[], Mapping[str, Any]],
+        plan: Plan | None,
+        has_next: Callable[[], bool] = lambda: False,
+        heard: dict[str, type] | None = None,
     ) -> None:
         self._values, self._has_next = values, has_next
+        self._heard = dict[str, type]() if heard is None else heard
         self._is_first = True  # of the trials of one call of a training function
         self.pid = os.getpid()
         self.plan = plan
@@ -78,7 +84,7 @@ class Trace:
         self.calls: list[Call] = []
         self._by_id: dict[int, tuple[Callable[[], Any], Call]] = {}
         self._numbers: dict[str, int] = {}
-        self._configured: set[str] = set()  # the places of configurations that take values
+        self._configured: dict[str, type] = {}  # by their places, the classes of configurations that take values
         self._names: dict[str, str] = {}  # of the space, by the slots that they mean
 
     @property
@@ -212,12 +218,13 @@ class Trace:
         if not any(derives(one, key) for one, key in along):
             return call, path
         holder, key = along[-1]
-        maker = self.of(holder)
-        if maker is None and hear is not None and not self.fits and hear(type(holder)):
+        maker, heard = self.of(holder), class_name(type(holder))
+        if maker is None and hear is not None and not self.fits and heard not in self._heard and hear(type(holder)):
+            self._heard[heard] = type(holder)
             self.is_left = True
             raise Again
         if maker is not None and (key in maker.arguments.signature.parameters or maker.arguments.rest is not None):
-            self._configured.add(maker.place)
+            self._configured[maker.place] = type(holder)
             typed, present = maker.in_force(), call.present.get(path)
             if key not in typed or same(typed[key], present):
                 return maker, key
@@ -230,11 +237,14 @@ class Trace:
             )
         if hear is None:
             return call, path
+        name, cause = type(holder).__name__, "was made before this trial was known, or is a copy"
+        way_out = "Make it in the training function and pass it as it is"
+        if self._heard.get(heard, type(holder)) is not type(holder):
+            cause = "is of a class that is defined anew each time"
+            way_out = f"Define {name} in a module that is imported"
         raise InjectionError(
-            f"{path} of {call.name} cannot be put in: its {type(holder).__name__} was made before this trial was "
-            f"known, or is a copy, and its constructor derives more than {key} from it.\n"
-            f"  Make it in the training function and pass it as it is, or read it there: th.value({key!r}, "
-            f"{call.present.get(path)!r})."
+            f"{path} of {call.name} cannot be put in: its {name} {cause}, and its constructor derives more than {key} "
+            f"from it.\n  {way_out}, or read it there: th.value({key!r}, {call.present.get(path)!r})."
         )
 
     def begin_fit(self) -> None:
@@ -302,7 +312,9 @@ class Trace:
         if self.fits:
             self._confirm_later(wanted)
             return
-        self.plan = replace(tried or Plan(), calls=calls_by_place(wanted, of_fit))
+        made = {*self._configured.values()}
+        classes = frozenset(class_name(cls) for cls in made | {*map(class_of_constructor, made)})
+        self.plan = replace(tried or Plan(), calls=calls_by_place(wanted, of_fit), classes=classes)
         if not self._is_first and tried != self.plan:
             raise InjectionError(
                 "The objects of this fit are made elsewhere in the script than those of its first fit"

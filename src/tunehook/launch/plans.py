@@ -14,7 +14,7 @@ from tunehook.inject import Calls, Plan
 from tunehook.record import has, is_text, is_whole, maybe, open_file, plans_of
 from tunehook.system import StoredError, from_json, read_whole
 
-_PARTS = [part.name for part in dataclasses.fields(Plan)]
+_PARTS = [part.name for part in dataclasses.fields(Plan) if part.name != "classes"]
 
 
 def kept_plan(folder: Path, names: Collection[str]) -> Plan | None:
@@ -29,7 +29,11 @@ def kept_plan(folder: Path, names: Collection[str]) -> Plan | None:
     found = _read(folder).get(_key(names))
     if not isinstance(found, dict) or not all(_is_calls(found.get(part)) for part in _PARTS):
         return None
-    return Plan(**{part: {(place, number): paths for place, number, paths in found[part]} for part in _PARTS})
+    classes = found.get("classes")
+    if not isinstance(classes, list) or not all(map(is_text, classes)):
+        return None
+    calls = {part: {(place, number): paths for place, number, paths in found[part]} for part in _PARTS}
+    return Plan(**calls, classes=frozenset(classes))
 
 
 def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
@@ -44,7 +48,8 @@ def keep_plan(folder: Path, names: Collection[str], plan: Plan) -> None:
         return
     place = plans_of(folder)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
-    whole = {**_read(folder), _key(names): {part: _listed(getattr(plan, part)) for part in _PARTS}}
+    listed = {part: _listed(getattr(plan, part)) for part in _PARTS}
+    whole = {**_read(folder), _key(names): {**listed, "classes": sorted(plan.classes)}}
     with contextlib.suppress(OSError):
         with open_file(draft, "w", below=place.parent) as file:
             json.dump(whole, file)
