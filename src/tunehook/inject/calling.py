@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunehook.inject.call import counted
+from tunehook.inject.outside import generators_outside
 from tunehook.inject.plan import Plan
 from tunehook.inject.trace import Again, Trace
 from tunehook.system import random_state, restore_random
@@ -80,7 +81,7 @@ def call_traced(
     """Call a training function with the trial's values where its objects are made.
 
     It is called again where it turns out, when its first fit begins, that they belong elsewhere. Random states are as
-    they were then.
+    they were then, those of generators that live outside of it included.
 
     Args:
         train: The training function.
@@ -96,7 +97,7 @@ def call_traced(
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
     began, known = random_state(), plan
-    _put_back[:] = [take() for take in _kept]
+    _put_back[:] = [generators_outside(train), *(take() for take in _kept)]
     for _ in range(_TRIES):
         trace = Trace(values, plan, has_next)
         token, _Last.trace = _trace.set(trace), trace
