@@ -7,13 +7,16 @@ import random
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tunehook.inject import Again, call_traced
+from tunehook.inject import Again, Told, call_traced
+from tunehook.launch.one import forget_plans, with_values
+from tunehook.trial import Trial
 
 RANDOM, OLD, NEW = random.Random(1), np.random.RandomState(2), np.random.default_rng(3)
 NUMBERS: Any = range(40)
@@ -96,3 +99,18 @@ def test_a_module_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     library_drawn = calls_of(lambda: sys.modules["library"].dice.random())
     assert mine_drawn[0] == mine_drawn[1]
     assert library_drawn[0] != library_drawn[1]
+
+
+def test_a_rank_that_hears_of_its_trial_in_its_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It draws the same once it knows the trial."""
+    monkeypatch.setattr("tunehook.launch.one.learn", lambda _: None)
+    dice, drawn = np.random.default_rng(12), list[float]()
+
+    def train() -> None:
+        drawn.append(dice.random())
+        if len(drawn) == 1:
+            raise Told(Trial("digits", 0, {}, tmp_path, "loss", "min"))
+
+    forget_plans(has_ranks_from_outside=True)
+    with_values(train, None)
+    assert drawn[0] == drawn[1]

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunehook.inject.call import counted
-from tunehook.inject.outside import generators_outside
+from tunehook.inject.outside import random_numbers_of
 from tunehook.inject.plan import Plan
 from tunehook.inject.trace import Again, Trace
-from tunehook.system import random_state, restore_random
 from tunehook.trial import InjectionError
 
 log = logging.getLogger("tunehook")
@@ -96,8 +95,8 @@ def call_traced(
     Raises:
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
-    began, known = random_state(), plan
-    _put_back[:] = [generators_outside(train), *(take() for take in _kept)]
+    begin_random, known = random_numbers_of(train), plan
+    _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan, has_next)
         token, _Last.trace = _trace.set(trace), trace
@@ -116,7 +115,7 @@ def call_traced(
         finally:
             _trace.reset(token)
             _Last.trace = None
-        restore_random(began)
+        begin_random()
         for one in _put_back:
             one()
         begin_again()

@@ -14,7 +14,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from tunehook.inject.call import LIBRARIES
-from tunehook.system import is_generator, kept_generators
+from tunehook.system import is_generator, kept_generators, random_state, restore_random
 
 _MOST = 256  # entries of a container: longer ones are data
 _DEEP = 5  # levels: a module's data loader has a data set, whose list of transforms has one that draws
@@ -26,13 +26,19 @@ _TABLES = (list, tuple, set, frozenset, dict)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), ModuleType)  # modules are told by themselves
 
 
-def generators_outside(train: Callable[[], object]) -> Callable[[], None]:
-    """What puts the generators that live outside of a training function back as they are now.
+def random_numbers_of(train: Callable[[], object]) -> Callable[[], None]:
+    """What lets a training function begin with the random numbers that it finds now, once more.
 
     Args:
-        train: The training function. What it closes over counts, and so do all modules of the user's.
+        train: The training function. Generators that it closes over count, and so do those of the user's modules.
     """
-    return kept_generators([*_found([train, *_modules()])])
+    state, put_back = random_state(), kept_generators([*_found([train, *_modules()])])
+
+    def restore() -> None:
+        restore_random(state)
+        put_back()
+
+    return restore
 
 
 _libraries: set[str] = set()  # names of modules that are none of the user's: a process has thousands of them
