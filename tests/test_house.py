@@ -48,6 +48,7 @@ BORDERS = {
     "wandb-workspaces": {"integrations.wandb.workspace"},
     "Lightning": {"integrations.lightning.host", "integrations.lightning.resume", "integrations.wandb.logger"},
     "Keras": {"integrations.keras.host", "integrations.keras.resume"},
+    "TensorFlow": {"integrations.keras.host"},
     "Optuna": {"system.optuna", "storage.sqlite", "storage.rows"},
     "torch": {"integrations.lightning.host", "launch.node.child"},
     "Python": {"adapter.script", "inject.call", "launch.node.child"},

@@ -1,4 +1,6 @@
-"""The border to Keras: what it keeps to itself of names, random numbers, layers and calls, but for `resume`.
+"""The border to Keras and TensorFlow: what they keep to themselves of names, random numbers, layers and calls.
+
+What a checkpoint needs is in `resume`.
 
 Each function says for which versions it was written.
 """
@@ -67,8 +69,10 @@ def taken() -> Callable[[], None]:
     # Gives the numbers of keras.random without a seed.
     generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
     state = None if generator is None else keras.ops.convert_to_numpy(generator.state.value).copy()
+    put_back_tensorflow = _taken_of_tensorflow()
 
     def put_back() -> None:
+        put_back_tensorflow()
         if generator is not None:
             generator.state.assign(state)
         global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, generator)
@@ -76,6 +80,37 @@ def taken() -> Callable[[], None]:
         keras.config.set_dtype_policy(dtype)
 
     return put_back
+
+
+def _taken_of_tensorflow() -> Callable[[], None]:
+    """The same for the seeds that TensorFlow gives its operations, which data sets shuffle by on any backend.
+
+    TensorFlow 2.21.
+    """
+    context: Any = _context()
+    seed, state = (None, None) if context is None else (context._seed, context._rng and context._rng.getstate())
+    operations: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
+    generator = getattr(operations, "global_generator", None)
+    numbers = None if generator is None else generator.state.numpy()
+
+    def put_back() -> None:
+        if (context := _context()) is None:
+            return
+        context._set_global_seed(seed)  # an operation that has drawn begins again
+        if state is not None:
+            context._rng.setstate(state)
+        operations = sys.modules["tensorflow.python.ops.stateful_random_ops"]
+        vars(operations)["global_generator"] = generator
+        if generator is not None:
+            generator.state.assign(numbers)
+
+    return put_back
+
+
+def _context() -> Any:
+    """What TensorFlow keeps of this process, ``None`` where it is not loaded."""
+    module: Any = sys.modules.get("tensorflow.python.eager.context")
+    return None if module is None else module.context()
 
 
 @contextlib.contextmanager

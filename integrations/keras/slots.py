@@ -349,7 +349,8 @@ class FitCall:
             raise InjectionError(
                 f"fit.batch_size = {value} cannot be injected: x is a {type(self._data).__name__}, which makes its "
                 "batches by itself.\n"
-                "  Pass arrays or a torch DataLoader with a batch size, or take 'fit.batch_size' out of the space."
+                f"  Read it where the batches are made: th.value('batch_size', {value}). Or pass arrays or a torch "
+                "DataLoader with a batch size."
             )
 
 

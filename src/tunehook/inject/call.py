@@ -20,7 +20,8 @@ MADE_BY = "_tunehook_call"
 """The attribute in which an adapter leaves the key of the call that made an object, so that its copies have it too."""
 Route = tuple[tuple[CodeType, int], ...]
 _NUMBERS = itertools.count()
-_LIBRARIES = ("site-packages", "dist-packages")
+LIBRARIES = ("site-packages", "dist-packages")
+"""What the path of a file has that is not the user's own."""
 
 
 @dataclass(eq=False)
@@ -94,7 +95,7 @@ def position(cls: type) -> tuple[str, str, bool, Route]:
     for number, frame in enumerate(frames()):
         code = frame.f_code
         parts.append(f"{Path(code.co_filename).name}:{code.co_qualname}:{frame.f_lasti}")
-        is_users = not any(name in code.co_filename for name in _LIBRARIES)
+        is_users = not any(name in code.co_filename for name in LIBRARIES)
         route.append((code, frame.f_lasti))
         if number == 0:
             is_typed_in = is_users or frame.f_globals.get("__name__", "").startswith(("jsonargparse", "hydra"))
@@ -106,7 +107,7 @@ def position(cls: type) -> tuple[str, str, bool, Route]:
 def codes_of_the_user() -> list[CodeType]:
     """The functions of the user's that are running, from the innermost one up to the training function."""
     codes = [frame.f_code for frame in frames()]
-    return [code for code in codes if not any(name in code.co_filename for name in _LIBRARIES)]
+    return [code for code in codes if not any(name in code.co_filename for name in LIBRARIES)]
 
 
 def frames() -> Iterator[FrameType]:

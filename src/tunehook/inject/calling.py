@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tunehook.inject.call import counted
+from tunehook.inject.outside import random_numbers_of
 from tunehook.inject.plan import Plan
 from tunehook.inject.trace import Again, Trace
-from tunehook.system import random_state, restore_random
 from tunehook.trial import InjectionError
 
 log = logging.getLogger("tunehook")
@@ -93,7 +93,7 @@ def call_traced(
     """Call a training function with the trial's values where its objects are made.
 
     It is called again where it turns out, when its first fit begins, that they belong elsewhere. Random states are as
-    they were then.
+    they were then, those of generators that live outside of it included.
 
     Args:
         train: The training function.
@@ -108,7 +108,7 @@ def call_traced(
     Raises:
         InjectionError: A constructor refuses a value, or the values cannot be put in so.
     """
-    began, known, heard = random_state(), plan, dict[str, type]()
+    begin_random, known, heard = random_numbers_of(train), plan, dict[str, type]()
     _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
         trace = Trace(values, plan, has_next, heard)
@@ -131,7 +131,7 @@ def call_traced(
         finally:
             _trace.reset(token)
             _Last.trace = None
-        restore_random(began)
+        begin_random()
         for one in _put_back:
             one()
         begin_again()

@@ -12,10 +12,19 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from tunehook.inject import Plan, Told, call_traced, ending_early, finding_ranks, learn, unread_values
+from tunehook.inject import (
+    Plan,
+    Told,
+    call_traced,
+    ending_early,
+    finding_ranks,
+    learn,
+    random_numbers_of,
+    unread_values,
+)
 from tunehook.launch.plans import keep_plan, kept_plan
 from tunehook.session import TrialSession, activate, begin_again, broadcast
-from tunehook.system import flush_output, random_state, restore_random
+from tunehook.system import flush_output
 from tunehook.trial import Trial
 
 if TYPE_CHECKING:
@@ -79,14 +88,14 @@ def with_values(
             ``None`` where it has not.
     """
     if _State.has_ranks_from_outside:
-        began = random_state()
+        begin_random = random_numbers_of(train)
         try:
             with finding_ranks():
                 return train()
         except Told as told:  # from now on rank 0 tells before it calls
             trial, _State.has_ranks_from_outside = told.trial, False
         learn(trial)
-        restore_random(began)
+        begin_random()
         begin_again()
     if trial is None:
         return train()

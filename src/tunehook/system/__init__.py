@@ -39,6 +39,8 @@ from tunehook.system.optuna import (
 )
 from tunehook.system.randomness import (
     generator_states,
+    is_generator,
+    kept_generators,
     kept_random,
     random_state,
     restore_generators,
@@ -90,13 +92,13 @@ __all__ = [
     "NoFileError", "Notice", "Orphans", "Row", "StoredError", "Terminated", "all_trials", "attributes_of", "cached",
     "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "first_line", "fixed_values",
     "flush_output", "from_json", "frozen_study", "generator_states", "given_values", "guarded", "handling",
-    "has_own_ids", "hear_of_ends", "hidden", "html_table", "in_thread", "is_alive", "is_secret_name", "is_terminal",
-    "joined", "kept_random", "last_line", "lazily", "lives", "make_table", "make_visible", "metric_names", "near",
-    "note_report", "open_regular", "place", "printable", "quiet", "random_state", "read_lines", "read_whole",
-    "read_yaml", "reports_of", "restore_generators", "restore_random", "retried_number", "running_trial",
-    "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id", "suggest", "take_orphans",
-    "takes", "terminate", "this_process", "told_values", "trial_id", "uncached", "unknown_attribute", "versions",
-    "watched", "with_cache", "with_reports", "written_above",
+    "has_own_ids", "hear_of_ends", "hidden", "html_table", "in_thread", "is_alive", "is_generator", "is_secret_name",
+    "is_terminal", "joined", "kept_generators", "kept_random", "last_line", "lazily", "lives", "make_table",
+    "make_visible", "metric_names", "near", "note_report", "open_regular", "place", "printable", "quiet",
+    "random_state", "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random",
+    "retried_number", "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id",
+    "suggest", "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",
+    "unknown_attribute", "versions", "watched", "with_cache", "with_reports", "written_above",
 ]  # fmt: skip
 
 __getattr__ = lazily(

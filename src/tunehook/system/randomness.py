@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 State = Mapping[str, Any]
@@ -95,6 +95,30 @@ def restore_generators(owners: Iterable[object], states: Sequence[Any]) -> None:
         _GENERATORS[_kind_of(one)][1](one, state)
 
 
+def is_generator(value: object) -> bool:
+    """Whether a value is a generator of Python, NumPy, torch, TensorFlow or Keras."""
+    return bool(_kind_of(value))
+
+
+def kept_generators(generators: Iterable[Any]) -> Callable[[], None]:
+    """What puts generators back as they are now.
+
+    Args:
+        generators: Each a generator as `is_generator` tells.
+    """
+    states = list[tuple[Any, Callable[[Any, Any], object], Any]]()
+    for one in generators:
+        take, put = _GENERATORS[_kind_of(one)]
+        with suppress(Exception):  # what is on a device that failed, or of a fit of JAX's that did, draws no more
+            states.append((one, put, take(one)))
+
+    def put_back() -> None:
+        for one, put, state in states:
+            put(one, state)
+
+    return put_back
+
+
 def _held_by(owners: Iterable[object]) -> list[Any]:
     found: dict[int, Any] = {}
     for owner in owners:
@@ -113,6 +137,8 @@ _GENERATORS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]
         lambda one, state: setattr(one.bit_generator, "state", state),
     ),
     "torch.Generator": (lambda one: one.get_state(), lambda one, state: one.set_state(state)),
+    "tensorflow.Generator": (lambda one: one.state.numpy(), lambda one, state: one.state.assign(state)),
+    "keras.SeedGenerator": (lambda one: one.state.numpy().copy(), lambda one, state: one.state.assign(state)),
 }
 
 

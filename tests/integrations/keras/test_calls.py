@@ -502,13 +502,25 @@ def test_train_is_called_once_more_only_where_a_value_belongs_elsewhere(
     assert len(made) == calls + 1
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the backend makes no difference here")
+def _noise_of_tensorflow() -> list[Any]:
+    """What a script draws of TensorFlow: by an operation of its own seed too, and in the order of a data set."""
+    tensorflow = pytest.importorskip("tensorflow")
+    data = tensorflow.data.Dataset.range(20).shuffle(20).as_numpy_iterator()
+    drawn = [tensorflow.random.normal(()), tensorflow.random.normal((), seed=3)]
+    generator = tensorflow.random.get_global_generator()
+    return [*map(int, data), *map(float, drawn), float(generator.normal(()))]
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="the others show it")
 def test_a_second_call_begins_as_the_first_did() -> None:
     """Random states, counted names and the type of weights are as they were, in a script that sets no seed."""
     made: list[Any] = []
+    outside = {"numpy": np.random.default_rng(5), "keras": keras.random.SeedGenerator(5)}
 
     def script(callbacks: Any, rate: float = 0.1) -> Any:
         noise = [random.random(), float(np.random.rand()), float(keras.random.uniform(()))]
+        noise += [outside["numpy"].random(), float(keras.random.uniform((), seed=outside["keras"]))]
+        noise += _noise_of_tensorflow() if BACKEND == "tensorflow" else []
         model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dropout(rate), layers.Dense(1)])
         keras.config.set_dtype_policy("float64")
         fit(model, callbacks)
@@ -518,10 +530,17 @@ def test_a_second_call_begins_as_the_first_did() -> None:
         first, noise = script([TuneCallback()])
         made.append((first, noise))
 
-    begin()
+    def start() -> None:
+        begin()
+        outside.update(numpy=np.random.default_rng(5), keras=keras.random.SeedGenerator(5))
+        if BACKEND == "tensorflow":
+            generators: Any = pytest.importorskip("tensorflow").random
+            generators.set_global_generator(generators.Generator.from_seed(5))
+
+    start()
     study({"rate": 0.4}).optimize(train, trials=1, progress=False)
     keras.config.set_dtype_policy("float32")
-    begin()
+    start()
     model, noise = script([], 0.4)
     assert made[-1][1] == noise
     assert_same(made[-1][0], model)

@@ -406,7 +406,8 @@ def batches() -> Iterator[Any]:
 
 @refused(
     "fit.batch_size = 3 cannot be injected: x is a generator, which makes its batches by itself.\n"
-    "  Pass arrays or a torch DataLoader with a batch size, or take 'fit.batch_size' out of the space.",
+    "  Read it where the batches are made: th.value('batch_size', 3). Or pass arrays or a torch DataLoader with a "
+    "batch size.",
     {"batch_size": 3},
 )
 def batch_size_of_a_generator() -> Any:
@@ -425,7 +426,8 @@ class Data(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
 
 @refused(
     "fit.batch_size = 3 cannot be injected: x is a Data, which makes its batches by itself.\n"
-    "  Pass arrays or a torch DataLoader with a batch size, or take 'fit.batch_size' out of the space.",
+    "  Read it where the batches are made: th.value('batch_size', 3). Or pass arrays or a torch DataLoader with a "
+    "batch size.",
     {"batch_size": 3},
     anywhere=True,
 )
@@ -562,5 +564,6 @@ def test_batch_size_of_a_tensorflow_dataset() -> None:
         )
     assert str(caught.value) == (
         "fit.batch_size = 3 cannot be injected: x is a _BatchDataset, which makes its batches by itself.\n"
-        "  Pass arrays or a torch DataLoader with a batch size, or take 'fit.batch_size' out of the space."
+        "  Read it where the batches are made: th.value('batch_size', 3). Or pass arrays or a torch DataLoader with a "
+        "batch size."
     )

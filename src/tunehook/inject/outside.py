@@ -1,0 +1,123 @@
+"""The random number generators that a training function finds outside of itself.
+
+Such as one of a module, of a data set or of a ``DataLoader`` that is made once: what a first call of the training
+function has drawn from it a second one would miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from tunehook.inject.call import LIBRARIES
+from tunehook.system import is_generator, kept_generators, random_state, restore_random
+
+_MOST = 256  # entries of a container: longer ones are data
+_DEEP = 5  # levels: a module's data loader has a data set, whose list of transforms has one that draws
+_ALL = 100_000  # parts of objects that are looked at: a table of rows of values is none that draws
+_CALLED = (FunctionType, MethodType, functools.partial)  # no level of their own
+# Whose objects draw for the search, or for themselves.
+_OTHERS = ("tunehook", "optuna", "hyperopt", "wandb")
+_NOT_OF_THE_USER = {*_OTHERS, *sys.stdlib_module_names}
+_TABLES = (list, tuple, set, frozenset, dict)
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), ModuleType)  # modules are told by themselves
+
+
+def random_numbers_of(train: Callable[[], object]) -> Callable[[], None]:
+    """What lets a training function begin with the random numbers that it finds now, once more.
+
+    Args:
+        train: The training function. Generators that it closes over count, and so do those of the user's modules.
+    """
+    state, put_back = random_state(), kept_generators([*_found([train, *_modules()])])
+
+    def restore() -> None:
+        restore_random(state)
+        put_back()
+
+    return restore
+
+
+_libraries: set[str] = set()  # names of modules that are none of the user's: a process has thousands of them
+
+
+def _modules() -> Iterator[ModuleType]:
+    for name in sys.modules.keys() - _libraries:
+        module = sys.modules.get(name)
+        if module is not None and _is_of_the_user(name, module):
+            yield module
+        else:
+            _libraries.add(name)
+
+
+def _is_of_the_user(name: str, module: Any) -> bool:
+    if type(module) is not ModuleType or name.partition(".")[0] in _NOT_OF_THE_USER:
+        return False
+    file = str(vars(module).get("__file__") or "")
+    return name == "__main__" or (file != "" and not _is_of_a_library(file))
+
+
+def _found(roots: list[Any]) -> Iterator[Any]:
+    level, seen, left = [*roots], {id(each) for each in roots}, _ALL
+    for _ in range(_DEEP):
+        below: list[Any] = []
+        while level and left > 0:
+            one = level.pop()
+            if is_generator(one):
+                yield one
+                continue
+            parts = _parts(one)
+            left -= len(parts)
+            new = [each for each in parts if type(each) not in _PLAIN and id(each) not in seen]
+            seen.update(map(id, new))
+            (level if type(one) in _CALLED else below).extend(new)
+        level = below
+
+
+def _parts(one: Any) -> list[Any]:
+    """What an object holds."""
+    kind = type(one)
+    if kind in _TABLES:
+        held = [*one.values()] if kind is dict else [*one]
+        return held if len(held) <= _MOST else []
+    if kind is FunctionType:
+        is_followed = not _is_of_a_library(one.__code__.co_filename) or _is_ours(one.__module__)
+        return [*(_of_a_function(one) if is_followed else []), vars(one).get("__wrapped__")]
+    if kind is MethodType:
+        return [one.__self__, one.__func__]
+    if kind is functools.partial:
+        return [one.func, *one.args, *one.keywords.values()]
+    if issubclass(kind, type):
+        return [*vars(one).values()] if _is_of_the_user(one.__module__, sys.modules.get(one.__module__)) else []
+    if any(each.__module__.partition(".")[0] in _OTHERS for each in kind.__mro__):
+        return []
+    with contextlib.suppress(Exception):  # a proxy may raise anything
+        return [*vars(one).values()]
+    return []
+
+
+def _of_a_function(one: FunctionType) -> list[Any]:
+    cells = [cell.cell_contents for cell in one.__closure__ or () if _is_filled(cell)]
+    # A script that is run as `runpy` does is no module; all others are.
+    names = one.__globals__ if one.__module__ == "__main__" else {}
+    return [*cells, *(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values(), *names.values()]
+
+
+def _is_of_a_library(file: str) -> bool:
+    return any(each in file for each in LIBRARIES)
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("tunehook.")
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - to look is to know
+    except ValueError:
+        return False
+    return True
