@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,54 @@ def test_two_takers_of_one_variable(tmp_path: Path) -> None:
     assert other_uses(given[:1]) == ("size", ["3"])
 
 
+CALLERS = {
+    "steps = epochs * 9\n    hand_on(taker, epochs)": ("epochs", ["11"]),
+    "hand_on(taker, size=epochs)\n    print(epochs)": ("epochs", ["12"]),
+    "hand_on(taker, epochs)": None,
+    "hand_on(taker, 2 * epochs)\n    print(epochs)": None,
+    "by_keywords(taker, size=args.epochs)\n    print(args.epochs)": ("args.epochs", ["12"]),
+    "twice(taker, epochs)\n    print(epochs)": ("epochs", ["12"]),
+    "Taking().method(taker, epochs)\n    print(epochs)": ("epochs", ["12"]),
+    "changes(taker, epochs)\n    print(epochs)": ("size", ["6"]),
+}
+HANDING_ON = """def hand_on(taker, size=1): taker(size)
+def by_keywords(taker, **kwargs): taker(**kwargs)
+def twice(first, count): hand_on(first, size=count)
+class Taking:
+    def method(self, taker, size): taker(size)
+def changes(taker, size): size = size + 1; taker(size)
+#
+#
+#
+def train(taker, epochs, args):
+"""
+
+
+def _typed(file: str, position: int) -> Typed:
+    """What the script of a file types in as the size of the call that is made now."""
+    frame, route = sys._getframe(2), list[tuple[types.CodeType, int]]()
+    while frame.f_code.co_filename == file and frame.f_back:
+        route.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return Typed(*route[0], "size", position, "", tuple(route[1:]))
+
+
+@pytest.mark.parametrize("text", CALLERS)
+def test_a_parameter_is_followed_to_the_callers(text: str, tmp_path: Path) -> None:
+    """What a function hands on is a variable of its caller's, unless the function computes it."""
+    file = tmp_path / "script.py"
+    file.write_text(f"{HANDING_ON}    {text}\n")
+    given: list[Typed] = []
+
+    def taker(*_: Any, **__: Any) -> None:
+        given.append(_typed(str(file), 0))
+
+    names: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102
+    names["train"](taker, 3, types.SimpleNamespace(epochs=3))
+    assert other_uses(given) == CALLERS[text]
+
+
 BUILDERS = {
     "taker(**make(4))": ("made['size']", ["3"]),
     "made = make(4)\n    taker(**made)": ("made['size']", ["3"]),
@@ -154,8 +203,7 @@ def test_what_a_function_derives_from_an_entry(text: str, tmp_path: Path, monkey
     given: list[Typed] = []
 
     def taker(**_: Any) -> None:
-        caller = sys._getframe(1)
-        given.append(Typed(caller.f_code, caller.f_lasti, "size", -1))
+        given.append(_typed(str(tmp_path / "builders.py"), -1))
 
     try:
         importlib.import_module("builders").train(taker)

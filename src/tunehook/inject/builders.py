@@ -17,7 +17,7 @@ def derived_from(file: str, given: ast.expr, key: str) -> tuple[str, list[str]] 
 
     Args:
         file: Where the configuration is handed over.
-        given: The expression there: a call of the function, or a variable that the file gives one to.
+        given: The expression there: a call of the function, or a variable that the file assigns one to.
         key: The entry's own name.
 
     Returns:
@@ -37,24 +37,12 @@ def derived_from(file: str, given: ast.expr, key: str) -> tuple[str, list[str]] 
     return None
 
 
-_DEEPEST = 3  # functions that hand a configuration on
-
-
-def _calls(file: str, given: ast.expr, depth: int = 0) -> Iterator[ast.Call]:
-    """The calls that an expression is, that its variable is assigned, and that a function is given for it."""
-    if isinstance(given, ast.Call):
-        yield given
-        return
-    variable, nodes = ast.unparse(given), [*ast.walk(tree_of(file))]
-    for node in nodes:
-        if isinstance(node, ast.Assign) and variable in map(ast.unparse, node.targets):
-            yield from _calls(file, node.value, depth + 1) if depth < _DEEPEST else ()
-        elif isinstance(node, ast.FunctionDef) and depth < _DEEPEST:
-            names = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
-            for call in nodes if variable in names else ():
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == node.name:
-                    at = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords}
-                    yield from _calls(file, at[variable], depth + 1) if variable in at else ()
+def _calls(file: str, given: ast.expr) -> list[ast.Call]:
+    """The calls that an expression is, or that the file assigns to its variable."""
+    variable = ast.unparse(given)
+    assigned = (node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Assign))
+    values = [node.value for node in assigned if variable in map(ast.unparse, node.targets)]
+    return [one for one in (given, *values) if isinstance(one, ast.Call)]
 
 
 def _function(file: str, name: ast.expr) -> tuple[str, ast.AST | None]:

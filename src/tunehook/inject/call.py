@@ -70,7 +70,10 @@ class Call:
         if not self.route or not self.is_typed_in:
             return None
         name, _, entry = path.partition(".")
-        return Typed(*self.route[0], name, names.index(name) if name in names else -1, entry)
+        users = itertools.takewhile(
+            lambda one: not any(name in one[0].co_filename for name in LIBRARIES), self.route[1:]
+        )
+        return Typed(*self.route[0], name, names.index(name) if name in names else -1, entry, tuple(users))
 
     @functools.cached_property
     def present(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import inspect
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -27,6 +28,7 @@ class Typed(NamedTuple):
         name: The parameter.
         position: Its place among the positional arguments, -1 where it can be given by name only.
         entry: Which entry of it, where it is a configuration, such as ``opt.lr``.
+        route: The calls of the function that makes the call, from the innermost one up: in what, and where in it.
     """
 
     code: CodeType
@@ -34,6 +36,7 @@ class Typed(NamedTuple):
     name: str
     position: int
     entry: str = ""
+    route: tuple[tuple[CodeType, int], ...] = ()
 
 
 def other_uses(given: Collection[Typed]) -> tuple[str, list[str]] | None:
@@ -46,7 +49,7 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[str]] | None:
         A variable, such as ``epochs``, or an entry of one, such as ``args.epochs``, and the lines, with the file where
         it is another one; ``None`` where no argument is one that anything else uses.
     """
-    found = [(each, *there) for each in given if (there := _argument(each)) is not None]
+    found = [one for each in given for one in _followed(each)]
     taken = {(each.code.co_filename, _place(node)) for each, node, _ in found}
     for each, node, entry in found:
         file = each.code.co_filename
@@ -67,6 +70,35 @@ def other_uses(given: Collection[Typed]) -> tuple[str, list[str]] | None:
         if entry and (made := derived_from(file, node, entry.rpartition(".")[2])) is not None:
             return made
     return None
+
+
+def _followed(typed: Typed) -> Iterator[tuple[Typed, ast.expr, str]]:
+    """An argument as the script has it; where that is a parameter of the function there, also as its caller has it."""
+    at: Typed | None = typed
+    while at is not None and (there := _argument(at)) is not None:
+        yield at, *there
+        at = _above(at, *there)
+
+
+def _above(typed: Typed, node: ast.expr, entry: str) -> Typed | None:
+    """What is typed in for a parameter where its function is called, ``None`` where that is not known."""
+    code, name = typed.code, node.id if isinstance(node, ast.Name) else ""
+    of_name, count = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames[:count]
+    has_rest, has_keywords = code.co_flags & inspect.CO_VARARGS, code.co_flags & inspect.CO_VARKEYWORDS
+    if not typed.route or any(
+        each.opname == "STORE_FAST" and each.argval == name for each in dis.get_instructions(code)
+    ):
+        return None
+    position = -1
+    if name in names[:of_name]:
+        position = names.index(name) - (names[0] in ("self", "cls"))
+    elif has_keywords and name == code.co_varnames[count + bool(has_rest)]:
+        name, _, entry = entry.partition(".")
+    elif name not in names:
+        return None
+    (caller, call), *further = typed.route
+    return Typed(caller, call, name, position, entry, tuple(further))
 
 
 def lines_that_set(attribute: str, codes: Iterable[CodeType]) -> list[str]:
