@@ -15,7 +15,17 @@ from types import FrameType
 from typing import Any, Self
 
 from tunehook.adapter.source import Source, given_trial
-from tunehook.inject import Find, Slot, call_traced, finds_ranks, resolve, trace_in_progress, unread_values, was_read
+from tunehook.inject import (
+    Find,
+    Slot,
+    call_traced,
+    finds_ranks,
+    forget_modules_that_draw,
+    resolve,
+    trace_in_progress,
+    unread_values,
+    was_read,
+)
 from tunehook.launch import announce, call, follow, leading, with_values
 from tunehook.session import activate, active, broadcast, check_reads
 from tunehook.study import Study
@@ -149,6 +159,7 @@ def _script() -> Callable[[], object] | None:
         return None
 
     def run() -> None:
+        forget_modules_that_draw()
         sys.argv[:] = _ARGUMENTS
         if _FOLDER is not None:
             os.chdir(_FOLDER)

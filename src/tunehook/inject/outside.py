@@ -42,6 +42,35 @@ def random_numbers_of(train: Callable[[], object]) -> Callable[[], None]:
     return restore
 
 
+def forget_modules_that_draw() -> None:
+    """Let the modules of the user's that hold a generator, or something of such a module, be imported anew.
+
+    So a script that is run again finds their generators as in a new process.
+    """
+    modules = {module.__name__: module for module in _modules() if module.__name__ != "__main__"}
+    drawing = {name for name, module in modules.items() if any(True for _ in _found([module]))}
+    count = -1
+    while count < len(drawing):
+        count = len(drawing)
+        drawing |= {
+            name for name, module in modules.items() if any(_is_of(one, drawing) for one in [*vars(module).values()])
+        }
+    for name in drawing:
+        module, (parent, _, child) = sys.modules.pop(name), name.rpartition(".")
+        above = vars(sys.modules[parent]) if parent in sys.modules else {}
+        if above.get(child) is module:  # else `from parent import child` would find it there
+            del above[child]
+
+
+def _is_of(one: Any, names: set[str]) -> bool:
+    """Whether an object is one of some modules, or of a class or a function of theirs."""
+    if isinstance(one, ModuleType):
+        return one.__name__ in names
+    with contextlib.suppress(Exception):  # an object of the user's may raise anything
+        return getattr(one, "__module__", None) in names
+    return False
+
+
 _libraries: set[str] = set()  # names of modules that are none of the user's: a process has thousands of them
 
 
