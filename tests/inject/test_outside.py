@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import sys
 import types
@@ -129,3 +130,27 @@ def test_data_are_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
         first = train()
         begin_again()
         assert (train() == first) == is_put_back
+
+
+def test_modules_that_draw_are_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With those that use them, under all their names; others stay, and so does what a package has beside them."""
+    package = tmp_path / "drawing_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "dice.py").write_text("import random\nDICE = random.Random(1)\nclass Data: pass\n")
+    (package / "user.py").write_text("from drawing_package.dice import Data\n")
+    (package / "user_of_user.py").write_text("from drawing_package import user\n")
+    (package / "other.py").write_text("import random\nNUMBER = random.random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["dice", "user", "user_of_user", "other"]
+    before = {name: importlib.import_module(f"drawing_package.{name}") for name in names}
+    monkeypatch.setitem(sys.modules, "another_name", before["dice"])
+    mine = {module for module in outside._modules() if module.__name__.startswith("drawing_package")}
+    monkeypatch.setattr(outside, "_modules", lambda: iter(mine))
+    outside.forget_modules_that_draw()
+    assert "another_name" not in sys.modules
+    after = {name: importlib.import_module(f"drawing_package.{name}") for name in names}
+    assert {name for name in names if after[name] is before[name]} == {"other"}
+    assert after["user"].Data is after["dice"].Data
+    for name in [name for name in sys.modules if name.startswith("drawing_package")]:
+        del sys.modules[name]

@@ -55,11 +55,13 @@ def forget_modules_that_draw() -> None:
         drawing |= {
             name for name, module in modules.items() if any(_is_of(one, drawing) for one in [*vars(module).values()])
         }
-    for name in drawing:
-        module, (parent, _, child) = sys.modules.pop(name), name.rpartition(".")
-        above = vars(sys.modules[parent]) if parent in sys.modules else {}
-        if above.get(child) is module:  # else `from parent import child` would find it there
-            del above[child]
+    for name, module in [*sys.modules.items()]:  # a module may have several names there
+        if any(module is modules[own] for own in drawing):
+            del sys.modules[name]
+            parent, _, child = name.rpartition(".")
+            above = vars(sys.modules[parent]) if parent in sys.modules else {}
+            if above.get(child) is module:  # else `from parent import child` would find it there
+                del above[child]
 
 
 def _is_of(one: Any, names: set[str]) -> bool:
