@@ -29,7 +29,10 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import tunehook as th
 
 # As at the top of a script: what is imported in a training, each trial process imports.
-IMPORTED = {"Lightning": ["digits"], "Keras": ["keras", "sklearn.datasets"]}
+IMPORTED = {
+    "Lightning": ["digits"], "Keras": ["keras", "sklearn.datasets"],
+    "Lightning: tunehook": ["tunehook.integrations.lightning"], "Keras: tunehook": ["tunehook.integrations.keras"],
+}  # fmt: skip
 for kind, modules in IMPORTED.items():
     if any(one.startswith(kind) for one in sys.argv):
         for module in modules:

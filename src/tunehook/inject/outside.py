@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from tunehook.inject.call import LIBRARIES
 from tunehook.system import is_generator, kept_generators, random_state, restore_random
@@ -73,16 +74,28 @@ def _is_of(one: Any, names: set[str]) -> bool:
     return False
 
 
-_libraries: set[str] = set()  # names of modules that are none of the user's: a process has thousands of them
+def know_modules() -> None:
+    """Tell the user's modules from the others now, which takes longer the first time."""
+    for _ in _modules():
+        pass
+
+
+class _Known:
+    """The modules of this process, up to the last one that was told from others; the one instance is the class."""
+
+    count, last = 0, ""
+    users: ClassVar[list[str]] = []  # a process has thousands of others
 
 
 def _modules() -> Iterator[ModuleType]:
-    for name in sys.modules.keys() - _libraries:
-        module = sys.modules.get(name)
-        if module is not None and _is_of_the_user(name, module):
-            yield module
-        else:
-            _libraries.add(name)
+    names = [*itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - _Known.count) + 1)]
+    if names[-1] == _Known.last:  # all others are where they were: to look at them would copy them in a forked process
+        new = names[-2::-1] if len(names) > 1 else []
+    else:
+        new, _Known.users = [*sys.modules], []
+    _Known.count, _Known.last = len(sys.modules), names[0]
+    _Known.users += [name for name in new if _is_of_the_user(name, sys.modules[name])]
+    yield from [sys.modules[name] for name in _Known.users if name in sys.modules]
 
 
 def _is_of_the_user(name: str, module: Any) -> bool:

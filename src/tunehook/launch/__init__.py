@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunehook.launch.leader import launcher_from_environment as launcher_from_environment
     from tunehook.launch.one import call as call
     from tunehook.launch.one import may_return as may_return
+    from tunehook.launch.one import prepare as prepare
     from tunehook.launch.one import train_one as train_one
     from tunehook.launch.one import with_values as with_values
     from tunehook.launch.ranks import announce as announce
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GRACE", "KILL", "LINGER", "PULSE", "PULSE_FRESH", "RECORDERS", "Launcher", "Leader", "Led", "Raised", "Request",
     "Running", "announce", "call", "check_arguments", "follow", "is_one_of_several", "launcher_from_environment",
-    "leading", "may_return", "not_importable", "optimize", "train_one", "with_values",
+    "leading", "may_return", "not_importable", "optimize", "prepare", "train_one", "with_values",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -50,6 +51,7 @@ __getattr__ = lazily(
         "launcher_from_environment": "leader",
         "call": "one",
         "may_return": "one",
+        "prepare": "one",
         "train_one": "one",
         "with_values": "one",
         "announce": "ranks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib
 import inspect
 import itertools
 import os
@@ -18,6 +19,7 @@ from tunehook.inject import (
     call_traced,
     ending_early,
     finding_ranks,
+    know_modules,
     learn,
     random_numbers_of,
     unread_values,
@@ -115,6 +117,13 @@ def with_values(
         if broadcast() is None:
             keep_plan(trial.folder, names, plan)
     return result
+
+
+def prepare() -> None:
+    """Do now, where trial processes are forked from, what each of them would do by itself."""
+    know_modules()
+    if "numpy" in sys.modules:  # else it would start threads, which a fork loses
+        importlib.import_module("tunehook.snapshot.take")
 
 
 class _State:

@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunehook.launch import Raised, announce, leading, train_one
+from tunehook.launch import Raised, announce, leading, prepare, train_one
 from tunehook.launch.node.channel import Address
 from tunehook.launch.node.function import Function
 from tunehook.launch.node.gpus import limit_memory
@@ -166,7 +166,9 @@ def _load(boot: Boot) -> tuple[int, Callable[[], object] | Raised]:
         with importing():
             boot.function.enter()
             before = _threads()
-            return before, boot.function.load()
+            train = boot.function.load()
+            prepare()
+            return before, train
     except BaseException as error:  # noqa: BLE001 - a script may end itself with sys.exit; it is told to the node
         return before, Raised.of(error)
 
