@@ -132,6 +132,17 @@ def test_data_are_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (train() == first) == is_put_back
 
 
+def test_what_belongs_to_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function and a class that were made by `exec` say no module, or none that exists."""
+    names: dict[str, Any] = {"__name__": None, "dice": random.Random(11)}
+    exec("def train(dice=dice): return dice.random()\nclass Made: draw = train", names)  # noqa: S102
+    assert names["train"].__module__ is None
+    begin_again = outside.random_numbers_of(lambda: (names["train"](), names["Made"]))
+    first = names["train"]()
+    begin_again()
+    assert names["train"]() == first
+
+
 def test_modules_that_draw_are_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With those that use them, under all their names; others stay, and so does what a package has beside them."""
     package = tmp_path / "drawing_package"

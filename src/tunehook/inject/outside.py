@@ -129,15 +129,16 @@ def _parts(one: Any) -> list[Any]:
         held = [*one.values()] if kind is dict else [*one]
         return held if len(held) <= _MOST else []
     if kind is FunctionType:
-        is_followed = not _is_of_a_library(one.__code__.co_filename) or _is_ours(one.__module__)
+        is_followed = not _is_of_a_library(one.__code__.co_filename) or _is_ours(one)
         return [*(_of_a_function(one) if is_followed else []), vars(one).get("__wrapped__")]
     if kind is MethodType:
         return [one.__self__, one.__func__]
     if kind is functools.partial:
         return [one.func, *one.args, *one.keywords.values()]
     if issubclass(kind, type):
-        return [*vars(one).values()] if _is_of_the_user(one.__module__, sys.modules.get(one.__module__)) else []
-    if any(each.__module__.partition(".")[0] in _OTHERS for each in kind.__mro__):
+        module = str(one.__module__)
+        return [*vars(one).values()] if _is_of_the_user(module, sys.modules.get(module)) else []
+    if any(str(each.__module__).partition(".")[0] in _OTHERS for each in kind.__mro__):
         return []
     with contextlib.suppress(Exception):  # a proxy may raise anything
         return [*vars(one).values()]
@@ -155,8 +156,8 @@ def _is_of_a_library(file: str) -> bool:
     return any(each in file for each in LIBRARIES)
 
 
-def _is_ours(module: str) -> bool:
-    return module.startswith("tunehook.")
+def _is_ours(one: FunctionType) -> bool:
+    return str(one.__module__).startswith("tunehook.")  # that of one which was made by `exec` may be None
 
 
 def _is_filled(cell: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import importlib
 import inspect
 import itertools
 import os
@@ -123,7 +122,7 @@ def prepare() -> None:
     """Do now, where trial processes are forked from, what each of them would do by itself."""
     know_modules()
     if "numpy" in sys.modules:  # else it would start threads, which a fork loses
-        importlib.import_module("tunehook.snapshot.take")
+        from tunehook.snapshot import Snapshots  # noqa: F401 - loads what computes them
 
 
 class _State:
