@@ -88,7 +88,8 @@ def _taken_of_tensorflow() -> Callable[[], None]:
     TensorFlow 2.21.
     """
     context: Any = _context()
-    seed, state = (None, None) if context is None else (context._seed, context._rng and context._rng.getstate())
+    seed, dice = getattr(context, "_seed", None), getattr(context, "_rng", None)  # which is there once it was seeded
+    state = None if dice is None else dice.getstate()
     operations: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
     generator = getattr(operations, "global_generator", None)
     numbers = None if generator is None else generator.state.numpy()
@@ -99,8 +100,9 @@ def _taken_of_tensorflow() -> Callable[[], None]:
         context._set_global_seed(seed)  # an operation that has drawn begins again
         if state is not None:
             context._rng.setstate(state)
-        operations = sys.modules["tensorflow.python.ops.stateful_random_ops"]
-        vars(operations)["global_generator"] = generator
+        operations = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
+        if operations is not None:
+            vars(operations)["global_generator"] = generator
         if generator is not None:
             generator.state.assign(numbers)
 
