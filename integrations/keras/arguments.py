@@ -119,8 +119,14 @@ class MethodArguments(Arguments):
     def __init__(self, cls: type, bound: inspect.BoundArguments, names: tuple[str, ...] | None = None) -> None:
         self.cls, self.base = cls, object
         own = list(bound.signature.parameters.values())[1:]
+        self._order = [each.name for each in own]
         own = [each for each in own if names is None or each.name in names]
         self.parameters = {each.name: each for each in own}
         self.signature = bound.signature.replace(parameters=own)
         given = {name: value for name, value in bound.arguments.items() if name in self.parameters}
         self.bound, self._by_name = inspect.BoundArguments(self.signature, given), {*given}
+
+    @property
+    def order(self) -> list[str]:
+        """See `Arguments`."""
+        return self._order

@@ -32,6 +32,7 @@ CASES = {
     "other = lambda args: vars(args)\ntaker(**other(args))\nprint(args.size)": None,
     "taker(**table)\ntable['size'] = 1\nprint(table['x'])": None,
     "taker(**table, **dict(args))\nprint(table['size'])": None,
+    "taker(**{'x': 1, 'size': epochs})\nprint(epochs)": ("epochs", ["4"]),
 }
 
 
@@ -124,6 +125,7 @@ CALLERS = {
     "hand_on(taker, 2 * epochs)\n    print(epochs)": None,
     "by_keywords(taker, size=args.epochs)\n    print(args.epochs)": ("args.epochs", ["12"]),
     "twice(taker, epochs)\n    print(epochs)": ("epochs", ["12"]),
+    "over(taker, size=epochs)\n    print(epochs)": ("epochs", ["12"]),
     "Taking().method(taker, epochs)\n    print(epochs)": ("epochs", ["12"]),
     "changes(taker, epochs)\n    print(epochs)": ("size", ["6"]),
 }
@@ -133,7 +135,7 @@ def twice(first, count): hand_on(first, size=count)
 class Taking:
     def method(self, taker, size): taker(size)
 def changes(taker, size): size = size + 1; taker(size)
-#
+def over(taker, **kwargs): taker(**{'size': 1, **kwargs})
 #
 #
 def train(taker, epochs, args):

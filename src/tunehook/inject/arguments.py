@@ -63,6 +63,11 @@ class Arguments:
             _taken[cls] = known = code, base, _parameters(cls, base), signature
         self.parameters, self.signature = known[2:]
 
+    @property
+    def order(self) -> list[str]:
+        """The parameters that can be given by their places, those that do not count included."""
+        return [*self.signature.parameters]
+
     @functools.cached_property
     def rest(self) -> str | None:
         """Name of the ``**kwargs`` parameter."""

@@ -66,7 +66,7 @@ class Call:
 
     def typed(self, path: str) -> Typed | None:
         """One of its arguments as the script has it, ``None`` where it is of a framework's call."""
-        names = [*self.arguments.signature.parameters]
+        names = self.arguments.order
         if not self.route or not self.is_typed_in:
             return None
         name, _, entry = path.partition(".")

@@ -157,6 +157,13 @@ def _argument(typed: Typed) -> tuple[ast.expr, str] | None:
     if len(spread) != 1:
         return None
     node = spread[0]
+    if isinstance(node, ast.Dict):  # its last entry that may be of this name
+        for key, value in zip(reversed(node.keys), reversed(node.values), strict=True):
+            if key is None:
+                node = value
+                break
+            if isinstance(key, ast.Constant) and key.value == typed.name:
+                return value, typed.entry
     if isinstance(node, ast.Call) and re.search(_TO_DICT, ast.unparse(node.func)) and len(node.args) == 1:
         node = node.args[0]
     return node, f"{typed.name}.{typed.entry}".rstrip(".")

@@ -863,3 +863,28 @@ def test_a_setting_that_the_script_sets_after_the_constructor(
         r"test_calls.py:\d+ sets it. To tune what it sets there: th.value\('learning_rate', ...\).",
         said,
     )
+
+
+def test_a_variable_that_reaches_fit_by_its_place(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also through a function that hands it on: a line says that what is computed from it has the script's value."""
+    monkeypatch.setattr(trace, "_told", set())
+
+    def hand_on(model: Any, size: int, rounds: int) -> None:
+        model.fit(X, Y, size, rounds, 0, callbacks=[TuneCallback()])
+
+    def train() -> None:
+        rounds, size = 2, 4
+        steps = keras.optimizers.schedules.CosineDecay(0.02, decay_steps=rounds * 3)
+        model = graph(layers.Dense(2))
+        compile_model(model, keras.optimizers.SGD(steps))
+        hand_on(model, size, rounds)
+
+    study = th.Study("placed", {"epochs": 3, "batch_size": 6}, metric="loss", mode="min", search="random")
+    with caplog.at_level("WARNING", logger="tunehook"):
+        study.optimize(train, trials=1, progress=False)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tunehook"]
+    assert re.match(
+        r"epochs of Functional at test_calls.py:\d+ takes the trial's value; the script passes rounds ", said
+    )
