@@ -282,12 +282,12 @@ def defined(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["dataclass", "slots", "pydantic"])
-def test_a_class_that_is_defined_anew_each_time(kind: str) -> None:
+def test_a_class_that_is_defined_again_in_each_run(kind: str) -> None:
     """As in a script that is run again; its calls are heard of once its name is known."""
     assert trained(lambda: defined(kind)).ff == 96
 
 
-def test_a_class_with_a_constructor_of_its_own_that_is_defined_anew_each_time() -> None:
+def test_a_class_with_a_constructor_of_its_own_that_is_defined_again_in_each_run() -> None:
     """Nothing tells of it before its first call: an error with the way out."""
 
     def make() -> Any:
@@ -298,7 +298,7 @@ def test_a_class_with_a_constructor_of_its_own_that_is_defined_anew_each_time() 
         return Local()
 
     assert refused(make) == (
-        "config.dim of Net at test_configurations.py cannot be put in: its Local is of a class that is defined anew "
-        "each time, and its constructor derives more than dim from it.\n"
+        "config.dim of Net at test_configurations.py cannot be put in: its Local is of a class that is defined again "
+        "in each run, and its constructor derives more than dim from it.\n"
         "  Define Local in a module that is imported, or read it there: th.value('dim', 16)."
     )

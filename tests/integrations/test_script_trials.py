@@ -175,7 +175,7 @@ def Net(width, steps):
 
 
 def test_a_configuration_that_derives_a_value(tmp_path: Path) -> None:
-    """As typed in, on two ranks whose scripts define its class anew, and in processes, which know where it is made."""
+    """It equals the typed-in script: on two ranks, whose scripts define the class again, and in trial processes."""
     plain, _ = run(tmp_path, DERIVED + RANKS + "fit([], width=7, **ranks)")
     tuned, written = run(tmp_path, DERIVED + RANKS + 'fit([TuneCallback(study({"width": 7}))], **ranks)')
     assert tuned == plain, written
@@ -198,7 +198,7 @@ if __name__ == "__main__":
 
 
 def test_a_loop_of_fits(tmp_path: Path) -> None:
-    """Each round is a trial, whose values go into the objects of that round; a module that draws begins anew."""
+    """Each round is a trial, whose values go into its objects. A module that draws is imported again."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own/noise.py").write_text("import random\nDICE = random.Random(5)\n")
     (tmp_path / "own/data.py").write_text("from own import noise\ndef draw(): return noise.DICE.random()\n")

@@ -16,8 +16,9 @@ _names: set[str] = set()  # of the classes that are heard, in this process
 def hear_configurations(cls: type) -> bool:
     """Hear of each constructor call of a class of configurations from now on.
 
-    So it is with classes of its name that are defined later, where dataclass gives them their constructor, or they
-    inherit it, as those of pydantic do: a script that is run again defines its classes anew, and so may a function.
+    This includes classes of the same name that are defined later, because a script that runs again defines its classes
+    again, and so may a function. It works for dataclasses, and for classes that inherit their constructor, such as
+    those of pydantic.
 
     Args:
         cls: The class.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import linecache
@@ -50,11 +51,8 @@ def _function(file: str, name: ast.expr) -> tuple[str, ast.AST | None]:
     where, text = file, ast.unparse(name)
     for module in [*sys.modules.values()]:
         if getattr(module, "__file__", None) == file:
-            try:
-                found = inspect.unwrap(operator.attrgetter(text)(module)).__code__.co_filename
-                where = str(found)
-            except (AttributeError, ValueError):  # it is local, or no function
-                pass
+            with contextlib.suppress(Exception):  # it is local, no function, or an object that may raise anything
+                where = str(inspect.unwrap(operator.attrgetter(text)(module)).__code__.co_filename)
     last = text.rpartition(".")[2]
     own = (node for node in ast.walk(tree_of(where)) if isinstance(node, ast.FunctionDef) and node.name == last)
     return where, next(own, None)

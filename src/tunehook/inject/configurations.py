@@ -34,7 +34,7 @@ def holders(call: Call, path: str) -> Iterator[tuple[Any, str]]:
 
 
 def class_name(cls: type) -> str:
-    """What a class is called in all processes, such as ``train:Config``, also one that is defined anew."""
+    """The name of a class in all processes, such as ``train:Config``; a class that is defined again keeps it."""
     return f"{cls.__module__.replace('__mp_main__', '__main__')}:{cls.__qualname__}"
 
 

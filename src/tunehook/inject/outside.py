@@ -44,9 +44,9 @@ def random_numbers_of(train: Callable[[], object]) -> Callable[[], None]:
 
 
 def forget_modules_that_draw() -> None:
-    """Let the modules of the user's that hold a generator, or something of such a module, be imported anew.
+    """Forget the user's modules that hold a generator, and those that use such a module.
 
-    So a script that is run again finds their generators as in a new process.
+    A script that runs again then imports them again, and finds their generators as in a new process.
     """
     modules = {module.__name__: module for module in _modules() if module.__name__ != "__main__"}
     drawing = {name for name, module in modules.items() if any(True for _ in _found([module]))}

@@ -240,7 +240,7 @@ class Trace:
         name, cause = type(holder).__name__, "was made before this trial was known, or is a copy"
         way_out = "Make it in the training function and pass it as it is"
         if self._heard.get(heard, type(holder)) is not type(holder):
-            cause = "is of a class that is defined anew each time"
+            cause = "is of a class that is defined again in each run"
             way_out = f"Define {name} in a module that is imported"
         raise InjectionError(
             f"{path} of {call.name} cannot be put in: its {name} {cause}, and its constructor derives more than {key} "

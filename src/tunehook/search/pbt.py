@@ -30,7 +30,7 @@ class PBT:
         interval: Epochs between two changes. Defaults to 1.
         perturb: The factors of a change: a number is multiplied by one of them, a whole or stepped one or a numeric
             choice moves to the next value at least, other choices stay. Defaults to 0.8 and 1.2, as in the paper.
-        resample: With which probability a value is drawn anew from the space instead. Defaults to 0.25.
+        resample: With which probability a value is drawn from the space instead. Defaults to 0.25.
         quantile: The share of members that copy, and of those that are copied; above 0 and at most 0.5, and at least
             one member. Defaults to 0.25.
 
@@ -185,12 +185,12 @@ def explore(
 ) -> dict[str, Any]:
     """The raw values with which a copy goes on; those of the one that was copied where no others are allowed.
 
-    What exists with another option only than before is drawn anew, where that option is.
+    What exists with another option only than before is drawn from the space, where that option is.
 
     Args:
         space: What is searched.
         raw: The raw values of the one that was copied.
-        fresh: Draws a raw value anew for each name, also for those that do not exist.
+        fresh: Draws a new raw value for each name, also for those that do not exist.
         config: How values are changed.
         seed: What is changed how follows from it.
     """

@@ -145,15 +145,11 @@ class SqliteStorage(RDBStorage):
 
     What they do and raise is what RDBStorage does and raises. Where a write depends on what was read, both happen in
     one transaction that holds the file, so that no two processes can take the same enqueued trial.
-
-    Args:
-        url: As Optuna takes it.
-        options: As Optuna takes them.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._paused = Paused()
+    @functools.cached_property
+    def _paused(self) -> Paused:
+        return Paused()
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The trial as it is in the file now.

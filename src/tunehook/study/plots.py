@@ -54,7 +54,7 @@ class Seen(Protocol):
 class Plots:
     """The figures of a study, each a Plotly figure, as they are in its report.
 
-    They are made anew at each call, from the storage and the journals. They need ``pip install 'tunehook[report]'``.
+    Each call makes them again, from the storage and the journals. They need ``pip install 'tunehook[report]'``.
 
     Args:
         study: The study, which is only looked at.
