@@ -17,7 +17,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from tunehook.adapter import Source, claim_session, know_trial, put_once, together, when_imported
-from tunehook.inject import Again, Told, check_thread, finds_ranks, keep, leave_if_stopped, trace_in_progress
+from tunehook.inject import Again, Told, check_thread, do_ahead, finds_ranks, keep, leave_if_stopped, trace_in_progress
 from tunehook.integrations.lightning.namespaces import NAMESPACES, first_callback, lines_said_once
 from tunehook.session import TrialSession, check_ranks, surround, wanted
 from tunehook.snapshot import SnapshotPlan
@@ -262,6 +262,7 @@ def _hearing() -> Callable[[], None]:
 
 
 keep(_hearing)
+do_ahead(host.load_ahead)
 surround(lines_said_once)
 for _namespace in NAMESPACES:
     when_imported(_namespace, functools.partial(_join, _namespace))

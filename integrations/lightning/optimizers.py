@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tunehook.adapter import Patches
-from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, tell_variable, trace_in_progress
+from tunehook.inject import UNKNOWN, Again, Slot, same, signature_of, trace_in_progress
 from tunehook.integrations.lightning import host
 from tunehook.integrations.lightning.calls import hear_all
 from tunehook.integrations.lightning.constructors import ROOTS, Made, Window, deviating, editing
@@ -239,9 +239,9 @@ def _tell_variables(each: Made) -> None:
     """Say which of the values pass by a variable that the script uses elsewhere too."""
     trace = trace_in_progress()
     call = None if trace is None else trace.of(each.made)
-    if call is not None:
+    if trace is not None and call is not None:
         for key, path in each.paths.items():
-            tell_variable(path, f"{key} of {call.name}", [one for one in [call.typed(key)] if one is not None])
+            trace.tell_variable(path, f"{key} of {call.name}", [one for one in [call.typed(key)] if one is not None])
 
 
 def _restored(what: str, value: Any, present: Any) -> InjectionError:

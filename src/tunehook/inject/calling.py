@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from tunehook.inject.arguments import signature_of
 from tunehook.inject.call import counted
-from tunehook.inject.outside import random_numbers_of
+from tunehook.inject.outside import know_modules, random_numbers_of
 from tunehook.inject.plan import Plan
 from tunehook.inject.trace import Again, Trace
 from tunehook.trial import InjectionError
@@ -26,6 +27,7 @@ _TRIES = 5  # an old plan, an exception under a guess, a plan, and what that pla
 _trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
 _kept: list[Callable[[], Callable[[], None]]] = []
 _hear: list[Callable[[Collection[str]], object]] = []
+_ahead: list[Callable[[], object]] = []
 _put_back: list[Callable[[], None]] = []  # for the training function that is called now
 
 
@@ -51,6 +53,23 @@ def hear_planned(hear: Callable[[Collection[str]], object]) -> None:
     trace = _trace.get()
     if trace is not None and trace.plan is not None:
         hear(trace.plan.classes)
+
+
+def do_ahead(load: Callable[[], object]) -> None:
+    """Let something be done once where trial processes are forked from, which each of them would do by itself.
+
+    Args:
+        load: Does it, such as an import that a framework puts off. It neither computes nor starts threads.
+    """
+    _ahead.append(load)
+
+
+def prepare_forks() -> None:
+    """Do now what each training would do first, for the processes that are forked from this one."""
+    signature_of(object.__init__)  # that of each class without a constructor
+    know_modules()
+    for load in _ahead:
+        load()
 
 
 def trace_in_progress() -> Trace | None:
@@ -111,7 +130,7 @@ def call_traced(
     begin_random, known, heard = random_numbers_of(train), plan, dict[str, type]()
     _put_back[:] = [take() for take in _kept]
     for _ in range(_TRIES):
-        trace = Trace(values, plan, has_next, heard)
+        trace = Trace(values, plan, has_next, heard, is_told=known is not None)
         classes = frozenset[str]() if plan is None else plan.classes
         for hear in _hear:
             hear(classes)

@@ -57,6 +57,7 @@ class Trace:
         plan: What goes into which call; ``None`` where that is not known yet and may be guessed.
         has_next: Begins the next trial where the last one has ended, and says so. Defaults to there being one only.
         heard: The classes of configurations for which the training function is called again, by `class_name`.
+        is_told: Whether the plan is one that another call has confirmed, which has told what people should know of it.
 
     Attributes:
         calls: The calls in their order.
@@ -71,8 +72,10 @@ class Trace:
         plan: Plan | None,
         has_next: Callable[[], bool] = lambda: False,
         heard: dict[str, type] | None = None,
+        *,
+        is_told: bool = False,
     ) -> None:
-        self._values, self._has_next = values, has_next
+        self._values, self._has_next, self._is_told = values, has_next, is_told
         self._heard = dict[str, type]() if heard is None else heard
         self._is_first = True  # of the trials of one call of a training function
         self.pid = os.getpid()
@@ -375,7 +378,26 @@ class Trace:
             if taking:
                 call, path = taking[0]
                 typed = [one for call, path in taking if (one := call.typed(path)) is not None]
-                tell_variable(name, f"{path} of {call.name}", typed)
+                self.tell_variable(name, f"{path} of {call.name}", typed)
+
+    def tell_variable(self, name: str, what: str, typed: Sequence[Typed]) -> None:
+        """Say, once a study, that a value passes by a variable which the script uses for something else too.
+
+        Args:
+            name: The name of the value.
+            what: The argument that takes it, for people.
+            typed: All arguments that take it.
+        """
+        is_new = bool(typed) and typed[0] not in _told and not self._is_told  # the search reads files: 60 ms a process
+        _told.update(typed)
+        if is_new and (found := other_uses(typed)) is not None:
+            variable, lines = found
+            uses = f"line {lines[0]} uses" if len(lines) == 1 else f"lines {' and '.join(lines)} use"
+            log.warning(
+                "%s takes the trial's value; the script passes %s there, which %s too, with the script's own value. "
+                "To reach both: %s = th.value(%r, ...).",
+                what, variable, uses, variable, name,
+            )  # fmt: skip
 
     def tell_set(self, path: str, given: Any, present: Any) -> None:
         """Say, once a process, where the script has set an attribute since its object was made with a value.
@@ -396,26 +418,6 @@ class Trace:
                 "sets there: th.value(%r, ...).",
                 path, given, present, " and ".join(lines), name,
             )  # fmt: skip
-
-
-def tell_variable(name: str, what: str, typed: Sequence[Typed]) -> None:
-    """Say, once a process, that a value passes by a variable which the script uses for something else too.
-
-    Args:
-        name: The name of the value.
-        what: The argument that takes it, for people.
-        typed: All arguments that take it.
-    """
-    found = other_uses(typed) if typed and typed[0] not in _told else None
-    _told.update(typed)
-    if found is not None:
-        variable, lines = found
-        uses = f"line {lines[0]} uses" if len(lines) == 1 else f"lines {' and '.join(lines)} use"
-        log.warning(
-            "%s takes the trial's value; the script passes %s there, which %s too, with the script's own value. "
-            "To reach both: %s = th.value(%r, ...).",
-            what, variable, uses, variable, name,
-        )  # fmt: skip
 
 
 _told: set[Typed | str] = set()  # in this process

@@ -18,8 +18,8 @@ from tunehook.inject import (
     call_traced,
     ending_early,
     finding_ranks,
-    know_modules,
     learn,
+    prepare_forks,
     random_numbers_of,
     unread_values,
 )
@@ -120,7 +120,7 @@ def with_values(
 
 def prepare() -> None:
     """Do now, where trial processes are forked from, what each of them would do by itself."""
-    know_modules()
+    prepare_forks()
     if "numpy" in sys.modules:  # else it would start threads, which a fork loses
         from tunehook.snapshot import Snapshots  # noqa: F401 - loads what computes them
 
