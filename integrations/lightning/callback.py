@@ -46,6 +46,7 @@ else:
 
 from tunehook.integrations.lightning import host  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.calls import Sites, fit_objects, hear_all, hear_loaders  # noqa: E402 - needs Lightning
+from tunehook.integrations.lightning.constructors import ROOTS, constructor_keys  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.fit import LightningFit, TrainerRanks  # noqa: E402 - as the others
 from tunehook.integrations.lightning.resume import FitCheckpoints  # noqa: E402 - needs torch
 from tunehook.integrations.lightning.slots import LightningSlots, confirm, slots_of  # noqa: E402 - needs torch
@@ -261,8 +262,16 @@ def _hearing() -> Callable[[], None]:
     return hear_all
 
 
+def _prepare() -> None:
+    """Do what the first training of a process does, once for those that are forked from this one."""
+    host.load_ahead()
+    hear_all()
+    for role in ROOTS:
+        constructor_keys(role)
+
+
 keep(_hearing)
-do_ahead(host.load_ahead)
+do_ahead(_prepare)
 surround(lines_said_once)
 for _namespace in NAMESPACES:
     when_imported(_namespace, functools.partial(_join, _namespace))

@@ -36,7 +36,7 @@ HIDDEN: dict[str, set[str]] = {
 
 def constructor_keys(role: Role) -> list[str]:
     """Arguments that constructors of the loaded optimizers or schedulers take, sorted."""
-    keys = {name for cls in _classes(role) for name in _parameters(vars(cls).get("__init__", object))}
+    keys = {name for cls in _classes(role) for name in _parameters(vars(cls).get("__init__", object.__init__))}
     return sorted(keys - HIDDEN[role])
 
 
