@@ -22,7 +22,6 @@ from tunehook.cli.common import (
     Values,
     app,
     as_text,
-    in_one_go,
     open_study,
     say,
     say_values,
@@ -30,6 +29,7 @@ from tunehook.cli.common import (
 )
 from tunehook.extensions import UPLOADS, WORKSPACES, load
 from tunehook.record import ROOT, RunNote, read_events
+from tunehook.system import in_one_go
 
 
 def _show_version(is_wanted: bool) -> None:

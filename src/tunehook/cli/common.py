@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -85,18 +84,6 @@ def told() -> Iterator[None]:
     except StudyError as error:
         say(str(error), err=True)
         raise typer.Exit(1) from None
-
-
-@contextlib.contextmanager
-def in_one_go() -> Iterator[None]:
-    """Without a look for garbage meanwhile: what a command reads of a study stays until it ends, in thousands."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def as_text(found: Any) -> str:

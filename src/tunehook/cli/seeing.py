@@ -21,7 +21,6 @@ from tunehook.cli.common import (
     Storage,
     Values,
     app,
-    in_one_go,
     open_study,
     say,
     say_exactly,
@@ -29,7 +28,7 @@ from tunehook.cli.common import (
     told,
 )
 from tunehook.record import ROOT, plain
-from tunehook.system import is_terminal
+from tunehook.system import in_one_go, is_terminal
 
 
 @app.command()

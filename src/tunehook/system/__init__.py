@@ -12,6 +12,7 @@ from tunehook.system.descendants import (
     take_orphans,
 )
 from tunehook.system.foreign import DISTRIBUTION, MODULE, OPTIMIZE, RESULTS, STUDY, TRIAL, takes, unknown_attribute
+from tunehook.system.garbage import in_one_go
 from tunehook.system.lazy import lazily
 from tunehook.system.machine import has_own_ids, is_alive, lives, place, shares_ids, this_process, versions
 from tunehook.system.optuna import (
@@ -92,9 +93,9 @@ __all__ = [
     "NoFileError", "Notice", "Orphans", "Row", "StoredError", "Terminated", "all_trials", "attributes_of", "cached",
     "clock", "contains", "did_you_mean", "encodable", "end_trial", "end_with_parent", "first_line", "fixed_values",
     "flush_output", "from_json", "frozen_study", "generator_states", "given_values", "guarded", "handling",
-    "has_own_ids", "hear_of_ends", "hidden", "html_table", "in_thread", "is_alive", "is_generator", "is_secret_name",
-    "is_terminal", "joined", "kept_generators", "kept_random", "last_line", "lazily", "lives", "make_table",
-    "make_visible", "metric_names", "near", "note_report", "open_regular", "place", "printable", "quiet",
+    "has_own_ids", "hear_of_ends", "hidden", "html_table", "in_one_go", "in_thread", "is_alive", "is_generator",
+    "is_secret_name", "is_terminal", "joined", "kept_generators", "kept_random", "last_line", "lazily", "lives",
+    "make_table", "make_visible", "metric_names", "near", "note_report", "open_regular", "place", "printable", "quiet",
     "random_state", "read_lines", "read_whole", "read_yaml", "reports_of", "restore_generators", "restore_random",
     "retried_number", "running_trial", "shares_ids", "short", "shortened", "shown", "standard_handlers", "study_id",
     "suggest", "take_orphans", "takes", "terminate", "this_process", "told_values", "trial_id", "uncached",

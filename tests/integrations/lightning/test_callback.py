@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import json
 import math
 import os
@@ -844,6 +845,7 @@ def test_a_framework_that_refuses_in_another_process(one: Any) -> None:
     def train() -> None:
         # What would take a tenth of a second in each process was done in the one that they are forked from.
         assert "omegaconf" in sys.modules
+        assert gc.get_threshold()[0] < 10_000
         assert signature_of(object.__init__) is signature_of(object.__init__)
         assert arguments._signature_in_c.cache_info().misses == 1
         made = trainer(one, schedule, TuneCallback(), max_epochs=1)
