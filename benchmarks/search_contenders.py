@@ -143,7 +143,7 @@ class Pausing:
         self._budget, self._live = Budget(problem.epochs), dict[object, th.Trial]()
         self._study = th.Study(
             "benchmark", problem.space, metric="y", mode=problem.mode, search=search, stopper=stopper,
-            objective="last", seed=seed, storage=optuna.storages.InMemoryStorage(), folder=self._folder.name,
+            seed=seed, storage=optuna.storages.InMemoryStorage(), folder=self._folder.name,
         )  # fmt: skip
 
     def ask(self, worker: int) -> Proposal:

@@ -15,7 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 import tunehook as th
+from tunehook.search import bayes
 from tunehook.search.bayes import STARTUP, GaussianProcessSampler
+from tunehook.search.gaussian import GaussianProcess
 
 X: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0)}
 
@@ -110,6 +112,26 @@ def test_stopped_trials_are_learned_from() -> None:
         (0.5 + at / 20, TrialState.PRUNED, {5: -3.0 - at}, None) for at in range(8)
     ]])  # fmt: skip
     assert unstopped.ask(X).params["x"] < 0.5
+
+
+def test_the_values_of_stopped_trials_are_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is told that there are some."""
+    heard: list[bool] = []
+
+    class Heard(GaussianProcess):
+        def __init__(self, *given: Any, has_guesses: bool = False, **more: Any) -> None:
+            heard.append(has_guesses)
+            super().__init__(*given, has_guesses=has_guesses, **more)
+
+    monkeypatch.setattr(bayes, "GaussianProcess", Heard)
+    finished = [(x / 10, TrialState.COMPLETE, {5: 0.1 * x}, 0.1 * x) for x in range(9)]
+    told(*finished).ask(X)
+    assert heard
+    assert not any(heard)
+    heard.clear()
+    told(*finished, (0.95, TrialState.PRUNED, {3: 0.5}, None)).ask(X)
+    assert heard
+    assert all(heard)
 
 
 def test_infeasible_trials_are_avoided() -> None:

@@ -75,6 +75,16 @@ def test_the_fit_is_a_maximum() -> None:
     assert lengths[3] > max(lengths[:2])
 
 
+def test_guesses_are_followed_less_exactly() -> None:
+    """More noise is expected where some of the values are guesses, and none of what the process itself expects."""
+    points, values = seen(12)
+    exact, guessed = (GaussianProcess(points, values, CATEGORY, has_guesses=one) for one in (False, True))
+    assert guessed.theta[-1] > exact.theta[-1] + 1
+    expected = GaussianProcess(points, values, CATEGORY, guessed.theta, expected=1)
+    missed = [np.abs(one.predict(points)[0] - values) for one in (guessed, expected)]
+    assert missed[1][-1] < 1e-3 < missed[0][-1]
+
+
 @pytest.mark.parametrize("gap", [-3.0, -1.0, -0.5, 0.0, 2.0])
 def test_the_expected_improvement_is_its_integral(gap: float) -> None:
     """How far a normal value is above the best one on average."""

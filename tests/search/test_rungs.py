@@ -71,6 +71,7 @@ W = True  # waits
         ([((0.3,), W), ((0.1, 0.1), False), ((0.2,), W)], None, None),  # the best one trains, or has ended
         ([((0.3,), W), ((0.1, 0.1), W), ((0.2,), W)], None, 1),
         ([((0.3,), W), ((0.1,), False), ((0.2,), W)], None, None),  # it trains to the second rung
+        ([((0.2, 0.2), False), ((0.3,), W), ((0.4,), W), ((0.1,), W)], None, 3),  # one of four has gone on already
         ([*[((0.1, 0.1 * one), W) for one in range(3)], ((0.05,), W)], 0, 3),  # the highest rung first, or last
     ],
 )
@@ -115,7 +116,7 @@ def test_a_whole_search(seed: int) -> None:
             values = (*climbs[one].values, dice.choice([0.1, 0.2, 0.3, dice.random()]))
             climbs[one] = Climb(one, values, waits=True)
             for behind in left_behind(climbs, trials, "min"):
-                climbs[behind] = dataclasses.replace(climbs[behind], waits=False)
+                climbs[behind] = dataclasses.replace(climbs[behind], waits=False, is_left=True)
     assert ended
     for rung in range(rungs):
         there = [one for one in climbs if len(one.values) > rung]
@@ -127,12 +128,39 @@ def test_a_whole_search(seed: int) -> None:
 
 
 def test_who_is_left_behind() -> None:
-    """Of 36 trials at most twelve go on from a rung; ten are kept in any case."""
-    climbs = [Climb(number, (0.1 * number,), waits=number != 13) for number in range(15)]
-    assert left_behind(climbs, 36, "min") == [12, 14]
+    """Of 24 trials at most ten go on from a rung, as of three, and of 36 half."""
+    climbs = [Climb(number, (0.1 * number,), waits=number != 18) for number in range(21)]
+    assert left_behind(climbs, 36, "min") == [19, 20]
     assert left_behind(climbs, 36, "max") == [2, 1, 0]
     assert left_behind(climbs, 45, "min") == []
-    assert left_behind(climbs, 3, "min") == [10, 11, 12, 14]
+    assert left_behind(climbs, 24, "min") == left_behind(climbs, 3, "min") == [*range(10, 18), 19, 20]
+
+
+def test_few_go_on_among_the_first_and_half_later() -> None:
+    """Of trials that get better and better: a third of twelve, not counting who is left behind; the best half of 31."""
+
+    def climb(number: int, gone: int) -> Climb:
+        return Climb(number, (-number, 0) if number < gone else (-number,), waits=number >= gone)
+
+    first = [climb(number, 4) for number in range(12)]
+    assert goes_on(first, "min") is None
+    assert goes_on([*first[:3], Climb(3, (-3,), is_left=True), *first[4:]], "min") == 11
+    later = [climb(number, 16) for number in range(31)]
+    assert goes_on(later, "min") == 30
+    assert goes_on([dataclasses.replace(one, waits=one.trial == 16) for one in later], "min") == 16
+    assert goes_on([Climb(number, (-number,), number == 15) for number in range(31)], "min") is None
+
+
+def test_successive_halving_keeps_to_thirds() -> None:
+    """As published: whoever is among the best third goes on, however many have, and however many trials there are."""
+    climbs = [Climb(0, (0.2, 0.2)), Climb(1, (0.3,), True), Climb(2, (0.1,), True)]
+    assert goes_on(climbs, "min", rule="asha") == 2
+    assert goes_on(climbs, "min") is None
+    many = [Climb(number, (number,), number > 9) for number in range(31)]
+    assert goes_on(many, "min") == 10
+    assert goes_on(many, "min", rule="hyperband") is None
+    assert left_behind(many, 31, "min", rule="asha") == [*range(11, 31)]
+    assert left_behind(many, 31, "min") == [*range(16, 31)]
 
 
 def test_who_is_foremost() -> None:

@@ -74,7 +74,7 @@ def test_what_cannot_pause_trains_to_its_end(given: dict[str, Any], why: str, ca
 MEASURED = "Study 'pause': trials are not paused: no v is measured before they end."
 RETURNED = "Study 'pause': trials are not paused: the value that their training returns is another one than it logs."
 PAUSED = (
-    "Study 'pause': trials pause after measurement 3 and 6 of 12, and the best third go on. "
+    "Study 'pause': trials pause after measurement 3 and 6 of 12, and only the best go on. "
     "With stopper=None all train to their end."
 )
 

@@ -114,7 +114,9 @@ class GaussianProcessSampler(BaseSampler):
         values = np.array([value for _, value in known])
         pending = np.stack([columns.encode(one.params) for one in running]) if running else points[:0]
         seen = {columns.encode(self._snap(columns.decode(row))).tobytes() for row in (*points, *pending)}
-        proposals = (self._snap(columns.decode(row)) for row in self._propose(columns, points, values, pending))
+        has_guesses = any(one.state == TrialState.PRUNED for one, _ in known)
+        rows = self._propose(columns, points, values, pending, has_guesses=has_guesses)
+        proposals = (self._snap(columns.decode(row)) for row in rows)
         first = next(proposals)
         for params in itertools.chain([first], proposals):
             if columns.encode(params).tobytes() not in seen and self._allows(params):
@@ -149,10 +151,10 @@ class GaussianProcessSampler(BaseSampler):
     def _allows(self, params: dict[str, Any]) -> bool:
         return self._space is None or self._space.allows(params)
 
-    def _propose(self, columns: Columns, points: Array, values: Array, pending: Array) -> Array:
+    def _propose(self, columns: Columns, points: Array, values: Array, pending: Array, *, has_guesses: bool) -> Array:
         """Rows, the one first that is expected to improve most."""
         dice, dimensions = self._dice, points.shape[1]
-        process = _process(columns, points, values)
+        process = _process(columns, points, values, has_guesses=has_guesses)
         best = float(process.values.max())
         if len(pending):
             expected, _ = process.predict(pending)
@@ -162,6 +164,7 @@ class GaussianProcessSampler(BaseSampler):
                 np.r_[process.values, expected],
                 columns.is_category,
                 process.theta,
+                expected=len(pending),
             )
         top = points[np.argsort(-process.predict(points)[0], kind="stable")[:_BEST]]
         near = np.tile(np.repeat(_NEAR, _AROUND // len(_NEAR)), len(top))
@@ -211,7 +214,7 @@ def _is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def _process(columns: Columns, points: Array, values: Array) -> GaussianProcess:
+def _process(columns: Columns, points: Array, values: Array, *, has_guesses: bool) -> GaussianProcess:
     """The process of the values' ranks, or of the values, by which of them says more.
 
     That is the one which orders the better half of the points better, where each point is left out in turn. Ranks suit
@@ -224,19 +227,20 @@ def _process(columns: Columns, points: Array, values: Array) -> GaussianProcess:
         told, true = ranks(process.left_out()[better]), ranks(process.values[better])
         return float(np.corrcoef(told, true)[0, 1]) if told.std() > 0 and true.std() > 0 else -1.0
 
-    return max((_seen_process(columns, points, scale(values)) for scale in (normal_scores, standard_scores)), key=order)
+    scores = [scale(values) for scale in (normal_scores, standard_scores)]
+    return max((_seen_process(columns, points, one, has_guesses=has_guesses) for one in scores), key=order)
 
 
-def _seen_process(columns: Columns, points: Array, scores: Array) -> GaussianProcess:
+def _seen_process(columns: Columns, points: Array, scores: Array, *, has_guesses: bool) -> GaussianProcess:
     """The process of all points, or of the best of them and others where there are many."""
     theta = None
     if len(points) > _LEARNED:
         some = _some(scores, _LEARNED)
-        theta = GaussianProcess(points[some], scores[some], columns.is_category).theta
+        theta = GaussianProcess(points[some], scores[some], columns.is_category, has_guesses=has_guesses).theta
     if len(points) > _SEEN:
         some = _some(scores, _SEEN)
         points, scores = points[some], scores[some]
-    return GaussianProcess(points, scores, columns.is_category, theta)
+    return GaussianProcess(points, scores, columns.is_category, theta, has_guesses=has_guesses)
 
 
 def _some(scores: Array, count: int) -> NDArray[np.intp]:

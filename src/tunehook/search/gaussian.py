@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # Log-normal priors, as mean and standard deviation of the logarithm: of a length, where dimensions are 1 long, of the
-# variance, where values have variance 1, and of the noise.
-LENGTH, VARIANCE, NOISE = (0.0, 1.0), (0.0, 1.0), (-7.0, 2.0)
+# variance, where values have variance 1, and of the noise, which is greater where some of the values are guesses.
+LENGTH, VARIANCE, NOISE, NOISE_OF_GUESSES = (0.0, 1.0), (0.0, 1.0), (-7.0, 2.0), (-4.0, 2.0)
 JITTER = 1e-6  # of the diagonal, always
 _STEPS = 40  # of L-BFGS
 _WIDE = 4.0  # standard deviations of the priors to search
@@ -29,18 +29,29 @@ class GaussianProcess:
         values: Their values with mean 0 and variance about 1, (n,).
         is_category: Which dimensions have no order, so that two points differ there or not, (d,).
         theta: The logarithms of the d lengths, of the variance and of the noise; fitted where it is left out.
+        expected: How many of the last values have no noise. Defaults to 0.
+        has_guesses: Whether some of the values are what trials are expected to come to. Defaults to False.
     """
 
     def __init__(
-        self, points: Array, values: Array, is_category: NDArray[np.bool_], theta: Array | None = None
+        self,
+        points: Array,
+        values: Array,
+        is_category: NDArray[np.bool_],
+        theta: Array | None = None,
+        *,
+        expected: int = 0,
+        has_guesses: bool = False,
     ) -> None:
         from scipy.linalg import solve_triangular
 
         self.points, self.values, self._is_category = points, values, is_category
+        self._noise = NOISE_OF_GUESSES if has_guesses else NOISE
         self.theta = self._fit() if theta is None else theta
         self._weights = np.exp(-2 * self.theta[:-2])
         covariance = self._covariance(points)
-        covariance[np.diag_indices(len(points))] += np.exp(self.theta[-1]) + JITTER
+        noise = np.exp(self.theta[-1]) * (np.arange(len(points)) < len(points) - expected)
+        covariance[np.diag_indices(len(points))] += noise + JITTER
         lower = np.linalg.cholesky(covariance)
         self._inverse = solve_triangular(lower, np.eye(len(points)), lower=True, check_finite=False)
         self._solved = self._inverse.T @ (self._inverse @ values)
@@ -79,7 +90,7 @@ class GaussianProcess:
 
         each = (self.points.T[:, :, None] - self.points.T[:, None, :]) ** 2  # (d, n, n)
         each[self._is_category] = each[self._is_category] > 0
-        priors = np.array([*[LENGTH] * len(each), VARIANCE, NOISE])
+        priors = np.array([*[LENGTH] * len(each), VARIANCE, self._noise])
         mean, deviation = priors.T
         bounds = [*zip(mean - _WIDE * deviation, mean + _WIDE * deviation, strict=True)]
         found = minimize(

@@ -1,8 +1,12 @@
 """Which trials pause, and which of those go on: asynchronous successive halving with resume, as rules without IO.
 
-A trial pauses at each rung, and the best third of those that have come to a rung goes on from there, the highest rung
-first (Li et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch
-is trained once, and a trial whose first epochs were worse than they should be is not lost.
+A trial pauses at each rung, and the best of those that have come to a rung go on from there, the highest rung first (Li
+et al., 2020, arXiv:1810.05934, algorithm 2). Only where none of them waits, a new trial begins. So an epoch is trained
+once, and a trial whose first epochs were worse than they should be is not lost.
+
+A search proposes ever better trials, so that nearly each new one is among the best third, and more than a third would
+go on. With ``"pause"`` no more of the first trials do, as where promotions are delayed (Li et al., 2022,
+arXiv:2201.06834), so that many are tried for a short time. Later the best half goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from tunehook.search.samplers import ASHA, PAUSE, REDUCTION, reports_in, warm_up
 from tunehook.trial import Budget, Mode
 
 _KEPT = 10  # so many may go on from a rung, however few trials there will be
+_FIRST = 30  # of so many trials no more than a third goes on from a rung, of more the best half
+_HALF = 2
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class Climb:
         values: What it had measured at each rung that it has reached, the first one first.
         waits: Whether it is paused, and may go on from where it is.
         bracket: Trials of one bracket are compared with each other. Defaults to 0.
+        is_left: Whether it was left behind, so that it never goes on. Defaults to False.
     """
 
     trial: int
     values: tuple[float, ...]
     waits: bool = False
     bracket: int = 0
+    is_left: bool = False
 
 
 def rungs_of(budget: Budget) -> tuple[int, ...]:
@@ -85,12 +93,13 @@ def _bracket(trial: int, rungs: int) -> int:
     return next(at for at in range(rungs + 1) if place < sum(shares[: at + 1]) or at == rungs)
 
 
-def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) -> int | None:
+def goes_on(climbs: Iterable[Climb], mode: Mode, *, rule: str = PAUSE, is_closing: bool = False) -> int | None:
     """The number of the trial that goes on next; ``None`` where none does, so that a new one begins.
 
     Args:
         climbs: The trials that have come to the first rung or further, in the order in which they began.
         mode: ``"min"`` or ``"max"``.
+        rule: As for `rungs_by`. Defaults to ``"pause"``.
         is_closing: Whether no new trial begins any more. Then a third is rounded up, so that a study with few trials
             ends with at least one that is complete, and the lowest rung comes first, so that all who come to the next
             one are there before the best of them goes on.
@@ -103,7 +112,12 @@ def goes_on(climbs: Iterable[Climb], mode: Mode, *, is_closing: bool = False) ->
     for there in _brackets(climbs):
         rungs = range(max(len(one.values) for one in there))
         for rung in rungs if is_closing else reversed(rungs):
-            for one in _best(there, rung, mode, is_closing=is_closing):
+            order = _ordered(there, rung, mode)
+            many = math.ceil(len(order) / REDUCTION) if is_closing else len(order) // _one_of(rule, len(there))
+            gone = sum(len(one.values) > rung + 1 or not (one.waits or one.is_left) for one in order)
+            if rule == PAUSE and not is_closing and len(there) <= _FIRST and gone >= many:
+                continue
+            for one in order[:many]:
                 if one.waits and len(one.values) == rung + 1:
                     return one.trial
     return None
@@ -128,21 +142,22 @@ def foremost(climbs: Iterable[Climb], mode: Mode) -> int | None:
     return None
 
 
-def left_behind(climbs: Iterable[Climb], most: int, mode: Mode) -> list[int]:
-    """The numbers of paused trials that are not to go on any more: those behind the best third of all.
+def left_behind(climbs: Iterable[Climb], most: int, mode: Mode, *, rule: str = PAUSE) -> list[int]:
+    """The numbers of paused trials that are not to go on any more: those behind the best share of all.
 
     The ten best are never among them, for a study that is tried with a few trials first.
 
     Args:
         climbs: As for `goes_on`.
-        most: How many trials there will be at most, of which a third goes on from a rung.
+        most: How many trials there will be at most, of which a third or the half goes on from a rung.
         mode: ``"min"`` or ``"max"``.
+        rule: As for `goes_on`.
     """
     return [
         one.trial
         for there in _brackets(climbs)
         for rung in range(max(len(one.values) for one in there))
-        for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / REDUCTION)) :]
+        for one in _ordered(there, rung, mode)[max(_KEPT, math.ceil(most / _one_of(rule, most))) :]
         if one.waits and len(one.values) == rung + 1
     ]
 
@@ -153,10 +168,9 @@ def _brackets(climbs: Iterable[Climb]) -> list[list[Climb]]:
     return [[one for one in there if one.bracket == bracket] for bracket in sorted({one.bracket for one in there})]
 
 
-def _best(climbs: Sequence[Climb], rung: int, mode: Mode, *, is_closing: bool) -> list[Climb]:
-    order = _ordered(climbs, rung, mode)
-    share = len(order) / REDUCTION
-    return order[: math.ceil(share) if is_closing else math.floor(share)]
+def _one_of(rule: str, begun: int) -> int:
+    """Of how many trials at a rung one may go on, where so many have begun."""
+    return _HALF if rule == PAUSE and begun > _FIRST else REDUCTION
 
 
 def _ordered(climbs: Sequence[Climb], rung: int, mode: Mode) -> list[Climb]:

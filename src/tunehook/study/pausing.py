@@ -65,7 +65,7 @@ class Pausing:
             step: Number of the report.
             say: What it measured, for people.
         """
-        bracket, rungs = rungs_by(self._method.pausing or "pause", budget, running.number)
+        bracket, rungs = rungs_by(self._rule, budget, running.number)
         if not rungs and not bracket:
             why = f"{budget.epochs} epochs are few" if budget.epochs else "how many epochs they have is not known"
             self.say(f"trials are not paused and train to their end: {why}.")
@@ -81,10 +81,14 @@ class Pausing:
         if self._method.is_auto:
             places = " and ".join(map(str, rungs))
             self.say(
-                f"trials pause after measurement {places} of {budget.reports}, and the best third go on. "
+                f"trials pause after measurement {places} of {budget.reports}, and only the best go on. "
                 "With stopper=None all train to their end."
             )
         return Decision(True, f"pause: {say}", "paused")
+
+    @property
+    def _rule(self) -> str:
+        return self._method.pausing or "pause"
 
     def _is_value_logged(self) -> bool:
         """Whether trials are told apart by what they log, and not by something else that their training returns.
@@ -123,7 +127,7 @@ class Pausing:
             most: How many trials there will be; ``None`` where nobody knows.
         """
         climbs, trials = self._climbs()
-        for number in left_behind(climbs, most or _MANY, self._ledger.mode):
+        for number in left_behind(climbs, most or _MANY, self._ledger.mode, rule=self._rule):
             before = self._ledger.outcome_of(trials[number])
             # It runs for a moment, so that no other process lets it go on meanwhile.
             asked = self._ledger.go_on(trials[number]) if self._is_here(trials[number]) else None
@@ -170,7 +174,7 @@ class Pausing:
             beside: One that runs and asks.
         """
         if not self._terms.is_over:
-            return goes_on(climbs, self._ledger.mode, is_closing=is_closing)
+            return goes_on(climbs, self._ledger.mode, rule=self._rule, is_closing=is_closing)
         others = [self._ledger.outcome_of(one).state for one in self._ledger.begun() if one.number != beside]
         return None if {"running", "complete"} & {*others} else foremost(climbs, self._ledger.mode)
 
@@ -178,7 +182,7 @@ class Pausing:
     def has_promotions(self) -> bool:
         """Whether a paused trial is to go on before the study is done, in whichever process and by whichever method."""
         climbs, _ = self._climbs()
-        return goes_on(climbs, self._ledger.mode, is_closing=True) is not None
+        return goes_on(climbs, self._ledger.mode, rule=self._rule, is_closing=True) is not None
 
     def ask(self, *, is_closing: bool = False) -> AskedTrial | None:
         """The paused trial that goes on now, which runs from now on; ``None`` where none does."""
@@ -207,7 +211,8 @@ class Pausing:
         if self._is_lost(frozen):
             return None
         values, is_paused = self._values(frozen, known), self._ledger.is_paused(frozen)
-        return Climb(frozen.number, values, is_paused, bracket=stored_bracket(frozen))
+        is_left = self._ledger.outcome_of(frozen).state == "pruned"
+        return Climb(frozen.number, values, is_paused, bracket=stored_bracket(frozen), is_left=is_left)
 
     def _is_lost(self, frozen: FrozenTrial) -> bool:
         """Whether a trial has ended so that nothing comes of it, and another one is to go on in its place."""
