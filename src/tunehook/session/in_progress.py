@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tunehook.inject import knowing
 from tunehook.session.isolation import apart
 from tunehook.session.session import TrialSession
-from tunehook.system import handling, terminate
+from tunehook.system import handling, in_one_go, terminate
 from tunehook.trial import StudyError, Trial, TrialError
 
 
@@ -145,7 +145,8 @@ def importing() -> Iterator[None]:
     """Import a training function; what it would train or ask by being imported is refused."""
     _Active.imports = True
     try:
-        yield
+        with in_one_go():
+            yield
     finally:
         _Active.imports = False
 

@@ -33,7 +33,7 @@ from tunehook.launch.node.function import Function
 from tunehook.launch.node.gpus import limit_memory
 from tunehook.record import make_folder, open_file
 from tunehook.session import TrialSession, adopt, importing, sigterm_raised
-from tunehook.system import Orphans, Terminated, end_with_parent, flush_output, in_one_go, take_orphans
+from tunehook.system import Orphans, Terminated, end_with_parent, flush_output, take_orphans
 from tunehook.trial import Budget, Decision, JournalError, Outcome, StorageError, Trial
 
 # Seconds that trial processes have to end in good order where the node process is gone.
@@ -163,7 +163,7 @@ def _load(boot: Boot) -> tuple[int, Callable[[], object] | Raised]:
     """How many threads there were before the user's code, and the training function, or why there is none."""
     before = _threads()
     try:
-        with importing(), in_one_go():
+        with importing():
             boot.function.enter()
             before = _threads()
             train = boot.function.load()
